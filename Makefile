@@ -1,0 +1,40 @@
+# Everything runs in an environment of its own, .venv. On a machine without a GPU install PyTorch's CPU build into it
+# first, or tell pip where it is (README, "Installing"); else Linux gets the CUDA build, several gigabytes large.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := build/demo
+
+.PHONY: demo test check format clean
+
+demo: $(VENV)/.service  ## quantise the bundled demo model, serve it, reconstruct the sample pictures
+	$(BIN)/python -m quantization quantize demo --out $(DEMO)/artifact --overwrite
+	$(BIN)/python -m service demo --artifact $(DEMO)/artifact --samples service/samples --out $(DEMO)/result
+
+test: $(VENV)/.dev  ## every test that needs no GPU
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev  ## lint, types and the import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(VENV)/.created:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.service: $(VENV)/.created pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt ".[service]"
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.created pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt ".[dev]"
+	touch $@ $(VENV)/.service

@@ -1,0 +1,121 @@
+"""Linear layers whose weights are integer codes. A layer has one state: quantised."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from kernels import reference
+
+
+class QuantizedLinear(nn.Module):
+    """`y = x W^T + b` computed on codes, as `kernels.reference` defines it. Use one of the subclasses.
+
+    Buffers (all that is stored): `weight` uint8 `[N, K / 2]` (4 bits, two to a byte) or int8 `[N, K]` (8 bits),
+    `weight_scale` float32 `[N]`, and where present `bias` float32 `[N]`, `signs` int8 `[K]` (rotation),
+    `smoothing` float32 `[K]`, `activation_clip` float32 `[2]`.
+    """
+
+    weight_bits: ClassVar[int]
+    activation_bits: ClassVar[int]
+
+    weight: Tensor
+    weight_scale: Tensor
+    bias: Tensor | None
+    signs: Tensor | None
+    smoothing: Tensor | None
+    activation_clip: Tensor | None
+
+    def __init__(
+        self,
+        weight: Tensor,
+        weight_scale: Tensor,
+        bias: Tensor | None = None,
+        signs: Tensor | None = None,
+        smoothing: Tensor | None = None,
+        activation_clip: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        packed = self.weight_bits == 4
+        self.out_features = weight.shape[0]
+        self.in_features = weight.shape[1] * (2 if packed else 1)
+        n, k = self.out_features, self.in_features
+        expected = {
+            "weight": (weight, (n, weight.shape[1]), torch.uint8 if packed else torch.int8),
+            "weight_scale": (weight_scale, (n,), torch.float32),
+            "bias": (bias, (n,), torch.float32),
+            "signs": (signs, (k,), torch.int8),
+            "smoothing": (smoothing, (k,), torch.float32),
+            "activation_clip": (activation_clip, (2,), torch.float32),
+        }
+        for name, (tensor, shape, dtype) in expected.items():
+            if tensor is not None and (tuple(tensor.shape) != shape or tensor.dtype != dtype):
+                raise ValueError(
+                    f"{type(self).__name__}: {name} is {tensor.dtype} {tuple(tensor.shape)}; expected {dtype} {shape}"
+                )
+            self.register_buffer(name, tensor)
+
+    @classmethod
+    def from_float(
+        cls,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        *,
+        signs: Tensor | None = None,
+        smoothing: Tensor | None = None,
+        weight_clip: Tensor | None = None,
+        activation_clip: Tensor | None = None,
+    ) -> QuantizedLinear:
+        """Quantises a float weight `[N, K]` after rotating and smoothing it. Round to nearest; see `reference`."""
+        transformed = reference.transform_weight(weight, signs, smoothing)
+        codes, scale = reference.quantize_weight(transformed, cls.weight_bits, weight_clip)
+        stored = reference.pack_int4(codes) if cls.weight_bits == 4 else codes
+        bias = None if bias is None else bias.float()
+        return cls(stored, scale, bias, signs, smoothing, activation_clip)
+
+    def weight_codes(self) -> Tensor:
+        """The weight's codes `[N, K]`, int8."""
+        return reference.unpack_int4(self.weight) if self.weight_bits == 4 else self.weight
+
+    def quantize_input(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes `[..., K]` (int8) and per-token scales `[..., 1]` of the rotated and smoothed input."""
+        transformed = reference.transform_activation(x, self.signs, self.smoothing)
+        return reference.quantize_activation(transformed, self.activation_bits, self.activation_clip)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., K]` to `[..., N]`, in the dtype of `x`."""
+        if x.shape[-1] != self.in_features:
+            raise ValueError(f"input has {x.shape[-1]} features; this layer takes {self.in_features}")
+        codes, scale = self.quantize_input(x)
+        accumulators = reference.integer_matmul(codes, self.weight_codes(), self.activation_bits, self.weight_bits)
+        return reference.scale_accumulators(accumulators, scale, self.weight_scale, self.bias).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        rotated, smoothed = self.signs is not None, self.smoothing is not None
+        return f"in_features={self.in_features}, out_features={self.out_features}, {rotated=}, {smoothed=}"
+
+
+class W4A4Linear(QuantizedLinear):
+    """4-bit weights, 4-bit activations."""
+
+    weight_bits = 4
+    activation_bits = 4
+
+
+class W4A8Linear(QuantizedLinear):
+    """4-bit weights, 8-bit activations: the refuge of layers that cannot bear 4-bit activations."""
+
+    weight_bits = 4
+    activation_bits = 8
+
+
+class W8A8Linear(QuantizedLinear):
+    """8-bit weights, 8-bit activations."""
+
+    weight_bits = 8
+    activation_bits = 8
+
+
+SCHEMES: dict[str, type[QuantizedLinear]] = {"w4a4": W4A4Linear, "w4a8": W4A8Linear, "w8a8": W8A8Linear}

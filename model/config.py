@@ -1,0 +1,170 @@
+"""The shape of a VGGT network. Field names follow the public constructor; every object is frozen and strict."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+HEADS = ("camera", "depth", "point", "track")
+
+
+@dataclass(frozen=True)
+class VisionTransformerConfig:
+    """DINOv2-style image encoder with register tokens. `img_size` is the native size of its position table."""
+
+    img_size: int = 518
+    patch_size: int = 14
+    embed_dim: int = 1024
+    depth: int = 24
+    num_heads: int = 16
+    mlp_ratio: float = 4.0
+    num_register_tokens: int = 4
+    interpolate_antialias: bool = True
+    interpolate_offset: float = 0.0
+    init_values: float = 1.0
+
+
+@dataclass(frozen=True)
+class CameraHeadConfig:
+    """Iterative pose regressor; its width is twice the aggregator's."""
+
+    trunk_depth: int = 4
+    num_heads: int = 16
+    mlp_ratio: float = 4.0
+    init_values: float = 0.01
+    num_iterations: int = 4
+
+
+@dataclass(frozen=True)
+class DPTHeadConfig:
+    """Dense prediction head (Ranftl et al., "Vision Transformers for Dense Prediction", 2021)."""
+
+    output_dim: int = 2
+    activation: str = "exp"
+    conf_activation: str = "expp1"
+    features: int = 256
+    out_channels: tuple[int, int, int, int] = (256, 512, 1024, 1024)
+    intermediate_layer_idx: tuple[int, int, int, int] = (4, 11, 17, 23)
+    pos_embed: bool = True
+    feature_only: bool = False
+    down_ratio: int = 1
+
+
+@dataclass(frozen=True)
+class TrackHeadConfig:
+    """Point tracker. `pos_embed` belongs to its feature extractor: False is what facebook/VGGT-1B was trained with."""
+
+    features: int = 128
+    iters: int = 4
+    predict_conf: bool = True
+    stride: int = 2
+    corr_levels: int = 7
+    corr_radius: int = 4
+    hidden_size: int = 384
+    pos_embed: bool = False
+    out_channels: tuple[int, int, int, int] = (256, 512, 1024, 1024)
+    intermediate_layer_idx: tuple[int, int, int, int] = (4, 11, 17, 23)
+    depth: int = 6
+    num_heads: int = 8
+    num_virtual_tracks: int = 64
+    max_scale: int = 518
+
+
+@dataclass(frozen=True)
+class VGGTConfig:
+    """A whole network. A head that is None is not built and its predictions are None.
+
+    `patch_embed` is "conv" (a plain patch convolution) or "dino_vit" (the encoder that `patch_embed_vit` describes).
+    """
+
+    img_size: int = 518
+    patch_size: int = 14
+    embed_dim: int = 1024
+    depth: int = 24
+    num_heads: int = 16
+    mlp_ratio: float = 4.0
+    num_register_tokens: int = 4
+    aa_order: tuple[str, ...] = ("frame", "global")
+    aa_block_size: int = 1
+    qk_norm: bool = True
+    rope_freq: float = 100.0
+    init_values: float = 0.01
+    patch_embed: str = "dino_vit"
+    patch_embed_vit: VisionTransformerConfig | None = VisionTransformerConfig()
+    camera_head: CameraHeadConfig | None = CameraHeadConfig()
+    depth_head: DPTHeadConfig | None = DPTHeadConfig()
+    point_head: DPTHeadConfig | None = DPTHeadConfig(output_dim=4, activation="inv_log")
+    track_head: TrackHeadConfig | None = TrackHeadConfig()
+
+    def __post_init__(self) -> None:
+        if self.patch_embed not in ("conv", "dino_vit"):
+            raise ValueError(f"patch_embed is {self.patch_embed!r}; expected 'conv' or 'dino_vit'")
+        if self.patch_embed == "dino_vit" and self.patch_embed_vit is None:
+            raise ValueError("patch_embed 'dino_vit' needs patch_embed_vit")
+        if self.patch_embed_vit is not None and self.patch_embed == "dino_vit":
+            for name in ("embed_dim", "patch_size"):
+                if getattr(self.patch_embed_vit, name) != getattr(self, name):
+                    raise ValueError(
+                        f"patch_embed_vit.{name} is {getattr(self.patch_embed_vit, name)}; "
+                        f"the aggregator's is {getattr(self, name)}: they must be equal"
+                    )
+        if sorted(self.aa_order) != ["frame", "global"]:
+            raise ValueError(f"aa_order is {self.aa_order!r}; expected 'frame' and 'global' in some order")
+        if self.aa_block_size < 1 or self.depth % self.aa_block_size:
+            raise ValueError(f"depth {self.depth} is not a multiple of aa_block_size {self.aa_block_size}")
+        if self.rope_freq <= 0:
+            raise ValueError(f"rope_freq is {self.rope_freq}; it must be positive (rotary positions are mandatory)")
+        if self.embed_dim % (4 * self.num_heads):
+            raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of 4 x {self.num_heads} heads")
+        for name in ("depth_head", "point_head", "track_head"):
+            head = getattr(self, name)
+            if head is not None and not all(0 <= i < self.depth for i in head.intermediate_layer_idx):
+                layers = head.intermediate_layer_idx
+                raise ValueError(f"{name} reads layers {layers} of a network of depth {self.depth}")
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of the heads that are present, of `HEADS`."""
+        return tuple(name for name in HEADS if getattr(self, f"{name}_head") is not None)
+
+    def with_heads(self, heads: tuple[str, ...] | list[str]) -> VGGTConfig:
+        """The same network with only `heads` kept. Raises ValueError for a head that it does not have."""
+        for name in heads:
+            if name not in self.heads:
+                raise ValueError(f"head {name!r} was asked for; this network has {', '.join(self.heads) or 'none'}")
+        left_out: dict[str, Any] = {f"{name}_head": None for name in self.heads if name not in heads}
+        return dataclasses.replace(self, **left_out)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; `from_dict` is the inverse."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> VGGTConfig:
+        """Builds a configuration from plain data. Raises ValueError naming any key that is unknown."""
+        parts = {
+            "patch_embed_vit": VisionTransformerConfig,
+            "camera_head": CameraHeadConfig,
+            "depth_head": DPTHeadConfig,
+            "point_head": DPTHeadConfig,
+            "track_head": TrackHeadConfig,
+        }
+        values = {
+            key: _strict(parts[key], value, key) if key in parts and value is not None else value
+            for key, value in data.items()
+        }
+        result = _strict(cls, values, "network")
+        assert isinstance(result, cls)
+        return result
+
+
+def _strict(cls: type, data: Any, where: str) -> Any:
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{where} configuration is {type(data).__name__}; expected a mapping")
+    known = {field.name for field in dataclasses.fields(cls)}
+    unknown = sorted(set(data) - known)
+    if unknown:
+        raise ValueError(f"unknown {where} configuration: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+    return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})

@@ -1,0 +1,144 @@
+"""`python -m quantization`: make, inspect, evaluate and download models; train the demo model.
+
+Progress goes to standard error, results to standard output, `--json` makes them machine-readable. Exit status 2 means
+that what was asked for cannot be done as given, with one sentence that says why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kernels import SCHEMES
+from model import artifact
+from model.checkpoint import resolve_checkpoint
+from model.config import HEADS
+from model.errors import ArtifactError, CheckpointError
+from quantization import provenance
+from quantization.convert import quantize_checkpoint
+from quantization.evaluation import command as evaluate_command
+from quantization.recipe import FLOAT, Recipe
+from quantization.training import command as demo_command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status."""
+    args = _parser().parse_args(arguments)
+    try:
+        status: int = args.run(args)
+        return status
+    except (ArtifactError, CheckpointError, ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m quantization", description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    quantize = commands.add_parser("quantize", help="turn a float checkpoint into a packed artifact")
+    quantize.add_argument("checkpoint", help="'demo', a weights file, a folder, or a hub id such as facebook/VGGT-1B")
+    quantize.add_argument("--out", type=Path, required=True, help="folder of the artifact")
+    defaults, schemes = Recipe(), (*SCHEMES, FLOAT)
+    quantize.add_argument("--aggregator", choices=schemes, default=defaults.aggregator)
+    quantize.add_argument("--image-encoder", choices=schemes, default=defaults.image_encoder)
+    quantize.add_argument("--camera-head", choices=schemes, default=defaults.camera_head)
+    quantize.add_argument("--no-rotation", dest="rotate", action="store_false", help="skip the Hadamard rotation")
+    quantize.add_argument("--seed", type=int, default=defaults.seed, help="seed of the rotations' random signs")
+    quantize.add_argument("--heads", nargs="+", choices=HEADS, help="keep these heads only (default: all)")
+    quantize.add_argument(
+        "--weights-licence", metavar="NAME", help="licence of the weights, if they are not known ones"
+    )
+    quantize.add_argument("--overwrite", action="store_true", help="replace an artifact that is already there")
+    quantize.add_argument("--json", action="store_true", help="print the result as JSON")
+    quantize.set_defaults(run=_quantize)
+
+    inspect = commands.add_parser("inspect", help="print what is in an artifact")
+    inspect.add_argument("artifact", type=Path)
+    inspect.add_argument("--layers", action="store_true", help="list every quantised layer")
+    inspect.add_argument("--json", action="store_true", help="print the manifest as JSON")
+    inspect.set_defaults(run=_inspect)
+
+    evaluate = commands.add_parser("evaluate", help="score a checkpoint or an artifact against ground truth")
+    evaluate_command.add_arguments(evaluate)
+    evaluate.set_defaults(run=evaluate_command.run)
+
+    demo_command.add_arguments(commands.add_parser("demo", help="train the bundled demo model, render its samples"))
+
+    download = commands.add_parser("download", help="fetch a checkpoint from the hub and print where it lies")
+    download.add_argument("repository", help="for example facebook/VGGT-1B")
+    download.add_argument("--json", action="store_true", help="print the result as JSON")
+    download.set_defaults(run=_download)
+    return parser
+
+
+def _quantize(args: argparse.Namespace) -> int:
+    if args.out.exists() and not args.overwrite:
+        raise ValueError(f"{args.out} exists; choose another folder or pass --overwrite")
+    recipe = Recipe(
+        aggregator=args.aggregator,
+        image_encoder=args.image_encoder,
+        camera_head=args.camera_head,
+        rotate=args.rotate,
+        seed=args.seed,
+    )
+    net = quantize_checkpoint(args.checkpoint, recipe, tuple(args.heads) if args.heads else None)
+    manifest = artifact.save(
+        net,
+        args.out,
+        recipe=recipe.to_dict(),
+        provenance=provenance.describe(args.checkpoint, args.weights_licence),
+        overwrite=args.overwrite,
+    )
+    _print({"artifact": str(args.out), **_summary(manifest)}, args.json)
+    return 0
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    manifest = artifact.read_manifest(args.artifact)
+    if args.json:
+        print(json.dumps(manifest, indent=1))
+        return 0
+    _print({"artifact": str(args.artifact), **_summary(manifest)}, as_json=False)
+    if args.layers:
+        for name, layer in manifest["layers"].items():
+            print(f"  {name:60} {layer['scheme']}  {' '.join(layer['tensors'])}")
+    return 0
+
+
+def _download(args: argparse.Namespace) -> int:
+    path, config = resolve_checkpoint(args.repository)
+    _print({"weights": str(path), "heads": ", ".join(config.heads)}, args.json)
+    return 0
+
+
+def _summary(manifest: dict[str, Any]) -> dict[str, Any]:
+    network = manifest["network"]
+    schemes: dict[str, int] = {}
+    for layer in manifest["layers"].values():
+        schemes[layer["scheme"]] = schemes.get(layer["scheme"], 0) + 1
+    tensors = manifest["files"][artifact.TENSORS]
+    return {
+        "network": f"width {network['embed_dim']}, {network['depth']} frame/global block pairs, "
+        f"{network['img_size']} px, patches of {network['patch_size']} px",
+        "heads": ", ".join(head for head in HEADS if network[f"{head}_head"] is not None),
+        "quantised layers": ", ".join(f"{count} {scheme}" for scheme, count in sorted(schemes.items())),
+        "recipe": ", ".join(f"{key} {value}" for key, value in manifest["recipe"].items()),
+        "calibration": manifest["calibration"] or "none (round to nearest)",
+        "source": ", ".join(f"{key} {value}" for key, value in manifest["provenance"].items()),
+        "bytes": tensors["bytes"],
+        "sha256": tensors["sha256"],
+    }
+
+
+def _print(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(result))
+        return
+    width = max(map(len, result))
+    for key, value in result.items():
+        print(f"{key:{width}}  {value:,}" if isinstance(value, int) else f"{key:{width}}  {value}")

@@ -1,0 +1,1 @@
+"""Dataset readers: scenes with ground truth, real and synthetic."""

@@ -1,0 +1,94 @@
+"""The service's settings: flags first, then ``VGGT_…`` environment variables, then the defaults here."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from PIL import Image
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from model.preprocess import MODES
+
+PREFIX = "VGGT_"
+LOOPBACK = "127.0.0.1"
+
+# Pillow itself refuses pictures beyond twice its limit, so a larger setting would promise what it can't keep.
+_PILLOW_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+
+
+class SettingsError(ValueError):
+    """A flag or environment variable is unknown, missing or out of range. One sentence, naming key and value."""
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    artifact: Path = Field(description="folder of the quantised model, made by `python -m quantization quantize`")
+    host: str = Field(LOOPBACK, description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one and prints it")
+    device: str = Field("cpu", description="torch device that runs the network, for example cpu or cuda:0")
+    data_dir: Path | None = Field(None, description="folder for results; without it a temporary one, removed on exit")
+    keep: int = Field(100, ge=1, description="reconstructions kept on disk; the oldest is removed first")
+    mode: Literal["fit", "crop", "pad"] = Field(
+        "fit", description="how pictures are brought to the network's size when a request does not say"
+    )
+    max_images: int = Field(32, ge=1, description="most pictures in one request")
+    max_image_bytes: int = Field(32 * 2**20, ge=1, description="most bytes of one picture file")
+    max_total_bytes: int = Field(256 * 2**20, ge=1, description="most bytes of one request body")
+    max_pixels: int = Field(
+        50_000_000, ge=1, le=_PILLOW_PIXELS, description="most pixels of one picture, checked before decoding"
+    )
+    max_total_pixels: int = Field(400_000_000, ge=1, description="most pixels of all pictures of one request")
+    queue_limit: int = Field(8, ge=0, description="requests that may wait while another one runs")
+    upload_timeout: float = Field(60.0, gt=0, description="seconds a request body may take to arrive")
+    shutdown_timeout: int = Field(30, ge=0, description="seconds that running requests get to finish at shutdown")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        try:
+            device = torch.device(value)
+        except RuntimeError:
+            raise ValueError("not a torch device such as cpu or cuda:0") from None
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise ValueError("this machine has no usable CUDA device; use cpu")
+        return value
+
+
+assert MODES == ("fit", "crop", "pad"), "Settings.mode and the forms offer exactly the modes of preprocessing"
+
+
+def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
+    """Join `flags` (only those given) and the ``VGGT_…`` variables of `environ` into checked settings.
+
+    Raises SettingsError for an unknown variable, a missing artifact or a bad value.
+    """
+    known = {PREFIX + name.upper(): name for name in Settings.model_fields}
+    variables: dict[str, str] = {}
+    for key, value in environ.items():
+        if not key.upper().startswith(PREFIX):
+            continue
+        if key.upper() not in known:
+            near = difflib.get_close_matches(key.upper(), known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}."
+            raise SettingsError(f"unknown environment variable {key}={value!r}; {hint}")
+        if not value:
+            raise SettingsError(f"environment variable {key} is empty; give it a value or unset it.")
+        variables[known[key.upper()]] = value
+    try:
+        return Settings(**{**variables, **flags})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        flag, variable = "--" + name.replace("_", "-"), PREFIX + name.upper()
+        if first["type"] == "missing":
+            raise SettingsError(f"no {name} was given; pass {flag} or set {variable}.") from None
+        given = f"{flag} {flags[name]}" if name in flags else f"{variable}={variables.get(name)}"
+        raise SettingsError(f"{given}: {first['msg'].removeprefix('Value error, ')}.") from None

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kernels import SCHEMES, QuantizedLinear, W4A4Linear, W4A8Linear, W8A8Linear
+
+# qkv, proj, fc1, fc2 of the demo model, and the odd width of a small vision transformer
+SHAPES = [(128, 384), (128, 128), (128, 512), (512, 128), (96, 40)]
+
+
+def _float_layer(features_in: int, features_out: int) -> torch.nn.Linear:
+    torch.manual_seed(0)
+    return torch.nn.Linear(features_in, features_out)
+
+
+def _signs(width: int) -> torch.Tensor:
+    return (2 * torch.randint(0, 2, (width,), generator=torch.Generator().manual_seed(1)) - 1).to(torch.int8)
+
+
+def _relative_error(layer: QuantizedLinear, linear: torch.nn.Linear, x: torch.Tensor) -> float:
+    with torch.no_grad():
+        exact = linear(x)
+        return float((layer(x) - exact).norm() / exact.norm())
+
+
+@pytest.mark.parametrize(("features_in", "features_out"), SHAPES)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_output_is_the_dequantised_product(scheme: str, features_in: int, features_out: int) -> None:
+    linear = _float_layer(features_in, features_out)
+    layer = SCHEMES[scheme].from_float(linear.weight.detach(), linear.bias.detach(), signs=_signs(features_in))
+    x = torch.randn(2, 9, features_in)
+    codes, scale = layer.quantize_input(x)
+    weight = layer.weight_codes().double() * layer.weight_scale.double()[:, None]
+    expected = (codes.double() * scale.double()) @ weight.T + linear.bias.detach().double()
+    torch.testing.assert_close(layer(x).double(), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_more_bits_give_a_smaller_error() -> None:
+    linear = _float_layer(512, 128)
+    x = torch.randn(64, 512)
+    errors = [
+        _relative_error(cls.from_float(linear.weight.detach(), linear.bias.detach()), linear, x)
+        for cls in (W4A4Linear, W4A8Linear, W8A8Linear)
+    ]
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 0.02
+
+
+def test_rotation_rescues_an_outlier_channel() -> None:
+    linear = _float_layer(512, 128)
+    x = torch.randn(64, 512)
+    x[:, 3] *= 100
+    plain = W4A4Linear.from_float(linear.weight.detach())
+    rotated = W4A4Linear.from_float(linear.weight.detach(), signs=_signs(512))
+    exact = x @ linear.weight.detach().T
+    small = x[:, torch.arange(512) != 3] @ linear.weight.detach()[:, torch.arange(512) != 3].T
+    assert (rotated(x) - exact).norm() < 0.8 * (plain(x) - exact).norm()
+    assert (plain(x) - exact).norm() > 0.8 * small.norm()  # without it all but the outlier is lost
+
+
+def test_four_bit_weights_take_half_a_byte_each() -> None:
+    layer = W4A4Linear.from_float(torch.randn(64, 128))
+    assert layer.weight.nbytes == 64 * 128 // 2
+    assert sum(t.nbytes for t in layer.state_dict().values()) == 64 * 128 // 2 + 64 * 4
+
+
+def test_the_output_keeps_the_inputs_dtype() -> None:
+    layer = W4A4Linear.from_float(torch.randn(8, 16))
+    assert layer(torch.randn(3, 16, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+def test_a_layer_has_no_parameters_to_train() -> None:
+    assert not list(W4A4Linear.from_float(torch.randn(8, 16)).parameters())
+
+
+def test_state_round_trips_through_its_tensors() -> None:
+    layer = W4A4Linear.from_float(torch.randn(8, 16), torch.randn(8), signs=_signs(16), smoothing=torch.rand(16) + 1)
+    again = W4A4Linear(**layer.state_dict())
+    x = torch.randn(3, 16)
+    assert torch.equal(layer(x), again(x))
+
+
+def test_a_wrong_input_width_is_named() -> None:
+    with pytest.raises(ValueError, match="input has 15 features; this layer takes 16"):
+        W4A4Linear.from_float(torch.randn(8, 16))(torch.randn(3, 15))
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"weight": torch.zeros(8, 8, dtype=torch.int8)}, "weight is torch.int8"),
+        ({"weight_scale": torch.ones(7)}, r"weight_scale is torch.float32 \(7,\)"),
+        ({"signs": torch.ones(15, dtype=torch.int8)}, "signs is"),
+        ({"smoothing": torch.ones(16).half()}, "smoothing is torch.float16"),
+    ],
+)
+def test_tensors_that_do_not_belong_together_are_refused(tensors: dict[str, torch.Tensor], message: str) -> None:
+    right = {"weight": torch.zeros(8, 8, dtype=torch.uint8), "weight_scale": torch.ones(8)}
+    with pytest.raises(ValueError, match=message):
+        W4A4Linear(**{**right, **tensors})

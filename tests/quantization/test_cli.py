@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from model.artifact import load
+from quantization.cli import main
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("quantize") / "artifact"
+    assert main(["quantize", "demo", "--out", str(folder)]) == 0
+    return folder
+
+
+def test_quantize_writes_an_artifact_that_loads(artifact: Path) -> None:
+    assert load(artifact).config.img_size == 96
+
+
+def test_quantize_reports_what_it_did_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "artifact"
+    assert (
+        main(["quantize", "demo", "--out", str(folder), "--aggregator", "w8a8", "--heads", "camera", "depth", "--json"])
+        == 0
+    )
+    result = json.loads(capsys.readouterr().out)
+    assert result["artifact"] == str(folder)
+    assert result["heads"] == "camera, depth"
+    assert "w8a8" in result["quantised layers"]
+    assert result["bytes"] == (folder / "model.safetensors").stat().st_size
+
+
+def test_the_same_command_gives_the_same_bytes(artifact: Path, tmp_path: Path) -> None:
+    assert main(["quantize", "demo", "--out", str(tmp_path / "again")]) == 0
+    first, again = ((folder / "model.safetensors").read_bytes() for folder in (artifact, tmp_path / "again"))
+    assert first == again
+
+
+def test_progress_goes_to_standard_error_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["quantize", "demo", "--out", str(tmp_path / "artifact"), "--json"])
+    printed = capsys.readouterr()
+    assert "quantising layers" in printed.err
+    json.loads(printed.out)
+
+
+def test_inspect_prints_what_is_in_an_artifact(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(artifact), "--layers"]) == 0
+    text = capsys.readouterr().out
+    assert "camera, depth, point" in text
+    assert "aggregator.global_blocks.0.attn.qkv" in text
+    assert "none (round to nearest)" in text
+
+
+def test_inspect_prints_the_manifest_as_json(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(artifact), "--json"]) == 0
+    manifest = json.loads(capsys.readouterr().out)
+    assert manifest["provenance"]["checkpoint"] == "demo"
+    assert len(manifest["provenance"]["checkpoint_sha256"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["inspect", "nowhere"], "no artifact at nowhere: not a folder"),
+        (["quantize", "nowhere", "--out", "{tmp}/new"], "no checkpoint at 'nowhere'"),
+        (["quantize", "demo", "--out", "{tmp}"], "exists; choose another folder or pass --overwrite"),
+        (["quantize", "demo", "--out", "{tmp}/new", "--heads", "track"], "head 'track' was asked for"),
+        (["download", "nowhere"], "no checkpoint at 'nowhere'"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_status_2(
+    arguments: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([argument.format(tmp=tmp_path) for argument in arguments]) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1
+    assert sentence in error[0]
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["dance"], ["quantize", "demo"], ["quantize", "demo", "--aggregator", "w3a3"]]
+)
+def test_a_wrong_command_line_exits_with_status_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2

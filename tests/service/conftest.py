@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import torch
+import uvicorn
+
+from model import VGGT
+from model.artifact import save
+from model.presets import PRESETS
+from quantization.convert import quantize_network
+from quantization.recipe import Recipe
+from service.app import create_app
+from service.engine import Engine
+from service.settings import Settings
+from tests.service.running import Running, Serve
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_torch_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def no_settings_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in [key for key in os.environ if key.upper().startswith("VGGT_")]:
+        monkeypatch.delenv(key)
+
+
+@pytest.fixture(scope="session")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A quantised network of the demo preset's shape with random weights."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "tiny"
+    provenance = {"checkpoint": "tiny", "weights_licence": "CC0-1.0"}
+    save(quantize_network(VGGT(PRESETS["demo"]), Recipe()), path, provenance=provenance)
+    return path
+
+
+@pytest.fixture(scope="module")
+def serve(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """Start services: serve(engine_class, wait=True, **settings)."""
+    with ExitStack() as stack:
+
+        def start(engine_class: type[Engine] = Engine, wait: bool = True, **options: Any) -> Running:
+            options.setdefault("data_dir", tmp_path_factory.mktemp("data"))
+            settings = Settings(artifact=artifact, **options)
+            engine = engine_class(settings.artifact, settings.device, settings.queue_limit)
+            app = create_app(settings, engine)
+            server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
+            thread = threading.Thread(target=server.run)
+            thread.start()
+
+            def stop() -> None:
+                server.should_exit = True
+                thread.join()
+
+            stack.callback(stop)
+            while not server.started:
+                time.sleep(0.01)
+            port = server.servers[0].sockets[0].getsockname()[1]
+            client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False))
+            while wait and client.get("/readyz").status_code != 200:
+                time.sleep(0.02)
+            return Running(client, engine, port, settings.data_dir or Path())
+
+        yield start

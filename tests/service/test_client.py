@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.client import Client, ServiceError
+from service.result import ReconstructionDocument
+from tests.service.pictures import encode, make_picture
+from tests.service.running import Running, Serve
+
+
+@pytest.fixture(scope="module")
+def service(serve: Serve) -> Running:
+    return serve(max_images=2)
+
+
+@pytest.fixture
+def client(service: Running) -> Client:
+    client = Client(f"http://127.0.0.1:{service.port}")
+    client.wait_until_ready(30)
+    return client
+
+
+def test_a_reconstruction_is_downloaded_as_a_folder_with_links_of_its_own(client: Client, tmp_path: Path) -> None:
+    pictures = [tmp_path / 'with "quotes" and ü.png', tmp_path / "b.png"]
+    for seed, path in enumerate(pictures):
+        path.write_bytes(encode(make_picture(seed=seed)))
+    out = tmp_path / "out"
+    document = client.download(client.reconstruct(pictures, "pad"), out)
+    assert document.mode == "pad"
+    assert document.pictures[0].filename == "with %22quotes%22 and ü.png"
+    assert ReconstructionDocument.model_validate_json((out / "result.json").read_bytes()) == document
+    links = [document.links.self, document.links.points]
+    links += [link for picture in document.pictures for _, link in picture.depth.links]
+    assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} == set(links)
+
+
+def test_the_services_own_words_are_passed_on(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("no picture")
+    with pytest.raises(ServiceError, match=r"a\.txt is not a JPEG, PNG or WebP picture"):
+        client.reconstruct([tmp_path / "a.txt"])
+
+
+def test_a_server_that_is_not_there_is_named() -> None:
+    with pytest.raises(ServiceError, match=r"127\.0\.0\.1:9 can't be reached"):
+        Client("http://127.0.0.1:9").wait_until_ready(0)
+
+
+@pytest.mark.parametrize("server", ["", "127.0.0.1:8000", "ftp://x", "file:///etc/passwd", "http://"])
+def test_an_address_that_is_none_is_refused(server: str) -> None:
+    with pytest.raises(ServiceError, match="not an address"):
+        Client(server)

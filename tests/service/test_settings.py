@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.settings import SettingsError, load_settings
+
+
+def test_defaults_need_only_an_artifact() -> None:
+    settings = load_settings({"artifact": "a"}, {})
+    assert (settings.artifact, settings.host, settings.mode) == (Path("a"), "127.0.0.1", "fit")
+
+
+def test_environment_variables_are_read_and_flags_win_over_them() -> None:
+    environ = {"VGGT_ARTIFACT": "a", "VGGT_PORT": "1234", "VGGT_MAX_IMAGES": "7", "HOME": "/"}
+    settings = load_settings({"port": "99"}, environ)
+    assert (settings.artifact, settings.port, settings.max_images) == (Path("a"), 99, 7)
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "words"),
+    [
+        pytest.param({}, {}, ["--artifact", "VGGT_ARTIFACT"], id="missing artifact"),
+        pytest.param({}, {"VGGT_PROT": "1"}, ["VGGT_PROT", "'1'", "did you mean VGGT_PORT"], id="misspelt variable"),
+        pytest.param({}, {"VGGT_PORT": "http"}, ["VGGT_PORT=http"], id="a port that is no number"),
+        pytest.param({}, {"VGGT_PORT": ""}, ["VGGT_PORT", "empty"], id="an empty variable"),
+        pytest.param({"port": "70000"}, {"VGGT_PORT": "1"}, ["--port 70000"], id="a port out of range"),
+        pytest.param({}, {"VGGT_MODE": "stretch"}, ["VGGT_MODE=stretch", "fit"], id="an unknown mode"),
+        pytest.param({"max_images": "0"}, {}, ["--max-images 0"], id="no pictures at all"),
+        pytest.param({"device": "gpu"}, {}, ["--device gpu", "torch device"], id="an unknown device"),
+        pytest.param({"max_pixels": "1000000000"}, {}, ["--max-pixels"], id="more pixels than Pillow opens"),
+    ],
+)
+def test_a_bad_setting_is_refused_naming_key_and_value(
+    flags: dict[str, str], environ: dict[str, str], words: list[str]
+) -> None:
+    if "artifact" not in words[0]:
+        flags = {"artifact": "a", **flags}
+    with pytest.raises(SettingsError) as caught:
+        load_settings(flags, environ)
+    for word in words:
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -18,6 +18,7 @@ from model.vggt import VGGT
 
 DEMO_CHECKPOINT = Path(__file__).parent / "demo"
 _HUB_FILES = ("model.safetensors", "model.pt")
+_CONFIG = "config.json"
 
 
 class TensorSource:
@@ -77,7 +78,7 @@ def resolve_checkpoint(location: str | Path) -> tuple[Path, VGGTConfig]:
 
 
 def _config_beside(weights: Path) -> VGGTConfig:
-    path = weights.parent / "config.json"
+    path = weights.parent / _CONFIG
     if not path.is_file():
         return PRESETS["vggt-1b"]
     try:
@@ -96,16 +97,21 @@ def _download(repository: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
-    for name in _HUB_FILES:
+    def fetch(name: str) -> Path | None:
         try:
-            weights = Path(hf_hub_download(repository, name))
+            return Path(hf_hub_download(repository, name))
         except EntryNotFoundError:
-            continue
+            return None
         except (HfHubHTTPError, OSError) as error:
             raise CheckpointError(
                 f"{repository} cannot be downloaded: {error}; download the weights yourself and give their path"
             ) from error
-        return weights
+
+    fetch(_CONFIG)  # lands beside the weights
+    for name in _HUB_FILES:
+        weights = fetch(name)
+        if weights is not None:
+            return weights
     raise CheckpointError(f"{repository} has none of {', '.join(_HUB_FILES)}")
 
 

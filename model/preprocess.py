@@ -55,7 +55,7 @@ class ImageTransform:
         return torch.where(sees_y[:, None] & sees_x[None], sampled.float(), torch.nan)
 
     def _positions(self, axis: int) -> tuple[Tensor, Tensor]:
-        """Where on the network grid the original pixels of an axis (0: y, 1: x) are sampled, and whether it saw them."""
+        """Where the original pixels of an axis (0: y, 1: x) lie on the network grid, and whether it saw them."""
         original, network = self.original_size[axis], self.network_size[axis]
         scale, offset = self.scale[1 - axis], self.offset[1 - axis]
         position = (torch.arange(original, dtype=torch.float64) + 0.5) * scale + offset

@@ -4,8 +4,10 @@ import json
 import pickle
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
+from huggingface_hub.errors import EntryNotFoundError
 from safetensors.torch import save_file
 
 from model import VGGT
@@ -124,3 +126,30 @@ def test_a_broken_configuration_is_refused(folder: Path) -> None:
     (folder / "config.json").write_text('{"depth": 2, "colour": 1}')
     with pytest.raises(CheckpointError, match="colour"):
         load_checkpoint(folder)
+
+
+def test_a_hub_repository_is_fetched_with_its_configuration(
+    net: VGGT, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def hub(repository: str, name: str) -> str:
+        asked.append((repository, name))
+        if not (folder / name).is_file():
+            raise EntryNotFoundError(name)
+        return str(folder / name)
+
+    (folder / "model.safetensors").rename(folder / "unused")
+    torch.save(net.state_dict(), folder / "model.pt")
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", hub)
+    assert load_checkpoint("someone/vggt-small").config == net.config
+    assert asked == [("someone/vggt-small", name) for name in ("config.json", "model.safetensors", "model.pt")]
+
+
+def test_a_hub_that_cannot_be_reached_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hub(repository: str, name: str) -> str:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", hub)
+    with pytest.raises(CheckpointError, match="someone/vggt cannot be downloaded: no route to host"):
+        load_checkpoint("someone/vggt")

@@ -636,3 +636,16 @@ def test_real_portrait_photographs_keep_their_grid(serve: Serve) -> None:
         depth = np.load(io.BytesIO(service.client.get(picture["depth"]["links"]["npy"]).content))
         assert depth.shape == (960, 540)
         assert np.isfinite(depth).all()
+
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = 6  # the camera lay on its side: the file holds the scene turned by 90 degrees
+    turned = []
+    for path in photos:
+        with Image.open(path) as photo:
+            turned.append(encode(photo.transpose(Image.Transpose.ROTATE_90), exif=exif))
+    again = service.client.post("/reconstruct", files=form(*turned))
+    assert again.status_code == 200, again.text
+    for picture, same in zip(answer.json()["pictures"], again.json()["pictures"], strict=True):
+        assert same["original_size"] == {"height": 960, "width": 540}
+        np.testing.assert_allclose(same["extrinsic"], picture["extrinsic"], atol=1e-5)
+        np.testing.assert_allclose(same["intrinsic"], picture["intrinsic"], rtol=1e-5)

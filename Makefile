@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
 
-.PHONY: demo test check format clean
+.PHONY: demo test check report format clean
 
 demo: $(VENV)/.service  ## quantise the bundled demo model, serve it, reconstruct the sample pictures
 	$(BIN)/python -m quantization quantize demo --out $(DEMO)/artifact --overwrite
@@ -19,6 +19,9 @@ check: $(VENV)/.dev  ## lint, types and the import contract
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+report: $(VENV)/.dev  ## full precision against every recipe on the demo model's test split
+	$(BIN)/python -m benchmarks.accuracy --out benchmarks/results
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

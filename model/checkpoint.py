@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,26 +18,23 @@ from model.vggt import VGGT
 DEMO_CHECKPOINT = Path(__file__).parent / "demo"
 _HUB_FILES = ("model.safetensors", "model.pt")
 _CONFIG = "config.json"
+_MAPPED_BYTES = 2**28
 
 
 class TensorSource:
-    """Named tensors that are read one at a time, so that no second copy of a checkpoint lies in memory."""
+    """Named tensors of a file, read one at a time; never more than a part of the file is in memory besides them.
+
+    A `.safetensors` file or a plain state dict in `.pt` / `.pth` / `.bin`; pickled code is never run.
+    """
+
+    _tensor: Callable[[str], Tensor]
+    _shape: Callable[[str], Sequence[int]]
 
     def __init__(self, path: Path) -> None:
-        """Opens a `.safetensors` file or a plain state dict in `.pt` / `.pth` / `.bin`; pickled code is never run."""
+        """Raises CheckpointError if the file is missing, damaged, or holds anything but tensors."""
         self.path = path
-        self._mapped: dict[str, Tensor] | None = None
         try:
-            if path.suffix == ".safetensors":
-                self._reader: Any = safe_open(path, framework="pt")
-                self.names = list(self._reader.keys())
-            else:
-                # memory-mapped: pages are read when a tensor is touched and can be dropped again
-                loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-                if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
-                    raise CheckpointError(f"{path} does not hold a plain dictionary of tensors")
-                self._mapped = loaded
-                self.names = list(loaded)
+            self._open()
         except CheckpointError:
             raise
         except FileNotFoundError as error:
@@ -48,15 +44,30 @@ class TensorSource:
         except Exception as error:  # torch.load reports a refused pickle as UnpicklingError
             raise CheckpointError(f"{path} was refused: only plain tensors are loaded ({error})") from error
 
+    def _open(self) -> None:
+        """Maps the file; what was mapped before is given back."""
+        self._bytes_read = 0
+        if self.path.suffix == ".safetensors":
+            reader = safe_open(self.path, framework="pt")
+            self.names = list(reader.keys())
+            self._tensor, self._shape = reader.get_tensor, lambda name: reader.get_slice(name).get_shape()
+            return
+        loaded = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
+        if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+            raise CheckpointError(f"{self.path} does not hold a plain dictionary of tensors")
+        self.names = list(loaded)
+        self._tensor, self._shape = loaded.__getitem__, lambda name: loaded[name].shape
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of one tensor, without reading it."""
-        if self._mapped is not None:
-            return tuple(self._mapped[name].shape)
-        return tuple(self._reader.get_slice(name).get_shape())
+        return tuple(self._shape(name))
 
     def read(self, name: str) -> Tensor:
-        """One tensor, in the dtype it is stored in."""
-        tensor: Tensor = self._mapped[name] if self._mapped is not None else self._reader.get_tensor(name)
+        """A copy of one tensor, in the dtype it is stored in."""
+        if self._bytes_read > _MAPPED_BYTES:
+            self._open()  # pages that were read stay resident as long as the file is mapped
+        tensor = self._tensor(name).clone()
+        self._bytes_read += tensor.nbytes
         return tensor
 
 

@@ -22,6 +22,7 @@ from quantization import provenance
 from quantization.convert import quantize_checkpoint
 from quantization.evaluation import command as evaluate_command
 from quantization.recipe import FLOAT, Recipe
+from quantization.training import TrainingError
 from quantization.training import command as demo_command
 
 
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = args.run(args)
         return status
-    except (ArtifactError, CheckpointError, ValueError, FileNotFoundError) as error:
+    except (ArtifactError, CheckpointError, TrainingError, ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 

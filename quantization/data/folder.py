@@ -1,12 +1,18 @@
-"""A scene as a folder: one PNG a frame and `cameras.json` with the true cameras."""
+"""A scene as a folder: one picture a frame and `cameras.json` with the true cameras."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from PIL import Image
 
+from quantization.data.depth_map import read_npy
+from quantization.data.recording import Frame, RecordedScenes, UnusableSceneError, collect, scene_folders, spread
 from quantization.data.scene import Scene
 
 CAMERAS = "cameras.json"
@@ -36,3 +42,39 @@ def write_folder(scene: Scene, folder: Path) -> None:
         )
     described = {"description": f"synthetic scene {scene.name}", "convention": CONVENTION, "frames": frames}
     (folder / CAMERAS).write_text(json.dumps(described, indent=1) + "\n")
+
+
+def read_folder(root: Path, *, views: int | None = None, image_size: int = 518, patch_size: int = 14) -> RecordedScenes:
+    """`root` or each folder in it that has a `cameras.json`: `views` evenly spaced frames (None: all).
+
+    A frame has `file`, `width`, `height`, `intrinsic` (3x3, pixels of the stored picture), `extrinsic` (3x4,
+    world-to-camera) and, where depth is known, `depth`: an `.npy` file [h, w] in the unit of the translations, 0 where
+    it is not. Raises ValueError.
+    """
+    folders = scene_folders(root, [CAMERAS])
+
+    def frames_of(name: str) -> list[Frame]:
+        path = folders[name] / CAMERAS
+        if not path.is_file():
+            raise UnusableSceneError(f"no {CAMERAS}")
+        try:
+            frames = json.loads(path.read_text(encoding="utf-8"))["frames"]
+            return [_frame(folders[name], frame) for frame in spread(frames, views)]
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(
+                f"{path}: expected 'frames', each with file, width, height, intrinsic and extrinsic: {error!r}"
+            ) from error
+
+    return collect(folders, frames_of, category="folder", split="test", image_size=image_size, patch_size=patch_size)
+
+
+def _frame(folder: Path, described: Mapping[str, Any]) -> Frame:
+    extrinsic, intrinsic = (np.array(described[key], dtype=np.float64) for key in ("extrinsic", "intrinsic"))
+    if extrinsic.shape != (3, 4) or intrinsic.shape != (3, 3):
+        raise ValueError(
+            f"{folder / CAMERAS}: {described['file']} has an extrinsic {list(extrinsic.shape)} and an intrinsic "
+            f"{list(intrinsic.shape)}; expected [3, 4] and [3, 3]"
+        )
+    depth = partial(read_npy, folder / described["depth"]) if "depth" in described else None
+    size = (int(described["height"]), int(described["width"]))
+    return Frame(folder / described["file"], extrinsic, intrinsic, size, depth)

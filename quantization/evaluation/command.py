@@ -17,14 +17,12 @@ from model.artifact import MANIFEST, load, read_manifest
 from model.checkpoint import load_checkpoint, resolve_checkpoint
 from model.presets import PRESETS
 from quantization import provenance
-from quantization.data.synthetic import SyntheticScenes
+from quantization.evaluation import datasets
 from quantization.evaluation.bootstrap import Interval
 from quantization.evaluation.evaluate import compare, evaluate
 from quantization.evaluation.figure import draw
 from quantization.evaluation.pose_metrics import AUC_THRESHOLDS
 from quantization.evaluation.report import Report, auc_retained
-
-SPLIT = "test"
 
 
 @dataclass(frozen=True)
@@ -57,17 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SEED",
         help="score the architecture of --model with random weights instead: what training is worth",
     )
-    parser.add_argument("--dataset", choices=("synthetic",), default="synthetic", help="default: %(default)s")
-    parser.add_argument(
-        "--views", type=int, nargs="+", default=[2, 4, 8], metavar="N", help="frames a scene, one report each"
-    )
-    parser.add_argument(
-        "--scenes", type=int, default=200, help="scenes for each number of views (default: %(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="draws the scenes and the bootstrap (default: %(default)s)")
-    parser.add_argument(
-        "--size", type=int, nargs=2, metavar=("H", "W"), help="pixels (default: the network's own square)"
-    )
+    datasets.add_arguments(parser)
     parser.add_argument(
         "--surface", action="store_true", help="also ICP, accuracy, completeness and normal consistency"
     )
@@ -85,28 +73,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print; returns the exit status. Raises ValueError for arguments that ask for the impossible."""
-    for name, least in (("scenes", 1), ("bootstrap", 1), ("seed", 0)):
-        if getattr(args, name) < least:
-            raise ValueError(f"--{name} is {getattr(args, name)}; expected at least {least}")
-    if min(args.views) < 2:
-        raise ValueError(f"--views is {args.views}; a relative pose needs at least 2")
+    if args.bootstrap < 1:
+        raise ValueError(f"--bootstrap is {args.bootstrap}; expected at least 1")
+    datasets.check(args)
     torch.manual_seed(args.seed)
     subject = _load(args.model, args.device) if args.untrained is None else _untrained(args.model, args)
     reference = None if args.reference is None else _load(args.reference, args.device)
-    side, patch = subject.net.config.img_size, subject.net.config.patch_size
-    height, width = args.size or (side, side)
-    if height < patch or width < patch or height % patch or width % patch:
-        raise ValueError(f"--size {height} {width} does not fit this network: both must be multiples of {patch}")
-
     results: dict[str, dict[str, Any]] = {}
     reports: dict[tuple[str, str], Report] = {}
     for views in dict.fromkeys(args.views):
-        scenes = SyntheticScenes(SPLIT, args.scenes, views, height, width, seed=args.seed)
+        opened = datasets.open_scenes(args, views, subject.net.config)
+        options = _options(args, views, opened, *(s for s in (subject, reference) if s is not None))
         key = str(views)
         if reference is None:
-            report = evaluate(subject.net, scenes, **_options(args, views, subject))
+            report = evaluate(subject.net, opened.scenes, **options)
         else:
-            found = compare(reference.net, subject.net, scenes, **_options(args, views, subject, reference))
+            found = compare(reference.net, subject.net, opened.scenes, **options)
             report = found.other
             reports[key, reference.name] = found.reference
         reports[key, subject.name] = report
@@ -121,11 +103,9 @@ def run(args: argparse.Namespace) -> int:
         "model": {"name": subject.name, **subject.origin},
         "reference": None if reference is None else {"name": reference.name, **reference.origin},
         "dataset": args.dataset,
-        "distribution": asdict(scenes.distribution),
-        "split": SPLIT,
+        **opened.facts,
+        "split": datasets.SPLIT,
         "seed": args.seed,
-        "size": [height, width],
-        "scenes": args.scenes,
         "bootstrap": args.bootstrap,
         "device": args.device,
         "torch": torch.__version__,
@@ -172,8 +152,10 @@ def _untrained(name: str, args: argparse.Namespace) -> _Subject:
     return _Subject(f"{Path(name).name} untrained", net, {"untrained_seed": args.untrained})
 
 
-def _options(args: argparse.Namespace, views: int, *subjects: _Subject) -> dict[str, Any]:
+def _options(args: argparse.Namespace, views: int, opened: datasets.Opened, *subjects: _Subject) -> dict[str, Any]:
     return {
+        "expected_categories": opened.expected_categories,
+        "skipped": opened.skipped,
         "calibration_splits": [split for subject in subjects for split in subject.calibration_splits],
         "calibration_scenes": [scene for subject in subjects for scene in subject.calibration_scenes],
         "surface": args.surface,

@@ -44,7 +44,7 @@ class TrainingConfig:
     """One run. `processes` parts of a batch are computed at once, one core each: other rounding, the same data."""
 
     preset: str = "demo"
-    steps: int = 8000
+    steps: int = 4500
     seed: int = 0
     processes: int = 2
     batches: BatchConfig = field(default_factory=BatchConfig)

@@ -10,7 +10,7 @@ import torch
 from huggingface_hub.errors import EntryNotFoundError
 from safetensors.torch import save_file
 
-from model import VGGT
+from model import VGGT, checkpoint
 from model.checkpoint import TensorSource, load_checkpoint, resolve_checkpoint
 from model.errors import CheckpointError
 from model.presets import PRESETS
@@ -35,6 +35,16 @@ def test_a_plain_state_dict_is_read_as_well(net: VGGT, folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     torch.save(net.state_dict(), folder / "model.pt")
     loaded = load_checkpoint(folder / "model.pt")
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), net.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pt"])
+def test_giving_mapped_memory_back_changes_nothing(
+    net: VGGT, folder: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(net.state_dict(), folder / "model.pt")
+    monkeypatch.setattr(checkpoint, "_MAPPED_BYTES", 1000)
+    loaded = load_checkpoint(folder / name)
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), net.parameters(), strict=True))
 
 

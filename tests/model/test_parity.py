@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from kernels import reference
+from kernels.hadamard import base_order
 from kernels.linear import SCHEMES
 from model import VGGT, VGGTConfig
 from model.activations import CONFIDENCE_ACTIVATIONS, VALUE_ACTIVATIONS, activate_dense, inverse_log
@@ -176,7 +177,8 @@ def test_dense_heads(folder: Path) -> None:
 def test_track_head(folder: Path) -> None:
     fixture = Fixture(folder)
     values = fixture.config["module"]
-    net = TrackHead(values["dim_in"], values["patch_size"], 5, _head(TrackHeadConfig, values))
+    start = fixture.config["patch_start_idx"]
+    net = TrackHead(values["dim_in"], values["patch_size"], start, _head(TrackHeadConfig, values))
     net.load_state_dict(fixture.weights)
     for case, size in cases(fixture):
         tokens = {i: fixture.inputs[f"{case}.tokens.{i}"] for i in net.layers}
@@ -204,7 +206,8 @@ def test_track_head(folder: Path) -> None:
         for i, position in enumerate(tracks.coords):
             fixture.check(f"{case}.coords.{i}", position)
         fixture.check(f"{case}.vis", tracks.visibility)
-        fixture.check(f"{case}.conf", tracks.confidence)
+        if tracks.confidence is not None:
+            fixture.check(f"{case}.conf", tracks.confidence)
 
 
 @pytest.mark.parametrize("folder", fixtures("vggt"))
@@ -316,12 +319,13 @@ def test_preprocessing(folder: Path) -> None:
                 assert hashlib.sha256(got.tobytes()).hexdigest() == expected["sha256_uint8_hwc"]
 
 
-def _equal_up_to_ties(got: Tensor, expected: Tensor, step: Tensor, atol: float) -> None:
-    """Equal, but for at most 0.5 % of the elements that a rounding tie moved by one step."""
+def _ties(got: Tensor, expected: Tensor, step: Tensor, atol: float) -> Tensor:
+    """Which elements a rounding tie moved by one step: at most 0.5 % of them; all others must be equal."""
     error = (got - expected).abs()
-    off = error > atol
-    assert off.float().mean() <= 0.005, f"{int(off.sum())} of {off.numel()} elements differ"
+    moved = error > atol
+    assert moved.float().mean() <= 0.005, f"{int(moved.sum())} of {moved.numel()} elements differ"
     assert (error <= step.expand_as(error) * 1.01 + atol).all()
+    return moved
 
 
 @pytest.mark.parametrize("folder", fixtures("quant_linear"))
@@ -331,17 +335,20 @@ def test_quantised_linear(folder: Path) -> None:
         weights = {k.removeprefix(f"{case}."): v for k, v in fixture.weights.items() if k.startswith(f"{case}.")}
         inputs = {k.removeprefix(f"{case}."): v for k, v in fixture.inputs.items() if k.startswith(f"{case}.")}
         outputs = {k.removeprefix(f"{case}."): v for k, v in fixture.outputs.items() if k.startswith(f"{case}.")}
-        rotation_matrix = weights.get("rotation_matrix")
+        turn = weights.get("rotation_matrix")
+        weight, x = weights["weight"], inputs["x"]
+        calibration = [inputs[f"calib.{i}"] for i in range(values["num_calib"])]
         signs = None
-        if rotation_matrix is not None:
-            signs = reference.rotation_signs(rotation_matrix)
-            torch.testing.assert_close(reference.rotation_matrix(signs), rotation_matrix, atol=1e-6, rtol=0)
+        if turn is not None and base_order(len(turn)) <= 12:
+            signs = reference.rotation_signs(turn)
+            torch.testing.assert_close(reference.rotation_matrix(signs), turn, atol=1e-6, rtol=0)
+        elif turn is not None:  # larger base matrices are a matter of choice: turn by the fixture's own
+            weight, x, calibration = weight @ turn, x @ turn, [batch @ turn for batch in calibration]
 
         if values["smooth"]:
             maximum = None
-            for i in range(values["num_calib"]):
-                rotated = inputs[f"calib.{i}"] if signs is None else reference.rotate(inputs[f"calib.{i}"], signs)
-                maximum = update_activation_maximum(maximum, rotated)
+            for batch in calibration:
+                maximum = update_activation_maximum(maximum, batch if signs is None else reference.rotate(batch, signs))
             assert maximum is not None
             torch.testing.assert_close(maximum, outputs["act_scale"][0], atol=2e-5, rtol=0)
             # the published code takes the maximum of the weight before rotation
@@ -355,18 +362,20 @@ def test_quantised_linear(folder: Path) -> None:
         if values["lac"]:
             clips["activation_clip"] = torch.cat((weights["clip_factor_a_min"], weights["clip_factor_a_max"])).sigmoid()
         scheme = SCHEMES[f"w{values['w_bits']}a{values['a_bits']}"]
-        layer = scheme.from_float(weights["weight"], weights["bias"], signs=signs, smoothing=smoothing, **clips)
+        layer = scheme.from_float(weight, weights["bias"], signs=signs, smoothing=smoothing, **clips)
         atol = fixture.config["atol"]["*"]
         torch.testing.assert_close(layer.weight_scale[:, None], outputs["weight_scale"], atol=atol, rtol=0)
         dequantised = layer.weight_codes().float() * layer.weight_scale[:, None]
-        _equal_up_to_ties(dequantised, outputs["weight_fake_quant"], outputs["weight_scale"], atol)
-        codes, scale = layer.quantize_input(inputs["x"])
+        other_weights = _ties(dequantised, outputs["weight_fake_quant"], outputs["weight_scale"], atol)
+        codes, scale = layer.quantize_input(x)
         torch.testing.assert_close(scale, outputs["act_token_scale"], atol=atol, rtol=0)
-        _equal_up_to_ties(codes * scale, outputs["act_fake_quant"], outputs["act_token_scale"], atol)
-        # one flipped code moves an output by at most one activation step times the largest weight
-        largest = dequantised.abs().amax() * outputs["act_token_scale"]
+        other_codes = _ties(codes * scale, outputs["act_fake_quant"], outputs["act_token_scale"], atol)
+        touched = other_codes.any(dim=-1, keepdim=True) | other_weights.any(dim=-1)  # outputs downstream of a tie
         for name in ("eval_forward", "train_forward"):
-            _equal_up_to_ties(layer(inputs["x"]), outputs[name], largest, atol)
+            error = (layer(x) - outputs[name]).abs()
+            assert (error[~touched] <= atol).all(), f"{case}.{name}"
+            # one step of a code times the largest factor that it meets
+            assert (error <= dequantised.abs().amax() * scale + outputs["weight_scale"].amax() * x.abs().amax()).all()
 
 
 @pytest.mark.parametrize("folder", fixtures("nfds"))

@@ -69,6 +69,7 @@ def test_inspect_prints_the_manifest_as_json(artifact: Path, capsys: pytest.Capt
         (["quantize", "demo", "--out", "{tmp}"], "exists; choose another folder or pass --overwrite"),
         (["quantize", "demo", "--out", "{tmp}/new", "--heads", "track"], "head 'track' was asked for"),
         (["download", "nowhere"], "no checkpoint at 'nowhere'"),
+        (["demo", "export", "--run", "{tmp}/nothing", "--out", "{tmp}/new"], "run the training first"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_status_2(

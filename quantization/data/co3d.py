@@ -167,7 +167,8 @@ def _intrinsic(picture: Path, viewpoint: Mapping[str, Any], height: int, width: 
             f"{picture}: intrinsics_format is {viewpoint['intrinsics_format']!r}; "
             "expected ndc_isotropic or ndc_norm_image_bounds"
         )
-    (fx, fy), (cx, cy) = unit * viewpoint["focal_length"], half - unit * viewpoint["principal_point"]
+    (fx, fy), (left, up) = (unit * np.array(viewpoint[key]) for key in ("focal_length", "principal_point"))
+    cx, cy = half - (left, up)
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
 
 

@@ -6,7 +6,7 @@ The model is `sparse/0`, `sparse` or `dslr_calibration_undistorted`, as text or 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,17 +125,21 @@ def _read_cameras_text(model: Path) -> dict[int, _Camera]:
 
 
 def _read_images_text(model: Path) -> list[_Image]:
-    """Two lines a picture: its pose, then its points, which may be an empty line."""
+    """Two lines a picture: its pose, then its points (x, y, 3D point), which may be an empty line."""
+    lines = _lines(model / "images.txt")
+    while lines and not lines[-1].strip():
+        lines.pop()
     images = []
-    for line in _lines(model / "images.txt")[::2]:
+    for line, points in zip_longest(lines[::2], lines[1::2], fillvalue=""):
         try:
             _, *pose, camera, name = line.split(maxsplit=9)
             images.append(_Image(name, int(camera), tuple(map(float, pose))))
-            if len(pose) != 7:
-                raise ValueError(f"{len(pose)} numbers in the pose")
+            if len(pose) != 7 or len(points.split()) % 3:
+                raise ValueError("a line is missing")
         except ValueError as error:
             raise ValueError(
-                f"{model / 'images.txt'}: expected 'id, qw, qx, qy, qz, tx, ty, tz, camera, name', found {line!r}"
+                f"{model / 'images.txt'}: expected 'id, qw, qx, qy, qz, tx, ty, tz, camera, name', found {line!r}, "
+                "and a second line with its points"
             ) from error
     return images
 
@@ -157,7 +161,13 @@ def _read_cameras_binary(model: Path) -> dict[int, _Camera]:
 
 def _read_images_binary(model: Path) -> list[_Image]:
     cursor = _Cursor(model / "images.bin")
-    return list(cursor.images())
+    images = []
+    for _ in range(*cursor.take("Q")):
+        _, *pose, camera = cursor.take("i7di")
+        images.append(_Image(cursor.take_name(), camera, tuple(pose)))
+        (points,) = cursor.take("Q")
+        cursor.take(f"{24 * points}x")  # x, y and the number of the 3D point
+    return images
 
 
 class _Cursor:
@@ -174,15 +184,11 @@ class _Cursor:
         self._position += struct.calcsize(f"<{layout}")
         return values
 
-    def images(self) -> Iterator[_Image]:
-        for _ in range(*self.take("Q")):
-            _, *pose, camera = self.take("i7di")
-            end = self._content.find(b"\0", self._position)
-            name = self._content[self._position : end].decode("utf-8", errors="replace")
-            self._position = end + 1
-            (points,) = self.take("Q")
-            self._position += 24 * points  # x, y and the number of the 3D point
-            yield _Image(name, camera, tuple(pose))
+    def take_name(self) -> str:
+        """Text up to a zero byte."""
+        end = self._content.find(b"\0", self._position)
+        (name, _) = self.take(f"{max(end - self._position, 0)}s1s")
+        return name.decode("utf-8", errors="replace")
 
 
 def _bytes(path: Path) -> bytes:

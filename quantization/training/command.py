@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     training.add_argument("--out", type=Path, required=True, help="folder of the training state and log")
     training.add_argument("--steps", type=int, default=defaults.steps, help="default: %(default)s")
     training.add_argument("--seed", type=int, default=defaults.seed, help="default: %(default)s")
+    training.add_argument("--start", metavar="CHECKPOINT", help="start from these weights, for example demo")
     training.add_argument(
         "--processes", type=int, default=defaults.processes, help="cores to use; default: %(default)s"
     )
@@ -43,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(args: argparse.Namespace) -> int:
-    config = dataclasses.replace(TrainingConfig(), steps=args.steps, seed=args.seed, processes=args.processes)
+    given = {name: getattr(args, name) for name in ("steps", "seed", "start", "processes")}
+    config = dataclasses.replace(TrainingConfig(), **given)
     train(config, args.out, minutes=args.minutes, device=args.device)
     return 0
 

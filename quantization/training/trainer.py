@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from model import VGGT
+from model.checkpoint import load_checkpoint
 from model.presets import PRESETS
 from quantization.provenance import commit
 from quantization.training.batches import BatchConfig, concatenate
@@ -46,6 +47,7 @@ class TrainingConfig:
     preset: str = "demo"
     steps: int = 4500
     seed: int = 0
+    start: str | None = None  # checkpoint whose weights the run starts from instead of random ones
     processes: int = 2
     batches: BatchConfig = field(default_factory=BatchConfig)
     losses: LossWeights = field(default_factory=LossWeights)
@@ -155,7 +157,10 @@ class _Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             net = VGGT(PRESETS[config.preset])
-            initialise(net)
+            if config.start is None:
+                initialise(net)
+            else:
+                _take_weights(net, config.start)
             self.average = VGGT(net.config)
             self.average.load_state_dict(net.state_dict())
             self.objective = Objective(net, config.losses)
@@ -344,6 +349,13 @@ class _Interval:
         return {name: round(sum(values) / len(values), 5) for name, values in self._sums.items()}
 
 
+def _take_weights(net: VGGT, checkpoint: str) -> None:
+    source = load_checkpoint(checkpoint)
+    if source.config != net.config:
+        raise TrainingError(f"the checkpoint {checkpoint} has another shape than the preset that is trained")
+    net.load_state_dict(source.state_dict())
+
+
 def _is_block_matrix(name: str, parameter: Tensor) -> bool:
     """Muon's share: the two-dimensional weights of the transformer blocks of aggregator and image encoder."""
     blocks = ("frame_blocks.", "global_blocks.", "patch_embed.blocks.")
@@ -365,4 +377,5 @@ def _sentence(record: Mapping[str, Any], steps: int) -> str:
 
 
 def _command(config: TrainingConfig) -> str:
-    return f"python -m quantization demo train --out runs/demo --steps {config.steps} --seed {config.seed}"
+    start = "" if config.start is None else f" --start {config.start}"
+    return f"python -m quantization demo train --out runs/demo --steps {config.steps} --seed {config.seed}{start}"

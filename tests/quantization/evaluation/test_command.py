@@ -13,6 +13,8 @@ from model import VGGT
 from model.artifact import save
 from model.presets import PRESETS
 from quantization.convert import quantize_network
+from quantization.data.folder import write_folder
+from quantization.data.synthetic import SyntheticScenes
 from quantization.evaluation.command import add_arguments, run
 from quantization.recipe import Recipe
 
@@ -76,6 +78,26 @@ def test_another_seed_draws_other_scenes_and_another_network_scores_differently(
 def test_an_impossible_request_is_one_clear_sentence(arguments: list[str], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         run(parsed(*QUICK, *arguments))
+
+
+def test_a_recorded_data_set_is_scored_and_what_is_missing_from_it_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "rooms"
+    for i, scene in enumerate(SyntheticScenes("test", 2, 3, 24, 36)):
+        write_folder(scene, root / f"room {i}")
+    (root / "unfinished").mkdir()
+    arguments = ["--model", "demo", "--untrained", "0", "--dataset", "folder", "--data", str(root), "--bootstrap", "10"]
+    assert run(parsed(*arguments, "--frames", "2", "3", "--json")) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["dataset"], document["data"], document["longer_side"]) == ("folder", "rooms", 96)
+    assert str(tmp_path) not in json.dumps(document)
+    report = document["results"]["3"]["model"]
+    assert [record["name"] for record in report["records"]] == ["room 0", "room 1"]
+    assert [len(record["rotation_deg"]) for record in report["records"]] == [3, 3]
+    assert report["skipped"] == [{"scene": "unfinished", "reason": "no cameras.json"}]
+    assert run(parsed(*arguments, "--frames", "2", "--scenes", "1")) == 0
+    assert "skipped: unfinished (no cameras.json)" in capsys.readouterr().out
 
 
 @pytest.fixture

@@ -73,6 +73,20 @@ def test_a_finished_run_can_be_exported_and_loaded(
     assert provenance["validation"]["step"] == 6
 
 
+def test_a_run_can_start_from_the_weights_of_another(tiny: TrainingConfig, tmp_path: Path) -> None:
+    train(tiny, tmp_path / "first")
+    export(tmp_path / "first", tmp_path / "checkpoint")
+    train(replace(tiny, start=str(tmp_path / "checkpoint")), tmp_path / "second", minutes=0.0)
+    weights = load_file(tmp_path / "checkpoint" / "model.safetensors")
+    started = tensors_of(tmp_path / "second")
+    assert all(torch.equal(started[f"average.{name}"], tensor.float()) for name, tensor in weights.items())
+
+
+def test_weights_of_another_shape_cannot_be_started_from(tiny: TrainingConfig, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="has another shape"):
+        train(replace(tiny, start="demo"), tmp_path)
+
+
 def test_a_state_of_another_configuration_is_refused(tiny: TrainingConfig, tmp_path: Path) -> None:
     train(tiny, tmp_path, minutes=0.0)
     with pytest.raises(TrainingError, match="seed was 0, now 1"):

@@ -30,11 +30,10 @@ class Aggregator(nn.Module):
         self.config = config
         dim = config.embed_dim
         self.patch_embed: nn.Module
-        if config.patch_embed == "conv":
+        if config.encoder is None:
             self.patch_embed = PatchEmbed(config.patch_size, dim)
         else:
-            assert config.patch_embed_vit is not None
-            self.patch_embed = VisionTransformer(config.patch_embed_vit)
+            self.patch_embed = VisionTransformer(config.encoder)
 
         def blocks() -> nn.ModuleList:
             return nn.ModuleList(

@@ -72,11 +72,21 @@ class TrackHeadConfig:
     max_scale: int = 518
 
 
+# The image encoders that the public constructor knows by name: width, depth, heads.
+_ENCODERS = {
+    "dinov2_vits14_reg": (384, 12, 6),
+    "dinov2_vitb14_reg": (768, 12, 12),
+    "dinov2_vitl14_reg": (1024, 24, 16),
+    "dinov2_vitg2_reg": (1536, 40, 24),
+}
+
+
 @dataclass(frozen=True)
 class VGGTConfig:
     """A whole network. A head that is None is not built and its predictions are None.
 
-    `patch_embed` is "conv" (a plain patch convolution) or "dino_vit" (the encoder that `patch_embed_vit` describes).
+    `patch_embed` is a public encoder name, "conv" (a plain patch convolution), or "dino_vit" (the encoder that
+    `patch_embed_vit` describes). Parts may be given as plain mappings. Raises ValueError for what cannot be built.
     """
 
     img_size: int = 518
@@ -91,23 +101,33 @@ class VGGTConfig:
     qk_norm: bool = True
     rope_freq: float = 100.0
     init_values: float = 0.01
-    patch_embed: str = "dino_vit"
-    patch_embed_vit: VisionTransformerConfig | None = VisionTransformerConfig()
+    patch_embed: str = "dinov2_vitl14_reg"
+    patch_embed_vit: VisionTransformerConfig | None = None
     camera_head: CameraHeadConfig | None = CameraHeadConfig()
     depth_head: DPTHeadConfig | None = DPTHeadConfig()
     point_head: DPTHeadConfig | None = DPTHeadConfig(output_dim=4, activation="inv_log")
     track_head: TrackHeadConfig | None = TrackHeadConfig()
 
     def __post_init__(self) -> None:
-        if self.patch_embed not in ("conv", "dino_vit"):
-            raise ValueError(f"patch_embed is {self.patch_embed!r}; expected 'conv' or 'dino_vit'")
-        if self.patch_embed == "dino_vit" and self.patch_embed_vit is None:
-            raise ValueError("patch_embed 'dino_vit' needs patch_embed_vit")
-        if self.patch_embed_vit is not None and self.patch_embed == "dino_vit":
+        for name, part in _PARTS.items():
+            value = getattr(self, name)
+            if isinstance(value, Mapping):
+                object.__setattr__(self, name, _strict(part, value, name))
+        object.__setattr__(self, "aa_order", tuple(self.aa_order))
+
+        if self.patch_embed not in (*_ENCODERS, "conv", "dino_vit"):
+            known = ", ".join((*_ENCODERS, "conv", "dino_vit"))
+            raise ValueError(f"patch_embed is {self.patch_embed!r}; expected one of {known}")
+        if (self.patch_embed == "dino_vit") != (self.patch_embed_vit is not None):
+            raise ValueError(
+                f"patch_embed is {self.patch_embed!r} and patch_embed_vit is {self.patch_embed_vit}: "
+                "'dino_vit' needs patch_embed_vit, and nothing else takes it"
+            )
+        if self.encoder is not None:
             for name in ("embed_dim", "patch_size"):
-                if getattr(self.patch_embed_vit, name) != getattr(self, name):
+                if getattr(self.encoder, name) != getattr(self, name):
                     raise ValueError(
-                        f"patch_embed_vit.{name} is {getattr(self.patch_embed_vit, name)}; "
+                        f"the image encoder's {name} is {getattr(self.encoder, name)}; "
                         f"the aggregator's is {getattr(self, name)}: they must be equal"
                     )
         if sorted(self.aa_order) != ["frame", "global"]:
@@ -123,6 +143,14 @@ class VGGTConfig:
             if head is not None and not all(0 <= i < self.depth for i in head.intermediate_layer_idx):
                 layers = head.intermediate_layer_idx
                 raise ValueError(f"{name} reads layers {layers} of a network of depth {self.depth}")
+
+    @property
+    def encoder(self) -> VisionTransformerConfig | None:
+        """The image encoder; None for a plain patch convolution."""
+        if self.patch_embed not in _ENCODERS:
+            return self.patch_embed_vit
+        width, depth, heads = _ENCODERS[self.patch_embed]
+        return VisionTransformerConfig(self.img_size, self.patch_size, width, depth, heads)
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -144,20 +172,18 @@ class VGGTConfig:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> VGGTConfig:
         """Builds a configuration from plain data. Raises ValueError naming any key that is unknown."""
-        parts = {
-            "patch_embed_vit": VisionTransformerConfig,
-            "camera_head": CameraHeadConfig,
-            "depth_head": DPTHeadConfig,
-            "point_head": DPTHeadConfig,
-            "track_head": TrackHeadConfig,
-        }
-        values = {
-            key: _strict(parts[key], value, key) if key in parts and value is not None else value
-            for key, value in data.items()
-        }
-        result = _strict(cls, values, "network")
+        result = _strict(cls, data, "network")
         assert isinstance(result, cls)
         return result
+
+
+_PARTS = {
+    "patch_embed_vit": VisionTransformerConfig,
+    "camera_head": CameraHeadConfig,
+    "depth_head": DPTHeadConfig,
+    "point_head": DPTHeadConfig,
+    "track_head": TrackHeadConfig,
+}
 
 
 def _strict(cls: type, data: Any, where: str) -> Any:

@@ -7,7 +7,7 @@ from model.config import CameraHeadConfig, DPTHeadConfig, VGGTConfig, VisionTran
 _DEMO_DPT = DPTHeadConfig(features=32, out_channels=(32, 48, 64, 64), intermediate_layer_idx=(0, 1, 2, 3))
 
 PRESETS: dict[str, VGGTConfig] = {
-    "vggt-1b": VGGTConfig(point_head=DPTHeadConfig(output_dim=4, activation="inv_log")),
+    "vggt-1b": VGGTConfig(),
     "demo": VGGTConfig(
         img_size=96,
         patch_size=12,
@@ -15,6 +15,7 @@ PRESETS: dict[str, VGGTConfig] = {
         depth=4,
         num_heads=4,
         init_values=1.0,
+        patch_embed="dino_vit",
         patch_embed_vit=VisionTransformerConfig(
             img_size=96, patch_size=12, embed_dim=128, depth=2, num_heads=4, init_values=1.0
         ),

@@ -17,6 +17,7 @@ def tiny_config() -> VGGTConfig:
         embed_dim=32,
         depth=2,
         num_heads=2,
+        patch_embed="dino_vit",
         patch_embed_vit=VisionTransformerConfig(img_size=56, embed_dim=32, depth=1, num_heads=2),
         camera_head=CameraHeadConfig(trunk_depth=1, num_heads=2),
         depth_head=DPTHeadConfig(**dense),

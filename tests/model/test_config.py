@@ -5,6 +5,7 @@ import json
 import pytest
 
 from model import VGGTConfig
+from model.config import VisionTransformerConfig
 from model.presets import PRESETS
 
 
@@ -27,7 +28,9 @@ def test_an_unknown_key_of_a_part_is_named() -> None:
     ("values", "message"),
     [
         ({"patch_embed": "resnet"}, "patch_embed is 'resnet'"),
-        ({"embed_dim": 512}, "patch_embed_vit.embed_dim is 1024"),
+        ({"embed_dim": 512}, "image encoder's embed_dim is 1024"),
+        ({"patch_embed": "dino_vit"}, "needs patch_embed_vit"),
+        ({"patch_embed_vit": VisionTransformerConfig()}, "nothing else takes it"),
         ({"aa_order": ("frame", "frame")}, "aa_order"),
         ({"aa_block_size": 5}, "not a multiple of aa_block_size"),
         ({"rope_freq": 0}, "rope_freq"),
@@ -47,3 +50,14 @@ def test_heads_can_be_left_out() -> None:
 def test_a_head_that_is_not_there_cannot_be_asked_for() -> None:
     with pytest.raises(ValueError, match="head 'track' was asked for"):
         PRESETS["demo"].with_heads(("track",))
+
+
+def test_a_public_encoder_name_gives_its_shape() -> None:
+    encoder = VGGTConfig(embed_dim=384, patch_embed="dinov2_vits14_reg").encoder
+    assert encoder is not None
+    assert (encoder.embed_dim, encoder.depth, encoder.num_heads, encoder.img_size) == (384, 12, 6, 518)
+
+
+def test_parts_may_be_plain_mappings() -> None:
+    given = json.loads(json.dumps(PRESETS["demo"].to_dict()))
+    assert VGGTConfig(**given) == PRESETS["demo"]

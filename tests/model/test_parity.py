@@ -96,7 +96,7 @@ def _vit(values: dict[str, Any]) -> VisionTransformerConfig:
 
 
 def _network(values: dict[str, Any], **heads: Any) -> VGGTConfig:
-    vit = values.get("patch_embed_vit")
+    vit = values["patch_embed_vit"] if values["patch_embed"] == "dino_vit" else None
     absent = {f"{name}_head": None for name in ("camera", "depth", "point", "track")}
     plain = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k != "patch_embed_vit"}
     return VGGTConfig(**plain, patch_embed_vit=_vit(vit) if vit else None, **{**absent, **heads})

@@ -25,6 +25,7 @@ def net() -> VGGT:
             depth=2,
             num_heads=2,
             init_values=1.0,
+            patch_embed="dino_vit",
             patch_embed_vit=VisionTransformerConfig(img_size=56, embed_dim=32, depth=1, num_heads=2),
             camera_head=CameraHeadConfig(trunk_depth=1, num_heads=2),
             depth_head=DPTHeadConfig(features=8, out_channels=(8, 8, 8, 8), intermediate_layer_idx=(0, 0, 1, 1)),

@@ -20,6 +20,7 @@ TINY_NETWORK = VGGTConfig(
     depth=2,
     num_heads=2,
     init_values=1.0,
+    patch_embed="dino_vit",
     patch_embed_vit=VisionTransformerConfig(
         img_size=24, patch_size=12, embed_dim=16, depth=1, num_heads=2, init_values=1.0
     ),

@@ -8,6 +8,7 @@ Writes accuracy.json, accuracy.md and accuracy.png. The same seed gives the same
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Mapping
@@ -18,7 +19,9 @@ from typing import Any
 import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
+from torch import Tensor
 
+from model import VGGT, Prediction
 from model.checkpoint import load_checkpoint
 from quantization import provenance
 from quantization.convert import quantize_network
@@ -30,12 +33,24 @@ from quantization.recipe import Recipe
 
 RECIPES = {
     "w8a8": Recipe(aggregator="w8a8", image_encoder="w8a8", camera_head="w8a8"),
-    "w4a8": Recipe(aggregator="w4a8", image_encoder="w4a8", camera_head="w4a8"),
     "w4a4 (default)": Recipe(),
     "w4a4, no rotation": Recipe(rotate=False),
-    "w4a4 everywhere": Recipe(aggregator="w4a4", image_encoder="w4a4", camera_head="w4a4"),
 }
 FULL = "full precision"
+
+
+class _Remembered:
+    """A network that computes its answer to the same pictures only once."""
+
+    def __init__(self, net: VGGT) -> None:
+        self._net = net
+        self._answers: dict[bytes, Prediction] = {}
+
+    def __call__(self, images: Tensor) -> Prediction:
+        key = hashlib.sha256(images.numpy().tobytes()).digest()
+        if key not in self._answers:
+            self._answers[key] = self._net(images)
+        return self._answers[key]
 
 
 def main() -> int:
@@ -48,12 +63,13 @@ def main() -> int:
 
     net = load_checkpoint("demo")
     side = net.config.img_size
+    quantised = {name: quantize_network(net, recipe) for name, recipe in RECIPES.items()}
     found: dict[int, dict[str, Comparison]] = {views: {} for views in args.views}
-    for name, recipe in RECIPES.items():
-        quantised = quantize_network(net, recipe)
-        for views in args.views:
-            scenes = SyntheticScenes("test", args.scenes, views, side, side, seed=args.seed)
-            found[views][name] = compare(net, quantised, scenes, seed=args.seed, label=f"{name}, {views} views")
+    for views in args.views:
+        scenes = SyntheticScenes("test", args.scenes, views, side, side, seed=args.seed)
+        reference = _Remembered(net)
+        for name, other in quantised.items():
+            found[views][name] = compare(reference, other, scenes, seed=args.seed, label=f"{name}, {views} views")
 
     args.out.mkdir(parents=True, exist_ok=True)
     document = {

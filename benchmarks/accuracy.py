@@ -148,7 +148,7 @@ def _draw(found: Mapping[int, Mapping[str, Comparison]], path: Path) -> None:
         axes.set_title(title)
         axes.set_xticks(range(len(found)), [f"{views} views" for views in found])
         axes.spines[["top", "right"]].set_visible(False)
-    right.legend(frameon=False)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(names), frameon=False)
     figure.savefig(path, dpi=110)
 
 

@@ -74,7 +74,7 @@ def save(
             "recipe": dict(recipe or {}),
             "calibration": None if calibration is None else dict(calibration),
             "provenance": dict(provenance or {}),
-            "files": {TENSORS: {"bytes": (staging / TENSORS).stat().st_size, "sha256": _sha256(staging / TENSORS)}},
+            "files": {TENSORS: {"bytes": (staging / TENSORS).stat().st_size, "sha256": sha256(staging / TENSORS)}},
         }
         (staging / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
         staging.chmod(0o755)
@@ -172,7 +172,7 @@ def _verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
             raise ArtifactError(
                 f"{file} is {size} bytes long; the manifest says {expected.get('bytes')}: copy it again"
             )
-        if _sha256(file) != expected.get("sha256"):
+        if sha256(file) != expected.get("sha256"):
             raise ArtifactError(f"{file} does not match its checksum: it is corrupted; copy it again")
 
 
@@ -199,7 +199,8 @@ def _fill(net: VGGT, layers: Mapping[str, Any], source: Any, device: str | torch
         raise ArtifactError(f"{len(names)} unknown tensors (first: {min(names)})")
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file, read in pieces."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 from pathlib import Path
 from typing import Any
 
+from model.artifact import sha256
 from model.checkpoint import resolve_checkpoint
 
 # Model cards of the public repositories, read 2026-11; the demo model is our own.
@@ -19,15 +19,11 @@ def describe(location: str, licence: str | None = None) -> dict[str, Any]:
     Without `licence` it is that of a checkpoint known by name, else None.
     """
     path, _ = resolve_checkpoint(location)
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
     named = location if location == "demo" or not Path(location).exists() else path.name
     return {
         "checkpoint": named,
         "weights_licence": licence or _LICENCES.get(location),
-        "checkpoint_sha256": digest.hexdigest(),
+        "checkpoint_sha256": sha256(path),
         "commit": commit(),
     }
 

@@ -7,7 +7,7 @@ DEMO := build/demo
 
 .PHONY: demo test check report format clean
 
-demo: $(VENV)/.service  ## quantise the bundled demo model, serve it, reconstruct the sample pictures
+demo: $(VENV)/.demo  ## quantise the bundled demo model, serve it, reconstruct the sample pictures
 	$(BIN)/python -m quantization quantize demo --out $(DEMO)/artifact --overwrite
 	$(BIN)/python -m service demo --artifact $(DEMO)/artifact --samples service/samples --out $(DEMO)/result
 
@@ -34,10 +34,10 @@ $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.service: $(VENV)/.created pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt ".[service]"
+$(VENV)/.demo: $(VENV)/.created pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt ".[service,quantization]"
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.created pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt ".[dev]"
-	touch $@ $(VENV)/.service
+	touch $@ $(VENV)/.demo

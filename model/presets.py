@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from model.config import CameraHeadConfig, DPTHeadConfig, VGGTConfig, VisionTransformerConfig
 
 _DEMO_DPT = DPTHeadConfig(features=32, out_channels=(32, 48, 64, 64), intermediate_layer_idx=(0, 1, 2, 3))
@@ -21,13 +23,7 @@ PRESETS: dict[str, VGGTConfig] = {
         ),
         camera_head=CameraHeadConfig(trunk_depth=2, num_heads=8, init_values=1.0),
         depth_head=_DEMO_DPT,
-        point_head=DPTHeadConfig(
-            output_dim=4,
-            activation="inv_log",
-            features=_DEMO_DPT.features,
-            out_channels=_DEMO_DPT.out_channels,
-            intermediate_layer_idx=_DEMO_DPT.intermediate_layer_idx,
-        ),
+        point_head=replace(_DEMO_DPT, output_dim=4, activation="inv_log"),
         track_head=None,
     ),
 }

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from kernels import SCHEMES
 from model import artifact
 from model.checkpoint import resolve_checkpoint
@@ -30,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
     args = _parser().parse_args(arguments)
     try:
+        if "device" in args:
+            _check_device(args.device)
         status: int = args.run(args)
         return status
     except (ArtifactError, CheckpointError, TrainingError, ValueError, FileNotFoundError) as error:
@@ -75,6 +79,15 @@ def _parser() -> argparse.ArgumentParser:
     download.add_argument("--json", action="store_true", help="print the result as JSON")
     download.set_defaults(run=_download)
     return parser
+
+
+def _check_device(name: str) -> None:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"--device is {name!r}; expected a torch device such as cpu or cuda:0") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"--device is {name!r}, but this machine has no usable CUDA device; use cpu")
 
 
 def _quantize(args: argparse.Namespace) -> int:

@@ -100,7 +100,7 @@ def export(out: Path, checkpoint: Path) -> None:
     checkpoint = Path(checkpoint)
     checkpoint.mkdir(parents=True, exist_ok=True)
     save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
-    write_json(checkpoint / "config.json", asdict(net.config))
+    write_json(checkpoint / "config.json", net.config.to_dict())
     records = read_log(Path(out))
     latest = {key: [r for r in records if key in r][-1:] for key in ("losses", "validation")}
     write_json(

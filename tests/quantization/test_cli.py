@@ -69,6 +69,7 @@ def test_inspect_prints_the_manifest_as_json(artifact: Path, capsys: pytest.Capt
         (["quantize", "demo", "--out", "{tmp}"], "exists; choose another folder or pass --overwrite"),
         (["quantize", "demo", "--out", "{tmp}/new", "--heads", "track"], "head 'track' was asked for"),
         (["download", "nowhere"], "no checkpoint at 'nowhere'"),
+        (["evaluate", "--model", "demo", "--device", "abacus"], "--device is 'abacus'"),
         (["demo", "export", "--run", "{tmp}/nothing", "--out", "{tmp}/new"], "run the training first"),
     ],
 )
@@ -88,3 +89,10 @@ def test_a_wrong_command_line_exits_with_status_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
+
+
+def test_samples_are_written_where_the_json_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["demo", "samples", "--out", str(tmp_path / "scene"), "--views", "2", "--size", "24", "36", "--json"]
+    assert main(command) == 0
+    folder = Path(json.loads(capsys.readouterr().out)["out"])
+    assert sorted(file.name for file in folder.iterdir()) == ["00.png", "01.png", "cameras.json"]

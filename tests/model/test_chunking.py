@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -17,8 +19,8 @@ def test_chunks_cover_every_frame_and_share_the_overlap(frames: int, size: int, 
     chunks = chunk_frames(frames, size, overlap)
     assert sorted({frame for chunk in chunks for frame in chunk}) == list(range(frames))
     assert all(0 < len(chunk) <= size for chunk in chunks)
-    assert all(b.start == a.stop - overlap for a, b in zip(chunks, chunks[1:], strict=False))
-    assert all(b.stop > a.stop for a, b in zip(chunks, chunks[1:], strict=False))
+    assert all(b.start == a.stop - overlap for a, b in pairwise(chunks))
+    assert all(b.stop > a.stop for a, b in pairwise(chunks))
 
 
 def test_an_overlap_that_leaves_nothing_new_is_refused() -> None:

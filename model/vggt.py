@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,7 @@ from model.config import VGGTConfig
 from model.dpt_head import DPTHead
 from model.prediction import Prediction
 from model.track_head import TrackHead
+from model.transformer import ATTENTION, Attention
 
 
 class VGGT(nn.Module):
@@ -32,6 +35,21 @@ class VGGT(nn.Module):
         self.track_head = (
             None if config.track_head is None else TrackHead(dim, config.patch_size, start, config.track_head)
         )
+
+    @property
+    def attention(self) -> str:
+        """Arithmetic of the aggregator's and the image encoder's attention: "float" (default) or "int8"."""
+        return next(module.arithmetic for module in self._attentions())
+
+    @attention.setter
+    def attention(self, arithmetic: str) -> None:
+        if arithmetic not in ATTENTION:
+            raise ValueError(f"attention is {arithmetic!r}; expected one of {', '.join(ATTENTION)}")
+        for module in self._attentions():
+            module.arithmetic = arithmetic
+
+    def _attentions(self) -> Iterator[Attention]:
+        return (module for module in self.aggregator.modules() if isinstance(module, Attention))
 
     def forward(self, images: Tensor, query_points: Tensor | None = None) -> Prediction:
         """Predicts cameras, depth, points and, for `query_points`, tracks.

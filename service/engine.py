@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from kernels import KERNEL_PATH
+from kernels import kernel_path
 from model import VGGT, VGGTConfig
 from model.artifact import load, read_manifest
 from model.errors import ArtifactError, ReconstructionError
@@ -80,7 +80,7 @@ class Engine:
             artifact=self.digest,
             weights_licence=provenance.get("weights_licence"),
             device=self.device,
-            kernels=KERNEL_PATH,
+            kernels=str(kernel_path(self.device)),
         )
 
     @property

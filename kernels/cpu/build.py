@@ -105,7 +105,9 @@ def _compile(compiler: str, instruction_sets: dict[str, tuple[str, ...]], work: 
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         failures = dict(
-            zip(instruction_sets, pool.map(lambda item: build(item[0], *item[1]), instruction_sets.items()), strict=True)
+            zip(
+                instruction_sets, pool.map(lambda item: build(item[0], *item[1]), instruction_sets.items()), strict=True
+            )
         )
     left_out = [name for name, failure in failures.items() if failure is not None]
     if len(left_out) == len(instruction_sets):
@@ -119,4 +121,3 @@ def _compile(compiler: str, instruction_sets: dict[str, tuple[str, ...]], work: 
     if failure:
         raise BuildError(f"{compiler} fails to link: {failure}")
     return work / LIBRARY
-

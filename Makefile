@@ -14,7 +14,7 @@ demo: $(VENV)/.demo kernels-cpu  ## quantise the bundled demo model, serve it, r
 test: $(VENV)/.dev kernels-cpu  ## every test that needs no GPU
 	$(BIN)/python -m pytest
 
-kernels-cpu: | $(VENV)/.created  ## compile the CPU kernels; without a compiler everything runs in plain torch
+kernels-cpu: $(VENV)/.demo  ## compile the CPU kernels; without a compiler everything runs in plain torch
 	-@$(BIN)/python -m kernels.cpu
 
 check: $(VENV)/.dev  ## lint, types and the import contract

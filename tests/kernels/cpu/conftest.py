@@ -7,7 +7,6 @@ import pytest
 
 from kernels import cpu
 
-
 _INSTRUCTION_SETS = ["neon"] if platform.machine() in ("aarch64", "arm64") else ["amx", "avx512", "avx-vnni", "avx2"]
 
 

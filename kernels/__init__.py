@@ -3,7 +3,7 @@
 Importing builds nothing, touches no GPU and downloads nothing.
 """
 
-import kernels.cpu  # registers its operators
+from kernels import cpu
 from kernels.linear import SCHEMES, QuantizedLinear, W4A4Linear, W4A8Linear, W4A16Linear, W8A8Linear
 from kernels.path import KernelPath, kernel_path
 
@@ -15,5 +15,6 @@ __all__ = [
     "W4A8Linear",
     "W4A16Linear",
     "W8A8Linear",
+    "cpu",
     "kernel_path",
 ]

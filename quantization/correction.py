@@ -60,7 +60,7 @@ def corrected_weight(weight: Tensor, moments: Moments, ridge: float) -> Tensor:
     gram, cross = moments.centred()
     lifted = damped(gram, ridge)
     lift = torch.diag(lifted - gram)
-    return torch.linalg.solve(lifted, (weight @ cross + weight * lift).T).T
+    return torch.cholesky_solve((weight @ cross + weight * lift).T, torch.linalg.cholesky(lifted)).T
 
 
 def corrected_bias(bias: Tensor | None, weight: Tensor, quantised: Tensor, moments: Moments) -> Tensor:

@@ -58,9 +58,10 @@ def quantize_stage(walk: Walk, stage: Stage, meant: Stream, seen: Stream | None,
     if recipe.learning_epochs > 0 and chosen:
         learned = _learn(walk, stage, true, chosen, signs, meant, seen or meant, recipe)
     records = []
+    given = observe(walk, stage, true, list(chosen), meant)
     for name, scheme in chosen.items():
-        given = observe(walk, stage, true, [name], meant)[name]
-        observed = Observed(given, given if seen is None else observe(walk, stage, module, [name], seen)[name])
+        wanted = given.pop(name)
+        observed = Observed(wanted, wanted if seen is None else observe(walk, stage, module, [name], seen)[name])
         layer = _linear(module, name)
         quantised = quantize_layer(layer.weight, layer.bias, scheme, recipe, signs[name], observed, learned.get(name))
         records.append(

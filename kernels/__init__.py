@@ -3,6 +3,7 @@
 Importing builds nothing, touches no GPU and downloads nothing.
 """
 
+from kernels import cuda
 from kernels.linear import SCHEMES, QuantizedLinear, W4A4Linear, W4A8Linear, W4A16Linear, W8A8Linear
 from kernels.path import KernelPath, kernel_path
 
@@ -14,5 +15,6 @@ __all__ = [
     "W4A8Linear",
     "W4A16Linear",
     "W8A8Linear",
+    "cuda",
     "kernel_path",
 ]

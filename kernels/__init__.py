@@ -3,7 +3,8 @@
 Importing builds nothing, touches no GPU and downloads nothing.
 """
 
-from kernels import cuda
+import kernels.cpu  # registers its operators
+import kernels.cuda  # registers its operators
 from kernels.linear import SCHEMES, QuantizedLinear, W4A4Linear, W4A8Linear, W4A16Linear, W8A8Linear
 from kernels.path import KernelPath, kernel_path
 
@@ -15,6 +16,5 @@ __all__ = [
     "W4A8Linear",
     "W4A16Linear",
     "W8A8Linear",
-    "cuda",
     "kernel_path",
 ]

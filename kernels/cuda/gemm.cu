@@ -15,18 +15,19 @@ constexpr int kWeightSliceBytes = 64;  // of one output channel in one stage: tw
 constexpr int kSteps = kWeightSliceBytes / 32;
 constexpr int kRasterRows = 8;  // tiles of tokens that neighbouring blocks share their weights across
 
-// Tile of tokens x channels, the grid of warps that shares it, and the depth of the ring. `tiles.py` chooses by index.
-template <int m_, int n_, int warps_m_, int warps_n_, int stages_>
+// Tile of tokens x channels, the grid of warps that shares it, the depth of the ring, and how many blocks should find
+// registers on a multiprocessor. `tiles.py` chooses by index.
+template <int m_, int n_, int warps_m_, int warps_n_, int stages_, int resident_>
 struct Tile {
-  static constexpr int m = m_, n = n_, warps_m = warps_m_, warps_n = warps_n_, stages = stages_;
+  static constexpr int m = m_, n = n_, warps_m = warps_m_, warps_n = warps_n_, stages = stages_, resident = resident_;
   static constexpr int threads = 32 * warps_m * warps_n;
   static constexpr int fragments_m = m / warps_m / 16, fragments_n = n / warps_n / 8;
   static_assert(fragments_n % 2 == 0, "one ldmatrix loads the weights of two fragments");
 };
-using Tile0 = Tile<16, 64, 1, 4, 4>;
-using Tile1 = Tile<64, 64, 2, 2, 4>;
-using Tile2 = Tile<128, 128, 2, 4, 3>;
-using Tile3 = Tile<128, 256, 2, 4, 3>;
+using Tile0 = Tile<16, 64, 1, 4, 4, 4>;
+using Tile1 = Tile<64, 64, 2, 2, 4, 4>;
+using Tile2 = Tile<128, 128, 2, 4, 3, 2>;
+using Tile3 = Tile<128, 256, 2, 4, 3, 1>;
 
 template <int scheme, class T>
 struct Gemm {
@@ -93,7 +94,7 @@ __device__ void locate_tile(const GemmArguments& p, int64_t& first_row, int64_t&
 }
 
 template <int scheme, class T>
-__global__ void __launch_bounds__(T::threads) gemm_kernel(const GemmArguments p) {
+__global__ void __launch_bounds__(T::threads, T::resident) gemm_kernel(const GemmArguments p) {
   if constexpr (Operands<scheme>::supported) {
     using G = Gemm<scheme, T>;
     using O = Operands<scheme>;

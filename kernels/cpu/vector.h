@@ -1,0 +1,201 @@
+// Float vectors as wide as the instruction set that this translation unit is compiled for, and functions on them.
+// Everything here has internal linkage: the same names exist once per instruction set.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+
+typedef float Vector __attribute__((vector_size(kLanes * 4)));
+typedef int32_t Integers __attribute__((vector_size(kLanes * 4)));
+
+inline Vector load(const float* p) {
+    Vector v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
+
+inline Integers load(const int32_t* p) {
+    Integers v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
+
+inline void store(float* p, Vector v) { std::memcpy(p, &v, sizeof v); }
+
+inline Vector broadcast(float x) { return Vector{} + x; }
+
+inline Vector to_float(Integers v) { return __builtin_convertvector(v, Vector); }
+
+inline Vector load_signs(const int8_t* p) {
+#if defined(__AVX512F__)
+    return (Vector)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)));
+#elif defined(__AVX2__)
+    int64_t packed;
+    std::memcpy(&packed, p, sizeof packed);
+    return (Vector)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(packed)));
+#else
+    Vector v;
+    for (int i = 0; i < kLanes; ++i) v[i] = p[i];
+    return v;
+#endif
+}
+
+// a * b + c, rounded once.
+inline Vector fma(Vector a, Vector b, Vector c) {
+#if defined(__AVX512F__)
+    return (Vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__AVX2__)
+    return (Vector)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__ARM_NEON)
+    return (Vector)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+    Vector r;
+    for (int i = 0; i < kLanes; ++i) r[i] = __builtin_fmaf(a[i], b[i], c[i]);
+    return r;
+#endif
+}
+
+inline Vector maximum(Vector a, Vector b) {
+#if defined(__AVX512F__)
+    return (Vector)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (Vector)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return a > b ? a : b;
+#endif
+}
+
+inline Vector minimum(Vector a, Vector b) {
+#if defined(__AVX512F__)
+    return (Vector)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (Vector)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return a < b ? a : b;
+#endif
+}
+
+inline Vector absolute(Vector a) { return (Vector)((Integers)a & 0x7fffffff); }
+
+// Round half to even; exact for |v| < 2^22.
+inline Vector round_even(Vector v) {
+    const Vector magic = broadcast(12582912.0f);  // 1.5 * 2^23
+    return (v + magic) - magic;
+}
+
+inline float sum(Vector v) {
+    float total = 0;
+    for (int i = 0; i < kLanes; ++i) total += v[i];
+    return total;
+}
+
+inline float highest(Vector v) {
+    float top = v[0];
+    for (int i = 1; i < kLanes; ++i) top = v[i] > top ? v[i] : top;
+    return top;
+}
+
+inline float lowest(Vector v) {
+    float bottom = v[0];
+    for (int i = 1; i < kLanes; ++i) bottom = v[i] < bottom ? v[i] : bottom;
+    return bottom;
+}
+
+// Rounded to signed bytes with saturation at the int8 range; |v| < 2^22.
+inline void store_codes(int8_t* p, Vector v) {
+    const Integers integers = (Integers)(v + broadcast(12582912.0f)) - 0x4b400000;
+#if defined(__AVX512F__)
+    _mm_storeu_si128((__m128i*)p, _mm512_cvtsepi32_epi8((__m512i)integers));
+#elif defined(__AVX2__)
+    const __m256i words = _mm256_packs_epi32((__m256i)integers, (__m256i)integers);
+    const __m256i bytes = _mm256_packs_epi16(words, words);
+    const int32_t low = _mm_cvtsi128_si32(_mm256_castsi256_si128(bytes));
+    const int32_t high = _mm_cvtsi128_si32(_mm256_extracti128_si256(bytes, 1));
+    std::memcpy(p, &low, 4);
+    std::memcpy(p + 4, &high, 4);
+#else
+    for (int i = 0; i < kLanes; ++i) p[i] = int8_t(integers[i] < -128 ? -128 : integers[i] > 127 ? 127 : integers[i]);
+#endif
+}
+
+// e^x for x <= 0 with relative error below 2e-7; 0 below -87.
+inline Vector exponential(Vector x) {
+    x = maximum(x, broadcast(-87.0f));
+    const Vector n = round_even(x * 1.44269504f);
+    Vector r = fma(n, broadcast(-0.693359375f), x);
+    r = fma(n, broadcast(2.12194440e-4f), r);
+    Vector p = broadcast(1.0f / 720);
+    p = fma(p, r, broadcast(1.0f / 120));
+    p = fma(p, r, broadcast(1.0f / 24));
+    p = fma(p, r, broadcast(1.0f / 6));
+    p = fma(p, r, broadcast(0.5f));
+    p = fma(p, r, broadcast(1.0f));
+    p = fma(p, r, broadcast(1.0f));
+#if defined(__AVX512F__)
+    return (Vector)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
+    const Integers exponent = (__builtin_convertvector(n, Integers) + 127) << 23;
+    return p * (Vector)exponent;
+#endif
+}
+
+// x / 2 * (1 + erf(x / sqrt 2)); erf by Abramowitz and Stegun 7.1.26, absolute error below 1.5e-7.
+inline Vector gelu(Vector x) {
+    const Vector z = absolute(x) * 0.70710678f;
+    const Vector t = broadcast(1.0f) / fma(z, broadcast(0.3275911f), broadcast(1.0f));
+    Vector p = broadcast(1.061405429f);
+    p = fma(p, t, broadcast(-1.453152027f));
+    p = fma(p, t, broadcast(1.421413741f));
+    p = fma(p, t, broadcast(-0.284496736f));
+    p = fma(p, t, broadcast(0.254829592f));
+    const Vector half_tail = p * t * exponential(-(z * z)) * 0.5f;  // (1 - erf z) / 2
+    const Vector gain = x < 0 ? half_tail : broadcast(1.0f) - half_tail;
+    return x * gain;
+}
+
+// The vector with lanes i and i ^ span exchanged.
+template <int span>
+inline Vector exchange_lanes(Vector v) {
+#if defined(__clang__)
+#if defined(__AVX512F__)
+    return __builtin_shufflevector(v, v, 0 ^ span, 1 ^ span, 2 ^ span, 3 ^ span, 4 ^ span, 5 ^ span, 6 ^ span,
+                                   7 ^ span, 8 ^ span, 9 ^ span, 10 ^ span, 11 ^ span, 12 ^ span, 13 ^ span,
+                                   14 ^ span, 15 ^ span);
+#elif defined(__AVX2__)
+    return __builtin_shufflevector(v, v, 0 ^ span, 1 ^ span, 2 ^ span, 3 ^ span, 4 ^ span, 5 ^ span, 6 ^ span,
+                                   7 ^ span);
+#else
+    return __builtin_shufflevector(v, v, 0 ^ span, 1 ^ span, 2 ^ span, 3 ^ span);
+#endif
+#else
+    Integers index;
+    for (int i = 0; i < kLanes; ++i) index[i] = i ^ span;
+    return __builtin_shuffle(v, index);
+#endif
+}
+
+// Sums in the lanes with bit `span` clear, differences (other lane minus this one) in those with it set.
+template <int span>
+inline Vector butterfly_lanes(Vector v) {
+    Vector sign;
+    for (int i = 0; i < kLanes; ++i) sign[i] = i & span ? -1.0f : 1.0f;
+    return fma(v, sign, exchange_lanes<span>(v));
+}
+
+}  // namespace

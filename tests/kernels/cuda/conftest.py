@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,17 +22,16 @@ from kernels.cuda.targets import find_target
 EMULATION = Path(__file__).parent / "emulation"
 
 
-def compile_emulation(*flags: str) -> Path:
-    """The shared object of the emulated kernels, cached by its sources and flags."""
+def compile_emulation(*flags: str, sources: tuple[Path, ...] = tuple(sorted(SOURCES.glob("*.cu")))) -> Path:
+    """The shared object of `sources`, by default all kernels, in emulation; cached by its sources and flags."""
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
         pytest.skip("no C++ compiler: the emulated kernels cannot be built")
-    kernels = sorted(SOURCES.glob("*.cu"))
     command = [compiler, "-shared", "-fPIC", "-std=c++17", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"]
-    command += ["-Wno-unknown-pragmas", *flags, "-I", str(EMULATION), "-x", "c++", *map(str, kernels)]
+    command += ["-Wno-unknown-pragmas", *flags, "-I", str(EMULATION), "-x", "c++", *map(str, sources)]
     command += [str(EMULATION / "schedule.cc")]
     digest = hashlib.sha256(" ".join(command).encode())
-    for path in sorted([*kernels, *SOURCES.glob("*.cuh"), *SOURCES.glob("*.h"), *EMULATION.iterdir()]):
+    for path in sorted([*sources, *SOURCES.glob("*.cuh"), *SOURCES.glob("*.h"), *EMULATION.iterdir()]):
         digest.update(path.read_bytes())
     path = CACHE / f"emulation-{digest.hexdigest()[:12]}.so"
     if not path.exists():
@@ -53,6 +53,11 @@ class Machine:
     def __call__(self, *tensors: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
         """The tensors on this machine's device."""
         return tuple(None if tensor is None else tensor.to(self.device) for tensor in tensors)
+
+
+@pytest.fixture(scope="session")
+def emulate() -> Callable[..., Path]:
+    return compile_emulation
 
 
 @pytest.fixture(scope="session")

@@ -26,46 +26,55 @@ struct Avx2 {
         transpose_tile(low, 0, tile + gap);
     }
 
-    // Four rows x 16 columns; `steps` quads of codes between two widenings of the sums.
-    template <int64_t steps>
-    static void strip(const int8_t* a, const uint8_t* b, int64_t depth, int32_t* c, int64_t stride) {
-        const __m256i ones = _mm256_set1_epi16(1);
-        __m256i wide[4][2] = {};
-        for (int64_t start = 0; start < depth / kTile / 4;) {
-            const int64_t end = start + steps < depth / kTile / 4 ? start + steps : depth / kTile / 4;
-            __m256i sums[4][2] = {};
-            for (; start < end; ++start) {
-                const int8_t* token = a + start / kTile * kTileBytes + start % kTile * 4;
-                const __m256i left = _mm256_loadu_si256((const __m256i*)(b + start * 64));
-                const __m256i right = _mm256_loadu_si256((const __m256i*)(b + start * 64 + 32));
+    // Adds four rows x 16 columns of products to the 32-bit sums in c, over `steps` quads of codes. Assembly and a call of
+    // its own, since gcc 12 keeps other things in registers and moves the sums in and out of memory at every step.
+    __attribute__((noinline)) static void widen(const int8_t* a, const uint8_t* b, int64_t steps, int32_t* c,
+                                                int64_t stride) {
+        __m256i sums[4][2] = {};
+        for (const int8_t* token = a; steps > 0; token += kTileBytes - kTileDepth)
+            for (int64_t quad = steps < kTile ? steps : kTile; quad > 0; --quad, --steps, token += 4, b += 64) {
+                const __m256i left = _mm256_loadu_si256((const __m256i*)b);
+                const __m256i right = _mm256_loadu_si256((const __m256i*)(b + 32));
 #pragma GCC unroll 4
                 for (int i = 0; i < 4; ++i) {
-                    int32_t four;
-                    std::memcpy(&four, token + i * kTileDepth, sizeof four);
-                    const __m256i tokens = _mm256_set1_epi32(four);
-                    sums[i][0] = _mm256_add_epi16(sums[i][0], _mm256_maddubs_epi16(left, tokens));
-                    sums[i][1] = _mm256_add_epi16(sums[i][1], _mm256_maddubs_epi16(right, tokens));
+                    __m256i tokens, products;
+                    __asm__("vpbroadcastd %[four], %[tokens]\n\t"
+                            "vpmaddubsw %[tokens], %[left], %[products]\n\t"
+                            "vpmaddubsw %[tokens], %[right], %[tokens]\n\t"
+                            "vpaddw %[products], %[sum_left], %[sum_left]\n\t"
+                            "vpaddw %[tokens], %[sum_right], %[sum_right]"
+                            : [sum_left] "+x"(sums[i][0]), [sum_right] "+x"(sums[i][1]), [tokens] "=&x"(tokens),
+                              [products] "=&x"(products)
+                            : [left] "x"(left), [right] "x"(right),
+                              [four] "m"(*(const int32_t*)(token + i * kTileDepth)));
                 }
             }
+        const __m256i ones = _mm256_set1_epi16(1);
 #pragma GCC unroll 4
-            for (int i = 0; i < 4; ++i) {
-                wide[i][0] = _mm256_add_epi32(wide[i][0], _mm256_madd_epi16(sums[i][0], ones));
-                wide[i][1] = _mm256_add_epi32(wide[i][1], _mm256_madd_epi16(sums[i][1], ones));
+        for (int i = 0; i < 4; ++i)
+#pragma GCC unroll 2
+            for (int j = 0; j < 2; ++j) {
+                auto* total = (__m256i*)(c + i * stride + 8 * j);
+                const __m256i wide = _mm256_madd_epi16(sums[i][j], ones);
+                _mm256_storeu_si256(total, _mm256_add_epi32(_mm256_loadu_si256(total), wide));
             }
-        }
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; ++i) {
-            _mm256_storeu_si256((__m256i*)(c + i * stride), wide[i][0]);
-            _mm256_storeu_si256((__m256i*)(c + i * stride + 8), wide[i][1]);
-        }
+    }
+
+    template <int64_t steps>
+    static void strip(const int8_t* a, const uint8_t* b, int64_t depth, int32_t* c, int64_t stride) {
+        for (int64_t i = 0; i < 4; ++i) std::memset(c + i * stride, 0, kTile * sizeof(int32_t));
+        const int64_t quads = depth / kTile / 4;
+        for (int64_t start = 0; start < quads; start += steps)
+            widen(a + start / kTile * kTileBytes + start % kTile * 4, b + start * 64,
+                  quads - start < steps ? quads - start : steps, c, stride);
     }
 
     static void strips(const int8_t* a, const uint8_t* b, int64_t depth, int bits, int32_t* c, int64_t stride) {
         for (int64_t row = 0; row < kTile; row += 4) {
             if (bits == 4)
-                strip<64>(a + row * kTileDepth, b, depth, c + row * stride, stride);
+                strip<128>(a + row * kTileDepth, b, depth, c + row * stride, stride);
             else
-                strip<4>(a + row * kTileDepth, b, depth, c + row * stride, stride);
+                strip<8>(a + row * kTileDepth, b, depth, c + row * stride, stride);
         }
     }
 

@@ -13,6 +13,12 @@ struct Avx512 {
         transpose_tile(codes, int8_t(offset(bits)), tile);
     }
 
+    // Assembly, since gcc 12 copies every sum before it adds to it.
+    static __m512i dot(__m512i sum, __m512i weight, __m512i token) {
+        __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weight), "v"(token));
+        return sum;
+    }
+
     // 8 rows x 32 columns in 16 registers.
     static void block(const int8_t* a, const uint8_t* b, int64_t tiles, int64_t rows, int, int, int32_t* c,
                       int64_t stride) {
@@ -20,17 +26,17 @@ struct Avx512 {
         for (int64_t row = 0; row < rows; row += 8) {
             const int8_t* tokens = a + row / kTile * next + row % kTile * kTileDepth;
             __m512i sums[8][2] = {};
+            const uint8_t* weights = b;
             for (int64_t k = 0; k < next; k += kTileBytes) {
-                for (int64_t quad = 0; quad < kTileDepth; quad += 4) {
-                    const __m512i left = _mm512_loadu_si512(b + k + quad * kTile);
-                    const __m512i right = _mm512_loadu_si512(b + next + k + quad * kTile);
+                const int8_t* token = tokens + k;
+                for (int64_t quad = 0; quad < kTileDepth; quad += 4, token += 4, weights += 4 * kTile) {
+                    const __m512i left = _mm512_loadu_si512(weights);
+                    const __m512i right = _mm512_loadu_si512(weights + next);
 #pragma GCC unroll 8
                     for (int i = 0; i < 8; ++i) {
-                        int32_t four;
-                        std::memcpy(&four, tokens + k + i * kTileDepth + quad, sizeof four);
-                        const __m512i token = _mm512_set1_epi32(four);
-                        sums[i][0] = _mm512_dpbusd_epi32(sums[i][0], left, token);
-                        sums[i][1] = _mm512_dpbusd_epi32(sums[i][1], right, token);
+                        const __m512i four = _mm512_set1_epi32(quad_at(token + i * kTileDepth));
+                        sums[i][0] = dot(sums[i][0], left, four);
+                        sums[i][1] = dot(sums[i][1], right, four);
                     }
                 }
             }

@@ -13,21 +13,26 @@ struct AvxVnni {
         transpose_tile(codes, int8_t(offset(bits)), tile);
     }
 
+    // Assembly, since gcc 12 copies every sum before it adds to it.
+    static __m256i dot(__m256i sum, __m256i weight, __m256i token) {
+        __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(weight), "x"(token));
+        return sum;
+    }
+
     // `count` rows x 16 columns in 2 * count registers.
     template <int count>
     static void strip(const int8_t* a, const uint8_t* b, int64_t depth, int32_t* c, int64_t stride) {
         __m256i sums[count][2] = {};
         for (int64_t k = 0; k < depth; k += kTileBytes) {
-            for (int64_t quad = 0; quad < kTileDepth; quad += 4) {
-                const __m256i left = _mm256_loadu_si256((const __m256i*)(b + k + quad * kTile));
-                const __m256i right = _mm256_loadu_si256((const __m256i*)(b + k + quad * kTile + 32));
+            const int8_t* token = a + k;
+            for (int64_t quad = 0; quad < kTileDepth; quad += 4, token += 4, b += 4 * kTile) {
+                const __m256i left = _mm256_loadu_si256((const __m256i*)b);
+                const __m256i right = _mm256_loadu_si256((const __m256i*)(b + 32));
 #pragma GCC unroll 8
                 for (int i = 0; i < count; ++i) {
-                    int32_t four;
-                    std::memcpy(&four, a + k + i * kTileDepth + quad, sizeof four);
-                    const __m256i token = _mm256_set1_epi32(four);
-                    sums[i][0] = _mm256_dpbusd_avx_epi32(sums[i][0], left, token);
-                    sums[i][1] = _mm256_dpbusd_avx_epi32(sums[i][1], right, token);
+                    const __m256i four = _mm256_set1_epi32(quad_at(token + i * kTileDepth));
+                    sums[i][0] = dot(sums[i][0], left, four);
+                    sums[i][1] = dot(sums[i][1], right, four);
                 }
             }
         }

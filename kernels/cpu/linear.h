@@ -156,34 +156,48 @@ inline void pack_panel(const Product& product, int64_t features, int64_t first, 
     }
 }
 
-// Accumulators [rows, columns] of a block to float32: scales, bias, layer scale, residual; or as they are.
+// Columns of a block from accumulators to float32, a vector wide.
+template <bool with_residual>
+inline void scale_columns(const int32_t* block, const float* token_scale, const int32_t* code_sum, int32_t offset,
+                          int64_t rows, const Product& product, int64_t place, int64_t column) {
+    const Vector scale = load(product.weight_scale + column);
+    const Vector bias = product.bias ? load(product.bias + column) : broadcast(0);
+    const Vector gain = product.layer_scale ? load(product.layer_scale + column) : broadcast(1);
+    const float* residual = product.residual + place;
+    float* y = product.y + place;
+    const int64_t stride = product.outputs;
+    for (int64_t i = 0; i < rows; ++i, block += kBlock, y += stride, residual += stride) {
+        const Integers sums = load(block) - offset * code_sum[i];
+        const Vector v = (to_float(sums) * token_scale[i] * scale + bias) * gain;
+        store(y, with_residual ? load(residual) + v : v);
+    }
+}
+
+// Accumulators [rows, columns] of a block to where the caller wants them.
 inline void finish(const int32_t* block, const Tokens& tokens, int64_t token, int64_t rows, const Product& product,
                    int64_t first_row, int64_t column, int32_t offset) {
     const int64_t columns = product.outputs - column < kBlock ? product.outputs - column : kBlock;
-    const int64_t body = columns / kLanes * kLanes;
-    for (int64_t i = 0; i < rows; ++i, block += kBlock) {
-        const int64_t place = (first_row + token + i) * product.outputs + column;
-        const int32_t shift = offset * tokens.code_sum[token + i];
-        if (product.accumulators) {
-            for (int64_t j = 0; j < columns; ++j) product.accumulators[place + j] = block[j] - shift;
-            continue;
-        }
-        const float scale = tokens.scale[token + i];
-        for (int64_t j = 0; j < body; j += kLanes) {
-            Vector v = to_float(load(block + j) - shift) * scale * load(product.weight_scale + column + j);
-            if (product.bias) v += load(product.bias + column + j);
-            if (product.layer_scale) v *= load(product.layer_scale + column + j);
-            if (product.residual) v = load(product.residual + place + j) + v;
-            store(product.y + place + j, v);
-        }
-        for (int64_t j = body; j < columns; ++j) {
-            float v = float(block[j] - shift) * scale * product.weight_scale[column + j];
+    const int64_t place = (first_row + token) * product.outputs + column;
+    const float* scale = tokens.scale + token;
+    const int32_t* code_sum = tokens.code_sum + token;
+    if (product.accumulators) {
+        for (int64_t i = 0; i < rows; ++i)
+            for (int64_t j = 0; j < columns; ++j)
+                product.accumulators[place + i * product.outputs + j] = block[i * kBlock + j] - offset * code_sum[i];
+        return;
+    }
+    int64_t j = 0;
+    for (; j + kLanes <= columns; j += kLanes)
+        (product.residual ? scale_columns<true> : scale_columns<false>)(block + j, scale, code_sum, offset, rows,
+                                                                        product, place + j, column + j);
+    for (; j < columns; ++j)
+        for (int64_t i = 0; i < rows; ++i) {
+            const int64_t at = place + i * product.outputs + j;
+            float v = float(block[i * kBlock + j] - offset * code_sum[i]) * scale[i] * product.weight_scale[column + j];
             if (product.bias) v += product.bias[column + j];
             if (product.layer_scale) v *= product.layer_scale[column + j];
-            if (product.residual) v = product.residual[place + j] + v;
-            product.y[place + j] = v;
+            product.y[at] = product.residual ? product.residual[at] + v : v;
         }
-    }
 }
 
 // Product of quantised tokens, rows `first_row` onwards of the output.

@@ -9,32 +9,49 @@ namespace {
 
 constexpr int64_t kTileDepth = 64;  // codes that lie together: one row of a matrix tile, one cache line
 
+// Four consecutive codes as one operand.
+inline int32_t quad_at(const int8_t* codes) {
+    int32_t quad;
+    std::memcpy(&quad, codes, sizeof quad);
+    return quad;
+}
+
 inline int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+inline float total(const float* x, int64_t n) {
+    Vector parts[4] = {};
+    int64_t k = 0;
+    for (; k + 4 * kLanes <= n; k += 4 * kLanes)
+        for (int i = 0; i < 4; ++i) parts[i] += load(x + k + i * kLanes);
+    float result = sum((parts[0] + parts[1]) + (parts[2] + parts[3]));
+    for (; k < n; ++k) result += x[k];
+    return result;
+}
+
+inline float total_square(const float* x, int64_t n, float mean) {
+    Vector parts[4] = {};
+    int64_t k = 0;
+    for (; k + 4 * kLanes <= n; k += 4 * kLanes)
+        for (int i = 0; i < 4; ++i) {
+            const Vector d = load(x + k + i * kLanes) - broadcast(mean);
+            parts[i] = fma(d, d, parts[i]);
+        }
+    float result = sum((parts[0] + parts[1]) + (parts[2] + parts[3]));
+    for (; k < n; ++k) result += (x[k] - mean) * (x[k] - mean);
+    return result;
+}
 
 inline void normalise(const float* x, float* row, const Rows& rows) {
     const int64_t n = rows.features;
-    const int64_t body = n / kLanes * kLanes;
-    Vector partial[4] = {};
-    for (int64_t k = 0; k < body; k += kLanes) partial[k / kLanes % 4] += load(x + k);
-    float total = sum((partial[0] + partial[1]) + (partial[2] + partial[3]));
-    for (int64_t k = body; k < n; ++k) total += x[k];
-    const float mean = total / float(n);
-
-    Vector squares[4] = {};
-    for (int64_t k = 0; k < body; k += kLanes) {
-        const Vector d = load(x + k) - broadcast(mean);
-        squares[k / kLanes % 4] = fma(d, d, squares[k / kLanes % 4]);
+    const float *weight = rows.norm_weight, *bias = rows.norm_bias;
+    const float mean = total(x, n) / float(n);
+    const float gain = 1.0f / __builtin_sqrtf(total_square(x, n, mean) / float(n) + rows.norm_eps);
+    int64_t k = 0;
+    for (; k + kLanes <= n; k += kLanes) {
+        const Vector v = (load(x + k) - broadcast(mean)) * gain * load(weight + k);
+        store(row + k, bias ? v + load(bias + k) : v);
     }
-    total = sum((squares[0] + squares[1]) + (squares[2] + squares[3]));
-    for (int64_t k = body; k < n; ++k) total += (x[k] - mean) * (x[k] - mean);
-    const float gain = 1.0f / __builtin_sqrtf(total / float(n) + rows.norm_eps);
-
-    for (int64_t k = 0; k < body; k += kLanes) {
-        const Vector v = (load(x + k) - broadcast(mean)) * gain * load(rows.norm_weight + k);
-        store(row + k, rows.norm_bias ? v + load(rows.norm_bias + k) : v);
-    }
-    for (int64_t k = body; k < n; ++k)
-        row[k] = (x[k] - mean) * gain * rows.norm_weight[k] + (rows.norm_bias ? rows.norm_bias[k] : 0.0f);
+    for (; k < n; ++k) row[k] = (x[k] - mean) * gain * weight[k] + (bias ? bias[k] : 0.0f);
 }
 
 // `radix` strided vectors turned by a Hadamard matrix of that order, in registers.
@@ -120,10 +137,12 @@ inline float quantize_row(const float* x, const Rows& rows, float* row, const fl
     }
     for (int64_t k = n; k < padded; ++k) row[k] = 0;
     const int64_t body = n / kLanes * kLanes;
+    const int8_t* signs = rows.signs;
+    const bool with_gelu = rows.gelu;
     for (int64_t k = 0; k < body; k += kLanes) {
         Vector v = load(x + k);
-        if (rows.gelu) v = gelu(v);
-        if (rows.signs) v *= load_signs(rows.signs + k);
+        if (with_gelu) v = gelu(v);
+        if (signs) v *= load_signs(signs + k);
         store(row + k, v);
     }
     if (body < n) {
@@ -139,20 +158,18 @@ inline float quantize_row(const float* x, const Rows& rows, float* row, const fl
     }
 
     const Vector gain = broadcast(rows.signs ? rows.hadamard_scale : 1.0f);
-    Vector low[2], high[2];
-    low[0] = low[1] = broadcast(__builtin_inff());
-    high[0] = high[1] = broadcast(-__builtin_inff());
+    const float* smoothing = rows.smoothing;
+    Vector low = broadcast(__builtin_inff()), high = -low;
     for (int64_t k = 0; k < body; k += kLanes) {
         Vector v = load(row + k) * gain;
-        if (rows.smoothing) v = quotient(v, load(rows.smoothing + k), load(inverse_smoothing + k));
+        if (smoothing) v = quotient(v, load(smoothing + k), load(inverse_smoothing + k));
         store(row + k, v);
-        const int64_t i = k / kLanes % 2;
-        low[i] = minimum(low[i], v);
-        high[i] = maximum(high[i], v);
+        low = minimum(low, v);
+        high = maximum(high, v);
     }
-    float bottom = lowest(minimum(low[0], low[1])), top = highest(maximum(high[0], high[1]));
+    float bottom = lowest(low), top = highest(high);
     for (int64_t k = body; k < n; ++k) {
-        row[k] = rows.smoothing ? row[k] * gain[0] / rows.smoothing[k] : row[k] * gain[0];
+        row[k] = smoothing ? row[k] * gain[0] / smoothing[k] : row[k] * gain[0];
         bottom = row[k] < bottom ? row[k] : bottom;
         top = row[k] > top ? row[k] : top;
     }
@@ -167,17 +184,17 @@ inline float quantize_row(const float* x, const Rows& rows, float* row, const fl
     if (!(scale > 0)) scale = 1;
     const Vector divisor = broadcast(scale), inverse = broadcast(1.0f / scale);
     const Vector least = broadcast(-largest - 1), most = broadcast(largest);
-    Vector total = {};
+    Vector code_total = {};
     for (int64_t k = 0; k < padded; k += kTileDepth) {
         int8_t* chunk = codes + k / kTileDepth * chunk_stride;
         for (int64_t i = 0; i < kTileDepth; i += kLanes) {
             const Vector v = round_even(quotient(load(row + k + i), divisor, inverse));
             const Vector code = minimum(maximum(v, least), most);
-            total += code;
+            code_total += code;
             store_codes(chunk + i, code);
         }
     }
-    *code_sum = int32_t(sum(total));
+    *code_sum = int32_t(sum(code_total));
     return scale;
 }
 

@@ -155,10 +155,20 @@ inline Vector exponential(Vector x) {
 #endif
 }
 
+// 1 / x to the last bit or two.
+inline Vector reciprocal(Vector x) {
+#if defined(__AVX512F__)
+    const Vector r = (Vector)_mm512_rcp14_ps((__m512)x);
+    return fma(fma(-x, r, broadcast(1.0f)), r, r);
+#else
+    return broadcast(1.0f) / x;
+#endif
+}
+
 // x / 2 * (1 + erf(x / sqrt 2)); erf by Abramowitz and Stegun 7.1.26, absolute error below 1.5e-7.
 inline Vector gelu(Vector x) {
     const Vector z = absolute(x) * 0.70710678f;
-    const Vector t = broadcast(1.0f) / fma(z, broadcast(0.3275911f), broadcast(1.0f));
+    const Vector t = reciprocal(fma(z, broadcast(0.3275911f), broadcast(1.0f)));
     Vector p = broadcast(1.061405429f);
     p = fma(p, t, broadcast(-1.453152027f));
     p = fma(p, t, broadcast(1.421413741f));

@@ -25,7 +25,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from quantization.provenance import commit
 from kernels import SCHEMES, QuantizedLinear, kernel_path, ops, reference
 
 RESULTS = Path(__file__).parent / "results"
@@ -53,7 +52,7 @@ def main() -> int:
         "kernels": str(kernel_path(device)),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
-        "commit": commit(),
+        "commit": commit_or_none(),
         "command": "python -m benchmarks.gpu " + " ".join(sys.argv[1:]),
     }
     print(json.dumps(report, indent=1))
@@ -68,6 +67,15 @@ def main() -> int:
     out.write_text(json.dumps(report, indent=1) + "\n")
     print(f"-> {out}")
     return 0
+
+
+def commit_or_none() -> str | None:
+    """The commit of this code; None where what the offline side needs is not installed."""
+    try:
+        from quantization.provenance import commit
+    except ImportError:
+        return None
+    return commit()
 
 
 def format_row(part: str, row: dict[str, Any]) -> str:
@@ -136,7 +144,9 @@ def measure_linear(frames: list[int], device: torch.device, rounds: int) -> Iter
         for name, (width, channels) in LAYERS.items():
             tokens = count * TOKENS_PER_FRAME
             x = torch.randn(tokens, width, device=device, dtype=torch.bfloat16)
-            weight, bias = (torch.randn(*shape, device=device).to(x.dtype) for shape in ((channels, width), (channels,)))
+            weight, bias = (
+                torch.randn(*shape, device=device).to(x.dtype) for shape in ((channels, width), (channels,))
+            )
             codes, weight_codes = (t.to(torch.int8) for t in (x.clamp(-8, 7), weight.clamp(-8, 7)))
             candidates: dict[str, Callable[[], Any]] = {
                 "bf16": partial(F.linear, x, weight, bias),

@@ -1,4 +1,4 @@
-"""The CUDA kernels from the command line; none of it but `check` needs a GPU.
+"""The CUDA kernels from the command line; none of it needs a GPU.
 
 python -m kernels.cuda build [sm_80 ...]     # compile for all targets, or for some
 python -m kernels.cuda tiles                 # which tile the layers of VGGT-1B get
@@ -12,8 +12,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from kernels.cuda.build import BuildError, build
-from kernels.cuda.targets import TARGETS, find_target
-from kernels.cuda.tiles import choose_tile
+from kernels.cuda.targets import TARGETS, Target, find_target
+from kernels.cuda.tiles import choose_tile, tiles_of
 
 _LAYERS = {"qkv": 3072, "proj, fc2": 1024, "fc1": 4096}
 
@@ -24,6 +24,7 @@ def main() -> int:
     builder = commands.add_parser("build", help="compile the kernels")
     builder.add_argument("targets", nargs="*", help=", ".join(target.architecture for target in TARGETS.values()))
     tiles = commands.add_parser("tiles", help="print which tile of the output a block computes")
+    tiles.add_argument("--target", default="sm_90a")
     tiles.add_argument("--multiprocessors", type=int, default=132)
     tiles.add_argument("--frames", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
     tiles.add_argument("--tokens-per-frame", type=int, default=1041, help="of 518 x 392 pixels: 1041")
@@ -32,7 +33,7 @@ def main() -> int:
         if args.command == "build":
             build_all(args.targets)
         else:
-            print_tiles(args.frames, args.tokens_per_frame, args.multiprocessors)
+            print_tiles(find_target(args.target), args.frames, args.tokens_per_frame, args.multiprocessors)
     except (ValueError, BuildError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -47,11 +48,12 @@ def build_all(names: list[str]) -> None:
             print(f"{target.architecture:8} {path.stat().st_size / 2**20:5.1f} MiB  {path}")
 
 
-def print_tiles(frames: list[int], tokens_per_frame: int, multiprocessors: int) -> None:
-    print(f"{'tokens':>8}  " + "  ".join(f"{name + ' -> ' + str(n):>18}" for name, n in _LAYERS.items()))
+def print_tiles(target: Target, frames: list[int], tokens_per_frame: int, multiprocessors: int) -> None:
+    print(f"{'tokens':>8}  " + "  ".join(f"{name + ' -> ' + str(n):>24}" for name, n in _LAYERS.items()))
     for tokens in (count * tokens_per_frame for count in frames):
-        chosen = [choose_tile(tokens, channels, multiprocessors) for channels in _LAYERS.values()]
-        print(f"{tokens:>8}  " + "  ".join(f"{f'{tile.tokens} x {tile.channels}':>18}" for tile in chosen))
+        usable = tiles_of(target)
+        chosen = [choose_tile(tokens, channels, multiprocessors, usable) for channels in _LAYERS.values()]
+        print(f"{tokens:>8}  " + "  ".join(f"{tile!s:>24}" for tile in chosen))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,9 @@ enum Layout : int32_t {
   kEvenOdd = 2,  // one to a byte; of every 32 codes the 16 even ones first, then the 16 odd ones
 };
 
+// Tiles from this one on belong to `warpgroup_gemm.cu`: 128 channels x 128 tokens, then x 256.
+constexpr int32_t kWarpgroupTile = 4;
+
 struct GemmArguments {
   const void* activation;      // [M, K] codes
   const void* weight;          // [N, K] codes

@@ -63,14 +63,15 @@ def arrange_codes(codes: Tensor, layout: Layout) -> Tensor:
 class CudaBackend:
     """Kernels of `library`, compiled for `target`, on a GPU with so many `multiprocessors`.
 
-    `stream` gives the CUDA stream that the caller's work is ordered by. Methods take what the operators' schemas say.
+    `stream` gives the CUDA stream that the caller's work is ordered by; `tiles` are those to choose from. Methods take
+    what the operators' schemas say.
     """
 
     library: KernelLibrary
     target: Target
     multiprocessors: int
     stream: Callable[[torch.device], int]
-    tile: Tile | None = None  # always this one, instead of the best for each shape
+    tiles: tuple[Tile, ...]
 
     def quantize_rows(
         self,
@@ -90,9 +91,10 @@ class CudaBackend:
     def integer_matmul(self, codes: Tensor, weight: Tensor, activation_bits: int, weight_bits: int) -> Tensor:
         if not _product_fits(codes.shape[1]):
             return reference.integer_matmul(codes, weight, activation_bits, weight_bits)
-        scheme, layout = self._scheme(activation_bits, weight_bits)
         output = codes.new_empty((codes.shape[0], weight.shape[0]), dtype=torch.int32)
-        self._multiply(arrange_codes(codes, layout), weight, scheme, output)
+        tile = self._tile(output)
+        scheme, layout = self._scheme(activation_bits, weight_bits, tile)
+        self._multiply(arrange_codes(codes, layout), weight, scheme, tile, output)
         return output
 
     def linear(
@@ -131,11 +133,12 @@ class CudaBackend:
                 layer_scale,
                 residual,
             )
-        scheme, layout = self._scheme(activation_bits, weight_bits)
+        output = x.new_empty((x.shape[0], weight.shape[0]))
+        tile = self._tile(output)
+        scheme, layout = self._scheme(activation_bits, weight_bits, tile)
         prologue = (norm_weight, norm_bias, norm_eps, gelu, signs, smoothing, clip, activation_bits)
         codes, token_scale = self._quantize(x, prologue, layout)
-        output = x.new_empty((x.shape[0], weight.shape[0]))
-        self._multiply(codes, weight, scheme, output, token_scale, weight_scale, bias, layer_scale, residual)
+        self._multiply(codes, weight, scheme, tile, output, token_scale, weight_scale, bias, layer_scale, residual)
         return output
 
     def qk_norm_rope(
@@ -158,10 +161,14 @@ class CudaBackend:
         self.library.qk_norm_rope(QkNormRopeArguments(*pointers, self.stream(qkv.device), *sizes))
         return q, k
 
-    def _scheme(self, activation_bits: int, weight_bits: int) -> tuple[Scheme, Layout]:
+    def _tile(self, output: Tensor) -> Tile:
+        tokens, channels = output.shape
+        return choose_tile(max(tokens, 1), channels, self.multiprocessors, self.tiles)
+
+    def _scheme(self, activation_bits: int, weight_bits: int, tile: Tile) -> tuple[Scheme, Layout]:
         if weight_bits == 8:
             return Scheme.W8A8, Layout.BYTES
-        if activation_bits == 8:
+        if activation_bits == 8 or tile.warpgroup:  # a warpgroup reads activations of one byte, whatever they hold
             return Scheme.W4A8, Layout.EVEN_ODD
         return (Scheme.W4A4 if self.target.int4 else Scheme.W4A4_WIDENED), Layout.PACKED
 
@@ -192,6 +199,7 @@ class CudaBackend:
         codes: Tensor,
         weight: Tensor,
         scheme: Scheme,
+        tile: Tile,
         output: Tensor,
         token_scale: Tensor | None = None,
         channel_scale: Tensor | None = None,
@@ -203,7 +211,6 @@ class CudaBackend:
         residual = None if residual is None else _aligned(residual)
         m, n = output.shape
         k = weight.shape[1] * (1 if scheme is Scheme.W8A8 else 2)
-        tile = self.tile or choose_tile(max(m, 1), n, self.multiprocessors)
         pointers = map(_pointer, (codes, weight, token_scale, channel_scale, bias, layer_scale, residual, output))
         numbers = (m, n, k, scheme, tile.index, DTYPES[output.dtype])
         self.library.gemm(GemmArguments(*pointers, self.stream(output.device), *numbers))

@@ -9,6 +9,8 @@
 #include "operands.cuh"
 #include "slices.cuh"
 
+int launch_warpgroup_gemm(const GemmArguments& p);  // warpgroup_gemm.cu
+
 namespace {
 
 constexpr int kWeightSliceBytes = 64;  // of one output channel in one stage: two steps
@@ -138,15 +140,18 @@ __global__ void __launch_bounds__(T::threads, T::resident) gemm_kernel(const Gem
     // Lane l holds rows l / 4 and l / 4 + 8, columns 2 (l % 4) and the next, of each 16 x 8 fragment.
     const int64_t row = first_row + warp / T::warps_n * (T::m / T::warps_m) + lane / 4;
     const int64_t column = first_column + warp % T::warps_n * (T::n / T::warps_n) + lane % 4 * 2;
-#pragma unroll
-    for (int i = 0; i < T::fragments_m; ++i) {
+    for_output_type(p.output_dtype, [&](auto type) {
 #pragma unroll
       for (int j = 0; j < T::fragments_n; ++j) {
-        const int32_t (&d)[4] = accumulators[i][j];
-        store_accumulators(p, row + 16 * i, column + 8 * j, d[0] >> O::shift, d[1] >> O::shift);
-        store_accumulators(p, row + 16 * i + 8, column + 8 * j, d[2] >> O::shift, d[3] >> O::shift);
+        const OutputPair<typename decltype(type)::type> pair(p, column + 8 * j);
+#pragma unroll
+        for (int i = 0; i < T::fragments_m; ++i) {
+          const int32_t (&d)[4] = accumulators[i][j];
+          pair.store(row + 16 * i, d[0] >> O::shift, d[1] >> O::shift);
+          pair.store(row + 16 * i + 8, d[2] >> O::shift, d[3] >> O::shift);
+        }
       }
-    }
+    });
   } else {
     refuse();
   }
@@ -173,6 +178,9 @@ int launch_scheme(const GemmArguments& p) {
       return launch_gemm<scheme, Tile2>(p);
     case 3:
       return launch_gemm<scheme, Tile3>(p);
+    case kWarpgroupTile:
+    case kWarpgroupTile + 1:
+      return launch_warpgroup_gemm(p);
   }
   return kInvalidArgument;
 }

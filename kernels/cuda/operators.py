@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -14,6 +15,8 @@ from kernels.cuda.backend import CudaBackend
 from kernels.cuda.build import BuildError, build
 from kernels.cuda.library import KernelError, KernelLibrary
 from kernels.cuda.targets import TARGETS, Target
+from kernels.cuda.tiles import tiles_of
+from kernels.cuda.trial import wrong_tiles
 from kernels.path import BACKENDS, REFERENCE, KernelPath
 
 NATIVE = ("quantize_rows", "integer_matmul", "linear", "qk_norm_rope")
@@ -45,7 +48,14 @@ def _find_backend(index: int) -> CudaBackend | KernelPath:
         library = _load(target)
     except (BuildError, KernelError, OSError) as error:
         return KernelPath(REFERENCE, f"the kernels for {target.architecture} are missing: {error}")
-    return CudaBackend(library, target, properties.multi_processor_count, _current_stream)
+    backend = CudaBackend(library, target, properties.multi_processor_count, _current_stream, tiles_of(target))
+    with torch.cuda.device(index):
+        wrong = wrong_tiles(backend, torch.device("cuda", index))
+    if wrong:
+        _logger.warning("GPU %d: wrong results with tiles %s, which are not used", index, ", ".join(map(str, wrong)))
+    if len(wrong) == len(backend.tiles):
+        return KernelPath(REFERENCE, f"the kernels for {target.architecture} compute wrong results on this GPU")
+    return replace(backend, tiles=tuple(tile for tile in backend.tiles if tile not in wrong))
 
 
 def find_backend(device: torch.device) -> CudaBackend | KernelPath:

@@ -18,6 +18,7 @@ from kernels.cuda.build import CACHE, SOURCES
 from kernels.cuda.library import KernelLibrary
 from kernels.cuda.operators import find_backend
 from kernels.cuda.targets import find_target
+from kernels.cuda.tiles import tiles_of
 
 EMULATION = Path(__file__).parent / "emulation"
 
@@ -81,4 +82,9 @@ def machine(request: pytest.FixtureRequest) -> Machine:
     target, schedule = request.param.split()
     library: KernelLibrary = request.getfixturevalue("emulated_library")
     library.handle.emulation_schedule(schedule == "falling")
-    return Machine(CudaBackend(library, find_target(target), 1, stream=lambda device: 0), torch.device("cpu"))
+    return Machine(emulated_backend(library, target), torch.device("cpu"))
+
+
+def emulated_backend(library: KernelLibrary, architecture: str) -> CudaBackend:
+    target = find_target(architecture)
+    return CudaBackend(library, target, multiprocessors=1, stream=lambda device: 0, tiles=tiles_of(target))

@@ -14,7 +14,7 @@ import pytest
 from kernels.cuda.build import SOURCES, build, find_compiler, object_path
 from kernels.cuda.library import KernelLibrary, Scheme
 from kernels.cuda.targets import TARGETS, Target
-from kernels.cuda.tiles import TILES
+from kernels.cuda.tiles import tiles_of
 
 ALWAYS_BUILT = ("sm_80", "sm_90a")  # the others are read where `make kernels-cuda` has built them
 SPILLS = ("STL", "LDL")  # stores to and loads from a thread's own memory
@@ -91,27 +91,42 @@ def _main_loop(lines: list[str]) -> list[str]:
 
 
 def _product_loops(listing: str) -> dict[tuple[Scheme, str], list[str]]:
-    """The main loop of every matrix product that `target` runs, by scheme and the tile's place in its name."""
+    """The main loop of every matrix product that `target` runs, by scheme and tile."""
     loops = {}
     for name, lines in _functions(listing).items():
-        kernel = re.search(r"gemm_kernelILi(\d)E.*?4TileILi(\d+)ELi(\d+)E", name)
-        if kernel and any("MMA" in line for line in lines):
-            loops[Scheme(int(kernel[1])), f"{kernel[2]}x{kernel[3]}"] = _main_loop(lines)
+        if not any("MMA" in line for line in lines):
+            continue
+        if kernel := re.search(r"warpgroup_gemm_kernelILi(\d)ELi(\d+)E", name):
+            scheme = Scheme.W8A8 if kernel[1] == "8" else Scheme.W4A8
+            loops[scheme, f"{kernel[2]} x 128 by warpgroups"] = _main_loop(lines)
+        elif kernel := re.search(r"gemm_kernelILi(\d)E.*?4TileILi(\d+)ELi(\d+)E", name):
+            loops[Scheme(int(kernel[1])), f"{kernel[2]} x {kernel[3]}"] = _main_loop(lines)
     return loops
 
 
 def test_every_scheme_has_a_kernel_for_every_tile(target: Target, listing: str) -> None:
     four_bits = Scheme.W4A4 if target.int4 else Scheme.W4A4_WIDENED
-    tiles = {f"{tile.tokens}x{tile.channels}" for tile in TILES}
     assert set(_product_loops(listing)) == {
-        (scheme, tile) for scheme in (four_bits, Scheme.W4A8, Scheme.W8A8) for tile in tiles
+        (scheme, str(tile))
+        for tile in tiles_of(target)
+        for scheme in ((four_bits, Scheme.W4A8, Scheme.W8A8) if not tile.warpgroup else (Scheme.W4A8, Scheme.W8A8))
     }
 
 
 def test_four_bit_codes_are_multiplied_as_such_where_the_hardware_can(target: Target, listing: str) -> None:
-    for (scheme, _), loop in _product_loops(listing).items():
+    for (scheme, tile), loop in _product_loops(listing).items():
         opcodes = {opcode for opcode in loop if "MMA" in opcode}
-        assert opcodes == {"IMMA.16864.S4.S4" if scheme is Scheme.W4A4 else "IMMA.16832.S8.S8"}
+        if tile.endswith("by warpgroups"):
+            assert opcodes == {"IGMMA.64x128x32.S8.S8"}
+        else:
+            assert opcodes == {"IMMA.16864.S4.S4" if scheme is Scheme.W4A4 else "IMMA.16832.S8.S8"}
+
+
+def test_products_of_warpgroups_are_not_made_to_wait_for_each_other(target: Target, listing: str) -> None:
+    for (_, tile), loop in _product_loops(listing).items():
+        if tile.endswith("by warpgroups"):
+            assert loop.count("WARPGROUP.DEPBAR.LE") == 1  # for all products of a slice together
+    assert "serialized" not in object_path(target).with_suffix(".log").read_text()
 
 
 def test_no_product_is_emulated(listing: str) -> None:
@@ -148,7 +163,7 @@ def test_no_thread_spills_registers(target: Target, listing: str) -> None:
 
 def test_main_loops_of_large_tiles_spend_their_instructions_on_products(listing: str) -> None:
     for (_, tile), loop in _product_loops(listing).items():
-        if tile in ("128x128", "128x256"):
+        if tile in ("128 x 128", "128 x 256"):
             assert sum("MMA" in opcode for opcode in loop) / len(loop) > 0.2
 
 

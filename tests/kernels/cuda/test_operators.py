@@ -15,6 +15,7 @@ from kernels.cuda import operators
 from kernels.cuda.backend import CudaBackend
 from kernels.cuda.build import BuildError
 from kernels.cuda.targets import Target
+from kernels.cuda.tiles import tiles_of
 
 ROOT = Path(__file__).parents[3]
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
@@ -85,7 +86,10 @@ def _layer() -> W4A4Linear:
 def test_a_gpu_has_native_kernels_or_says_why_not() -> None:
     path = kernel_path("cuda")
     assert path.native or path.reason
-    assert isinstance(operators.find_backend(torch.device("cuda")), CudaBackend) == path.native
+    backend = operators.find_backend(torch.device("cuda"))
+    assert isinstance(backend, CudaBackend) == path.native
+    if isinstance(backend, CudaBackend):
+        assert backend.tiles == tiles_of(backend.target)  # all of them passed their trial
 
 
 @pytest.mark.cuda

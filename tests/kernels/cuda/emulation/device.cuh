@@ -26,26 +26,39 @@ using Stream = void*;
 constexpr bool kHasInt4Mma = true;  // every path is compiled: a CPU emulates them all
 constexpr bool kHasInt8Mma = true;
 constexpr bool kWidensInt4 = true;
+constexpr bool kHasWarpgroupMma = true;
 
 inline void refuse() { std::abort(); }
 
 namespace emulation {
 
 constexpr int kWarp = 32;
-enum Error { kDeadlock = -2, kMisaligned = -3, kBadLaunch = -4 };
+enum Error { kDeadlock = -2, kMisaligned = -3, kBadLaunch = -4, kUnpublished = -5 };
 
 struct Copy {
   void* shared;
   const void* global;
-  bool valid;
-  void perform() const { valid ? std::memcpy(shared, global, 16) : std::memset(shared, 0, 16); }
+  bool valid, arrived;
+  void arrive() {
+    if (!arrived) valid ? std::memcpy(shared, global, 16) : std::memset(shared, 0, 16);
+    arrived = true;
+  }
+};
+
+// One lane's part in an instruction of a warpgroup; the 4 warps do not depend on each other.
+struct WarpgroupProduct {
+  int32_t* d;
+  uint32_t a[4];
+  uint64_t b;
 };
 
 struct Thread {
   Fiber fiber;
   bool finished = false;
-  std::deque<std::vector<Copy>> groups;  // committed copies, oldest first
-  std::vector<Copy> open;                // not committed yet
+  std::deque<std::vector<Copy>> groups;    // committed copies, oldest first
+  std::vector<Copy> open;                  // not committed yet
+  bool unpublished = false;                // copies arrived that products may not see yet
+  std::vector<WarpgroupProduct> products;  // started and not waited for
 };
 
 struct Warp {
@@ -57,7 +70,7 @@ struct Warp {
 struct Block {
   std::vector<Thread> threads;
   std::vector<Warp> warps;
-  std::vector<unsigned char> shared;
+  unsigned char* shared = nullptr;
   unsigned current = 0, live = 0, waiting = 0;
   uint64_t generation = 0, progress = 0;
   int error = 0;
@@ -194,6 +207,12 @@ inline void synchronize_block() {
   while (b.generation == generation) pass();
 }
 
+inline void publish_to_products() { emulation::block->threads[emulation::block->current].unpublished = false; }
+
+inline uint32_t shared_address(const void* pointer) {
+  return static_cast<uint32_t>(static_cast<const unsigned char*>(pointer) - emulation::block->shared);
+}
+
 inline void synchronize_warp() {
   int nothing = 0;
   emulation::warp_instruction(nothing, [](int* const(&)[emulation::kWarp]) {});
@@ -210,17 +229,14 @@ inline float shuffle_xor(float value, int mask) {
   return mine.result;
 }
 
-inline unsigned char* shared_memory() { return emulation::block->shared.data(); }
+inline unsigned char* shared_memory() { return emulation::block->shared; }
 
 inline void copy_async(void* shared, const void* global, bool valid) {
   using namespace emulation;
-  const Copy copy{shared, global, valid};
+  Copy copy{shared, global, valid, false};
   if (reinterpret_cast<uintptr_t>(shared) % 16 || reinterpret_cast<uintptr_t>(global) % 16) block->error = kMisaligned;
-  if (falling) {
-    block->threads[block->current].open.push_back(copy);
-  } else {
-    copy.perform();
-  }
+  if (!falling) copy.arrive();
+  block->threads[block->current].open.push_back(copy);
 }
 
 inline void commit_copies() {
@@ -233,7 +249,10 @@ template <int pending>
 void wait_for_copies() {
   emulation::Thread& thread = emulation::block->threads[emulation::block->current];
   for (; thread.groups.size() > pending; thread.groups.pop_front()) {
-    for (const emulation::Copy& copy : thread.groups.front()) copy.perform();
+    for (emulation::Copy& copy : thread.groups.front()) {
+      copy.arrive();
+      thread.unpublished = true;
+    }
   }
 }
 
@@ -263,17 +282,97 @@ inline void multiply_int4(int32_t (&d)[4], const uint32_t* a, const uint32_t* b)
   emulation::warp_instruction(mine, emulation::multiply<4>);
 }
 
+inline uint32_t transpose_matrix(uint32_t word) {
+  struct Lane {
+    uint32_t word, result;
+  } mine{word, 0};
+  emulation::warp_instruction(mine, [](Lane* const(&lanes)[emulation::kWarp]) {
+    auto element = [&](int row, int column) {
+      return lanes[4 * row + column / 2]->word >> (16 * (column % 2)) & 0xFFFF;
+    };
+    for (int lane = 0; lane < emulation::kWarp; ++lane) {
+      const int row = lane / 4, column = lane % 4 * 2;
+      lanes[lane]->result = element(column, row) | element(column + 1, row) << 16;
+    }
+  });
+  return mine.result;
+}
+
+namespace emulation {
+
+// wgmma.mma_async.m64n128k32: each warp has 16 of the rows, in the left operand's layout of mma.m16n8k32. The right
+// operand is read through its descriptor: K-major rows of 128 bytes in the 128-byte swizzle, which xors bits 4 to 6 of
+// an address with bits 7 to 9.
+inline void perform(WarpgroupProduct& mine) {
+  warp_instruction(mine, [](WarpgroupProduct* const(&lanes)[kWarp]) {
+    const uint64_t descriptor = lanes[0]->b;
+    const uint32_t start = (descriptor & 0x3FFF) << 4, group_bytes = (descriptor >> 32 & 0x3FFF) << 4;
+    if (descriptor >> 62 != 1 || (descriptor >> 49 & 7) != 0) block->error = kMisaligned;
+    static int8_t b[128][32];
+    for (int row = 0; row < 128; ++row) {
+      for (int k = 0; k < 32; ++k) {
+        const uint32_t address = start + row / 8 * group_bytes + row % 8 * 128 + k;
+        b[row][k] = static_cast<int8_t>(block->shared[address ^ (address >> 7 & 7) << 4]);
+      }
+    }
+    int8_t a[16][32];
+    for (int lane = 0; lane < kWarp; ++lane) {
+      for (int word = 0; word < 4; ++word) {
+        for (int i = 0; i < 4; ++i) {
+          a[lane / 4 + word % 2 * 8][lane % 4 * 4 + i + word / 2 * 16] =
+              static_cast<int8_t>(lanes[lane]->a[word] >> (8 * i));
+        }
+      }
+    }
+    for (int lane = 0; lane < kWarp; ++lane) {
+      for (int i = 0; i < 64; ++i) {
+        const int row = lane / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + lane % 4 * 2 + i % 2;
+        int32_t sum = 0;
+        for (int k = 0; k < 32; ++k) sum += a[row][k] * b[column][k];
+        lanes[lane]->d[i] += sum;
+      }
+    }
+  });
+}
+
+}  // namespace emulation
+
+inline void begin_products() {}
+inline void commit_products() {}
+
+inline void wait_for_products() {
+  using namespace emulation;
+  std::vector<WarpgroupProduct> products = std::move(block->threads[block->current].products);
+  for (WarpgroupProduct& product : products) perform(product);
+}
+
+inline void multiply_warpgroup(int32_t (&d)[64], const uint32_t (&a)[4], uint64_t b) {
+  using namespace emulation;
+  for (const Thread& thread : block->threads) {
+    if (thread.unpublished) block->error = kUnpublished;
+  }
+  WarpgroupProduct product{d, {a[0], a[1], a[2], a[3]}, b};
+  if (falling) {
+    block->threads[block->current].products.push_back(product);
+  } else {
+    perform(product);
+  }
+}
+
 template <class Arguments>
 int launch(void (*kernel)(Arguments), unsigned blocks, unsigned threads, unsigned shared_bytes, Stream,
            const Arguments& arguments) {
   using namespace emulation;
-  if (blocks == 0 || threads == 0 || threads > 1024 || threads % kWarp || shared_bytes > 99 * 1024) return kBadLaunch;
+  if (blocks == 0 || threads == 0 || threads > 1024 || threads % kWarp || shared_bytes > 227 * 1024) return kBadLaunch;
   blockDim.x = threads;
   for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x) {
     Block b;
     b.threads.resize(threads);
     b.warps.resize(threads / kWarp);
-    b.shared.assign(shared_bytes, 0xCB);
+    void* shared = nullptr;
+    if (posix_memalign(&shared, 1024, shared_bytes) != 0) return kBadLaunch;
+    std::memset(shared, 0xCB, shared_bytes);
+    b.shared = static_cast<unsigned char*>(shared);
     b.live = threads;
     block = &b;
     for (Thread& thread : b.threads) {
@@ -290,6 +389,7 @@ int launch(void (*kernel)(Arguments), unsigned blocks, unsigned threads, unsigne
     }
     const int error = run_threads(b);
     block = nullptr;
+    std::free(shared);
     if (error != 0) return error;
   }
   return 0;
@@ -301,6 +401,8 @@ inline const char* error_name(int error) {
       return "no thread can go on: a barrier or warp instruction that not all threads reach";
     case emulation::kMisaligned:
       return "an address that must be a multiple of 16 is not";
+    case emulation::kUnpublished:
+      return "a warpgroup product may not see copies that were not published";
     case emulation::kBadLaunch:
       return "a grid, block or shared memory of a size that no GPU takes";
   }

@@ -39,7 +39,7 @@ void beyond_shared_memory(const Arguments p) {
 }  // namespace
 
 extern "C" int run(int kernel, const float* input, float* output) {
-  constexpr void (*kernels[])(Arguments) = {mirror<true>, mirror<false>, copy<true>, copy<false>, barrier_for_some,
-                                            beyond_shared_memory};
+  constexpr void (*kernels[])(Arguments) = {mirror<true>, mirror<false>,    copy<true>,
+                                            copy<false>,  barrier_for_some, beyond_shared_memory};
   return launch(kernels[kernel], 1, 64, 4 * 64 * sizeof(float), nullptr, Arguments{input, output});
 }

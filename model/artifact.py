@@ -1,9 +1,9 @@
 """The quantised model on disk: a folder with `manifest.json` and `model.safetensors`. Reader and writer in one place.
 
-The manifest is the only truth: network shape, scheme of every quantised layer, packing, recipe, calibration,
-provenance, size and SHA-256 of the tensor file. Weights of 4 bits are stored two to a byte, low nibble = even k; the
-weights of layers that stay float lie in 8 bits with one scale an output channel, everything else in float16. Nothing is
-ever unpickled.
+The manifest is the only truth: network shape, arithmetic of attention and dense heads, scheme of every quantised layer,
+packing, recipe, calibration, provenance, size and SHA-256 of the tensor file. Weights of 4 bits are stored two to a
+byte, low nibble = even k; the weights of layers that stay float lie in 8 bits with one scale an output channel,
+everything else in float16. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -34,7 +34,18 @@ MANIFEST = "manifest.json"
 TENSORS = "model.safetensors"
 _PACKING = "int4: two codes a byte, low nibble even k; int8: one code a byte; .scale: float32 a row of an int8 tensor"
 _OPTIONAL = ("bias", "signs", "smoothing", "activation_clip")
-_KEYS = {"format", "version", "packing", "network", "layers", "recipe", "calibration", "provenance", "files"}
+_KEYS = {
+    "format",
+    "version",
+    "packing",
+    "network",
+    "execution",
+    "layers",
+    "recipe",
+    "calibration",
+    "provenance",
+    "files",
+}
 _LARGEST_FLOAT16 = torch.finfo(torch.float16).max
 _SMALLEST_IN_8_BITS = 2**14  # elements; below it there is nothing to save
 
@@ -69,6 +80,7 @@ def save(
             "version": VERSION,
             "packing": _PACKING,
             "network": net.config.to_dict(),
+            "execution": {"attention": net.attention, "dense_heads": net.dense_heads},
             "layers": {name: _describe(layer) for name, layer in layers.items()},
             "recipe": dict(recipe or {}),
             "calibration": None if calibration is None else dict(calibration),
@@ -135,6 +147,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> VGGT:
         net = build_empty(config)
         with safe_open(folder / TENSORS, framework="pt") as source:
             _fill(net, manifest["layers"], source, device)
+        net.attention, net.dense_heads = (manifest["execution"][key] for key in ("attention", "dense_heads"))
     except ArtifactError:
         raise
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:

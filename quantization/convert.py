@@ -47,7 +47,14 @@ def quantize(
     Raises ValueError if the recipe needs calibration samples and there are none; see `calibrate` for the rest.
     """
     if recipe.needs_calibration:
-        return calibrate(config, read, images, recipe, store=store, device=device)
+        made = calibrate(config, read, images, recipe, store=store, device=device)
+    else:
+        made = _without_samples(config, read, recipe, device)
+    made.net.attention, made.net.dense_heads = recipe.attention, recipe.dense_heads
+    return made
+
+
+def _without_samples(config: VGGTConfig, read: Read, recipe: Recipe, device: str | torch.device) -> Calibrated:
     net = build_empty(config)
     schemes = {name: recipe.scheme(name) for name, _ in net.named_modules()}
     for name, scheme in track({name: s for name, s in schemes.items() if s is not None}.items(), "quantising layers"):

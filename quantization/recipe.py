@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from model.dpt_head import ARITHMETIC as DENSE_HEADS
+from model.transformer import ATTENTION
+
 FLOAT = "float"
 _BLOCK_LINEARS = r"blocks\.\d+\.(attn\.(qkv|proj)|mlp\.(fc1|fc2))"
 PARTS = {
@@ -71,6 +74,8 @@ class Recipe:
     fold: bool = False  # LayerNorm, LayerScale and input means into neighbours
     correct: bool = False  # regress weight and bias on the inputs that the layer will see
     learning_epochs: int = 0  # block reconstruction of smoothing and clips
+    attention: str = "float"  # or "int8": arithmetic of attention in the aggregator and the image encoder
+    dense_heads: str = "float32"  # or "bfloat16": arithmetic of their convolutions
     propagate: str = "quantised"  # inputs of a block while it is quantised: "quantised" or "float"
     seed: int = 0
 
@@ -83,6 +88,9 @@ class Recipe:
             raise ValueError("this recipe quantises nothing; give at least one part a scheme")
         if self.rounding not in ROUNDINGS:
             raise ValueError(f"rounding is {self.rounding!r}; expected one of {', '.join(ROUNDINGS)}")
+        for setting, known in (("attention", ATTENTION), ("dense_heads", DENSE_HEADS)):
+            if getattr(self, setting) not in known:
+                raise ValueError(f"{setting} is {getattr(self, setting)!r}; expected one of {', '.join(known)}")
         if self.propagate not in ("quantised", "float"):
             raise ValueError(f"propagate is {self.propagate!r}; expected quantised or float")
         if self.alpha is not None and not 0 <= self.alpha <= 1:

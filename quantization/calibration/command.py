@@ -15,6 +15,8 @@ import torch
 from model import artifact
 from model.checkpoint import TensorSource, build_empty, match, resolve_checkpoint
 from model.config import HEADS
+from model.dpt_head import ARITHMETIC as DENSE_HEADS
+from model.transformer import ATTENTION
 from quantization import provenance
 from quantization.calibration import report, samples
 from quantization.calibration.store import StageStore
@@ -48,6 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="JSON of single layers and their schemes, as `sensitivity` writes",
     )
+    parser.add_argument("--attention", choices=ATTENTION, help="arithmetic of attention, if not the recipe's")
+    parser.add_argument("--dense-heads", choices=DENSE_HEADS, help="arithmetic of the dense heads, if not the recipe's")
     parser.add_argument("--no-rotation", action="store_true", help="skip the Hadamard rotation")
     parser.add_argument("--propagate", choices=("quantised", "float"), help="inputs of a block while it is quantised")
     parser.add_argument("--seed", type=int, default=0, help="rotations and calibration samples (default: %(default)s)")
@@ -133,8 +137,9 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     given: dict[str, Any] = {part: getattr(args, part) for part in PARTS if getattr(args, part) is not None}
     if args.no_rotation:
         given["rotate"] = False
-    if args.propagate:
-        given["propagate"] = args.propagate
+    for name in ("attention", "dense_heads", "propagate"):
+        if getattr(args, name):
+            given[name] = getattr(args, name)
     if args.overrides:
         given["overrides"] = tuple(sorted(_read_overrides(args.overrides).items()))
     return replace(RECIPES[args.recipe], seed=args.seed, **given)

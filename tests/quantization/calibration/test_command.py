@@ -55,6 +55,15 @@ def test_a_killed_command_goes_on_where_it_was(
     assert _quantize(checkpoint, out, "--calibration", "synthetic", *QUICK) == 0
 
 
+def test_reduced_arithmetic_is_recorded_and_comes_back(checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "artifact"
+    assert _quantize(checkpoint, out, "--attention", "int8", "--dense-heads", "bfloat16") == 0
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["execution"] == {"attention": "int8", "dense_heads": "bfloat16"}
+    net = load(out)
+    assert (net.attention, net.dense_heads) == ("int8", "bfloat16")
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

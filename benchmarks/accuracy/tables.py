@@ -27,10 +27,7 @@ def write_tables(found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         parts += [f"## {_TITLES[section]}", "", f"`{document['command']}`", ""]
         if document["outliers"] is not None:
             share, strength = document["outliers"]["share"], document["outliers"]["strength"]
-            parts += [
-                f"{share:.0%} of the channels that enter the layers of every block shifted by up to {strength:g} times the rest.",
-                "",
-            ]
+            parts += [f"{share:.0%} of all inputs of layers shifted by up to {strength:g} times the others' size.", ""]
         parts += [_sampling(document) if section == "sampling" else _methods(document), ""]
         parts += [f"{scenes} test scenes; in brackets 95 % bootstrap intervals over scenes.", ""]
     heading = [

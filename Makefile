@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
 
-.PHONY: demo test check report format clean kernels-cpu
+.PHONY: demo test check kernels-cpu kernels-cuda gpu report format clean
 
 demo: $(VENV)/.demo kernels-cpu  ## quantise the bundled demo model, serve it, reconstruct the sample pictures
-	$(BIN)/python -m quantization quantize demo --out $(DEMO)/artifact --overwrite
+	$(BIN)/python -m quantization quantize demo --calibration synthetic --out $(DEMO)/artifact --overwrite
 	$(BIN)/python -m service demo --artifact $(DEMO)/artifact --samples service/samples --out $(DEMO)/result
 
 test: $(VENV)/.dev kernels-cpu  ## every test that needs no GPU
@@ -22,6 +22,13 @@ check: $(VENV)/.dev  ## lint, types and the import contract
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+kernels-cuda: $(VENV)/.dev  ## compile the CUDA kernels for all targets, without a GPU, and read their machine code
+	$(BIN)/python -m kernels.cuda build
+	$(BIN)/python -m pytest tests/kernels/cuda/test_machine_code.py
+
+gpu:  ## build, test and measure on this machine's GPU, in the Python that is there
+	PYTHON=$(PYTHON) .ci/gpu
 
 report: $(VENV)/.dev  ## full precision against every recipe on the demo model's test split
 	$(BIN)/python -m benchmarks.accuracy --out benchmarks/results

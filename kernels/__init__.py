@@ -3,7 +3,7 @@
 Importing builds nothing, touches no GPU and downloads nothing.
 """
 
-from kernels import cpu
+from kernels import cpu, cuda  # each registers its operators
 from kernels.linear import SCHEMES, QuantizedLinear, W4A4Linear, W4A8Linear, W4A16Linear, W8A8Linear
 from kernels.path import KernelPath, kernel_path
 
@@ -16,5 +16,6 @@ __all__ = [
     "W4A16Linear",
     "W8A8Linear",
     "cpu",
+    "cuda",
     "kernel_path",
 ]

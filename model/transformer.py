@@ -36,6 +36,7 @@ def _surrounded(
     """`residual + scale(layer(gelu(norm(x))))`; a quantised layer does all of it in one pass over its input."""
     if isinstance(layer, QuantizedLinear):
         gamma = None if scale is None else scale.gamma
+        x = x if residual is None else x.to(residual.dtype)  # under autocast, attention's output is the narrower one
         return layer(x, norm=norm, gelu=gelu, layer_scale=gamma, residual=residual)
     x = x if norm is None else norm(x)
     y = layer(F.gelu(x) if gelu else x)

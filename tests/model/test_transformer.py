@@ -89,3 +89,13 @@ def test_8_bit_attention_stays_close_to_float_attention() -> None:
     expected = attention(x)
     attention.arithmetic = "int8"
     assert 0 < (attention(x) - expected).norm() < 0.02 * expected.norm()
+
+
+def test_a_quantised_block_keeps_its_stream_in_float32_under_autocast() -> None:
+    block, x = _quantised(_block(), "w4a4"), torch.randn(1, 9, DIM)
+    with torch.inference_mode():
+        exact = block(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            y = block(x)
+    assert y.dtype == torch.float32
+    torch.testing.assert_close(y, exact, atol=0.05, rtol=0)

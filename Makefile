@@ -5,14 +5,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
 
-.PHONY: demo test check kernels-cuda gpu report format clean
+.PHONY: demo test check kernels-cpu kernels-cuda gpu report format clean
 
-demo: $(VENV)/.demo  ## quantise the bundled demo model, serve it, reconstruct the sample pictures
+demo: $(VENV)/.demo kernels-cpu  ## quantise the bundled demo model, serve it, reconstruct the sample pictures
 	$(BIN)/python -m quantization quantize demo --out $(DEMO)/artifact --overwrite
 	$(BIN)/python -m service demo --artifact $(DEMO)/artifact --samples service/samples --out $(DEMO)/result
 
-test: $(VENV)/.dev  ## every test that needs no GPU
+test: $(VENV)/.dev kernels-cpu  ## every test that needs no GPU
 	$(BIN)/python -m pytest
+
+kernels-cpu: $(VENV)/.demo  ## compile the CPU kernels; without a compiler everything runs in plain torch
+	-@$(BIN)/python -m kernels.cpu
 
 check: $(VENV)/.dev  ## lint, types and the import contract
 	$(BIN)/ruff check .

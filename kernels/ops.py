@@ -18,7 +18,15 @@ import torch
 from torch import Tensor
 
 from kernels import reference
-from kernels.arguments import FLOATS, check_bits, check_float, check_rows, check_tensor, check_weight, mismatch
+from kernels.arguments import (
+    FLOATS,
+    check_bits,
+    check_float,
+    check_rows,
+    check_tensor,
+    check_weight,
+    mismatch,
+)
 
 NORM_EPS = 1e-5
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from model.aggregator import Aggregator
 from model.camera_head import CameraHead
 from model.config import VGGTConfig
+from model.dpt_head import ARITHMETIC as DENSE_HEADS
 from model.dpt_head import DPTHead
 from model.prediction import Prediction
 from model.track_head import TrackHead
@@ -47,6 +48,21 @@ class VGGT(nn.Module):
             raise ValueError(f"attention is {arithmetic!r}; expected one of {', '.join(ATTENTION)}")
         for module in self._attentions():
             module.arithmetic = arithmetic
+
+    @property
+    def dense_heads(self) -> str:
+        """Arithmetic of the dense heads' convolutions: "float32" (default) or "bfloat16"."""
+        return next((head.arithmetic for head in self._dense_heads()), "float32")
+
+    @dense_heads.setter
+    def dense_heads(self, arithmetic: str) -> None:
+        if arithmetic not in DENSE_HEADS:
+            raise ValueError(f"dense_heads is {arithmetic!r}; expected one of {', '.join(DENSE_HEADS)}")
+        for head in self._dense_heads():
+            head.arithmetic = arithmetic
+
+    def _dense_heads(self) -> list[DPTHead]:
+        return [head for head in (self.depth_head, self.point_head) if head is not None]
 
     def _attentions(self) -> Iterator[Attention]:
         return (module for module in self.aggregator.modules() if isinstance(module, Attention))

@@ -188,7 +188,7 @@ inline float quantize_row(const float* x, const Rows& rows, float* row, const fl
     for (int64_t k = 0; k < padded; k += kTileDepth) {
         int8_t* chunk = codes + k / kTileDepth * chunk_stride;
         for (int64_t i = 0; i < kTileDepth; i += kLanes) {
-            const Vector v = round_even(quotient(load(row + k + i), divisor, inverse));
+            const Vector v = round_whole(quotient(load(row + k + i), divisor, inverse));
             const Vector code = minimum(maximum(v, least), most);
             code_total += code;
             store_codes(chunk + i, code);

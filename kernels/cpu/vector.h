@@ -38,6 +38,8 @@ inline Integers load(const int32_t* p) {
 
 inline void store(float* p, Vector v) { std::memcpy(p, &v, sizeof v); }
 
+inline void store(int32_t* p, Integers v) { std::memcpy(p, &v, sizeof v); }
+
 inline Vector broadcast(float x) { return Vector{} + x; }
 
 inline Vector to_float(Integers v) { return __builtin_convertvector(v, Vector); }
@@ -93,28 +95,28 @@ inline Vector minimum(Vector a, Vector b) {
 
 inline Vector absolute(Vector a) { return (Vector)((Integers)a & 0x7fffffff); }
 
-// Round half to even; exact for |v| < 2^22.
-inline Vector round_even(Vector v) {
-    const Vector magic = broadcast(12582912.0f);  // 1.5 * 2^23
-    return (v + magic) - magic;
+// Round half to even, of any magnitude.
+inline Vector round_whole(Vector v) {
+#if defined(__AVX512F__)
+    return (Vector)_mm512_roundscale_ps((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#elif defined(__AVX2__)
+    return (Vector)_mm256_round_ps((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#elif defined(__ARM_NEON)
+    return (Vector)vrndnq_f32((float32x4_t)v);
+#else
+    for (int i = 0; i < kLanes; ++i) v[i] = __builtin_rintf(v[i]);
+    return v;
+#endif
 }
 
-inline float sum(Vector v) {
-    float total = 0;
-    for (int i = 0; i < kLanes; ++i) total += v[i];
-    return total;
-}
-
-inline float highest(Vector v) {
-    float top = v[0];
-    for (int i = 1; i < kLanes; ++i) top = v[i] > top ? v[i] : top;
-    return top;
-}
-
-inline float lowest(Vector v) {
-    float bottom = v[0];
-    for (int i = 1; i < kLanes; ++i) bottom = v[i] < bottom ? v[i] : bottom;
-    return bottom;
+inline Integers round_to_integer(Vector v) {
+#if defined(__AVX512F__)
+    return (Integers)_mm512_cvtps_epi32((__m512)v);
+#elif defined(__AVX2__)
+    return (Integers)_mm256_cvtps_epi32((__m256)v);
+#else
+    return __builtin_convertvector(round_whole(v), Integers);
+#endif
 }
 
 // Rounded to signed bytes with saturation at the int8 range; |v| < 2^22.
@@ -134,19 +136,18 @@ inline void store_codes(int8_t* p, Vector v) {
 #endif
 }
 
-// e^x for x <= 0 with relative error below 2e-7; 0 below -87.
-inline Vector exponential(Vector x) {
-    x = maximum(x, broadcast(-87.0f));
-    const Vector n = round_even(x * 1.44269504f);
-    Vector r = fma(n, broadcast(-0.693359375f), x);
-    r = fma(n, broadcast(2.12194440e-4f), r);
-    Vector p = broadcast(1.0f / 720);
-    p = fma(p, r, broadcast(1.0f / 120));
-    p = fma(p, r, broadcast(1.0f / 24));
-    p = fma(p, r, broadcast(1.0f / 6));
-    p = fma(p, r, broadcast(0.5f));
-    p = fma(p, r, broadcast(1.0f));
-    p = fma(p, r, broadcast(1.0f));
+// 2^x for x <= 0 with relative error below 3e-7; 0 far below. Minimax polynomial of degree 5 on [-1/2, 1/2].
+inline Vector power_of_two(Vector x) {
+#if !defined(__AVX512F__)
+    x = maximum(x, broadcast(-126.0f));
+#endif
+    const Vector n = round_whole(x), r = x - n;
+    Vector p = broadcast(1.327645785e-03f);
+    p = fma(p, r, broadcast(9.675541222e-03f));
+    p = fma(p, r, broadcast(5.550713317e-02f));
+    p = fma(p, r, broadcast(2.402211973e-01f));
+    p = fma(p, r, broadcast(6.931469670e-01f));
+    p = fma(p, r, broadcast(1.000000072e+00f));
 #if defined(__AVX512F__)
     return (Vector)_mm512_scalef_ps((__m512)p, (__m512)n);
 #else
@@ -154,6 +155,8 @@ inline Vector exponential(Vector x) {
     return p * (Vector)exponent;
 #endif
 }
+
+constexpr float kLog2E = 1.44269504f;
 
 // 1 / x to the last bit or two.
 inline Vector reciprocal(Vector x) {
@@ -174,7 +177,7 @@ inline Vector gelu(Vector x) {
     p = fma(p, t, broadcast(1.421413741f));
     p = fma(p, t, broadcast(-0.284496736f));
     p = fma(p, t, broadcast(0.254829592f));
-    const Vector half_tail = p * t * exponential(-(z * z)) * 0.5f;  // (1 - erf z) / 2
+    const Vector half_tail = p * t * power_of_two(z * z * -kLog2E) * 0.5f;  // (1 - erf z) / 2
     const Vector gain = x < 0 ? half_tail : broadcast(1.0f) - half_tail;
     return x * gain;
 }
@@ -199,6 +202,23 @@ inline Vector exchange_lanes(Vector v) {
     return __builtin_shuffle(v, index);
 #endif
 }
+
+// Folds a vector onto its first lane.
+template <class Combine>
+inline float fold(Vector v, Combine combine) {
+    if (kLanes > 8) v = combine(v, exchange_lanes<8 % kLanes>(v));
+    if (kLanes > 4) v = combine(v, exchange_lanes<4 % kLanes>(v));
+    v = combine(v, exchange_lanes<2>(v));
+    return combine(v, exchange_lanes<1>(v))[0];
+}
+
+inline float sum(Vector v) {
+    return fold(v, [](Vector a, Vector b) { return a + b; });
+}
+
+inline float highest(Vector v) { return fold(v, maximum); }
+
+inline float lowest(Vector v) { return fold(v, minimum); }
 
 // Sums in the lanes with bit `span` clear, differences (other lane minus this one) in those with it set.
 template <int span>

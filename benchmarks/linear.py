@@ -2,8 +2,9 @@
 
     python -m benchmarks.linear --json benchmarks/results/cpu/linear.json
 
-One frame of 518x392 pixels: 1041 tokens. The first baseline is torch's float32 product into a preallocated output. Every
-instruction set that this machine runs is measured; ONNX Runtime takes part if it is installed (extra "benchmarks").
+One frame of 518x392 pixels: 1041 tokens. The first baseline is torch's float32 product into a preallocated output.
+Every instruction set that this machine runs is measured; ONNX Runtime takes part if it is installed (extra
+"benchmarks").
 """
 
 from __future__ import annotations

@@ -1,9 +1,14 @@
-"""Interleaved timing: every candidate once a round, ratios taken within a round, so that a machine's moods cancel."""
+"""Interleaved timing: every candidate once a round, ratios taken within a round, so that a machine's moods cancel.
+
+One thread is timed by the processor time it takes, which other people's work on the machine hardly touches; several
+threads by the clock on the wall.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import sys
@@ -18,18 +23,20 @@ from kernels import kernel_path
 from quantization.provenance import commit
 
 Call = Callable[[], object]
+_FLAGS = ("avx2", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
 
-def compare(candidates: Mapping[str, Call], rounds: int) -> dict[str, dict[str, float]]:
+def compare(candidates: Mapping[str, Call], rounds: int, warm_up: bool = True) -> dict[str, dict[str, float]]:
     """Milliseconds of each candidate, and how many times faster than the first one it is: median and quartiles."""
-    for call in candidates.values():
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    for call in candidates.values() if warm_up else ():
         call()
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, call in candidates.items():
-            started = time.perf_counter()
+            started = clock()
             call()
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(clock() - started)
     baseline = seconds[next(iter(candidates))]
     return {name: _summary(taken, baseline) for name, taken in seconds.items()}
 
@@ -58,6 +65,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": _processor(),
         "cores": len(_cores()),
+        "clock": "processor time with one thread, wall time with several",
         "kernels": str(kernel_path()),
         "torch": torch.__version__,
         "torch_instructions": torch.backends.cpu.get_cpu_capability(),
@@ -73,8 +81,6 @@ def _module() -> str:
 
 
 def _cores() -> set[int]:
-    import os
-
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 

@@ -9,6 +9,8 @@ namespace {
 
 constexpr int64_t kTileDepth = 64;  // codes that lie together: one row of a matrix tile, one cache line
 
+constexpr int kUnrolled = 4;  // vectors whose sums and extremes are kept apart, so that none waits for the one before
+
 // Four consecutive codes as one operand.
 inline int32_t quad_at(const int8_t* codes) {
     int32_t quad;
@@ -79,7 +81,16 @@ inline void rotate_spans(float* x, int64_t size, int64_t span) {
         for (int64_t i = 0; i < span; i += kLanes) butterflies<radix>(x + start + i, span);
 }
 
-// Sylvester's matrix of order `size` (a power of two) in natural order; spans rise as in the reference.
+// The spans within a vector.
+inline Vector rotate_lanes(Vector v) {
+    v = butterfly_lanes<2>(butterfly_lanes<1>(v));
+    if (kLanes > 4) v = butterfly_lanes<4 % kLanes>(v);
+    if (kLanes > 8) v = butterfly_lanes<8 % kLanes>(v);
+    return v;
+}
+
+// Sylvester's matrix of order `size` (a power of two) in natural order; spans rise as in the reference. Where a vector
+// fits in, x has been through `rotate_lanes` before.
 inline void rotate_powers(float* x, int64_t size) {
     if (size < kLanes) {
         for (int64_t span = 1; span < size; span *= 2)
@@ -90,12 +101,6 @@ inline void rotate_powers(float* x, int64_t size) {
                     x[i + span] = a - b;
                 }
         return;
-    }
-    for (int64_t i = 0; i < size; i += kLanes) {
-        Vector v = butterfly_lanes<2>(butterfly_lanes<1>(load(x + i)));
-        if (kLanes > 4) v = butterfly_lanes<4 % kLanes>(v);
-        if (kLanes > 8) v = butterfly_lanes<8 % kLanes>(v);
-        store(x + i, v);
     }
     int64_t span = kLanes;
     for (; span * 16 <= size; span *= 16) rotate_spans<16>(x, size, span);
@@ -138,11 +143,12 @@ inline float quantize_row(const float* x, const Rows& rows, float* row, const fl
     for (int64_t k = n; k < padded; ++k) row[k] = 0;
     const int64_t body = n / kLanes * kLanes;
     const int8_t* signs = rows.signs;
-    const bool with_gelu = rows.gelu;
+    const bool with_gelu = rows.gelu, with_lanes = signs && n / rows.order >= kLanes;
     for (int64_t k = 0; k < body; k += kLanes) {
         Vector v = load(x + k);
         if (with_gelu) v = gelu(v);
         if (signs) v *= load_signs(signs + k);
+        if (with_lanes) v = rotate_lanes(v);
         store(row + k, v);
     }
     if (body < n) {
@@ -159,15 +165,25 @@ inline float quantize_row(const float* x, const Rows& rows, float* row, const fl
 
     const Vector gain = broadcast(rows.signs ? rows.hadamard_scale : 1.0f);
     const float* smoothing = rows.smoothing;
-    Vector low = broadcast(__builtin_inff()), high = -low;
-    for (int64_t k = 0; k < body; k += kLanes) {
+    Vector low[kUnrolled], high[kUnrolled];
+    for (int i = 0; i < kUnrolled; ++i) low[i] = -(high[i] = broadcast(-__builtin_inff()));
+    const auto smooth = [&](int64_t k, int i) {
         Vector v = load(row + k) * gain;
         if (smoothing) v = quotient(v, load(smoothing + k), load(inverse_smoothing + k));
         store(row + k, v);
-        low = minimum(low, v);
-        high = maximum(high, v);
+        low[i] = minimum(low[i], v);
+        high[i] = maximum(high[i], v);
+    };
+    int64_t smoothed = 0;
+    for (; smoothed + kUnrolled * kLanes <= body; smoothed += kUnrolled * kLanes)
+#pragma GCC unroll 4
+        for (int i = 0; i < kUnrolled; ++i) smooth(smoothed + i * kLanes, i);
+    for (; smoothed < body; smoothed += kLanes) smooth(smoothed, 0);
+    for (int i = 1; i < kUnrolled; ++i) {
+        low[0] = minimum(low[0], low[i]);
+        high[0] = maximum(high[0], high[i]);
     }
-    float bottom = lowest(low), top = highest(high);
+    float bottom = lowest(low[0]), top = highest(high[0]);
     for (int64_t k = body; k < n; ++k) {
         row[k] = smoothing ? row[k] * gain[0] / smoothing[k] : row[k] * gain[0];
         bottom = row[k] < bottom ? row[k] : bottom;
@@ -184,17 +200,16 @@ inline float quantize_row(const float* x, const Rows& rows, float* row, const fl
     if (!(scale > 0)) scale = 1;
     const Vector divisor = broadcast(scale), inverse = broadcast(1.0f / scale);
     const Vector least = broadcast(-largest - 1), most = broadcast(largest);
-    Vector code_total = {};
-    for (int64_t k = 0; k < padded; k += kTileDepth) {
-        int8_t* chunk = codes + k / kTileDepth * chunk_stride;
-        for (int64_t i = 0; i < kTileDepth; i += kLanes) {
-            const Vector v = round_whole(quotient(load(row + k + i), divisor, inverse));
+    Vector code_total[kUnrolled] = {};
+    for (int64_t k = 0; k < padded; k += kTileDepth, codes += chunk_stride)
+#pragma GCC unroll 16
+        for (int i = 0; i < kTileDepth / kLanes; ++i) {
+            const Vector v = round_whole(quotient(load(row + k + i * kLanes), divisor, inverse));
             const Vector code = minimum(maximum(v, least), most);
-            code_total += code;
-            store_codes(chunk + i, code);
+            code_total[i % kUnrolled] += code;
+            store_codes(codes + i * kLanes, code);
         }
-    }
-    *code_sum = int32_t(sum(code_total));
+    *code_sum = int32_t(sum((code_total[0] + code_total[1]) + (code_total[2] + code_total[3])));
     return scale;
 }
 

@@ -5,27 +5,37 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
 
-.PHONY: demo serve test service-stress check report format clean
+.PHONY: demo serve test service-stress check kernels-cpu kernels-cuda gpu report format clean
 
-demo: $(VENV)/.demo  ## quantise the bundled demo model, serve it, reconstruct the sample pictures
-	$(BIN)/python -m quantization quantize demo --out $(DEMO)/artifact --overwrite
+demo: $(VENV)/.demo kernels-cpu  ## quantise the bundled demo model, serve it, reconstruct the sample pictures
+	$(BIN)/python -m quantization quantize demo --calibration synthetic --out $(DEMO)/artifact --overwrite
 	$(BIN)/python -m service demo --artifact $(DEMO)/artifact --samples service/samples --out $(DEMO)/result
 
-serve: $(VENV)/.demo  ## serve the bundled demo model until interrupted; the page is at http://127.0.0.1:8000/
-	test -d $(DEMO)/artifact || $(BIN)/python -m quantization quantize demo --out $(DEMO)/artifact
+serve: $(VENV)/.demo kernels-cpu  ## serve the bundled demo model until interrupted; page at http://127.0.0.1:8000/
+	test -d $(DEMO)/artifact || $(BIN)/python -m quantization quantize demo --calibration synthetic --out $(DEMO)/artifact
 	$(BIN)/python -m service serve --artifact $(DEMO)/artifact --data-dir $(DEMO)/data
 
-test: $(VENV)/.dev  ## every test that needs no GPU
+test: $(VENV)/.dev kernels-cpu  ## every test that needs no GPU
 	$(BIN)/python -m pytest
 
-service-stress: $(VENV)/.dev  ## 32 clients, ten kills, schemathesis on true service processes: 15 minutes on 2 cores
+service-stress: $(VENV)/.dev kernels-cpu  ## 32 clients, ten kills, schemathesis on true processes: 15 minutes on 2 cores
 	$(BIN)/python -m pytest -m stress tests/service/stress
+
+kernels-cpu: $(VENV)/.demo  ## compile the CPU kernels; without a compiler everything runs in plain torch
+	-@$(BIN)/python -m kernels.cpu
 
 check: $(VENV)/.dev  ## lint, types and the import contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+kernels-cuda: $(VENV)/.dev  ## compile the CUDA kernels for all targets, without a GPU, and read their machine code
+	$(BIN)/python -m kernels.cuda build
+	$(BIN)/python -m pytest tests/kernels/cuda/test_machine_code.py
+
+gpu:  ## build, test and measure on this machine's GPU, in the Python that is there
+	PYTHON=$(PYTHON) .ci/gpu
 
 report: $(VENV)/.dev  ## full precision against every recipe on the demo model's test split
 	$(BIN)/python -m benchmarks.accuracy --out benchmarks/results

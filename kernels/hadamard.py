@@ -45,7 +45,8 @@ def base_matrix(order: int) -> Tensor:
 def hadamard_transform(x: Tensor) -> Tensor:
     """`x @ H / sqrt(n)` along the last axis of `x` `[..., n]`, in the precision of `x`, in n log n steps.
 
-    H is `kron(M, S)` with the base matrix M and Sylvester's S. Raises ValueError for a width without a construction.
+    H is `kron(M, S)` with the base matrix M and Sylvester's S; every sum has a fixed order. Raises ValueError for a
+    width without a construction.
     """
     width = x.shape[-1]
     order = base_order(width)
@@ -58,8 +59,12 @@ def hadamard_transform(x: Tensor) -> Tensor:
         x = torch.stack((x[..., 0, :] + x[..., 1, :], x[..., 0, :] - x[..., 1, :]), dim=-2)
         span *= 2
     x = x.reshape(-1, order, size)
-    if order > 1:
-        x = base_matrix(order).to(x).T @ x
+    if order > 1:  # one term after the other: native kernels repeat this order and get the same bits
+        matrix = base_matrix(order).to(x)
+        rows = x
+        x = matrix[0, :, None] * rows[:, :1]
+        for i in range(1, order):
+            x = x + matrix[i, :, None] * rows[:, i : i + 1]
     return x.reshape(shape) * width**-0.5
 
 

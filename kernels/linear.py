@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from kernels import reference
+from kernels import ops, reference
 
 
 class QuantizedLinear(nn.Module):
@@ -77,20 +77,50 @@ class QuantizedLinear(nn.Module):
 
     def weight_codes(self) -> Tensor:
         """The weight's codes `[N, K]`, int8."""
-        return reference.unpack_int4(self.weight) if self.weight_bits == 4 else self.weight
+        return reference.weight_codes(self.weight)
 
     def quantize_input(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Codes `[..., K]` (int8) and per-token scales `[..., 1]` of the rotated and smoothed input."""
-        transformed = reference.transform_activation(x, self.signs, self.smoothing)
-        return reference.quantize_activation(transformed, self.activation_bits, self.activation_clip)
+        return ops.quantize_rows(
+            x.contiguous(),
+            bits=self.activation_bits,
+            signs=self.signs,
+            smoothing=self.smoothing,
+            clip=self.activation_clip,
+        )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`[..., K]` to `[..., N]`, in the dtype of `x`."""
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        norm: nn.LayerNorm | None = None,
+        gelu: bool = False,
+        layer_scale: Tensor | None = None,
+        residual: Tensor | None = None,
+    ) -> Tensor:
+        """`[..., K]` to `[..., N]`, in the dtype of `x`: `residual + layer_scale * layer(gelu(norm(x)))` in one pass.
+
+        What stands around the layer in a transformer block may be given along; see `kernels.ops.linear`.
+        """
         if x.shape[-1] != self.in_features:
             raise ValueError(f"input has {x.shape[-1]} features; this layer takes {self.in_features}")
-        codes, scale = self.quantize_input(x)
-        accumulators = reference.integer_matmul(codes, self.weight_codes(), self.activation_bits, self.weight_bits)
-        return reference.scale_accumulators(accumulators, scale, self.weight_scale, self.bias).to(x.dtype)
+        return ops.linear(
+            x.contiguous(),
+            self.weight,
+            self.weight_scale,
+            self.bias,
+            activation_bits=self.activation_bits,
+            weight_bits=self.weight_bits,
+            norm_weight=None if norm is None else norm.weight,
+            norm_bias=None if norm is None else norm.bias,
+            norm_eps=ops.NORM_EPS if norm is None else norm.eps,
+            gelu=gelu,
+            signs=self.signs,
+            smoothing=self.smoothing,
+            clip=self.activation_clip,
+            layer_scale=layer_scale,
+            residual=None if residual is None else residual.contiguous(),
+        )
 
     def extra_repr(self) -> str:
         rotated, smoothed = self.signs is not None, self.smoothing is not None
@@ -111,6 +141,13 @@ class W4A8Linear(QuantizedLinear):
     activation_bits = 8
 
 
+class W4A16Linear(QuantizedLinear):
+    """4-bit weights, float activations: saves memory only."""
+
+    weight_bits = 4
+    activation_bits = reference.FLOAT_ACTIVATIONS
+
+
 class W8A8Linear(QuantizedLinear):
     """8-bit weights, 8-bit activations."""
 
@@ -118,4 +155,9 @@ class W8A8Linear(QuantizedLinear):
     activation_bits = 8
 
 
-SCHEMES: dict[str, type[QuantizedLinear]] = {"w4a4": W4A4Linear, "w4a8": W4A8Linear, "w8a8": W8A8Linear}
+SCHEMES: dict[str, type[QuantizedLinear]] = {
+    "w4a4": W4A4Linear,
+    "w4a8": W4A8Linear,
+    "w8a8": W8A8Linear,
+    "w4a16": W4A16Linear,
+}

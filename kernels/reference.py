@@ -8,18 +8,25 @@ The contract for `y = x W^T + b`:
     w  = clamp(round(W' / s_channel))   per output channel, symmetric, W' = (W * r) H * d
     y  = (a . w) * s_token * s_channel + b     with the exact int32 accumulator a . w
 
+The operators of `kernels.ops` stand at the end; their shapes are described there.
+
 Codes of b bits lie in [-2^(b-1), 2^(b-1) - 1]; a scale maps the extreme value to 2^(b-1) - 1.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kernels.hadamard import hadamard_matrix, hadamard_transform
 
 _EXACT_FLOAT32 = 2**24  # every integer up to here is a float32
 _SMALLEST_WEIGHT_EXTREME = 1e-5
+_DEQUANTIZED_ROWS = 512  # of a weight at a time, where activations stay in float
+FLOAT_ACTIVATIONS = 16  # activation_bits of a layer that quantises its weight only
+KEYS_PER_BLOCK = 64  # that share one scale of their attention weights
+LARGEST_PROBABILITY_CODE = 127
 
 
 def largest_code(bits: int) -> int:
@@ -106,12 +113,18 @@ def unpack_int4(packed: Tensor) -> Tensor:
     return torch.stack((low, high), dim=-1).flatten(-2)
 
 
+def weight_codes(weight: Tensor) -> Tensor:
+    """Codes `[N, K]` (int8) of a stored weight: uint8 holds two 4-bit codes a byte, int8 one code."""
+    return unpack_int4(weight) if weight.dtype == torch.uint8 else weight
+
+
 def integer_matmul(activation: Tensor, weight: Tensor, activation_bits: int, weight_bits: int) -> Tensor:
-    """Exact int32 accumulators `[..., N]` of codes `[..., K]` and `[N, K]`.
+    """Exact int32 accumulators `[..., N]` of codes `[..., K]` and a stored weight (`weight_codes`).
 
     Runs as a float32 product: all partial sums are integers, and over a slice of K short enough to keep them within
     2^24 every one of them is a float32, whatever the order of summation.
     """
+    weight = weight_codes(weight)
     depth = activation.shape[-1]
     slice_length = _EXACT_FLOAT32 >> (activation_bits - 1 + weight_bits - 1)
     total: Tensor | None = None
@@ -127,3 +140,115 @@ def scale_accumulators(accumulators: Tensor, token_scale: Tensor, channel_scale:
     """Epilogue: `[..., N]` int32 times `[..., 1]` times `[N]`, plus bias `[N]`; float32."""
     result = accumulators.float() * token_scale * channel_scale
     return result if bias is None else result + bias
+
+
+def quantize_rows(
+    x: Tensor,
+    norm_weight: Tensor | None,
+    norm_bias: Tensor | None,
+    norm_eps: float,
+    gelu: bool,
+    signs: Tensor | None,
+    smoothing: Tensor | None,
+    clip: Tensor | None,
+    bits: int,
+) -> tuple[Tensor, Tensor]:
+    """What precedes the integer product, from float tokens to codes; see `kernels.ops.quantize_rows`."""
+    x = _normalised(x, norm_weight, norm_bias, norm_eps, gelu)
+    return quantize_activation(transform_activation(x, signs, smoothing), bits, clip)
+
+
+def _normalised(x: Tensor, norm_weight: Tensor | None, norm_bias: Tensor | None, norm_eps: float, gelu: bool) -> Tensor:
+    x = x.float()
+    if norm_weight is not None:
+        x = F.layer_norm(x, x.shape[-1:], norm_weight, norm_bias, norm_eps)
+    return F.gelu(x) if gelu else x
+
+
+def linear(
+    x: Tensor,
+    weight: Tensor,
+    weight_scale: Tensor,
+    bias: Tensor | None,
+    activation_bits: int,
+    weight_bits: int,
+    norm_weight: Tensor | None,
+    norm_bias: Tensor | None,
+    norm_eps: float,
+    gelu: bool,
+    signs: Tensor | None,
+    smoothing: Tensor | None,
+    clip: Tensor | None,
+    layer_scale: Tensor | None,
+    residual: Tensor | None,
+) -> Tensor:
+    """A quantised layer and its surroundings; see `kernels.ops.linear`."""
+    if activation_bits == FLOAT_ACTIVATIONS:
+        transformed = transform_activation(_normalised(x, norm_weight, norm_bias, norm_eps, gelu), signs, smoothing)
+        y = _weight_only_product(transformed, weight, weight_scale)
+        y = y if bias is None else y + bias
+    else:
+        codes, scale = quantize_rows(x, norm_weight, norm_bias, norm_eps, gelu, signs, smoothing, clip, activation_bits)
+        accumulators = integer_matmul(codes, weight, activation_bits, weight_bits)
+        y = scale_accumulators(accumulators, scale, weight_scale, bias)
+    if layer_scale is not None:
+        y = y * layer_scale
+    if residual is not None:
+        y = residual.float() + y
+    return y.to(x.dtype)
+
+
+def _weight_only_product(x: Tensor, weight: Tensor, weight_scale: Tensor) -> Tensor:
+    parts = []
+    for stored, scale in zip(weight.split(_DEQUANTIZED_ROWS), weight_scale.split(_DEQUANTIZED_ROWS), strict=True):
+        parts.append(F.linear(x, weight_codes(stored).float() * scale[:, None]))
+    return torch.cat(parts, dim=-1)
+
+
+def qk_norm_rope(
+    qkv: Tensor,
+    q_weight: Tensor | None,
+    q_bias: Tensor | None,
+    k_weight: Tensor | None,
+    k_bias: Tensor | None,
+    norm_eps: float,
+    cos: Tensor | None,
+    sin: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Normalised and rotated queries and keys; see `kernels.ops.qk_norm_rope`."""
+
+    def one(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+        x = x.transpose(1, 2).float()
+        if weight is not None:
+            x = F.layer_norm(x, x.shape[-1:], weight, bias, norm_eps)
+        if cos is not None and sin is not None:
+            y1, y2, x1, x2 = x.chunk(4, dim=-1)
+            x = x * cos + torch.cat((-y2, y1, -x2, x1), dim=-1) * sin
+        return x.to(qkv.dtype).contiguous()
+
+    return one(qkv[:, :, 0], q_weight, q_bias), one(qkv[:, :, 1], k_weight, k_bias)
+
+
+def int8_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention with both products on 8-bit codes; see `kernels.ops.int8_attention`.
+
+    Keys lose their mean over the tokens, which softmax does not see (Zhang et al., "SageAttention", 2025). Queries and
+    keys have one scale per token, values one per channel. Of every block of 64 keys, the weights `exp(s - max s)` are
+    rounded to 0..127, so that a block of small weights keeps its precision; the normaliser sums the rounded weights.
+    """
+    dtype = q.dtype
+    q, k, v = q.float(), k.float(), v.float()
+    q_codes, q_scale = quantize_activation(q * q.shape[-1] ** -0.5, 8)
+    k_codes, k_scale = quantize_activation(k - k.mean(dim=-2, keepdim=True), 8)
+    v_codes, v_scale = (t.transpose(-2, -1) for t in quantize_activation(v.transpose(-2, -1), 8))
+    scores = (q_codes.float() @ k_codes.float().transpose(-2, -1)) * q_scale * k_scale.transpose(-2, -1)
+    highest = scores.amax(dim=-1, keepdim=True)
+    total = torch.zeros_like(highest)
+    mixed = torch.zeros_like(q)
+    for block, values in zip(scores.split(KEYS_PER_BLOCK, dim=-1), v_codes.split(KEYS_PER_BLOCK, dim=-2), strict=True):
+        block_highest = block.amax(dim=-1, keepdim=True)
+        codes = ((block - block_highest).exp() * LARGEST_PROBABILITY_CODE).round()
+        gain = (block_highest - highest).exp()
+        total += codes.sum(dim=-1, keepdim=True) * gain
+        mixed += (codes @ values.float()) * gain
+    return (mixed / total * v_scale).transpose(1, 2).to(dtype).contiguous()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +10,25 @@ from torch import Tensor, nn
 
 from model.activations import activate_dense
 from model.config import DPTHeadConfig
-from model.position_maps import add_view_position
+from model.position_maps import add_view_position_
 
-FRAMES_PER_CHUNK = 8
+ARITHMETIC = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+CHUNK_BYTES = 2**28  # of feature maps at the highest resolution, which is where a head's memory goes
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution in the precision of its input, whatever its parameters are stored in."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._conv_forward(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """A transposed convolution without padding, likewise."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.conv_transpose2d(x, self.weight.to(x.dtype), bias, self.stride)
 
 
 def _resize(features: Tensor, size: tuple[int, int]) -> Tensor:
@@ -24,28 +40,32 @@ class ResidualConvUnit(nn.Module):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(features, features, 3, padding=1)
-        self.conv2 = nn.Conv2d(features, features, 3, padding=1)
+        self.conv1 = Conv2d(features, features, 3, padding=1)
+        self.conv2 = Conv2d(features, features, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(x)
-        return x + self.conv2(F.relu(self.conv1(x)))
+        return self.conv2(F.relu(self.conv1(x), inplace=True)).add_(x)
 
 
 class FusionBlock(nn.Module):
-    """Adds a finer level to the running map, refines, resizes to `size`, mixes channels."""
+    """Adds a finer level to the running map, refines, mixes channels, resizes to `size`.
+
+    The public network mixes channels last; both are linear and the weights of a resize sum to one, so mixing the small
+    map gives the same for a quarter of the work.
+    """
 
     def __init__(self, features: int, has_skip: bool = True) -> None:
         super().__init__()
         if has_skip:
             self.resConfUnit1 = ResidualConvUnit(features)
         self.resConfUnit2 = ResidualConvUnit(features)
-        self.out_conv = nn.Conv2d(features, features, 1)
+        self.out_conv = Conv2d(features, features, 1)
 
     def forward(self, x: Tensor, skip: Tensor | None, size: tuple[int, int]) -> Tensor:
         if skip is not None:
-            x = x + self.resConfUnit1(skip)
-        return self.out_conv(_resize(self.resConfUnit2(x), size))
+            x = self.resConfUnit1(skip).add_(x)
+        return _resize(self.out_conv(self.resConfUnit2(x)), size)
 
 
 class Scratch(nn.Module):
@@ -55,17 +75,17 @@ class Scratch(nn.Module):
         super().__init__()
         width = config.features
         for level, channels in enumerate(config.out_channels, start=1):
-            setattr(self, f"layer{level}_rn", nn.Conv2d(channels, width, 3, padding=1, bias=False))
+            setattr(self, f"layer{level}_rn", Conv2d(channels, width, 3, padding=1, bias=False))
         self.refinenet1 = FusionBlock(width)
         self.refinenet2 = FusionBlock(width)
         self.refinenet3 = FusionBlock(width)
         self.refinenet4 = FusionBlock(width, has_skip=False)
         if config.feature_only:
-            self.output_conv1 = nn.Conv2d(width, width, 3, padding=1)
+            self.output_conv1 = Conv2d(width, width, 3, padding=1)
         else:
-            self.output_conv1 = nn.Conv2d(width, width // 2, 3, padding=1)
+            self.output_conv1 = Conv2d(width, width // 2, 3, padding=1)
             self.output_conv2 = nn.Sequential(
-                nn.Conv2d(width // 2, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, config.output_dim, 1)
+                Conv2d(width // 2, 32, 3, padding=1), nn.ReLU(), Conv2d(32, config.output_dim, 1)
             )
 
     def fuse(self, levels: list[Tensor]) -> Tensor:
@@ -79,7 +99,12 @@ class Scratch(nn.Module):
 
 
 class DPTHead(nn.Module):
-    """From tokens of four layers to one value and one confidence per pixel; frames are independent of each other."""
+    """From tokens of four layers to one value and one confidence per pixel; frames are independent of each other.
+
+    `arithmetic` is that of the convolutions, a key of `ARITHMETIC`; parameters and results are float32 in any case.
+    """
+
+    arithmetic = "float32"
 
     def __init__(self, dim: int, patch_size: int, patch_start: int, config: DPTHeadConfig) -> None:
         super().__init__()
@@ -88,13 +113,13 @@ class DPTHead(nn.Module):
         self.patch_start = patch_start
         c0, c1, _, c3 = config.out_channels
         self.norm = nn.LayerNorm(dim)
-        self.projects = nn.ModuleList(nn.Conv2d(dim, channels, 1) for channels in config.out_channels)
+        self.projects = nn.ModuleList(Conv2d(dim, channels, 1) for channels in config.out_channels)
         self.resize_layers = nn.ModuleList(
             (
-                nn.ConvTranspose2d(c0, c0, 4, stride=4),
-                nn.ConvTranspose2d(c1, c1, 2, stride=2),
+                ConvTranspose2d(c0, c0, 4, stride=4),
+                ConvTranspose2d(c1, c1, 2, stride=2),
                 nn.Identity(),
-                nn.Conv2d(c3, c3, 3, stride=2, padding=1),
+                Conv2d(c3, c3, 3, stride=2, padding=1),
             )
         )
         self.scratch = Scratch(config)
@@ -104,33 +129,46 @@ class DPTHead(nn.Module):
         """The aggregator layers it reads."""
         return self.config.intermediate_layer_idx
 
-    def features(
-        self, tokens: Mapping[int, Tensor], image_size: tuple[int, int], frames_chunk_size: int = FRAMES_PER_CHUNK
-    ) -> Tensor:
+    def features(self, tokens: Mapping[int, Tensor], image_size: tuple[int, int]) -> Tensor:
         """Feature maps `[B, S, features, H / down_ratio, W / down_ratio]` (for a head with `feature_only`)."""
-        return self._in_chunks(tokens, image_size, frames_chunk_size)
+        parts = [self._decode(part, image_size) for part in self._chunks(tokens, image_size, None)]
+        return torch.cat(parts).unflatten(0, tokens[self.layers[0]].shape[:2]).float()
 
     def forward(
-        self, tokens: Mapping[int, Tensor], image_size: tuple[int, int], frames_chunk_size: int = FRAMES_PER_CHUNK
+        self, tokens: Mapping[int, Tensor], image_size: tuple[int, int], frames_chunk_size: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """Values `[B, S, H, W, output_dim - 1]` and confidence `[B, S, H, W]`.
 
-        `tokens[layer]` is `[B, S, P, 2C]`; at most `frames_chunk_size` frames are decoded at a time.
+        `tokens[layer]` is `[B, S, P, 2C]`; at most `frames_chunk_size` frames are decoded at a time, by default as many
+        as fit `CHUNK_BYTES`.
         """
-        raw = self._in_chunks(tokens, image_size, frames_chunk_size)
-        values, confidence = activate_dense(raw.flatten(0, 1), self.config.activation, self.config.conf_activation)
-        return values.unflatten(0, raw.shape[:2]), confidence.unflatten(0, raw.shape[:2])
+        values, confidences = [], []
+        for part in self._chunks(tokens, image_size, frames_chunk_size):
+            raw = self._last_convolution(self._decode(part, image_size))
+            value, confidence = activate_dense(raw, self.config.activation, self.config.conf_activation)
+            values.append(value)
+            confidences.append(confidence)
+        frames = tokens[self.layers[0]].shape[:2]
+        return torch.cat(values).unflatten(0, frames), torch.cat(confidences).unflatten(0, frames)
 
-    def _in_chunks(self, tokens: Mapping[int, Tensor], image_size: tuple[int, int], chunk: int) -> Tensor:
-        batch, frames = tokens[self.layers[0]].shape[:2]
-        if chunk < 1:
-            raise ValueError(f"frames_chunk_size is {chunk}; expected at least 1")
-        parts = []
-        for start in range(0, frames, chunk):
-            part = slice(start, start + chunk)
-            selected = [tokens[layer][:, part, self.patch_start :].flatten(0, 1) for layer in self.layers]
-            parts.append(self._decode(selected, image_size).unflatten(0, (batch, -1)))
-        return torch.cat(parts, dim=1)
+    def _last_convolution(self, features: Tensor) -> Tensor:
+        """The output convolutions; the last one, whose result is exponentiated, in float32."""
+        first, relu, last = self.scratch.output_conv2
+        return last(relu(first(features)).float())
+
+    def _chunks(
+        self, tokens: Mapping[int, Tensor], image_size: tuple[int, int], frames_per_chunk: int | None
+    ) -> Iterator[list[Tensor]]:
+        """Patch tokens `[n, P - patch_start, 2C]` of each layer for some of the B x S frames at a time."""
+        if frames_per_chunk is None:
+            height, width = image_size
+            pixel_bytes = self.config.features // 2 * ARITHMETIC[self.arithmetic].itemsize
+            frames_per_chunk = max(1, CHUNK_BYTES // (height * width * pixel_bytes))
+        if frames_per_chunk < 1:
+            raise ValueError(f"frames_chunk_size is {frames_per_chunk}; expected at least 1")
+        frames = [tokens[layer].flatten(0, 1).split(frames_per_chunk) for layer in self.layers]
+        for levels in zip(*frames, strict=True):
+            yield [level[:, self.patch_start :] for level in levels]
 
     def _decode(self, tokens: list[Tensor], image_size: tuple[int, int]) -> Tensor:
         height, width = image_size
@@ -138,13 +176,11 @@ class DPTHead(nn.Module):
         aspect = width / height
         levels = []
         for patches, project, resize in zip(tokens, self.projects, self.resize_layers, strict=True):
-            level = project(self.norm(patches).transpose(1, 2).unflatten(2, grid))
-            if self.config.pos_embed:
-                level = add_view_position(level, aspect)
-            levels.append(resize(level))
+            # a map in channels-last layout is a matrix of tokens: no copy stands between the two
+            patches = self.norm(patches).to(ARITHMETIC[self.arithmetic])
+            level = project(patches.unflatten(1, grid).permute(0, 3, 1, 2))
+            levels.append(resize(add_view_position_(level, aspect) if self.config.pos_embed else level))
         ratio = self.config.down_ratio
         size = (int(grid[0] * self.patch_size / ratio), int(grid[1] * self.patch_size / ratio))
         fused = _resize(self.scratch.fuse(levels), size)
-        if self.config.pos_embed:
-            fused = add_view_position(fused, aspect)
-        return fused if self.config.feature_only else self.scratch.output_conv2(fused)
+        return add_view_position_(fused, aspect) if self.config.pos_embed else fused

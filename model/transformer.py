@@ -6,46 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kernels import QuantizedLinear, ops
 from model.rope import Rotation
 
-
-class Attention(nn.Module):
-    """Multi-head self-attention with optional normalisation of queries and keys. Input and output `[B, N, C]`."""
-
-    def __init__(self, dim: int, num_heads: int, qk_norm: bool = False) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.q_norm: nn.Module = nn.LayerNorm(dim // num_heads) if qk_norm else nn.Identity()
-        self.k_norm: nn.Module = nn.LayerNorm(dim // num_heads) if qk_norm else nn.Identity()
-        self.proj = nn.Linear(dim, dim)
-
-    def heads(self, x: Tensor, rope: Rotation | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each `[B, heads, N, C / heads]`; queries and keys normalised and rotated."""
-        batch, tokens, width = x.shape
-        qkv = self.qkv(x).view(batch, tokens, 3, self.num_heads, width // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        q, k = self.q_norm(q), self.k_norm(k)
-        if rope is not None:
-            q, k = rope.apply(q), rope.apply(k)
-        return q, k, v
-
-    def forward(self, x: Tensor, rope: Rotation | None = None) -> Tensor:
-        q, k, v = self.heads(x, rope)
-        mixed = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(mixed.transpose(1, 2).flatten(2))
-
-
-class MLP(nn.Module):
-    """Two linear layers around an exact (erf) GELU."""
-
-    def __init__(self, dim: int, hidden_dim: int, out_dim: int | None = None) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
-        self.fc2 = nn.Linear(hidden_dim, dim if out_dim is None else out_dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+ATTENTION = ("float", "int8")
+_TOKENS_PER_CHUNK = 2048  # whose hidden activations, four times as wide as they are, exist at a time
 
 
 class LayerScale(nn.Module):
@@ -57,6 +22,108 @@ class LayerScale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.gamma
+
+
+def _surrounded(
+    layer: nn.Module,
+    x: Tensor,
+    *,
+    norm: nn.LayerNorm | None = None,
+    gelu: bool = False,
+    scale: LayerScale | None = None,
+    residual: Tensor | None = None,
+) -> Tensor:
+    """`residual + scale(layer(gelu(norm(x))))`; a quantised layer does all of it in one pass over its input."""
+    if isinstance(layer, QuantizedLinear):
+        gamma = None if scale is None else scale.gamma
+        x = x if residual is None else x.to(residual.dtype)  # under autocast, attention's output is the narrower one
+        return layer(x, norm=norm, gelu=gelu, layer_scale=gamma, residual=residual)
+    x = x if norm is None else norm(x)
+    y = layer(F.gelu(x) if gelu else x)
+    y = y if scale is None else scale(y)
+    return y if residual is None else residual + y
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with optional normalisation of queries and keys. Input and output `[B, N, C]`.
+
+    `arithmetic` is "float" or "int8" (`kernels.ops.int8_attention`).
+    """
+
+    arithmetic = "float"
+
+    def __init__(self, dim: int, num_heads: int, qk_norm: bool = False) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.q_norm: nn.Module = nn.LayerNorm(dim // num_heads) if qk_norm else nn.Identity()
+        self.k_norm: nn.Module = nn.LayerNorm(dim // num_heads) if qk_norm else nn.Identity()
+        self.proj = nn.Linear(dim, dim)
+
+    def heads(
+        self, x: Tensor, rope: Rotation | None = None, norm: nn.LayerNorm | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each `[B, heads, N, C / heads]`; queries and keys normalised and rotated."""
+        batch, tokens, width = x.shape
+        qkv = _surrounded(self.qkv, x, norm=norm).view(batch, tokens, 3, self.num_heads, width // self.num_heads)
+        if not qkv.requires_grad and (rope is None or len(rope.cos) == 1):
+            q, k = self._fused_heads(qkv, rope)
+            return q, k, qkv[:, :, 2].transpose(1, 2)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        q, k = self.q_norm(q), self.k_norm(k)
+        if rope is not None:
+            q, k = rope.apply(q), rope.apply(k)
+        return q, k, v
+
+    def _fused_heads(self, qkv: Tensor, rope: Rotation | None) -> tuple[Tensor, Tensor]:
+        if rope is None and isinstance(self.q_norm, nn.Identity):
+            return qkv[:, :, 0].transpose(1, 2), qkv[:, :, 1].transpose(1, 2)
+        return ops.qk_norm_rope(
+            qkv,
+            q_weight=getattr(self.q_norm, "weight", None),
+            q_bias=getattr(self.q_norm, "bias", None),
+            k_weight=getattr(self.k_norm, "weight", None),
+            k_bias=getattr(self.k_norm, "bias", None),
+            norm_eps=getattr(self.q_norm, "eps", ops.NORM_EPS),
+            cos=None if rope is None else rope.cos[0, 0].float(),
+            sin=None if rope is None else rope.sin[0, 0].float(),
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        rope: Rotation | None = None,
+        *,
+        norm: nn.LayerNorm | None = None,
+        scale: LayerScale | None = None,
+        residual: Tensor | None = None,
+    ) -> Tensor:
+        q, k, v = self.heads(x, rope, norm)
+        if self.arithmetic == "int8":
+            mixed = ops.int8_attention(q, k, v)
+        else:
+            mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+        return _surrounded(self.proj, mixed.flatten(2), scale=scale, residual=residual)
+
+
+class MLP(nn.Module):
+    """Two linear layers around an exact (erf) GELU."""
+
+    def __init__(self, dim: int, hidden_dim: int, out_dim: int | None = None) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.fc2 = nn.Linear(hidden_dim, dim if out_dim is None else out_dim)
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        norm: nn.LayerNorm | None = None,
+        scale: LayerScale | None = None,
+        residual: Tensor | None = None,
+    ) -> Tensor:
+        hidden = _surrounded(self.fc1, x, norm=norm)
+        return _surrounded(self.fc2, hidden, gelu=True, scale=scale, residual=residual)
 
 
 class Block(nn.Module):
@@ -80,5 +147,9 @@ class Block(nn.Module):
         self.ls2 = LayerScale(dim, init_values)
 
     def forward(self, x: Tensor, rope: Rotation | None = None) -> Tensor:
-        x = x + self.ls1(self.attn(self.norm1(x), rope))
-        return x + self.ls2(self.mlp(self.norm2(x)))
+        x = self.attn(x, rope, norm=self.norm1, scale=self.ls1, residual=x)
+        if torch.is_grad_enabled():
+            return self.mlp(x, norm=self.norm2, scale=self.ls2, residual=x)
+        parts = x.flatten(0, -2).split(_TOKENS_PER_CHUNK)
+        mixed = [self.mlp(part, norm=self.norm2, scale=self.ls2, residual=part) for part in parts]
+        return (mixed[0] if len(mixed) == 1 else torch.cat(mixed)).view(x.shape)

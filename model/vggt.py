@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
 from model.aggregator import Aggregator
 from model.camera_head import CameraHead
 from model.config import VGGTConfig
+from model.dpt_head import ARITHMETIC as DENSE_HEADS
 from model.dpt_head import DPTHead
 from model.prediction import Prediction
 from model.track_head import TrackHead
+from model.transformer import ATTENTION, Attention
 
 
 class VGGT(nn.Module):
@@ -32,6 +36,36 @@ class VGGT(nn.Module):
         self.track_head = (
             None if config.track_head is None else TrackHead(dim, config.patch_size, start, config.track_head)
         )
+
+    @property
+    def attention(self) -> str:
+        """Arithmetic of the aggregator's and the image encoder's attention: "float" (default) or "int8"."""
+        return next(module.arithmetic for module in self._attentions())
+
+    @attention.setter
+    def attention(self, arithmetic: str) -> None:
+        if arithmetic not in ATTENTION:
+            raise ValueError(f"attention is {arithmetic!r}; expected one of {', '.join(ATTENTION)}")
+        for module in self._attentions():
+            module.arithmetic = arithmetic
+
+    @property
+    def dense_heads(self) -> str:
+        """Arithmetic of the dense heads' convolutions: "float32" (default) or "bfloat16"."""
+        return next((head.arithmetic for head in self._dense_heads()), "float32")
+
+    @dense_heads.setter
+    def dense_heads(self, arithmetic: str) -> None:
+        if arithmetic not in DENSE_HEADS:
+            raise ValueError(f"dense_heads is {arithmetic!r}; expected one of {', '.join(DENSE_HEADS)}")
+        for head in self._dense_heads():
+            head.arithmetic = arithmetic
+
+    def _dense_heads(self) -> list[DPTHead]:
+        return [head for head in (self.depth_head, self.point_head) if head is not None]
+
+    def _attentions(self) -> Iterator[Attention]:
+        return (module for module in self.aggregator.modules() if isinstance(module, Attention))
 
     def forward(self, images: Tensor, query_points: Tensor | None = None) -> Prediction:
         """Predicts cameras, depth, points and, for `query_points`, tracks.

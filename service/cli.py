@@ -20,6 +20,7 @@ from typing import Any, get_args
 import uvicorn
 from tqdm import tqdm
 
+from kernels import kernel_path
 from model.errors import ArtifactError
 from model.preprocess import MODES
 from service.access import KeysError, add_key
@@ -150,8 +151,9 @@ def _serve(options: argparse.Namespace) -> int:
     configure_logs(settings.log_level, settings.log_format)
     configure_tracing()
     engine = Engine(settings)
-    if settings.require_native_kernels and engine.document().kernels == "reference":
-        raise SettingsError("only the slow reference kernels run here, and --require-native-kernels was given.")
+    kernels = kernel_path(settings.device)
+    if settings.require_native_kernels and not kernels.native:
+        raise SettingsError(f"native kernels are required, but what runs here is {kernels}.")
 
     def stop() -> None:
         if app.state.parts.watchdog.stalled:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels import KERNEL_PATH
+from kernels import kernel_path
 from model import VGGT, VGGTConfig
 from model.artifact import load, read_manifest
 from model.errors import ArtifactError, ReconstructionError
@@ -97,7 +97,7 @@ class Engine:
             artifact=self.digest,
             weights_licence=provenance.get("weights_licence"),
             device=self.device,
-            kernels=KERNEL_PATH,
+            kernels=str(kernel_path(self.device)),
             precision=", ".join(schemes),
         )
 

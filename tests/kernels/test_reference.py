@@ -103,3 +103,19 @@ def test_rotation_spreads_an_outlier_over_all_channels() -> None:
 def test_signs_are_recovered_from_the_rotation_matrix() -> None:
     signs = (2 * torch.randint(0, 2, (96,), generator=torch.Generator().manual_seed(3)) - 1).to(torch.int8)
     assert torch.equal(reference.rotation_signs(reference.rotation_matrix(signs)), signs)
+
+
+@pytest.mark.parametrize("tokens", [1, 63, 64, 130])
+def test_8_bit_attention_is_close_to_attention(tokens: int) -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 3, tokens, 64) for _ in range(3))
+    k += 20 * torch.randn(64)  # a mean over the tokens is invisible to softmax and would cost the codes everything
+    exact = torch.nn.functional.scaled_dot_product_attention(q.double(), k.double(), v.double()).transpose(1, 2)
+    got = reference.int8_attention(q, k, v)
+    assert (got - exact).norm() < 0.02 * exact.norm()
+
+
+def test_8_bit_attention_to_one_key_returns_its_value() -> None:
+    v = torch.randn(1, 1, 1, 16)
+    got = reference.int8_attention(torch.randn(1, 1, 5, 16), torch.randn(1, 1, 1, 16), v)
+    torch.testing.assert_close(got, v.transpose(1, 2).expand(1, 5, 1, 16), atol=1e-6, rtol=1e-2)

@@ -1,0 +1,49 @@
+"""VGGT-1B with random weights, float or quantised: time and memory do not depend on their values."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from kernels import SCHEMES, QuantizedLinear, reference
+from model import VGGT
+from model.artifact import replace_linear
+from model.checkpoint import assign, build_empty
+from model.presets import PRESETS
+from quantization.recipe import FLOAT, Recipe
+
+HEADS = ("camera", "depth", "point")  # the tracker runs only where points are asked for
+
+
+def random_network(recipe: Recipe | None) -> VGGT:
+    """The network in evaluation mode, its linear layers quantised as `recipe` says; None leaves everything in float."""
+    torch.manual_seed(0)
+    net = build_empty(PRESETS["vggt-1b"].with_heads(HEADS))
+    for name, module in list(net.named_modules()):
+        scheme = FLOAT if recipe is None or not isinstance(module, nn.Linear) else recipe.scheme(name)
+        if scheme != FLOAT and isinstance(module, nn.Linear):
+            replace_linear(net, name, _layer(SCHEMES[scheme], module.in_features, module.out_features))
+    for name, parameter in list(net.named_parameters()):
+        assign(net, name, _parameter(name, parameter.shape), "cpu")
+    return net.eval()
+
+
+def _layer(scheme: type[QuantizedLinear], features_in: int, features_out: int) -> QuantizedLinear:
+    top = reference.largest_code(scheme.weight_bits)
+    codes = torch.randint(-top, top + 1, (features_out, features_in), dtype=torch.int8)
+    return scheme(
+        reference.pack_int4(codes) if scheme.weight_bits == 4 else codes,
+        torch.full((features_out,), 0.03 / top),
+        torch.zeros(features_out),
+        (2 * torch.randint(0, 2, (features_in,)) - 1).to(torch.int8),
+        torch.rand(features_in) + 0.5,
+    )
+
+
+def _parameter(name: str, shape: torch.Size) -> Tensor:
+    """Matrices that keep the size of what goes through them, norms that are the identity, a small LayerScale."""
+    if name.endswith("gamma"):
+        return torch.full(shape, 0.1)
+    if len(shape) > 1:
+        return torch.randn(shape) * (shape[0] / shape.numel()) ** 0.5
+    return torch.ones(shape) if "norm" in name and name.endswith("weight") else torch.zeros(shape)

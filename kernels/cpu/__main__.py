@@ -1,0 +1,11 @@
+"""Builds the library ahead of its first use: `python -m kernels.cpu`."""
+
+import sys
+
+from kernels import kernel_path
+from kernels.cpu import available
+
+if __name__ == "__main__":
+    chosen = kernel_path()
+    print(f"CPU kernels: {chosen}; this machine runs: {', '.join(available()) or 'none'}")
+    sys.exit(0 if available() else 1)

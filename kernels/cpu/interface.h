@@ -1,0 +1,62 @@
+// What crosses the border of the library: plain structures of pointers, mirrored by kernels/cpu/library.py.
+// Every tensor is contiguous unless strides are given; optional ones are null.
+#pragma once
+
+#include <cstdint>
+
+// Tokens x [rows, features] and what precedes the integer product (kernels/reference.py, quantize_rows).
+struct Rows {
+    const float* x;
+    int64_t rows, features;
+    const float *norm_weight, *norm_bias;  // [features]; LayerNorm where norm_weight is given
+    const int8_t* signs;                   // [features] +1 or -1; rotation where given
+    const float* base;                     // [order, order] non-trivial factor of the Hadamard matrix
+    const float* smoothing;                // [features]
+    const float* clip;                     // [2] gains of a token's lowest and highest value
+    float norm_eps;
+    float hadamard_scale;  // features^-1/2
+    int32_t order;         // 1, 12, 20: features = order * 2^k
+    int32_t gelu;
+    int32_t bits;
+};
+
+// A stored weight and what follows the product: either y or accumulators is given, both [rows, outputs].
+struct Product {
+    const void* weight;  // uint8 [outputs, features / 2] or int8 [outputs, features]
+    int64_t outputs;
+    const float *weight_scale, *bias, *layer_scale;  // [outputs]
+    const float* residual;                           // [rows, outputs]
+    float* y;
+    int32_t* accumulators;
+    int32_t weight_bits;
+};
+
+// qkv [batch, tokens, 3, heads, width] to q and k [batch, heads, tokens, width].
+struct Heads {
+    const float* qkv;
+    int64_t batch, tokens, heads, width;
+    const float *q_weight, *q_bias, *k_weight, *k_bias;  // [width]
+    const float *cos, *sin;                              // [tokens, width]
+    float *q, *k;
+    float norm_eps;
+};
+
+// q [batch, heads, queries, width], k and v [batch, heads, keys, width], with strides of the first three axes;
+// y [batch, queries, heads, width].
+struct Attention {
+    const float *q, *k, *v;
+    int64_t batch, heads, queries, keys, width;
+    int64_t q_stride[3], k_stride[3], v_stride[3];
+    float* y;
+};
+
+// The operators of one instruction set.
+struct Kernels {
+    void (*quantize_rows)(const Rows&, int8_t* codes, float* scale, int threads);
+    void (*integer_matmul)(const int8_t* codes, const Rows& shape, const Product&, int threads);
+    void (*linear)(const Rows&, const Product&, int threads);
+    void (*qk_norm_rope)(const Heads&, int threads);
+    void (*int8_attention)(const Attention&, int threads);
+};
+
+extern const Kernels avx2_kernels, avx_vnni_kernels, avx512_kernels, amx_kernels, neon_kernels;

@@ -1,0 +1,261 @@
+// The integer product of a quantised layer and what stands around it, for any instruction set.
+//
+// Codes of tokens lie in tiles of 16 rows x 64 codes, a weight's codes in tiles of 64 codes x 16 columns with four
+// consecutive codes of a column together: the operands of every dot-product instruction, and of a matrix tile, are then
+// consecutive. A weight is read in its stored form and laid out anew at each call, a block of columns per task, which
+// costs a few per cent of the product and saves keeping a second copy of it.
+//
+// An instruction set is a class Isa with
+//   offset(bits)                  what is added to a weight's code to make it the operand: 0, or 2^(bits-1) if unsigned
+//   panels(bits)                  weight tiles per 16 columns: 2 where an 8-bit weight is split into halves, else 1
+//   pack(rows, bits, tile, gap)   codes + offset of 16 columns x 64 to one tile (and a second one `gap` bytes further)
+//   block(...)                    32 x 32 accumulators of operands, plus offset * (sum of the row's codes)
+//   begin(), end()                what a thread needs around them
+#pragma once
+
+#include "interface.h"
+#include "parallel.h"
+#include "prologue.h"
+
+namespace {
+
+constexpr int64_t kTile = 16;             // rows or columns of a tile
+constexpr int64_t kBlock = 32;            // rows and columns of the accumulators that are computed at a time
+constexpr int64_t kTileBytes = kTile * kTileDepth;
+constexpr int64_t kPanelBytes = 1 << 20;  // of a task's laid-out weight: half of a second-level cache
+constexpr int64_t kCodeBytes = 1 << 23;   // of tokens that are quantised before they are multiplied
+
+// Tokens as the product wants them.
+struct Tokens {
+    int8_t* codes;      // tiles [rows / 16][features / 64]
+    float* scale;       // [rows]
+    int32_t* code_sum;  // [rows]
+    int64_t rows, tiles;
+
+    int8_t* row(int64_t i) const { return codes + (i / kTile * tiles) * kTileBytes + i % kTile * kTileDepth; }
+};
+
+inline Tokens allocate_tokens(int64_t rows, int64_t features) {
+    const int64_t tiles = round_up(features, kTileDepth) / kTileDepth;
+    const int64_t padded = round_up(rows, kBlock);
+    auto* memory = static_cast<char*>(scratch(Scratch::codes, size_t(padded * (tiles * kTileDepth + 8))));
+    auto* scale = reinterpret_cast<float*>(memory + padded * tiles * kTileDepth);
+    return {reinterpret_cast<int8_t*>(memory), scale, reinterpret_cast<int32_t*>(scale + padded), rows, tiles};
+}
+
+// Float buffers of a thread that quantises rows: the row itself and the reciprocals of the smoothing.
+struct RowBuffer {
+    float *row, *inverse_smoothing;
+
+    explicit RowBuffer(const Rows& rows) {
+        const int64_t padded = round_up(rows.features, kTileDepth);
+        row = static_cast<float*>(scratch(Scratch::row, size_t(2 * padded) * sizeof(float)));
+        inverse_smoothing = row + padded;
+        if (rows.smoothing)
+            for (int64_t k = 0; k < rows.features; ++k) inverse_smoothing[k] = 1.0f / rows.smoothing[k];
+    }
+};
+
+constexpr int64_t kRowsPerTask = 32;
+
+inline void quantize_rows(const Rows& rows, int8_t* codes, float* scale, int threads) {
+    parallel((rows.rows + kRowsPerTask - 1) / kRowsPerTask, threads, [&](int64_t task) {
+        const RowBuffer buffer(rows);
+        const int64_t padded = round_up(rows.features, kTileDepth);
+        for (int64_t i = task * kRowsPerTask; i < rows.rows && i < (task + 1) * kRowsPerTask; ++i) {
+            int32_t code_sum;
+            int8_t* out = codes + i * rows.features;
+            if (padded == rows.features) {
+                scale[i] = quantize_row(rows.x + i * rows.features, rows, buffer.row, buffer.inverse_smoothing, out,
+                                        kTileDepth, &code_sum);
+                continue;
+            }
+            auto* whole = static_cast<int8_t*>(scratch(Scratch::panel, size_t(padded)));
+            scale[i] = quantize_row(rows.x + i * rows.features, rows, buffer.row, buffer.inverse_smoothing, whole,
+                                    kTileDepth, &code_sum);
+            std::memcpy(out, whole, size_t(rows.features));
+        }
+    });
+}
+
+inline void quantize_tokens(const Rows& rows, int64_t first, const Tokens& tokens, int threads) {
+    parallel((tokens.rows + kRowsPerTask - 1) / kRowsPerTask, threads, [&](int64_t task) {
+        const RowBuffer buffer(rows);
+        for (int64_t i = task * kRowsPerTask; i < tokens.rows && i < (task + 1) * kRowsPerTask; ++i)
+            tokens.scale[i] = quantize_row(rows.x + (first + i) * rows.features, rows, buffer.row,
+                                           buffer.inverse_smoothing, tokens.row(i), kTileBytes, tokens.code_sum + i);
+    });
+}
+
+// Turns 16 columns x 64 codes into a tile: quads of consecutive codes, column after column.
+inline void transpose_tile(const int8_t (*codes)[kTileDepth], int8_t offset, uint8_t* tile) {
+#if defined(__AVX512F__)
+    __m512i v[kTile], w[kTile];
+    const __m512i shift = _mm512_set1_epi8(offset);
+    for (int i = 0; i < kTile; ++i) v[i] = _mm512_add_epi8(_mm512_loadu_si512(codes[i]), shift);
+    for (int i = 0; i < kTile; i += 4) {  // 4 x 4 within each 128-bit lane
+        const __m512i a = _mm512_unpacklo_epi32(v[i], v[i + 1]), b = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+        const __m512i c = _mm512_unpacklo_epi32(v[i + 2], v[i + 3]), d = _mm512_unpackhi_epi32(v[i + 2], v[i + 3]);
+        w[i] = _mm512_unpacklo_epi64(a, c);
+        w[i + 1] = _mm512_unpackhi_epi64(a, c);
+        w[i + 2] = _mm512_unpacklo_epi64(b, d);
+        w[i + 3] = _mm512_unpackhi_epi64(b, d);
+    }
+    for (int i = 0; i < 4; ++i) {  // then the lanes themselves
+        const __m512i a = _mm512_shuffle_i32x4(w[i], w[i + 4], 0x44), b = _mm512_shuffle_i32x4(w[i], w[i + 4], 0xee);
+        const __m512i c = _mm512_shuffle_i32x4(w[i + 8], w[i + 12], 0x44);
+        const __m512i d = _mm512_shuffle_i32x4(w[i + 8], w[i + 12], 0xee);
+        _mm512_storeu_si512(tile + 64 * i, _mm512_shuffle_i32x4(a, c, 0x88));
+        _mm512_storeu_si512(tile + 64 * (i + 4), _mm512_shuffle_i32x4(a, c, 0xdd));
+        _mm512_storeu_si512(tile + 64 * (i + 8), _mm512_shuffle_i32x4(b, d, 0x88));
+        _mm512_storeu_si512(tile + 64 * (i + 12), _mm512_shuffle_i32x4(b, d, 0xdd));
+    }
+#else
+    for (int64_t i = 0; i < kTile; ++i)
+        for (int64_t quad = 0; quad < kTile; ++quad)
+            for (int64_t k = 0; k < 4; ++k) tile[quad * 64 + i * 4 + k] = uint8_t(codes[i][quad * 4 + k] + offset);
+#endif
+}
+
+// Codes of one column of a stored weight at depth `k`, 64 of them; zeros beyond the end.
+inline void read_codes(const Product& product, int64_t features, int64_t column, int64_t k, int8_t* codes) {
+    const int64_t count = features - k < kTileDepth ? features - k : kTileDepth;
+    if (product.weight_bits == 8) {
+        std::memcpy(codes, static_cast<const int8_t*>(product.weight) + column * features + k, size_t(count));
+    } else {
+        const uint8_t* packed = static_cast<const uint8_t*>(product.weight) + (column * features + k) / 2;
+        uint8_t bytes[kTileDepth / 2] = {};
+        if (count < kTileDepth) {
+            std::memcpy(bytes, packed, size_t(count / 2));
+            packed = bytes;
+        }
+        for (int i = 0; i < kTileDepth / 2; ++i) {
+            codes[2 * i] = int8_t(((packed[i] & 15) ^ 8) - 8);
+            codes[2 * i + 1] = int8_t(((packed[i] >> 4) ^ 8) - 8);
+        }
+    }
+    if (count < kTileDepth) std::memset(codes + count, 0, size_t(kTileDepth - count));
+}
+
+template <class Isa>
+inline void pack_panel(const Product& product, int64_t features, int64_t first, int64_t columns, uint8_t* panel) {
+    const int64_t tiles = round_up(features, kTileDepth) / kTileDepth;
+    const int64_t gap = tiles * kTileBytes;
+    alignas(64) int8_t codes[kTile][kTileDepth];
+    for (int64_t column = first; column < first + columns; column += kTile) {
+        for (int64_t tile = 0; tile < tiles; ++tile) {
+            for (int64_t i = 0; i < kTile; ++i) {
+                if (column + i < product.outputs)
+                    read_codes(product, features, column + i, tile * kTileDepth, codes[i]);
+                else
+                    std::memset(codes[i], 0, kTileDepth);
+            }
+            Isa::pack(codes, product.weight_bits, panel + tile * kTileBytes, gap);
+        }
+        panel += gap * Isa::panels(product.weight_bits);
+    }
+}
+
+// Columns of a block from accumulators to float32, a vector wide.
+template <bool with_residual>
+inline void scale_columns(const int32_t* block, const float* token_scale, const int32_t* code_sum, int32_t offset,
+                          int64_t rows, const Product& product, int64_t place, int64_t column) {
+    const Vector scale = load(product.weight_scale + column);
+    const Vector bias = product.bias ? load(product.bias + column) : broadcast(0);
+    const Vector gain = product.layer_scale ? load(product.layer_scale + column) : broadcast(1);
+    const float* residual = product.residual + place;
+    float* y = product.y + place;
+    const int64_t stride = product.outputs;
+    for (int64_t i = 0; i < rows; ++i, block += kBlock, y += stride, residual += stride) {
+        const Integers sums = load(block) - offset * code_sum[i];
+        const Vector v = (to_float(sums) * token_scale[i] * scale + bias) * gain;
+        store(y, with_residual ? load(residual) + v : v);
+    }
+}
+
+// Accumulators [rows, columns] of a block to where the caller wants them.
+inline void finish(const int32_t* block, const Tokens& tokens, int64_t token, int64_t rows, const Product& product,
+                   int64_t first_row, int64_t column, int32_t offset) {
+    const int64_t columns = product.outputs - column < kBlock ? product.outputs - column : kBlock;
+    const int64_t place = (first_row + token) * product.outputs + column;
+    const float* scale = tokens.scale + token;
+    const int32_t* code_sum = tokens.code_sum + token;
+    if (product.accumulators) {
+        for (int64_t i = 0; i < rows; ++i)
+            for (int64_t j = 0; j < columns; ++j)
+                product.accumulators[place + i * product.outputs + j] = block[i * kBlock + j] - offset * code_sum[i];
+        return;
+    }
+    int64_t j = 0;
+    for (; j + kLanes <= columns; j += kLanes)
+        (product.residual ? scale_columns<true> : scale_columns<false>)(block + j, scale, code_sum, offset, rows,
+                                                                        product, place + j, column + j);
+    for (; j < columns; ++j)
+        for (int64_t i = 0; i < rows; ++i) {
+            const int64_t at = place + i * product.outputs + j;
+            float v = float(block[i * kBlock + j] - offset * code_sum[i]) * scale[i] * product.weight_scale[column + j];
+            if (product.bias) v += product.bias[column + j];
+            if (product.layer_scale) v *= product.layer_scale[column + j];
+            product.y[at] = product.residual ? product.residual[at] + v : v;
+        }
+}
+
+// Product of quantised tokens, rows `first_row` onwards of the output.
+template <class Isa>
+inline void multiply(const Tokens& tokens, const Rows& rows, int64_t first_row, const Product& product, int threads) {
+    const int bits = product.weight_bits;
+    const int64_t column_bytes = tokens.tiles * kTileDepth * Isa::panels(bits);
+    int64_t width = kPanelBytes / column_bytes;
+    const int64_t share = (product.outputs + 2 * threads - 1) / (2 * threads);
+    if (width > share) width = share;
+    width = width < kBlock ? kBlock : width > 256 ? 256 : round_up(width, kBlock);
+
+    parallel((product.outputs + width - 1) / width, threads, [&](int64_t task) {
+        const int64_t first = task * width;
+        const int64_t left = round_up(product.outputs - first, kBlock);
+        const int64_t columns = left < width ? left : width;
+        auto* panel = static_cast<uint8_t*>(scratch(Scratch::panel, size_t(columns * column_bytes)));
+        pack_panel<Isa>(product, rows.features, first, columns, panel);
+        alignas(64) int32_t block[kBlock * kBlock];
+        Isa::begin();
+        for (int64_t token = 0; token < tokens.rows; token += kBlock) {
+            const int64_t count = tokens.rows - token < kBlock ? tokens.rows - token : kBlock;
+            for (int64_t column = 0; column < columns && first + column < product.outputs; column += kBlock) {
+                Isa::block(tokens.row(token), panel + column * column_bytes, tokens.tiles, count, rows.bits, bits,
+                           block, kBlock);
+                finish(block, tokens, token, count, product, first_row, first + column, Isa::offset(bits));
+            }
+        }
+        Isa::end();
+    });
+}
+
+template <class Isa>
+inline void linear(const Rows& rows, const Product& product, int threads) {
+    const int64_t features = round_up(rows.features, kTileDepth);
+    int64_t chunk = round_up(kCodeBytes / features, kBlock);
+    if (chunk > rows.rows) chunk = rows.rows;
+    for (int64_t first = 0; first < rows.rows; first += chunk) {
+        const Tokens tokens = allocate_tokens(rows.rows - first < chunk ? rows.rows - first : chunk, rows.features);
+        quantize_tokens(rows, first, tokens, threads);
+        multiply<Isa>(tokens, rows, first, product, threads);
+    }
+}
+
+template <class Isa>
+inline void integer_matmul(const int8_t* codes, const Rows& rows, const Product& product, int threads) {
+    const Tokens tokens = allocate_tokens(rows.rows, rows.features);
+    for (int64_t i = 0; i < rows.rows; ++i) {
+        int32_t total = 0;
+        const int8_t* source = codes + i * rows.features;
+        for (int64_t k = 0; k < tokens.tiles * kTileDepth; ++k) {
+            const int8_t code = k < rows.features ? source[k] : int8_t(0);
+            tokens.row(i)[k / kTileDepth * kTileBytes + k % kTileDepth] = code;
+            total += code;
+        }
+        tokens.code_sum[i] = total;
+    }
+    multiply<Isa>(tokens, rows, 0, product, threads);
+}
+
+}  // namespace

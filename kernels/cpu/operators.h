@@ -1,0 +1,15 @@
+// Puts the operators of one instruction set together. Include this from a translation unit compiled for it.
+#pragma once
+
+#include "attention.h"
+#include "linear.h"
+#include "rotary.h"
+
+namespace {
+
+template <class Isa>
+constexpr Kernels operators() {
+    return {quantize_rows, integer_matmul<Isa>, linear<Isa>, qk_norm_rope, int8_attention<Isa>};
+}
+
+}  // namespace

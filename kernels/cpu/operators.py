@@ -1,0 +1,198 @@
+"""The operators on CPU tensors: native where the library runs, else their definition in plain torch."""
+
+from __future__ import annotations
+
+from ctypes import byref, c_int64
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from kernels import reference
+from kernels.cpu import library
+from kernels.hadamard import base_matrix, base_order
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    assert tensor is None or tensor.is_contiguous()
+    return None if tensor is None else tensor.data_ptr()
+
+
+@cache
+def _base(order: int) -> Tensor:
+    return base_matrix(order).float().contiguous()
+
+
+def _rows(
+    x: Tensor,
+    norm_weight: Tensor | None,
+    norm_bias: Tensor | None,
+    norm_eps: float,
+    gelu: bool,
+    signs: Tensor | None,
+    smoothing: Tensor | None,
+    clip: Tensor | None,
+    bits: int,
+) -> library.Rows:
+    features = x.shape[1]
+    order = 1 if signs is None else base_order(features)
+    return library.Rows(
+        x=_address(x),
+        rows=x.shape[0],
+        features=features,
+        norm_weight=_address(norm_weight),
+        norm_bias=_address(norm_bias),
+        signs=_address(signs),
+        base=_address(_base(order)) if order > 1 else None,
+        smoothing=_address(smoothing),
+        clip=_address(clip),
+        norm_eps=norm_eps,
+        hadamard_scale=features**-0.5,
+        order=order,
+        gelu=gelu,
+        bits=bits,
+    )
+
+
+def quantize_rows(
+    x: Tensor,
+    norm_weight: Tensor | None,
+    norm_bias: Tensor | None,
+    norm_eps: float,
+    gelu: bool,
+    signs: Tensor | None,
+    smoothing: Tensor | None,
+    clip: Tensor | None,
+    bits: int,
+) -> tuple[Tensor, Tensor]:
+    native = library.native()
+    if native is None:
+        return reference.quantize_rows(x, norm_weight, norm_bias, norm_eps, gelu, signs, smoothing, clip, bits)
+    compiled, kernels = native
+    x = x.float()
+    codes, scale = x.new_empty(x.shape, dtype=torch.int8), x.new_empty(x.shape[0], 1)
+    rows = _rows(x, norm_weight, norm_bias, norm_eps, gelu, signs, smoothing, clip, bits)
+    compiled.call("quantize_rows", kernels, byref(rows), codes.data_ptr(), scale.data_ptr())
+    return codes, scale
+
+
+def integer_matmul(codes: Tensor, weight: Tensor, activation_bits: int, weight_bits: int) -> Tensor:
+    native = library.native()
+    if native is None:
+        return reference.integer_matmul(codes, weight, activation_bits, weight_bits)
+    compiled, kernels = native
+    accumulators = codes.new_empty((codes.shape[0], weight.shape[0]), dtype=torch.int32)
+    shape = library.Rows(rows=codes.shape[0], features=codes.shape[1], bits=activation_bits)
+    product = library.Product(
+        weight=_address(weight),
+        outputs=weight.shape[0],
+        accumulators=accumulators.data_ptr(),
+        weight_bits=weight_bits,
+    )
+    compiled.call("integer_matmul", kernels, _address(codes), byref(shape), byref(product))
+    return accumulators
+
+
+def linear(
+    x: Tensor,
+    weight: Tensor,
+    weight_scale: Tensor,
+    bias: Tensor | None,
+    activation_bits: int,
+    weight_bits: int,
+    norm_weight: Tensor | None,
+    norm_bias: Tensor | None,
+    norm_eps: float,
+    gelu: bool,
+    signs: Tensor | None,
+    smoothing: Tensor | None,
+    clip: Tensor | None,
+    layer_scale: Tensor | None,
+    residual: Tensor | None,
+) -> Tensor:
+    prologue = (norm_weight, norm_bias, norm_eps, gelu, signs, smoothing, clip)
+    native = library.native()
+    if native is None or activation_bits == reference.FLOAT_ACTIVATIONS:
+        return reference.linear(
+            x, weight, weight_scale, bias, activation_bits, weight_bits, *prologue, layer_scale, residual
+        )
+    compiled, kernels = native
+    tokens, base = x.float(), None if residual is None else residual.float()
+    y = tokens.new_empty((x.shape[0], weight.shape[0]))
+    product = library.Product(
+        weight=_address(weight),
+        outputs=weight.shape[0],
+        weight_scale=_address(weight_scale),
+        bias=_address(bias),
+        layer_scale=_address(layer_scale),
+        residual=_address(base),
+        y=y.data_ptr(),
+        weight_bits=weight_bits,
+    )
+    compiled.call("linear", kernels, byref(_rows(tokens, *prologue, activation_bits)), byref(product))
+    return y.to(x.dtype)
+
+
+def qk_norm_rope(
+    qkv: Tensor,
+    q_weight: Tensor | None,
+    q_bias: Tensor | None,
+    k_weight: Tensor | None,
+    k_bias: Tensor | None,
+    norm_eps: float,
+    cos: Tensor | None,
+    sin: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    native = library.native()
+    if native is None:
+        return reference.qk_norm_rope(qkv, q_weight, q_bias, k_weight, k_bias, norm_eps, cos, sin)
+    compiled, kernels = native
+    source = qkv.float()
+    batch, tokens, _, heads, width = qkv.shape
+    q, k = (source.new_empty(batch, heads, tokens, width) for _ in range(2))
+    arguments = library.Heads(
+        qkv=_address(source),
+        batch=batch,
+        tokens=tokens,
+        heads=heads,
+        width=width,
+        q_weight=_address(q_weight),
+        q_bias=_address(q_bias),
+        k_weight=_address(k_weight),
+        k_bias=_address(k_bias),
+        cos=_address(cos),
+        sin=_address(sin),
+        q=q.data_ptr(),
+        k=k.data_ptr(),
+        norm_eps=norm_eps,
+    )
+    compiled.call("qk_norm_rope", kernels, byref(arguments))
+    return q.to(qkv.dtype), k.to(qkv.dtype)
+
+
+def int8_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    native = library.native()
+    if native is None:
+        return reference.int8_attention(q, k, v)
+    compiled, kernels = native
+    dtype = q.dtype
+    q, k, v = q.float(), k.float(), v.float()
+    batch, heads, queries, width = q.shape
+    y = q.new_empty(batch, queries, heads, width)
+    strides = c_int64 * 3
+    arguments = library.Attention(
+        q=q.data_ptr(),
+        k=k.data_ptr(),
+        v=v.data_ptr(),
+        batch=batch,
+        heads=heads,
+        queries=queries,
+        keys=k.shape[2],
+        width=width,
+        q_stride=strides(*q.stride()[:3]),
+        k_stride=strides(*k.stride()[:3]),
+        v_stride=strides(*v.stride()[:3]),
+        y=y.data_ptr(),
+    )
+    compiled.call("int8_attention", kernels, byref(arguments))
+    return y.to(dtype)

@@ -1,0 +1,80 @@
+#include "parallel.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+#include <thread>
+#include <vector>
+
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+namespace {
+
+using OmpParallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
+std::atomic<OmpParallel> omp_parallel{nullptr};
+
+struct Work {
+    std::atomic<int64_t> next{0};
+    int64_t tasks;
+    void (*body)(const void*, int64_t);
+    const void* context;
+
+    static void run(void* self) {
+        Work& work = *static_cast<Work*>(self);
+        for (int64_t task; (task = work.next.fetch_add(1)) < work.tasks;) work.body(work.context, task);
+    }
+};
+
+constexpr size_t kHugePage = size_t(1) << 21;
+
+struct Buffers {
+    void* data[size_t(Scratch::count)] = {};
+    size_t size[size_t(Scratch::count)] = {};
+
+    ~Buffers() {
+        for (void* buffer : data) std::free(buffer);
+    }
+};
+
+thread_local Buffers buffers;
+
+}  // namespace
+
+// The thread pool that torch has already: a second pool would fight it for the cores while torch's threads spin.
+extern "C" __attribute__((visibility("default"))) void quantvggt_use_openmp(void* parallel) {
+    omp_parallel = reinterpret_cast<OmpParallel>(parallel);
+}
+
+void parallel_for(int64_t tasks, int threads, void (*body)(const void*, int64_t), const void* context) {
+    Work work;
+    work.tasks = tasks;
+    work.body = body;
+    work.context = context;
+    if (threads > tasks) threads = int(tasks);
+    if (threads <= 1) return Work::run(&work);
+    if (OmpParallel run = omp_parallel) return run(Work::run, &work, unsigned(threads), 0);
+    std::vector<std::thread> others;
+    for (int i = 1; i < threads; ++i) others.emplace_back(Work::run, &work);
+    Work::run(&work);
+    for (std::thread& thread : others) thread.join();
+}
+
+void* scratch(Scratch kind, size_t bytes) {
+    void*& data = buffers.data[size_t(kind)];
+    size_t& size = buffers.size[size_t(kind)];
+    if (bytes > size) {
+        std::free(data);
+        size = 0;
+        const size_t alignment = bytes >= kHugePage ? kHugePage : 64;
+        const size_t rounded = (bytes + alignment - 1) / alignment * alignment;
+        data = std::aligned_alloc(alignment, rounded);
+        if (!data) throw std::bad_alloc();
+#ifdef MADV_HUGEPAGE
+        if (alignment == kHugePage) madvise(data, rounded, MADV_HUGEPAGE);
+#endif
+        size = rounded;
+    }
+    return data;
+}

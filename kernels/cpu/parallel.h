@@ -1,0 +1,20 @@
+// Threads and scratch memory. Compiled once, for the plainest processor.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+void parallel_for(int64_t tasks, int threads, void (*body)(const void*, int64_t), const void* context);
+
+// Runs body(0) .. body(tasks - 1) on up to `threads` threads, in any order.
+template <class Body>
+static void parallel(int64_t tasks, int threads, const Body& body) {
+    parallel_for(
+        tasks, threads, [](const void* context, int64_t task) { (*static_cast<const Body*>(context))(task); }, &body);
+}
+
+// What a thread keeps between calls, so that no call pays for fresh pages.
+enum class Scratch { codes, panel, row, keys, count };
+
+// At least `bytes` bytes, aligned to a cache line, valid until this thread asks for the same scratch again.
+void* scratch(Scratch kind, size_t bytes);

@@ -1,0 +1,231 @@
+// Float vectors as wide as the instruction set that this translation unit is compiled for, and functions on them.
+// Everything here has internal linkage: the same names exist once per instruction set.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX2__)
+constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
+
+typedef float Vector __attribute__((vector_size(kLanes * 4)));
+typedef int32_t Integers __attribute__((vector_size(kLanes * 4)));
+
+inline Vector load(const float* p) {
+    Vector v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
+
+inline Integers load(const int32_t* p) {
+    Integers v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
+
+inline void store(float* p, Vector v) { std::memcpy(p, &v, sizeof v); }
+
+inline void store(int32_t* p, Integers v) { std::memcpy(p, &v, sizeof v); }
+
+inline Vector broadcast(float x) { return Vector{} + x; }
+
+inline Vector to_float(Integers v) { return __builtin_convertvector(v, Vector); }
+
+inline Vector load_signs(const int8_t* p) {
+#if defined(__AVX512F__)
+    return (Vector)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)));
+#elif defined(__AVX2__)
+    int64_t packed;
+    std::memcpy(&packed, p, sizeof packed);
+    return (Vector)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(packed)));
+#else
+    Vector v;
+    for (int i = 0; i < kLanes; ++i) v[i] = p[i];
+    return v;
+#endif
+}
+
+// a * b + c, rounded once.
+inline Vector fma(Vector a, Vector b, Vector c) {
+#if defined(__AVX512F__)
+    return (Vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__AVX2__)
+    return (Vector)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__ARM_NEON)
+    return (Vector)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+    Vector r;
+    for (int i = 0; i < kLanes; ++i) r[i] = __builtin_fmaf(a[i], b[i], c[i]);
+    return r;
+#endif
+}
+
+inline Vector maximum(Vector a, Vector b) {
+#if defined(__AVX512F__)
+    return (Vector)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (Vector)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return a > b ? a : b;
+#endif
+}
+
+inline Vector minimum(Vector a, Vector b) {
+#if defined(__AVX512F__)
+    return (Vector)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (Vector)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return a < b ? a : b;
+#endif
+}
+
+inline Vector absolute(Vector a) { return (Vector)((Integers)a & 0x7fffffff); }
+
+// Round half to even, of any magnitude.
+inline Vector round_whole(Vector v) {
+#if defined(__AVX512F__)
+    return (Vector)_mm512_roundscale_ps((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#elif defined(__AVX2__)
+    return (Vector)_mm256_round_ps((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#elif defined(__ARM_NEON)
+    return (Vector)vrndnq_f32((float32x4_t)v);
+#else
+    for (int i = 0; i < kLanes; ++i) v[i] = __builtin_rintf(v[i]);
+    return v;
+#endif
+}
+
+inline Integers round_to_integer(Vector v) {
+#if defined(__AVX512F__)
+    return (Integers)_mm512_cvtps_epi32((__m512)v);
+#elif defined(__AVX2__)
+    return (Integers)_mm256_cvtps_epi32((__m256)v);
+#else
+    return __builtin_convertvector(round_whole(v), Integers);
+#endif
+}
+
+// Rounded to signed bytes with saturation at the int8 range; |v| < 2^22.
+inline void store_codes(int8_t* p, Vector v) {
+    const Integers integers = (Integers)(v + broadcast(12582912.0f)) - 0x4b400000;
+#if defined(__AVX512F__)
+    _mm_storeu_si128((__m128i*)p, _mm512_cvtsepi32_epi8((__m512i)integers));
+#elif defined(__AVX2__)
+    const __m256i words = _mm256_packs_epi32((__m256i)integers, (__m256i)integers);
+    const __m256i bytes = _mm256_packs_epi16(words, words);
+    const int32_t low = _mm_cvtsi128_si32(_mm256_castsi256_si128(bytes));
+    const int32_t high = _mm_cvtsi128_si32(_mm256_extracti128_si256(bytes, 1));
+    std::memcpy(p, &low, 4);
+    std::memcpy(p + 4, &high, 4);
+#else
+    for (int i = 0; i < kLanes; ++i) p[i] = int8_t(integers[i] < -128 ? -128 : integers[i] > 127 ? 127 : integers[i]);
+#endif
+}
+
+// 2^x for x <= 0 with relative error below 3e-7; 0 far below. Minimax polynomial of degree 5 on [-1/2, 1/2].
+inline Vector power_of_two(Vector x) {
+#if !defined(__AVX512F__)
+    x = maximum(x, broadcast(-126.0f));
+#endif
+    const Vector n = round_whole(x), r = x - n;
+    Vector p = broadcast(1.327645785e-03f);
+    p = fma(p, r, broadcast(9.675541222e-03f));
+    p = fma(p, r, broadcast(5.550713317e-02f));
+    p = fma(p, r, broadcast(2.402211973e-01f));
+    p = fma(p, r, broadcast(6.931469670e-01f));
+    p = fma(p, r, broadcast(1.000000072e+00f));
+#if defined(__AVX512F__)
+    return (Vector)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
+    const Integers exponent = (__builtin_convertvector(n, Integers) + 127) << 23;
+    return p * (Vector)exponent;
+#endif
+}
+
+constexpr float kLog2E = 1.44269504f;
+
+// 1 / x to the last bit or two.
+inline Vector reciprocal(Vector x) {
+#if defined(__AVX512F__)
+    const Vector r = (Vector)_mm512_rcp14_ps((__m512)x);
+    return fma(fma(-x, r, broadcast(1.0f)), r, r);
+#else
+    return broadcast(1.0f) / x;
+#endif
+}
+
+// x / 2 * (1 + erf(x / sqrt 2)); erf by Abramowitz and Stegun 7.1.26, absolute error below 1.5e-7.
+inline Vector gelu(Vector x) {
+    const Vector z = absolute(x) * 0.70710678f;
+    const Vector t = reciprocal(fma(z, broadcast(0.3275911f), broadcast(1.0f)));
+    Vector p = broadcast(1.061405429f);
+    p = fma(p, t, broadcast(-1.453152027f));
+    p = fma(p, t, broadcast(1.421413741f));
+    p = fma(p, t, broadcast(-0.284496736f));
+    p = fma(p, t, broadcast(0.254829592f));
+    const Vector half_tail = p * t * power_of_two(z * z * -kLog2E) * 0.5f;  // (1 - erf z) / 2
+    const Vector gain = x < 0 ? half_tail : broadcast(1.0f) - half_tail;
+    return x * gain;
+}
+
+// The vector with lanes i and i ^ span exchanged.
+template <int span>
+inline Vector exchange_lanes(Vector v) {
+#if defined(__clang__)
+#if defined(__AVX512F__)
+    return __builtin_shufflevector(v, v, 0 ^ span, 1 ^ span, 2 ^ span, 3 ^ span, 4 ^ span, 5 ^ span, 6 ^ span,
+                                   7 ^ span, 8 ^ span, 9 ^ span, 10 ^ span, 11 ^ span, 12 ^ span, 13 ^ span,
+                                   14 ^ span, 15 ^ span);
+#elif defined(__AVX2__)
+    return __builtin_shufflevector(v, v, 0 ^ span, 1 ^ span, 2 ^ span, 3 ^ span, 4 ^ span, 5 ^ span, 6 ^ span,
+                                   7 ^ span);
+#else
+    return __builtin_shufflevector(v, v, 0 ^ span, 1 ^ span, 2 ^ span, 3 ^ span);
+#endif
+#else
+    Integers index;
+    for (int i = 0; i < kLanes; ++i) index[i] = i ^ span;
+    return __builtin_shuffle(v, index);
+#endif
+}
+
+// Folds a vector onto its first lane.
+template <class Combine>
+inline float fold(Vector v, Combine combine) {
+    if (kLanes > 8) v = combine(v, exchange_lanes<8 % kLanes>(v));
+    if (kLanes > 4) v = combine(v, exchange_lanes<4 % kLanes>(v));
+    v = combine(v, exchange_lanes<2>(v));
+    return combine(v, exchange_lanes<1>(v))[0];
+}
+
+inline float sum(Vector v) {
+    return fold(v, [](Vector a, Vector b) { return a + b; });
+}
+
+inline float highest(Vector v) { return fold(v, maximum); }
+
+inline float lowest(Vector v) { return fold(v, minimum); }
+
+// Sums in the lanes with bit `span` clear, differences (other lane minus this one) in those with it set.
+template <int span>
+inline Vector butterfly_lanes(Vector v) {
+    Vector sign;
+    for (int i = 0; i < kLanes; ++i) sign[i] = i & span ? -1.0f : 1.0f;
+    return fma(v, sign, exchange_lanes<span>(v));
+}
+
+}  // namespace

@@ -1,0 +1,216 @@
+"""The operators of `kernels.ops` on one GPU: which kernels run for which arguments, and what they are given.
+
+What has no kernel (see `_prologue_fits`, `_product_fits`, float activations) runs as the definition in plain torch on
+the same device. Nothing here synchronises, and memory comes from torch's allocator only: safe to capture in a graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kernels import reference
+from kernels.cuda.library import (
+    DTYPES,
+    GemmArguments,
+    KernelLibrary,
+    Layout,
+    PrologueArguments,
+    QkNormRopeArguments,
+    Scheme,
+)
+from kernels.cuda.targets import Target
+from kernels.cuda.tiles import Tile, choose_tile
+
+WIDEST_ROW = 4096  # of the prologue: 256 threads with 16 elements each
+WIDEST_HEAD = 256
+_ALIGNMENT = 16  # bytes of a vector load
+_GROUP = 32  # codes that a matrix instruction takes from one row at least
+
+
+def _pointer(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _aligned(tensor: Tensor) -> Tensor:
+    """`tensor` where vector loads may read it: a view may start anywhere in its storage."""
+    return tensor if tensor.data_ptr() % _ALIGNMENT == 0 else tensor.clone()
+
+
+def _prologue_fits(width: int, rotated: bool) -> bool:
+    power_of_two = width & (width - 1) == 0
+    return width % _GROUP == 0 and width <= WIDEST_ROW and (power_of_two or not rotated)
+
+
+def _product_fits(depth: int) -> bool:
+    return depth % _GROUP == 0
+
+
+def arrange_codes(codes: Tensor, layout: Layout) -> Tensor:
+    """int8 codes `[M, K]` as the matrix product wants them."""
+    if layout is Layout.PACKED:
+        return reference.pack_int4(codes)
+    if layout is Layout.EVEN_ODD:
+        rows, width = codes.shape
+        return codes.view(rows, width // _GROUP, _GROUP // 2, 2).transpose(2, 3).reshape(rows, width)
+    return codes
+
+
+@dataclass(frozen=True)
+class CudaBackend:
+    """Kernels of `library`, compiled for `target`, on a GPU with so many `multiprocessors`.
+
+    `stream` gives the CUDA stream that the caller's work is ordered by; `tiles` are those to choose from. Methods take
+    what the operators' schemas say.
+    """
+
+    library: KernelLibrary
+    target: Target
+    multiprocessors: int
+    stream: Callable[[torch.device], int]
+    tiles: tuple[Tile, ...]
+
+    def quantize_rows(
+        self,
+        x: Tensor,
+        norm_weight: Tensor | None,
+        norm_bias: Tensor | None,
+        norm_eps: float,
+        gelu: bool,
+        signs: Tensor | None,
+        smoothing: Tensor | None,
+        clip: Tensor | None,
+        bits: int,
+    ) -> tuple[Tensor, Tensor]:
+        prologue = (norm_weight, norm_bias, norm_eps, gelu, signs, smoothing, clip, bits)
+        return self._quantize(x, prologue, Layout.BYTES)
+
+    def integer_matmul(self, codes: Tensor, weight: Tensor, activation_bits: int, weight_bits: int) -> Tensor:
+        if not _product_fits(codes.shape[1]):
+            return reference.integer_matmul(codes, weight, activation_bits, weight_bits)
+        output = codes.new_empty((codes.shape[0], weight.shape[0]), dtype=torch.int32)
+        tile = self._tile(output)
+        scheme, layout = self._scheme(activation_bits, weight_bits, tile)
+        self._multiply(arrange_codes(codes, layout), weight, scheme, tile, output)
+        return output
+
+    def linear(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        weight_scale: Tensor,
+        bias: Tensor | None,
+        activation_bits: int,
+        weight_bits: int,
+        norm_weight: Tensor | None,
+        norm_bias: Tensor | None,
+        norm_eps: float,
+        gelu: bool,
+        signs: Tensor | None,
+        smoothing: Tensor | None,
+        clip: Tensor | None,
+        layer_scale: Tensor | None,
+        residual: Tensor | None,
+    ) -> Tensor:
+        if activation_bits == reference.FLOAT_ACTIVATIONS or not _product_fits(x.shape[1]):
+            return reference.linear(
+                x,
+                weight,
+                weight_scale,
+                bias,
+                activation_bits,
+                weight_bits,
+                norm_weight,
+                norm_bias,
+                norm_eps,
+                gelu,
+                signs,
+                smoothing,
+                clip,
+                layer_scale,
+                residual,
+            )
+        output = x.new_empty((x.shape[0], weight.shape[0]))
+        tile = self._tile(output)
+        scheme, layout = self._scheme(activation_bits, weight_bits, tile)
+        prologue = (norm_weight, norm_bias, norm_eps, gelu, signs, smoothing, clip, activation_bits)
+        codes, token_scale = self._quantize(x, prologue, layout)
+        self._multiply(codes, weight, scheme, tile, output, token_scale, weight_scale, bias, layer_scale, residual)
+        return output
+
+    def qk_norm_rope(
+        self,
+        qkv: Tensor,
+        q_weight: Tensor | None,
+        q_bias: Tensor | None,
+        k_weight: Tensor | None,
+        k_bias: Tensor | None,
+        norm_eps: float,
+        cos: Tensor | None,
+        sin: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        batch, tokens, _three, heads, width = qkv.shape
+        if width > WIDEST_HEAD:
+            return reference.qk_norm_rope(qkv, q_weight, q_bias, k_weight, k_bias, norm_eps, cos, sin)
+        q, k = (qkv.new_empty((batch, heads, tokens, width)) for _ in range(2))
+        pointers = map(_pointer, (qkv, q_weight, q_bias, k_weight, k_bias, cos, sin, q, k))
+        sizes = (batch, tokens, norm_eps, heads, width, DTYPES[qkv.dtype])
+        self.library.qk_norm_rope(QkNormRopeArguments(*pointers, self.stream(qkv.device), *sizes))
+        return q, k
+
+    def _tile(self, output: Tensor) -> Tile:
+        tokens, channels = output.shape
+        return choose_tile(max(tokens, 1), channels, self.multiprocessors, self.tiles)
+
+    def _scheme(self, activation_bits: int, weight_bits: int, tile: Tile) -> tuple[Scheme, Layout]:
+        if weight_bits == 8:
+            return Scheme.W8A8, Layout.BYTES
+        if activation_bits == 8 or tile.warpgroup:  # a warpgroup reads activations of one byte, whatever they hold
+            return Scheme.W4A8, Layout.EVEN_ODD
+        return (Scheme.W4A4 if self.target.int4 else Scheme.W4A4_WIDENED), Layout.PACKED
+
+    def _quantize(
+        self,
+        x: Tensor,
+        prologue: tuple[Tensor | None, Tensor | None, float, bool, Tensor | None, Tensor | None, Tensor | None, int],
+        layout: Layout,
+    ) -> tuple[Tensor, Tensor]:
+        norm_weight, norm_bias, norm_eps, gelu, signs, smoothing, clip, bits = prologue
+        rows, width = x.shape
+        if not _prologue_fits(width, rotated=signs is not None):
+            codes, scale = reference.quantize_rows(x, *prologue)
+            return arrange_codes(codes, layout), scale
+        x = _aligned(x)
+        if layout is Layout.PACKED:
+            codes = x.new_empty((rows, width // 2), dtype=torch.uint8)
+        else:
+            codes = x.new_empty((rows, width), dtype=torch.int8)
+        scale = x.new_empty((rows, 1), dtype=torch.float32)
+        pointers = map(_pointer, (x, norm_weight, norm_bias, signs, smoothing, clip, codes, scale))
+        numbers = (rows, width, norm_eps, width**-0.5, DTYPES[x.dtype], gelu, bits, layout)
+        self.library.prologue(PrologueArguments(*pointers, self.stream(x.device), *numbers))
+        return codes, scale
+
+    def _multiply(
+        self,
+        codes: Tensor,
+        weight: Tensor,
+        scheme: Scheme,
+        tile: Tile,
+        output: Tensor,
+        token_scale: Tensor | None = None,
+        channel_scale: Tensor | None = None,
+        bias: Tensor | None = None,
+        layer_scale: Tensor | None = None,
+        residual: Tensor | None = None,
+    ) -> None:
+        codes, weight = _aligned(codes), _aligned(weight)
+        residual = None if residual is None else _aligned(residual)
+        m, n = output.shape
+        k = weight.shape[1] * (1 if scheme is Scheme.W8A8 else 2)
+        pointers = map(_pointer, (codes, weight, token_scale, channel_scale, bias, layer_scale, residual, output))
+        numbers = (m, n, k, scheme, tile.index, DTYPES[output.dtype])
+        self.library.gemm(GemmArguments(*pointers, self.stream(output.device), *numbers))

@@ -1,0 +1,95 @@
+"""Registers the CUDA kernels with torch: every operator on a GPU asks here which backend its device has."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import torch
+
+from kernels import ops, reference
+from kernels.cuda.backend import CudaBackend
+from kernels.cuda.build import BuildError, build
+from kernels.cuda.library import KernelError, KernelLibrary
+from kernels.cuda.targets import TARGETS, Target
+from kernels.cuda.tiles import tiles_of
+from kernels.cuda.trial import wrong_tiles
+from kernels.path import BACKENDS, REFERENCE, KernelPath
+
+NATIVE = ("quantize_rows", "integer_matmul", "linear", "qk_norm_rope")
+
+_logger = logging.getLogger(__name__)
+_lock = threading.Lock()
+
+
+def _current_stream(device: torch.device) -> int:
+    stream: int = torch.cuda.current_stream(device).cuda_stream
+    return stream
+
+
+@cache
+def _load(target: Target) -> KernelLibrary:
+    return KernelLibrary(build(target))
+
+
+@cache
+def _find_backend(index: int) -> CudaBackend | KernelPath:
+    properties = torch.cuda.get_device_properties(index)
+    capability = (properties.major, properties.minor)
+    target = TARGETS.get(capability)
+    if target is None:
+        known = ", ".join(f"{major}.{minor}" for major, minor in TARGETS)
+        reason = f"there are no kernels for compute capability {capability[0]}.{capability[1]}, only for {known}"
+        return KernelPath(REFERENCE, reason)
+    try:
+        library = _load(target)
+    except (BuildError, KernelError, OSError) as error:
+        return KernelPath(REFERENCE, f"the kernels for {target.architecture} are missing: {error}")
+    backend = CudaBackend(library, target, properties.multi_processor_count, _current_stream, tiles_of(target))
+    with torch.cuda.device(index):
+        wrong = wrong_tiles(backend, torch.device("cuda", index))
+    if wrong:
+        _logger.warning("GPU %d: wrong results with tiles %s, which are not used", index, ", ".join(map(str, wrong)))
+    if len(wrong) == len(backend.tiles):
+        return KernelPath(REFERENCE, f"the kernels for {target.architecture} compute wrong results on this GPU")
+    return replace(backend, tiles=tuple(tile for tile in backend.tiles if tile not in wrong))
+
+
+def find_backend(device: torch.device) -> CudaBackend | KernelPath:
+    """The backend of a GPU, or the path in plain torch with the reason why there is none; asked once per GPU."""
+    index = torch.cuda.current_device() if device.index is None else device.index
+    with _lock:
+        unseen = _find_backend.cache_info().misses
+        backend = _find_backend(index)
+        if isinstance(backend, KernelPath) and _find_backend.cache_info().misses > unseen:
+            _logger.warning("GPU %d computes in plain torch: %s", index, backend.reason)
+    return backend
+
+
+def _path(device: torch.device) -> KernelPath:
+    if not torch.cuda.is_available():
+        return KernelPath(REFERENCE, "torch sees no GPU")
+    backend = find_backend(device)
+    return backend if isinstance(backend, KernelPath) else KernelPath(f"cuda {backend.target.architecture}")
+
+
+def _register(library: torch.library.Library, name: str) -> None:
+    definition = getattr(reference, name)
+
+    def run(first: torch.Tensor, *rest: Any) -> Any:
+        backend = find_backend(first.device)
+        if isinstance(backend, KernelPath):
+            return definition(first, *rest)
+        with torch.cuda.device(first.device):
+            return getattr(backend, name)(first, *rest)
+
+    library.impl(name, run, "CUDA")
+
+
+_LIBRARY = torch.library.Library(ops.LIBRARY.ns, "IMPL")
+for _name in NATIVE:
+    _register(_LIBRARY, _name)
+BACKENDS["cuda"] = _path

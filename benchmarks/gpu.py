@@ -181,40 +181,43 @@ def measure_heads(frames: list[int], device: torch.device, rounds: int) -> Itera
 
 
 def measure_network(frames: list[int], device: torch.device, rounds: int) -> Iterator[dict[str, Any]]:
-    """VGGT-1B with all heads but the tracker: quantised, in bfloat16 as the public code runs it, and that compiled."""
+    """VGGT-1B with all heads but the tracker, under autocast to bfloat16.
+
+    "public": as the public code runs it, dense heads in float32. "fused": the same network compiled, dense heads in
+    bfloat16. "W4A4": quantised, dense heads in bfloat16, also captured in a graph.
+    """
     try:
-        from model import VGGT
-        from model.presets import PRESETS
-        from quantization.convert import quantize_network
+        from benchmarks.random_network import random_network
         from quantization.recipe import Recipe
     except ImportError as error:
-        print(f"network: skipped, {error}", file=sys.stderr)
+        print(f"network: left out, {error}", file=sys.stderr)
         return
-    config = PRESETS["vggt-1b" if device.type == "cuda" else "demo"].with_heads(("camera", "depth", "point"))
-    torch.manual_seed(0)
-    plain = VGGT(config).to(device).eval().requires_grad_(False)
-    small = quantize_network(plain, Recipe()).to(device).requires_grad_(False)
-    networks = {"bf16 eager": plain, "W4A4": small}
-    if device.type == "cuda":
-        networks = {"bf16 eager": plain, "bf16 compiled": torch.compile(plain), "W4A4": small}
-    size = SIZE if device.type == "cuda" else (config.img_size, config.img_size)
+    plain, quantised = (random_network(recipe).to(device).requires_grad_(False) for recipe in (None, Recipe()))
+    fused: Any = torch.compile(plain) if device.type == "cuda" else plain
     for count in frames:
-        images = torch.rand(1, count, 3, *size, device=device)
-        rows = {}
-        for name, net in networks.items():
-            rows[name] = partial(run_network, net, images)
-        peaks = {name: peak_memory(call, device) for name, call in rows.items()}
-        timings = measure_eagerly(rows, device, max(3, rounds // 3))
-        yield {"what": f"{size[0]} x {size[1]}", "frames": count, "peak_bytes": peaks, "timings": timings}
+        images = torch.rand(1, count, 3, *SIZE, device=device)
+        candidates = {
+            "public": partial(run_network, plain, images, "float32"),
+            "fused": partial(run_network, fused, images, "bfloat16"),
+            "W4A4": partial(run_network, quantised, images, "bfloat16"),
+        }
+        peaks = {name: peak_memory(call, device) for name, call in candidates.items()}
+        try:
+            candidates["W4A4 in a graph"] = captured(candidates["W4A4"], device)
+        except RuntimeError as error:
+            print(f"network in a graph: left out, {error}", file=sys.stderr)
+        timings = measure_eagerly(candidates, device, max(3, rounds // 3))
+        yield {"what": f"{SIZE[1]} x {SIZE[0]}", "frames": count, "peak_bytes": peaks, "timings": timings}
 
 
-def run_network(net: Callable[[Tensor], Any], images: Tensor) -> Any:
+def run_network(net: Any, images: Tensor, dense_heads: str) -> Any:
+    net.dense_heads = dense_heads
     with torch.inference_mode(), torch.autocast(images.device.type, torch.bfloat16):
         return net(images)
 
 
 def measure_eagerly(candidates: dict[str, Callable[[], Any]], device: torch.device, rounds: int) -> dict[str, Any]:
-    """As `measure`, without graphs: what a service that calls the network from Python gets."""
+    """As `measure`, but capturing nothing: what a service that calls the network from Python gets."""
     samples: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, call in candidates.items():

@@ -21,11 +21,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from kernels import SCHEMES, QuantizedLinear, reference
+from kernels import SCHEMES, QuantizedLinear
 from model.checkpoint import assign, build_empty
 from model.config import VGGTConfig
 from model.errors import ArtifactError
+from model.storage import encode, keep_in_8_bits, kept_codes
 from model.vggt import VGGT
 
 FORMAT = "quantvggt-artifact"
@@ -171,27 +173,34 @@ def replace_linear(net: VGGT, name: str, layer: QuantizedLinear) -> None:
 
 def _stored(net: VGGT, layers: Mapping[str, QuantizedLinear]) -> dict[str, Tensor]:
     """All tensors as they are written: quantised layers as they are, float weights in 8 bits, the rest in float16."""
-    weights = {
-        f"{name}.weight"
-        for name, module in net.named_modules()
-        if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))
-        and module.weight.numel() >= _SMALLEST_IN_8_BITS
-    }
-    tensors = {}
-    for name, value in net.state_dict().items():
+    tensors: dict[str, Tensor] = {}
+    left: dict[str, Tensor] = {}
+    for name, module in net.named_modules():
+        if name in layers:
+            tensors |= {f"{name}.{leaf}": buffer for leaf, buffer in module.state_dict().items()}
+        elif isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+            kept = kept_codes(module)
+            if kept is None and _in_8_bits(module.weight):
+                kept = encode(module.weight)
+            if kept is None:
+                left[f"{name}.weight"] = module.weight
+            else:
+                tensors[f"{name}.weight"], tensors[f"{name}.weight.scale"] = kept
+            if module.bias is not None:
+                left[f"{name}.bias"] = module.bias
+        elif not isinstance(module, parametrize.ParametrizationList):
+            left |= {f"{name}.{leaf}": parameter for leaf, parameter in module.named_parameters(recurse=False)}
+    for name, value in left.items():
         if value.is_meta:
             raise ArtifactError(f"{name} has no values; the network was built empty and never filled")
-        value = value.cpu()
-        if name.rpartition(".")[0] in layers:
-            tensors[name] = value.contiguous()
-            continue
         fits = value.abs().amax() <= _LARGEST_FLOAT16  # False for NaN as well
-        if name in weights and fits:
-            codes, tensors[f"{name}.scale"] = reference.quantize_weight(value.float().flatten(1), 8)
-            tensors[name] = codes.view(value.shape)
-        else:
-            tensors[name] = value.to(torch.float16 if fits else torch.float32).contiguous()
-    return tensors
+        tensors[name] = value.to(torch.float16 if fits else torch.float32)
+    return {name: value.detach().to("cpu").contiguous() for name, value in tensors.items()}
+
+
+def _in_8_bits(weight: Tensor) -> bool:
+    large_enough = not weight.is_meta and weight.numel() >= _SMALLEST_IN_8_BITS
+    return large_enough and bool(weight.abs().amax() <= _LARGEST_FLOAT16)
 
 
 def _describe(layer: QuantizedLinear) -> dict[str, Any]:
@@ -228,16 +237,18 @@ def _fill(net: VGGT, layers: Mapping[str, Any], source: Any, device: str | torch
     for name, parameter in list(net.named_parameters()):
         if name not in names:
             raise ArtifactError(f"tensor {name} is missing")
-        value = source.get_tensor(name)
+        value, scale = source.get_tensor(name), None
         if value.dtype == torch.int8 and f"{name}.scale" in names:
             scale = source.get_tensor(f"{name}.scale")
-            value = value.float() * scale.view(-1, *[1] * (value.dim() - 1))
             names.remove(f"{name}.scale")
-        if value.shape != parameter.shape or not value.is_floating_point():
+        if value.shape != parameter.shape or not (value.is_floating_point() or scale is not None):
             raise ArtifactError(
                 f"tensor {name} is {value.dtype} {tuple(value.shape)}; expected {tuple(parameter.shape)}"
             )
-        assign(net, name, value, device)
+        if scale is None:
+            assign(net, name, value, device)
+        else:
+            keep_in_8_bits(net.get_submodule(name.rpartition(".")[0]), value, scale)
         names.remove(name)
     if names:
         raise ArtifactError(f"{len(names)} unknown tensors (first: {min(names)})")

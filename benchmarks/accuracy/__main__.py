@@ -2,7 +2,7 @@
 
     make report        (or: python -m benchmarks.accuracy --out benchmarks/results)
 
-Sections: methods and bit widths; parts of DSFQ and of our recipe; methods on the same model with enlarged channels;
+Sections: methods and bit widths; parts of DSFQ and of our recipe; methods on the same model with outlier channels;
 parts of NFDS over five seeds, on candidates of which every sixth is ruined. A section that is not asked for stays as it
 is if it was made with the same model. The same seeds give the same figures.
 """
@@ -36,8 +36,8 @@ from quantization.evaluation.evaluate import Comparison, compare
 from quantization.evaluation.pose_metrics import AUC_THRESHOLDS
 from quantization.evaluation.report import auc_retained
 from quantization.nfds import select
+from quantization.outlier_channels import SHARE, STRENGTH, with_outliers
 from quantization.recipe import RECIPES
-from quantization.rescaling import SHARE, STRENGTH, with_outliers
 
 FRAMES = 4
 RUINED = 6  # every so many candidates

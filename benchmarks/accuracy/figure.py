@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-_TITLES = {"methods": "methods", "parts": "parts", "outliers": "with enlarged channels"}
+_TITLES = {"methods": "methods", "parts": "parts", "outliers": "with outlier channels"}
 _MEASURES = {"rotation_deg": "camera turn, degrees", "depth": "depth change", "points": "point change"}
 
 

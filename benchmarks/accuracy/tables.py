@@ -10,7 +10,7 @@ from typing import Any
 _TITLES = {
     "methods": "Methods and bit widths",
     "parts": "What each part is worth (W4A4, 4 views)",
-    "outliers": "The same function with enlarged channels (W4A4, 4 views)",
+    "outliers": "The same function with outlier channels (W4A4, 4 views)",
     "sampling": "How calibration samples are chosen (W4A4, ours, 4 views)",
 }
 _HEADER = (
@@ -27,7 +27,7 @@ def write_tables(found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         parts += [f"## {_TITLES[section]}", "", f"`{document['command']}`", ""]
         if document["outliers"] is not None:
             share, strength = document["outliers"]["share"], document["outliers"]["strength"]
-            parts += [f"{share:.0%} of the channels of every block enlarged by up to {strength:g} times.", ""]
+            parts += [f"{share:.0%} of all inputs of layers shifted by up to {strength:g} times the others' size.", ""]
         parts += [_sampling(document) if section == "sampling" else _methods(document), ""]
         parts += [f"{scenes} test scenes; in brackets 95 % bootstrap intervals over scenes.", ""]
     heading = [

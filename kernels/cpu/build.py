@@ -1,7 +1,6 @@
 """Compiles the library with the compiler that is present, once for each state of the sources.
 
-Libraries are kept in `$QUANTVGGT_KERNEL_CACHE`, else in the user's cache folder, else (where that cannot be written)
-in a folder that goes with the process. A library that was built before is found without a compiler.
+Libraries are kept where `kernels.cache` says. A library that was built before is found without a compiler.
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ import shutil
 import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
+
+from kernels.cache import cache_folder
 
 SOURCES = Path(__file__).parent
 LIBRARY = "libquantvggt_cpu.so"
@@ -48,11 +48,11 @@ def library() -> Path:
     compiler = os.environ.get("CXX") or next(filter(None, map(shutil.which, _COMPILERS)), None)
     state = _digest(*(f"{file.name}\n{file.read_text()}" for file in _files()), str((FLAGS, INSTRUCTION_SETS[machine])))
     if compiler is None:
-        found = sorted(_cache().glob(f"{state}-*/{LIBRARY}"))
+        found = sorted(cache_folder().glob(f"{state}-*/{LIBRARY}"))
         if not found:
             raise BuildError("no C++ compiler (looked for $CXX, " + ", ".join(_COMPILERS) + ")")
         return found[0]
-    target = _cache() / f"{state}-{_digest(_version(compiler))}" / LIBRARY
+    target = cache_folder() / f"{state}-{_digest(_version(compiler))}" / LIBRARY
     if not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as work:
@@ -66,21 +66,6 @@ def _files() -> list[Path]:
 
 def _digest(*texts: str) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
-
-
-@cache
-def _cache() -> Path:
-    named = os.environ.get("QUANTVGGT_KERNEL_CACHE")
-    if named:
-        return Path(named)
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quantvggt"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError:
-        _cache.folder = tempfile.TemporaryDirectory(prefix="quantvggt-")  # type: ignore[attr-defined]
-        return Path(_cache.folder.name)  # type: ignore[attr-defined]
 
 
 def _version(compiler: str) -> str:

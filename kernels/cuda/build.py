@@ -1,7 +1,7 @@
 """Compiles the CUDA kernels, one shared object for each target; no GPU is needed.
 
-Objects are cached under `build/kernels` by a hash of the sources and the command. They hold machine code only, no PTX
-that another architecture could turn into emulated instructions, and link no torch and no shared CUDA runtime.
+Objects are kept where `kernels.cache` says, by a hash of the sources and the command. They hold machine code only, no
+PTX that another architecture could turn into emulated instructions, and link no torch and no shared CUDA runtime.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from kernels.cache import cache_folder
 from kernels.cuda.targets import Target
 
 SOURCES = Path(__file__).parent
-CACHE = Path(__file__).parents[2] / "build" / "kernels"
 
 # No fused multiply-add: the epilogue and the prologue round where the definition rounds.
 _FLAGS = ["-O3", "-std=c++17", "-fmad=false", "-cudart", "static", "-shared", "-Xcompiler", "-fPIC", "-Xptxas", "-v"]
@@ -49,7 +49,7 @@ def object_path(target: Target) -> Path:
     digest = hashlib.sha256(" ".join(map(str, _FLAGS)).encode())
     for path in sorted([*_sources(), *SOURCES.glob("*.cuh"), *SOURCES.glob("*.h"), *SOURCES.glob("hardware/*")]):
         digest.update(path.name.encode() + path.read_bytes())
-    return CACHE / f"cuda-{target.architecture}-{digest.hexdigest()[:12]}.so"
+    return cache_folder() / f"cuda-{target.architecture}-{digest.hexdigest()[:12]}.so"
 
 
 def build(target: Target) -> Path:

@@ -124,6 +124,10 @@ __global__ void __launch_bounds__(kThreads, 1) warpgroup_gemm_kernel(const GemmA
         next.load<weight_bits>(stage(slice + 1) + L::activation_stage, row);
       }
       wait_for_products();
+#pragma unroll
+      for (int step = 0; step < kSteps; ++step) keep(current.word[step]);
+#pragma unroll
+      for (int product = 0; product < L::products; ++product) keep(accumulators[product]);
       current = next;
     }
     wait_for_copies<0>();

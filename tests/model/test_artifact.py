@@ -44,7 +44,8 @@ def test_loading_keeps_every_code_and_rounds_floats_to_half_and_large_weights_to
     assert not loaded.training
     in_eight_bits = []
     for name, value in quantized.state_dict().items():
-        stored = loaded.state_dict()[name]
+        owner, _, leaf = name.rpartition(".")
+        stored = getattr(loaded.get_submodule(owner), leaf)
         if isinstance(quantized.get_submodule(name.rpartition(".")[0]), QuantizedLinear):
             assert torch.equal(stored, value), name
         elif not torch.equal(stored, value.half().float()):
@@ -191,3 +192,15 @@ def test_a_damaged_artifact_gets_one_clear_error(artifact: Path, damage: Callabl
 def test_a_path_without_an_artifact_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="not a folder"):
         load(tmp_path / "nothing")
+
+
+def test_saving_what_was_loaded_gives_the_same_tensors(artifact: Path, tmp_path: Path) -> None:
+    save(load(artifact), tmp_path / "again")
+    assert (tmp_path / "again" / TENSORS).read_bytes() == (artifact / TENSORS).read_bytes()
+
+
+def test_weights_that_stay_float_take_one_byte_in_memory(artifact: Path) -> None:
+    loaded = load(artifact)
+    layer = loaded.aggregator.patch_embed.patch_embed.proj
+    assert layer.parametrizations.weight.original0.dtype == torch.int8
+    assert layer.weight.dtype == torch.float32

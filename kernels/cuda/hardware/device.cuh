@@ -152,6 +152,20 @@ __device__ inline void commit_products() {}
 __device__ inline void wait_for_products() {}
 #endif
 
+// Keeps a value in its register up to this point. Behind wait_for_products every operand of a product needs it: else
+// the compiler, which does not know that a product goes on, gives an operand's register to another value or reads a
+// result too early.
+template <int count>
+__device__ inline void keep(uint32_t (&words)[count]) {
+#pragma unroll
+  for (int i = 0; i < count; ++i) asm volatile("" : "+r"(words[i])::"memory");
+}
+template <int count>
+__device__ inline void keep(int32_t (&words)[count]) {
+#pragma unroll
+  for (int i = 0; i < count; ++i) asm volatile("" : "+r"(words[i])::"memory");
+}
+
 // Starts `kernel` on `stream` and returns the CUDA error of doing so. Nothing waits, nothing is allocated.
 template <class Arguments>
 int launch(void (*kernel)(Arguments), unsigned blocks, unsigned threads, unsigned shared_bytes, Stream stream,

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from kernels.cache import cache_folder
 from kernels.cuda.backend import CudaBackend
-from kernels.cuda.build import CACHE, SOURCES
+from kernels.cuda.build import SOURCES
 from kernels.cuda.library import KernelLibrary
 from kernels.cuda.operators import find_backend
 from kernels.cuda.targets import find_target
@@ -34,7 +35,7 @@ def compile_emulation(*flags: str, sources: tuple[Path, ...] = tuple(sorted(SOUR
     digest = hashlib.sha256(" ".join(command).encode())
     for path in sorted([*sources, *SOURCES.glob("*.cuh"), *SOURCES.glob("*.h"), *EMULATION.iterdir()]):
         digest.update(path.read_bytes())
-    path = CACHE / f"emulation-{digest.hexdigest()[:12]}.so"
+    path = cache_folder() / f"emulation-{digest.hexdigest()[:12]}.so"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(f".{os.getpid()}")

@@ -48,7 +48,7 @@ struct Copy {
 // One lane's part in an instruction of a warpgroup; the 4 warps do not depend on each other.
 struct WarpgroupProduct {
   int32_t* d;
-  uint32_t a[4];
+  const uint32_t* a;  // read when it is performed, like everything else
   uint64_t b;
 };
 
@@ -337,6 +337,8 @@ inline void perform(WarpgroupProduct& mine) {
 
 }  // namespace emulation
 
+template <class Word, int count>
+void keep(Word (&)[count]) {}
 inline void begin_products() {}
 inline void commit_products() {}
 
@@ -351,7 +353,7 @@ inline void multiply_warpgroup(int32_t (&d)[64], const uint32_t (&a)[4], uint64_
   for (const Thread& thread : block->threads) {
     if (thread.unpublished) block->error = kUnpublished;
   }
-  WarpgroupProduct product{d, {a[0], a[1], a[2], a[3]}, b};
+  WarpgroupProduct product{d, a, b};
   if (falling) {
     block->threads[block->current].products.push_back(product);
   } else {

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 from model import VGGT
-from quantization.rescaling import with_outliers
+from quantization.outlier_channels import with_outliers
 
 
 def test_the_function_is_unchanged_and_the_tails_are_not(net: VGGT) -> None:
     images = torch.rand(2, 3, 28, 28, generator=torch.Generator().manual_seed(0))
-    heavy = with_outliers(net, strength=100)
+    heavy = with_outliers(net)
     peaks = []
     for network in (net, heavy):
         layer = network.aggregator.global_blocks[1].attn.qkv
@@ -26,7 +26,7 @@ def test_the_function_is_unchanged_and_the_tails_are_not(net: VGGT) -> None:
             expected = answer
     torch.testing.assert_close(answer.depth, expected.depth, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(answer.pose_enc, expected.pose_enc, atol=1e-3, rtol=1e-3)
-    assert peaks[1] > 2 * peaks[0]
+    assert peaks[1] > 1.2 * peaks[0]
 
 
 def test_the_network_is_left_as_it_was(net: VGGT) -> None:

@@ -1,0 +1,26 @@
+"""Where compiled kernels are kept."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from functools import cache
+from pathlib import Path
+
+_temporary: list[tempfile.TemporaryDirectory[str]] = []  # removed when the process ends
+
+
+@cache
+def cache_folder() -> Path:
+    """`$QUANTVGGT_KERNEL_CACHE`, else a folder in the user's cache; a temporary one if that cannot be written."""
+    named = os.environ.get("QUANTVGGT_KERNEL_CACHE")
+    if named:
+        return Path(named)
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "quantvggt"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:
+        _temporary.append(tempfile.TemporaryDirectory(prefix="quantvggt-"))
+        return Path(_temporary[0].name)

@@ -8,7 +8,7 @@ DEMO := build/demo
 .PHONY: demo test check kernels-cpu kernels-cuda gpu report format clean
 
 demo: $(VENV)/.demo kernels-cpu  ## quantise the bundled demo model, serve it, reconstruct the sample pictures
-	$(BIN)/python -m quantization quantize demo --out $(DEMO)/artifact --overwrite
+	$(BIN)/python -m quantization quantize demo --calibration synthetic --out $(DEMO)/artifact --overwrite
 	$(BIN)/python -m service demo --artifact $(DEMO)/artifact --samples service/samples --out $(DEMO)/result
 
 test: $(VENV)/.dev kernels-cpu  ## every test that needs no GPU

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from model.config import VGGTConfig
-from model.rope import patch_positions, rotation
+from model.rope import Rotation, patch_positions, rotation
 from model.transformer import Block
 from model.vision_transformer import PatchEmbed, VisionTransformer
 
@@ -59,31 +59,52 @@ class Aggregator(nn.Module):
 
         `images` `[B, S, 3, H, W]` in [0, 1]. Only the asked layers are kept: all of them would take 24 x 8 KiB a token.
         """
-        batch, frames, _, height, width = images.shape
-        rows, columns = height // self.config.patch_size, width // self.config.patch_size
-        tokens = torch.cat((self._special_tokens(batch, frames), self._embed(images.flatten(0, 1))), dim=1)
-
-        positions = patch_positions(rows, columns, self.patch_start, device=images.device)
-        per_frame = rotation(
-            positions, self.config.embed_dim // self.config.num_heads, self.config.rope_freq, tokens.dtype
-        )
-        ropes = {"frame": per_frame, "global": per_frame.tile(frames)}
-
+        batch, frames = images.shape[:2]
+        tokens = self.embed(images)
+        ropes = self.ropes(images, tokens.dtype)
         blocks = {"frame": self.frame_blocks, "global": self.global_blocks}
-        shapes = {"frame": (batch * frames, -1, tokens.shape[-1]), "global": (batch, -1, tokens.shape[-1])}
         kept: dict[str, dict[int, Tensor]] = {"frame": {}, "global": {}}
-        for first in range(0, self.config.depth, self.config.aa_block_size):
-            for kind in self.config.aa_order:
-                for layer in range(first, first + self.config.aa_block_size):
-                    tokens = blocks[kind][layer](tokens.reshape(shapes[kind]), ropes[kind])
-                    if layer in layers:
-                        kept[kind][layer] = tokens.view(batch, frames, -1, tokens.shape[-1])
+        for kind, layer in self.schedule:
+            tokens = blocks[kind][layer](self.arrange(tokens, kind, batch, frames), ropes[kind])
+            if layer in layers:
+                kept[kind][layer] = tokens.view(batch, frames, -1, tokens.shape[-1])
         return {i: torch.cat((kept["frame"][i], kept["global"][i]), dim=-1) for i in sorted(kept["frame"])}
 
-    def _embed(self, images: Tensor) -> Tensor:
-        normalised = (images - self._mean) / self._std
-        encoded = self.patch_embed(normalised)
-        return encoded if isinstance(encoded, Tensor) else encoded.patch_tokens
+    @property
+    def schedule(self) -> list[tuple[str, int]]:
+        """The blocks in the order in which they run: ("frame" or "global", index)."""
+        size = self.config.aa_block_size
+        starts = range(0, self.config.depth, size)
+        return [(kind, i) for start in starts for kind in self.config.aa_order for i in range(start, start + size)]
+
+    def embed(self, images: Tensor) -> Tensor:
+        """What the first block takes: tokens `[B * S, P, C]` of images `[B, S, 3, H, W]`."""
+        encoded = self.patch_embed(self.normalise(images))
+        return self.with_special_tokens(
+            encoded if isinstance(encoded, Tensor) else encoded.patch_tokens, images.shape[0], images.shape[1]
+        )
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """What the image encoder takes: `[B * S, 3, H, W]` from images `[B, S, 3, H, W]`."""
+        return (images.flatten(0, 1) - self._mean) / self._std
+
+    def with_special_tokens(self, patch_tokens: Tensor, batch: int, frames: int) -> Tensor:
+        """Camera token and registers before the patch tokens `[B * S, h * w, C]` of every frame."""
+        return torch.cat((self._special_tokens(batch, frames), patch_tokens), dim=1)
+
+    def ropes(self, images: Tensor, dtype: torch.dtype) -> dict[str, Rotation]:
+        """The position rotation of each kind of block."""
+        frames, height, width = images.shape[1], *images.shape[-2:]
+        rows, columns = height // self.config.patch_size, width // self.config.patch_size
+        positions = patch_positions(rows, columns, self.patch_start, device=images.device)
+        head_dim = self.config.embed_dim // self.config.num_heads
+        per_frame = rotation(positions, head_dim, self.config.rope_freq, dtype)
+        return {"frame": per_frame, "global": per_frame.tile(frames)}
+
+    @staticmethod
+    def arrange(tokens: Tensor, kind: str, batch: int, frames: int) -> Tensor:
+        """Tokens as a kind of block attends over them: `[B * S, P, C]` for "frame", `[B, S * P, C]` for "global"."""
+        return tokens.reshape(batch if kind == "global" else batch * frames, -1, tokens.shape[-1])
 
     def _special_tokens(self, batch: int, frames: int) -> Tensor:
         both = torch.cat((self.camera_token, self.register_token), dim=2)  # [1, 2, 1 + R, C]

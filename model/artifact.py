@@ -1,8 +1,9 @@
 """The quantised model on disk: a folder with `manifest.json` and `model.safetensors`. Reader and writer in one place.
 
-The manifest is the only truth: network shape, scheme of every quantised layer, packing, recipe, calibration,
-provenance, size and SHA-256 of the tensor file. Weights of 4 bits are stored two to a byte, low nibble = even k.
-Nothing is ever unpickled.
+The manifest is the only truth: network shape, arithmetic of attention and dense heads, scheme of every quantised layer,
+packing, recipe, calibration, provenance, size and SHA-256 of the tensor file. Weights of 4 bits are stored two to a
+byte, low nibble = even k; the weights of layers that stay float lie in 8 bits with one scale an output channel,
+everything else in float16. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -20,21 +21,35 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from kernels import SCHEMES, QuantizedLinear
 from model.checkpoint import assign, build_empty
 from model.config import VGGTConfig
 from model.errors import ArtifactError
+from model.storage import encode, keep_in_8_bits, kept_codes
 from model.vggt import VGGT
 
 FORMAT = "quantvggt-artifact"
-VERSION = 1
+VERSION = 2
 MANIFEST = "manifest.json"
 TENSORS = "model.safetensors"
-_PACKING = "int4: two codes a byte, low nibble even k; int8: one code a byte"
+_PACKING = "int4: two codes a byte, low nibble even k; int8: one code a byte; .scale: float32 a row of an int8 tensor"
 _OPTIONAL = ("bias", "signs", "smoothing", "activation_clip")
-_KEYS = {"format", "version", "packing", "network", "layers", "recipe", "calibration", "provenance", "files"}
+_KEYS = {
+    "format",
+    "version",
+    "packing",
+    "network",
+    "execution",
+    "layers",
+    "recipe",
+    "calibration",
+    "provenance",
+    "files",
+}
 _LARGEST_FLOAT16 = torch.finfo(torch.float16).max
+_SMALLEST_IN_8_BITS = 2**14  # elements; below it there is nothing to save
 
 
 def save(
@@ -48,19 +63,16 @@ def save(
 ) -> dict[str, Any]:
     """Writes a network with quantised layers to the folder `path` and returns the manifest.
 
-    Float tensors are stored as float16 (as float32 where a value would overflow). The folder appears whole or not at
-    all. Raises ArtifactError if the network has no quantised layer or the folder exists and `overwrite` is False.
+    Weights of linear and convolution layers that stay float are stored in 8 bits, other float tensors as float16 (as
+    float32 where a value would overflow). The folder appears whole or not at all. Raises ArtifactError if the network
+    has no quantised layer, the folder exists and `overwrite` is False, or it cannot be written.
     """
     target = Path(path)
     layers = {name: module for name, module in net.named_modules() if isinstance(module, QuantizedLinear)}
     if not layers:
         raise ArtifactError("the network has no quantised layer; quantise it before saving an artifact")
-    if target.exists() and not overwrite:
-        raise ArtifactError(f"{target} exists; choose another folder or allow it to be overwritten")
-    if target.exists() and not (target / MANIFEST).is_file() and any(target.iterdir()):
-        raise ArtifactError(f"{target} is not an artifact, so it is not overwritten; choose another folder")
-
-    tensors = {name: _stored(name, value, layers) for name, value in net.state_dict().items()}
+    check_target(target, overwrite)
+    tensors = _stored(net, layers)
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -70,6 +82,7 @@ def save(
             "version": VERSION,
             "packing": _PACKING,
             "network": net.config.to_dict(),
+            "execution": {"attention": net.attention, "dense_heads": net.dense_heads},
             "layers": {name: _describe(layer) for name, layer in layers.items()},
             "recipe": dict(recipe or {}),
             "calibration": None if calibration is None else dict(calibration),
@@ -77,13 +90,25 @@ def save(
             "files": {TENSORS: {"bytes": (staging / TENSORS).stat().st_size, "sha256": sha256(staging / TENSORS)}},
         }
         (staging / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-        staging.chmod(0o755)
+        staging.chmod(0o755)  # a temporary folder is private; whoever serves an artifact need not be who wrote it
+        for file in staging.iterdir():
+            file.chmod(0o644)
         if target.exists():
             shutil.rmtree(target)
         os.replace(staging, target)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"the artifact cannot be written to {target}: {error}") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return manifest
+
+
+def check_target(target: Path, overwrite: bool) -> None:
+    """Raises ArtifactError unless an artifact may be written to the folder `target`."""
+    if target.exists() and not overwrite:
+        raise ArtifactError(f"{target} exists; choose another folder or pass --overwrite")
+    if target.exists() and not (target / MANIFEST).is_file() and any(target.iterdir()):
+        raise ArtifactError(f"{target} is not an artifact, so it is not overwritten; choose another folder")
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
@@ -124,6 +149,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> VGGT:
         net = build_empty(config)
         with safe_open(folder / TENSORS, framework="pt") as source:
             _fill(net, manifest["layers"], source, device)
+        net.attention, net.dense_heads = (manifest["execution"][key] for key in ("attention", "dense_heads"))
     except ArtifactError:
         raise
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -145,13 +171,36 @@ def replace_linear(net: VGGT, name: str, layer: QuantizedLinear) -> None:
     setattr(net.get_submodule(owner), leaf, layer)
 
 
-def _stored(name: str, value: Tensor, layers: Mapping[str, QuantizedLinear]) -> Tensor:
-    if name.rpartition(".")[0] in layers:
-        return value.cpu().contiguous()
-    if value.is_meta:
-        raise ArtifactError(f"{name} has no values; the network was built empty and never filled")
-    fits = value.abs().amax() <= _LARGEST_FLOAT16  # False for NaN as well
-    return value.to("cpu", torch.float16 if fits else torch.float32).contiguous()
+def _stored(net: VGGT, layers: Mapping[str, QuantizedLinear]) -> dict[str, Tensor]:
+    """All tensors as they are written: quantised layers as they are, float weights in 8 bits, the rest in float16."""
+    tensors: dict[str, Tensor] = {}
+    left: dict[str, Tensor] = {}
+    for name, module in net.named_modules():
+        if name in layers:
+            tensors |= {f"{name}.{leaf}": buffer for leaf, buffer in module.state_dict().items()}
+        elif isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+            kept = kept_codes(module)
+            if kept is None and _in_8_bits(module.weight):
+                kept = encode(module.weight)
+            if kept is None:
+                left[f"{name}.weight"] = module.weight
+            else:
+                tensors[f"{name}.weight"], tensors[f"{name}.weight.scale"] = kept
+            if module.bias is not None:
+                left[f"{name}.bias"] = module.bias
+        elif not isinstance(module, parametrize.ParametrizationList):
+            left |= {f"{name}.{leaf}": parameter for leaf, parameter in module.named_parameters(recurse=False)}
+    for name, value in left.items():
+        if value.is_meta:
+            raise ArtifactError(f"{name} has no values; the network was built empty and never filled")
+        fits = value.abs().amax() <= _LARGEST_FLOAT16  # False for NaN as well
+        tensors[name] = value.to(torch.float16 if fits else torch.float32)
+    return {name: value.detach().to("cpu").contiguous() for name, value in tensors.items()}
+
+
+def _in_8_bits(weight: Tensor) -> bool:
+    large_enough = not weight.is_meta and weight.numel() >= _SMALLEST_IN_8_BITS
+    return large_enough and bool(weight.abs().amax() <= _LARGEST_FLOAT16)
 
 
 def _describe(layer: QuantizedLinear) -> dict[str, Any]:
@@ -188,12 +237,18 @@ def _fill(net: VGGT, layers: Mapping[str, Any], source: Any, device: str | torch
     for name, parameter in list(net.named_parameters()):
         if name not in names:
             raise ArtifactError(f"tensor {name} is missing")
-        value = source.get_tensor(name)
-        if value.shape != parameter.shape or not value.is_floating_point():
+        value, scale = source.get_tensor(name), None
+        if value.dtype == torch.int8 and f"{name}.scale" in names:
+            scale = source.get_tensor(f"{name}.scale")
+            names.remove(f"{name}.scale")
+        if value.shape != parameter.shape or not (value.is_floating_point() or scale is not None):
             raise ArtifactError(
                 f"tensor {name} is {value.dtype} {tuple(value.shape)}; expected {tuple(parameter.shape)}"
             )
-        assign(net, name, value, device)
+        if scale is None:
+            assign(net, name, value, device)
+        else:
+            keep_in_8_bits(net.get_submodule(name.rpartition(".")[0]), value, scale)
         names.remove(name)
     if names:
         raise ArtifactError(f"{len(names)} unknown tensors (first: {min(names)})")

@@ -70,16 +70,24 @@ class VisionTransformer(nn.Module):
         patches = table.flatten(2).transpose(1, 2).to(self.pos_embed.dtype)
         return torch.cat((self.pos_embed[:, :1], patches), dim=1)
 
-    def forward(self, images: Tensor) -> EncodedImages:
-        """Encodes normalised images `[N, 3, H, W]`; H and W are multiples of the patch size."""
+    def embed(self, images: Tensor) -> Tensor:
+        """What the first block takes: tokens `[N, 1 + R + h*w, C]` of normalised images `[N, 3, H, W]`."""
         count, _, height, width = images.shape
         patch = self.config.patch_size
         tokens = torch.cat((self.cls_token.expand(count, -1, -1), self.patch_embed(images)), dim=1)
         tokens = tokens + self.positions(height // patch, width // patch)
         registers = self.register_tokens.expand(count, -1, -1)
-        tokens = torch.cat((tokens[:, :1], registers, tokens[:, 1:]), dim=1)
-        for block in self.blocks:
-            tokens = block(tokens)
+        return torch.cat((tokens[:, :1], registers, tokens[:, 1:]), dim=1)
+
+    def finish(self, tokens: Tensor) -> EncodedImages:
+        """The encoder's answer from the tokens that the last block gives."""
         normalised = self.norm(tokens)
         first_patch = 1 + self.config.num_register_tokens
         return EncodedImages(tokens, normalised[:, 0], normalised[:, 1:first_patch], normalised[:, first_patch:])
+
+    def forward(self, images: Tensor) -> EncodedImages:
+        """Encodes normalised images `[N, 3, H, W]`; H and W are multiples of the patch size."""
+        tokens = self.embed(images)
+        for block in self.blocks:
+            tokens = block(tokens)
+        return self.finish(tokens)

@@ -15,15 +15,14 @@ from typing import Any
 
 import torch
 
-from kernels import SCHEMES
 from model import artifact
 from model.checkpoint import resolve_checkpoint
 from model.config import HEADS
 from model.errors import ArtifactError, CheckpointError
-from quantization import provenance
-from quantization.convert import quantize_checkpoint
+from quantization.calibration import command as quantize_command
+from quantization.calibration import sensitivity as sensitivity_command
+from quantization.calibration.store import CalibrationError
 from quantization.evaluation import command as evaluate_command
-from quantization.recipe import FLOAT, Recipe
 from quantization.training import TrainingError
 from quantization.training import command as demo_command
 
@@ -36,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _check_device(args.device)
         status: int = args.run(args)
         return status
-    except (ArtifactError, CheckpointError, TrainingError, ValueError, FileNotFoundError) as error:
+    except (ArtifactError, CalibrationError, CheckpointError, TrainingError, ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
@@ -46,21 +45,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     quantize = commands.add_parser("quantize", help="turn a float checkpoint into a packed artifact")
-    quantize.add_argument("checkpoint", help="'demo', a weights file, a folder, or a hub id such as facebook/VGGT-1B")
-    quantize.add_argument("--out", type=Path, required=True, help="folder of the artifact")
-    defaults, schemes = Recipe(), (*SCHEMES, FLOAT)
-    quantize.add_argument("--aggregator", choices=schemes, default=defaults.aggregator)
-    quantize.add_argument("--image-encoder", choices=schemes, default=defaults.image_encoder)
-    quantize.add_argument("--camera-head", choices=schemes, default=defaults.camera_head)
-    quantize.add_argument("--no-rotation", dest="rotate", action="store_false", help="skip the Hadamard rotation")
-    quantize.add_argument("--seed", type=int, default=defaults.seed, help="seed of the rotations' random signs")
-    quantize.add_argument("--heads", nargs="+", choices=HEADS, help="keep these heads only (default: all)")
-    quantize.add_argument(
-        "--weights-licence", metavar="NAME", help="licence of the weights, if they are not known ones"
-    )
-    quantize.add_argument("--overwrite", action="store_true", help="replace an artifact that is already there")
-    quantize.add_argument("--json", action="store_true", help="print the result as JSON")
+    quantize_command.add_arguments(quantize)
     quantize.set_defaults(run=_quantize)
+
+    sensitivity = commands.add_parser("sensitivity", help="measure which layers deserve 8-bit activations")
+    sensitivity_command.add_arguments(sensitivity)
+    sensitivity.set_defaults(run=sensitivity_command.run)
 
     inspect = commands.add_parser("inspect", help="print what is in an artifact")
     inspect.add_argument("artifact", type=Path)
@@ -91,23 +81,7 @@ def _check_device(name: str) -> None:
 
 
 def _quantize(args: argparse.Namespace) -> int:
-    if args.out.exists() and not args.overwrite:
-        raise ValueError(f"{args.out} exists; choose another folder or pass --overwrite")
-    recipe = Recipe(
-        aggregator=args.aggregator,
-        image_encoder=args.image_encoder,
-        camera_head=args.camera_head,
-        rotate=args.rotate,
-        seed=args.seed,
-    )
-    net = quantize_checkpoint(args.checkpoint, recipe, tuple(args.heads) if args.heads else None)
-    manifest = artifact.save(
-        net,
-        args.out,
-        recipe=recipe.to_dict(),
-        provenance=provenance.describe(args.checkpoint, args.weights_licence),
-        overwrite=args.overwrite,
-    )
+    manifest = quantize_command.run(args)
     _print({"artifact": str(args.out), **_summary(manifest)}, args.json)
     return 0
 
@@ -141,12 +115,21 @@ def _summary(manifest: dict[str, Any]) -> dict[str, Any]:
         f"{network['img_size']} px, patches of {network['patch_size']} px",
         "heads": ", ".join(head for head in HEADS if network[f"{head}_head"] is not None),
         "quantised layers": ", ".join(f"{count} {scheme}" for scheme, count in sorted(schemes.items())),
-        "recipe": ", ".join(f"{key} {value}" for key, value in manifest["recipe"].items()),
-        "calibration": manifest["calibration"] or "none (round to nearest)",
+        "recipe": ", ".join(f"{key} {value}" for key, value in manifest["recipe"].items() if value not in ({}, False)),
+        "calibration": _calibration(manifest["calibration"]),
         "source": ", ".join(f"{key} {value}" for key, value in manifest["provenance"].items()),
         "bytes": tensors["bytes"],
         "sha256": tensors["sha256"],
     }
+
+
+def _calibration(facts: dict[str, Any] | None) -> str:
+    if facts is None:
+        return "none"
+    return (
+        f"{len(facts['samples'])} samples of {facts['frames']} frames from {facts['source']} ({facts['split']}), "
+        f"chosen by {facts['sampling']} out of {facts['candidates']}, seed {facts['seed']}"
+    )
 
 
 def _print(result: dict[str, Any], as_json: bool) -> None:

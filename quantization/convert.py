@@ -1,60 +1,68 @@
-"""Float checkpoint in, network with quantised layers out, one tensor at a time."""
+"""Float checkpoint in, network with quantised layers out: block by block on samples, or layer by layer without."""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from kernels import SCHEMES
 from model import VGGT, VGGTConfig
 from model.artifact import replace_linear
-from model.checkpoint import TensorSource, assign, build_empty, match, resolve_checkpoint
+from model.checkpoint import assign, build_empty
+from quantization.calibration.run import Calibrated, calibrate
+from quantization.calibration.stages import Read
+from quantization.calibration.store import StageStore
+from quantization.layer import quantize_layer, rotation_signs
 from quantization.progress import track
-from quantization.recipe import FLOAT, Recipe
+from quantization.recipe import Recipe
 
 
-def rotation_signs(width: int, layer: str, seed: int) -> Tensor:
-    """Random signs `[width]` (int8) of a layer's rotation; they depend on the seed and the layer's name only."""
-    generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{layer}".encode()))
-    return (2 * torch.randint(0, 2, (width,), generator=generator) - 1).to(torch.int8)
+def quantize_network(net: VGGT, recipe: Recipe, images: Sequence[Tensor] = ()) -> VGGT:
+    """A new network with the layers that `recipe` names quantised; `net` is left as it is and shares no storage.
 
-
-def quantize_network(net: VGGT, recipe: Recipe) -> VGGT:
-    """A new network with the layers that `recipe` names quantised; `net` is left as it is and shares no storage."""
-    parameters = dict(net.named_parameters())
-    return _convert(net.config, lambda name: parameters[name].detach().clone(), recipe)
-
-
-def quantize_checkpoint(location: str | Path, recipe: Recipe, heads: tuple[str, ...] | None = None) -> VGGT:
-    """Quantises a checkpoint while reading it, so that its float form never lies in memory as a whole.
-
-    Raises model.errors.CheckpointError.
+    `images` are the calibration samples, one `[S, 3, H, W]` in [0, 1] each. Raises ValueError without any if the
+    recipe looks at activations.
     """
-    path, config = resolve_checkpoint(location)
-    if heads is not None:
-        config = config.with_heads(heads)
-    source = TensorSource(path)
-    match(build_empty(config), source)
-    return _convert(config, source.read, recipe)
+    return quantize(net.config, reader(net), recipe, images).net
 
 
-def _convert(config: VGGTConfig, read: Callable[[str], Tensor], recipe: Recipe) -> VGGT:
+def reader(net: VGGT) -> Callable[[str], Tensor]:
+    """Copies of the parameters of a float network by name, as a checkpoint would give them."""
+    parameters = dict(net.named_parameters())
+    return lambda name: parameters[name].detach().clone()
+
+
+def quantize(
+    config: VGGTConfig,
+    read: Read,
+    recipe: Recipe,
+    images: Sequence[Tensor] = (),
+    *,
+    store: StageStore | None = None,
+    device: str | torch.device = "cpu",
+) -> Calibrated:
+    """Quantises a checkpoint while reading it by `read`, so that its float form never lies in memory as a whole.
+
+    Raises ValueError if the recipe needs calibration samples and there are none; see `calibrate` for the rest.
+    """
+    if recipe.needs_calibration:
+        made = calibrate(config, read, images, recipe, store=store, device=device)
+    else:
+        made = _without_samples(config, read, recipe, device)
+    made.net.attention, made.net.dense_heads = recipe.attention, recipe.dense_heads
+    return made
+
+
+def _without_samples(config: VGGTConfig, read: Read, recipe: Recipe, device: str | torch.device) -> Calibrated:
     net = build_empty(config)
-    linears = {
-        name: module
-        for name, module in net.named_modules()
-        if isinstance(module, nn.Linear) and recipe.scheme(name) != FLOAT
-    }
-    for name, linear in track(linears.items(), "quantising layers"):
-        signs = rotation_signs(linear.in_features, name, recipe.seed) if recipe.rotate else None
-        bias = None if linear.bias is None else read(f"{name}.bias")
-        layer = SCHEMES[recipe.scheme(name)].from_float(read(f"{name}.weight"), bias, signs=signs)
-        replace_linear(net, name, layer)
+    schemes = {name: recipe.scheme(name) for name, _ in net.named_modules()}
+    for name, scheme in track({name: s for name, s in schemes.items() if s is not None}.items(), "quantising layers"):
+        weight, bias = read(f"{name}.weight").to(device), read(f"{name}.bias").to(device)
+        signs = rotation_signs(weight.shape[1], name, recipe.seed).to(device) if recipe.rotate else None
+        assert scheme is not None
+        replace_linear(net, name, quantize_layer(weight, bias, scheme, recipe, signs))
     for name, parameter in list(net.named_parameters()):
         if parameter.is_meta:
-            assign(net, name, read(name), "cpu")
-    return net.eval()
+            assign(net, name, read(name), device)
+    return Calibrated(net.eval(), ())

@@ -1,4 +1,4 @@
-"""``python -m service {serve,reconstruct,demo}``: answers on standard output, progress on standard error.
+"""``python -m service {serve,reconstruct,key,demo}``: answers on standard output, progress on standard error.
 
 Exit status: 0 done, 1 the service failed or could not be reached, 2 bad input.
 """
@@ -6,37 +6,42 @@ Exit status: 0 done, 1 the service failed or could not be reached, 2 bad input.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
-import logging
+import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Sequence
-from contextlib import ExitStack
-from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType
 from typing import Any, get_args
 
 import uvicorn
+from tqdm import tqdm
 
 from model.errors import ArtifactError
 from model.preprocess import MODES
-from service.app import create_app, prepare
+from service.access import KeysError, add_key
+from service.app import create_app
 from service.client import Client, ServiceError
 from service.demo import SamplesError, run_demo
-from service.engine import Engine
-from service.folder import write_folder
+from service.inference.engine import Engine
+from service.inputs.options import Options
+from service.local import reconstruct_here
+from service.logs import configure_logs
 from service.problems import Problem
-from service.result import ReconstructionDocument, describe
-from service.scene import Scene, arrays_of
+from service.results.document import ReconstructionDocument
+from service.results.storage import StorageInUseError
+from service.server import DrainingServer, end_process, limited_protocol
 from service.settings import PREFIX, Settings, SettingsError, load_settings
-from service.storage import new_id
-from service.uploads import PictureFile, display_name
 
 BAD_INPUT = 2
 _SAMPLES = Path(__file__).with_name("samples")
+_CHOICES = ("mode", "log_level", "log_format")
+_API_KEY = "RECON_API_KEY"
+_RESUME = ".reconstruction.json"
+_STUCK = 70  # EX_SOFTWARE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = options.run(options)
         return status
-    except (SettingsError, ArtifactError, SamplesError) as error:
+    except (SettingsError, ArtifactError, SamplesError, KeysError, StorageInUseError) as error:
         _say(f"error: {error}")
         return BAD_INPUT
     except Problem as problem:
@@ -63,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m service", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(required=True, metavar="{serve,reconstruct,demo}")
+    commands = parser.add_subparsers(required=True, metavar="{serve,reconstruct,key,demo}")
 
     serve = commands.add_parser(
         "serve",
@@ -72,8 +77,13 @@ def _parser() -> argparse.ArgumentParser:
         "a flag wins over the variable.",
     )
     for name, field in Settings.model_fields.items():
-        choices = get_args(field.annotation) if name in ("mode", "log_level") else None
+        choices = get_args(field.annotation) if name in _CHOICES else None
         default = "" if field.is_required() or field.default is None else f" (default {field.default})"
+        if field.annotation is bool:
+            serve.add_argument(
+                "--" + name.replace("_", "-"), default=argparse.SUPPRESS, action="store_true", help=field.description
+            )
+            continue
         serve.add_argument(
             "--" + name.replace("_", "-"),
             default=argparse.SUPPRESS,
@@ -87,18 +97,38 @@ def _parser() -> argparse.ArgumentParser:
     reconstruct = commands.add_parser(
         "reconstruct",
         help="pictures to a result folder",
-        description="Reconstruct one scene from pictures, in the order given: with an artifact in this process, "
-        "or by posting them to a running service.",
+        description="Reconstruct one scene from pictures, zip archives or videos, in the order given: with an artifact "
+        "in this process, or on a running service. Run again after an interruption, it goes on where it was.",
     )
-    reconstruct.add_argument("pictures", nargs="+", type=Path, help="JPEG, PNG or WebP files of one scene")
+    reconstruct.add_argument("pictures", nargs="+", type=Path, help="JPEG, PNG, WebP or HEIC, zip or video files")
     place = reconstruct.add_mutually_exclusive_group(required=True)
     place.add_argument("--artifact", type=Path, help="folder of the quantised model")
     place.add_argument("--server", metavar="URL", help="address of a running service instead")
     reconstruct.add_argument("--out", type=Path, required=True, help="folder to write")
     reconstruct.add_argument("--mode", choices=MODES, help="how pictures are brought to the network's size")
+    reconstruct.add_argument(
+        "-o", "--option", action="append", default=[], metavar="NAME=VALUE",
+        help=f"an option of the request, repeatable: {', '.join(Options.model_fields)}",
+    )  # fmt: skip
+    reconstruct.add_argument(
+        "--output", action="append", default=[], metavar="FILE",
+        help="with --server, fetch only this file, repeatable: points.ply, scene.glb, colmap.zip, ... (default all)",
+    )  # fmt: skip
+    reconstruct.add_argument("--api-key", help=f"with --server, its API key (default ${_API_KEY})")
     reconstruct.add_argument("--device", help="torch device, with --artifact (default cpu)")
     reconstruct.add_argument("--json", action="store_true", help="print the result as JSON")
     reconstruct.set_defaults(run=_reconstruct)
+
+    key = commands.add_parser(
+        "key",
+        help="make an API key",
+        description="Make an API key for one client, add its hash to a file for `serve --api-keys`, and print it once.",
+    )
+    key.add_argument("name", help="whose key it is")
+    key.add_argument("--file", type=Path, required=True, help="file of hashed keys, made if it is not there")
+    key.add_argument("--per-hour", type=int, help="reconstructions that the client may start in an hour")
+    key.add_argument("--json", action="store_true", help="print the key as JSON")
+    key.set_defaults(run=_key)
 
     demo = commands.add_parser(
         "demo",
@@ -116,13 +146,18 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(options: argparse.Namespace) -> int:
     settings = load_settings({name: getattr(options, name) for name in Settings.model_fields if name in options})
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        force=True,
-    )
-    engine = Engine(settings.artifact, settings.device, settings.queue_limit)
+    configure_logs(settings.log_level, settings.log_format)
+    engine = Engine(settings)
+    if settings.require_native_kernels and engine.document().kernels == "reference":
+        raise SettingsError("only the slow reference kernels run here, and --require-native-kernels was given.")
+
+    def stop() -> None:
+        if app.state.parts.watchdog.stalled:
+            end_process(_STUCK)
+        server.should_exit = True
+
+    app = create_app(settings, engine, on_failure=stop)
+    parts = app.state.parts
     listener = _listen(settings)
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -130,19 +165,15 @@ def _serve(options: argparse.Namespace) -> int:
 
     # uvicorn raises a caught signal again when it has shut down: let that end the process with status 0.
     signal.signal(signal.SIGTERM, _exit_cleanly)
-
-    def stop() -> None:
-        server.should_exit = True
-
-    app = create_app(settings, engine, on_failure=stop)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            server_header=False,
-            timeout_graceful_shutdown=settings.shutdown_timeout,
-        )
+    config = uvicorn.Config(
+        app,
+        http=limited_protocol(settings.header_timeout),
+        log_config=None,
+        server_header=False,
+        access_log=False,
+        timeout_graceful_shutdown=settings.shutdown_timeout,
     )
+    server = DrainingServer(config, parts.drain, lambda: not parts.worker.busy, settings.shutdown_timeout)
     server.run(sockets=[listener])
     if engine.failure is not None:
         raise engine.failure
@@ -162,45 +193,97 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 def _reconstruct(options: argparse.Namespace) -> int:
+    chosen = dict(_pair(text) for text in options.option)
+    if options.mode:
+        chosen["mode"] = options.mode
     if options.server:
         if options.device:
             raise SettingsError("--device belongs to --artifact; a server has its own.")
-        client = Client(options.server)
-        _say(f"posting {len(options.pictures)} pictures to {options.server}")
-        document = client.download(client.reconstruct(options.pictures, options.mode), options.out)
+        document = _reconstruct_there(options, chosen)
     else:
-        document = _reconstruct_here(options)
+        if options.output:
+            raise SettingsError("--output belongs to --server; without one every file is written.")
+        given = {"artifact": options.artifact, "device": options.device}
+        settings = load_settings({name: value for name, value in given.items() if value is not None})
+        with _Bar() as bar:
+            document = reconstruct_here(settings, options.pictures, chosen, options.out, bar.show)
     _report(options, document.model_dump(mode="json"), [f"{len(document.pictures)} pictures reconstructed"])
     return 0
 
 
-def _reconstruct_here(options: argparse.Namespace) -> ReconstructionDocument:
-    given = {"artifact": options.artifact, "mode": options.mode, "device": options.device}
-    settings = load_settings({name: value for name, value in given.items() if value is not None})
-    with ExitStack() as stack:
-        files = [stack.enter_context(path.open("rb")) for path in options.pictures]
-        pictures = [
-            PictureFile(display_name(path.name, i), file)
-            for i, (path, file) in enumerate(zip(options.pictures, files, strict=True))
-        ]
-        engine = Engine(settings.artifact, settings.device, settings.queue_limit)
-        _say(f"loading {settings.artifact}")
-        engine.load()
-        _say(f"reconstructing {len(pictures)} pictures")
-        batch, timings = prepare(pictures, settings.mode, engine, settings)
-    started = time.perf_counter()
-    reconstruction = engine.infer(batch)
-    timings["network"] = time.perf_counter() - started
-    document = describe(
-        reconstruction,
-        id=new_id(),
-        created=datetime.now(timezone.utc),
-        mode=settings.mode,
-        model=engine.document(),
-        timings=timings,
-        filenames=[picture.name for picture in pictures],
-    )
-    return write_folder(Scene(document, **arrays_of(reconstruction)), options.out)
+def _reconstruct_there(options: argparse.Namespace, chosen: dict[str, str]) -> ReconstructionDocument:
+    client = Client(options.server, api_key=options.api_key or os.environ.get(_API_KEY))
+    key = _key_of(options, chosen)
+    resume = options.out / _RESUME
+    id = _interrupted(resume, key)
+    if id is None:
+        _say(f"sending {len(options.pictures)} files to {options.server}")
+        id = client.submit(options.pictures, chosen, key)
+        options.out.mkdir(parents=True, exist_ok=True)
+        resume.write_text(json.dumps({"key": key, "id": id}))
+    else:
+        _say(f"going on with {options.server}/reconstructions/{id}")
+    try:
+        with _Bar() as bar:
+            client.follow(id, bar.show)
+        document = client.download(client.result(id), options.out, options.output)
+    except ServiceError as error:
+        if error.status is not None and error.status < 500:
+            resume.unlink(missing_ok=True)  # it failed or is gone: next time starts anew
+        raise
+    resume.unlink()
+    return document
+
+
+def _key_of(options: argparse.Namespace, chosen: dict[str, str]) -> str:
+    """An Idempotency-Key that is the same for the same files, options and server."""
+    digest = hashlib.sha256(json.dumps([options.server, sorted(chosen.items())]).encode())
+    for path in options.pictures:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _interrupted(resume: Path, key: str) -> str | None:
+    """The id of an interrupted run with the same key."""
+    try:
+        left = json.loads(resume.read_text())
+        return str(left["id"]) if left["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign or name not in Options.model_fields:
+        raise SettingsError(f"--option {text}: give NAME=VALUE with one of {', '.join(Options.model_fields)}.")
+    return name, value
+
+
+class _Bar:
+    """A progress bar on standard error."""
+
+    def __enter__(self) -> _Bar:
+        self._bar = tqdm(total=100, bar_format="{desc:<12}{percentage:3.0f}% |{bar}| {elapsed}", file=sys.stderr)
+        return self
+
+    def show(self, stage: str, share: float) -> None:
+        self._bar.set_description_str(stage, refresh=False)
+        self._bar.n = max(self._bar.n, round(100 * share))
+        self._bar.refresh()
+
+    def __exit__(self, *exception: object) -> None:
+        if exception[0] is None:
+            self.show("done", 1.0)
+        self._bar.close()
+
+
+def _key(options: argparse.Namespace) -> int:
+    if options.per_hour is not None and options.per_hour < 1:
+        raise SettingsError(f"--per-hour {options.per_hour}: give at least 1, or leave it out for no limit.")
+    token = add_key(options.file, options.name, options.per_hour)
+    print(json.dumps({"name": options.name, "key": token}) if options.json else token)
+    _say(f"{options.file} keeps only its hash; this is the only time that the key is shown.")
+    return 0
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -17,9 +17,9 @@ import trimesh
 from PIL import Image, ImageOps
 
 from service.client import Client, ServiceError
-from service.exports import depth_picture
 from service.overview import View, draw_overview
 from service.poses import Array, align, pair_errors
+from service.results.depth import depth_picture
 from service.settings import PREFIX
 
 _CAMERAS = "cameras.json"
@@ -42,7 +42,7 @@ def run_demo(artifact: Path, samples: Path, out: Path, say: Callable[[str], None
         client = Client(server)
         client.wait_until_ready(_READY_SECONDS)
         say(f"posting {len(pictures)} pictures")
-        served = client.reconstruct(pictures)
+        served = client.reconstruct(pictures, {})
         document = client.download(served, out)
     say("the service has stopped")
 

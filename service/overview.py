@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from service.poses import camera_centres
+from model.similarity import camera_centres
 
 Array = NDArray[np.float64]
 
@@ -87,7 +88,7 @@ def _panel(
 ) -> Image.Image:
     cameras = [(predicted, _PREDICTED)] + ([] if true is None else [(true, _TRUE)])
     seen = points.astype(np.float64) @ axes.T
-    centres = np.concatenate([camera_centres(extrinsics) for extrinsics, _ in cameras]) @ axes.T
+    centres = np.concatenate([_centres(extrinsics) for extrinsics, _ in cameras]) @ axes.T
     # A few stray points must not shrink the scene to a dot: the frame holds 96 % of them, and all cameras.
     low, high = np.percentile(seen[:, :2], [2, 98], axis=0) if len(seen) else (centres[:, :2], centres[:, :2])
     low, high = np.minimum(low, centres[:, :2]).min(0), np.maximum(high, centres[:, :2]).max(0)
@@ -120,5 +121,9 @@ def _panel(
 def _frusta(extrinsics: Array, size: float) -> list[Array]:
     """Per camera five world points: its centre and the corners of a small picture in front of it."""
     corners = size * np.array([[0, 0, 0], [-0.6, -0.45, 1], [0.6, -0.45, 1], [0.6, 0.45, 1], [-0.6, 0.45, 1]])
-    centres = camera_centres(extrinsics)
+    centres = _centres(extrinsics)
     return [corners @ camera[:, :3] + centre for camera, centre in zip(extrinsics, centres, strict=True)]
+
+
+def _centres(extrinsics: Array) -> Array:
+    return camera_centres(torch.from_numpy(extrinsics)).numpy()

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from model.similarity import fit_cameras
 
 Array = NDArray[np.float64]
 
@@ -38,27 +41,10 @@ def pair_errors(predicted: Array, true: Array) -> list[PairError]:
     return errors
 
 
-def camera_centres(extrinsics: Array) -> Array:
-    """Centres [S,3] in the world of the extrinsics."""
-    return -np.einsum("sji,sj->si", extrinsics[:, :, :3], extrinsics[:, :, 3])
-
-
 def align(extrinsics: Array, target: Array) -> Array:
-    """`extrinsics` moved, turned and scaled as one rigid body into the world of `target`.
-
-    The turn is the mean of all cameras' turns (so two pictures, or a straight path, suffice), scale and shift are
-    the least-squares fit of the camera centres.
-    """
-    turn = _nearest_rotation(np.einsum("sji,sjk->ik", target[:, :, :3], extrinsics[:, :, :3]))
-    centres, wanted = camera_centres(extrinsics) @ turn.T, camera_centres(target)
-    spread, wanted_spread = centres - centres.mean(0), wanted - wanted.mean(0)
-    extent = float((spread**2).sum())
-    scale = float((spread * wanted_spread).sum()) / extent if extent > 0 else 1.0
-    if scale <= 0:  # no similarity brings mirrored centres together: at least the extents agree
-        scale = float(np.sqrt((wanted_spread**2).sum() / extent)) or 1.0
-    moved = scale * spread + wanted.mean(0)
-    rotations = extrinsics[:, :, :3] @ turn.T
-    return np.concatenate([rotations, -np.einsum("sij,sj->si", rotations, moved)[..., None]], axis=-1)
+    """`extrinsics` moved, turned and scaled as one rigid body into the world of `target`; see `fit_cameras`."""
+    predicted, known = torch.from_numpy(extrinsics), torch.from_numpy(target)
+    return fit_cameras(predicted, known).move_extrinsics(predicted).numpy()
 
 
 def _relative(first: Array, second: Array) -> tuple[Array, Array]:
@@ -68,9 +54,3 @@ def _relative(first: Array, second: Array) -> tuple[Array, Array]:
 
 def _angle(a: Array, b: Array) -> float:
     return float(np.degrees(np.arctan2(np.linalg.norm(np.cross(a, b)), np.dot(a, b))))
-
-
-def _nearest_rotation(matrix: Array) -> Array:
-    u, _, vt = np.linalg.svd(matrix)
-    u[:, -1] *= np.sign(np.linalg.det(u @ vt))
-    return u @ vt

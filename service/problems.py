@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
@@ -59,10 +60,40 @@ class MalformedBody(Problem):
     status, title, slug = 400, "Malformed body", "malformed-body"
 
 
+class KeyRequired(Problem):
+    """This service wants an API key: ``Authorization: Bearer …``. None was given, or one that it does not know."""
+
+    status, title, slug = 401, "API key required", "key-required"
+
+
+class NotFound(Problem):
+    """No such reconstruction, picture or file: never made, removed by age, size or DELETE, or another client's."""
+
+    status, title, slug = 404, "Not found", "not-found"
+
+
+class NotAcceptable(Problem):
+    """The Accept header names no media type in which this resource exists; ``available`` lists those that do."""
+
+    status, title, slug = 406, "Not acceptable", "not-acceptable"
+
+
 class UploadTimeout(Problem):
     """The body took longer to arrive than the service waits. Send fewer or smaller pictures."""
 
     status, title, slug = 408, "Upload took too long", "upload-timeout"
+
+
+class NotFinished(Problem):
+    """The reconstruction has no result yet. Follow its events, or ask again after ``Retry-After`` seconds."""
+
+    status, title, slug = 409, "Not finished", "not-finished"
+
+
+class Cancelled(Problem):
+    """The reconstruction was cancelled by DELETE before it was done."""
+
+    status, title, slug = 409, "Cancelled", "cancelled"
 
 
 class TooManyPictures(Problem):
@@ -72,7 +103,7 @@ class TooManyPictures(Problem):
 
 
 class TooManyBytes(Problem):
-    """A picture, or the whole body, has more bytes than the service accepts."""
+    """A picture, an option, an archive once unpacked, or the whole body has more bytes than the service accepts."""
 
     status, title, slug = 413, "Too many bytes", "too-many-bytes"
 
@@ -83,6 +114,12 @@ class TooManyPixels(Problem):
     status, title, slug = 413, "Too many pixels", "too-many-pixels"
 
 
+class TooMuchMemory(Problem):
+    """Not even in the smallest chunks and the lowest resolution do these pictures fit into the memory budget."""
+
+    status, title, slug = 413, "Too much memory", "too-much-memory"
+
+
 class UnsupportedBody(Problem):
     """The body has another content type than multipart/form-data."""
 
@@ -90,13 +127,19 @@ class UnsupportedBody(Problem):
 
 
 class UnsupportedPicture(Problem):
-    """A file is not a picture, or a picture in a format that the service does not read."""
+    """A file is not a picture, archive or video, or one in a format that the service does not read."""
 
     status, title, slug = 415, "Not a supported picture", "unsupported-picture"
 
 
+class RangeNotSatisfiable(Problem):
+    """The Range header asks for bytes beyond the end of the file."""
+
+    status, title, slug = 416, "Range not satisfiable", "range-not-satisfiable"
+
+
 class NoPictures(Problem):
-    """The form has no file part named ``images`` (or ``files``)."""
+    """The form has no file part named ``images`` (or ``files``, ``archive``, ``video``), or an archive is empty."""
 
     status, title, slug = 422, "No pictures", "no-pictures"
 
@@ -107,34 +150,46 @@ class BrokenPicture(Problem):
     status, title, slug = 422, "Broken picture", "broken-picture"
 
 
+class BrokenArchive(Problem):
+    """A zip archive can't be used: damaged, encrypted, nested, or with names that leave its folder."""
+
+    status, title, slug = 422, "Broken archive", "broken-archive"
+
+
+class BrokenVideo(Problem):
+    """A video can't be decoded within the limits of time and memory, or holds no sharp frame."""
+
+    status, title, slug = 422, "Broken video", "broken-video"
+
+
 class InvalidOption(Problem):
-    """A form field, query option or path segment has an unknown name or a value outside its range."""
+    """A form field, query option, header or path segment has an unknown name or a value outside its range."""
 
     status, title, slug = 422, "Invalid option", "invalid-option"
 
 
-class NotFound(Problem):
-    """No such reconstruction or picture. Only the newest reconstructions are kept."""
+class NoTracks(Problem):
+    """Query points were sent, but this model has no track head; ``/capabilities`` lists its heads."""
 
-    status, title, slug = 404, "Not found", "not-found"
+    status, title, slug = 422, "No track head", "no-tracks"
 
 
-class NotReady(Problem):
-    """The model is still being loaded or warmed up. Ask again after ``Retry-After`` seconds."""
+class KeyReused(Problem):
+    """The Idempotency-Key was used before with other pictures or options. Use a new key for a new request."""
 
-    status, title, slug = 503, "Not ready", "not-ready"
+    status, title, slug = 422, "Idempotency key reused", "idempotency-key-reused"
 
 
 class QueueFull(Problem):
     """As many requests wait as the queue holds. Ask again after ``Retry-After`` seconds."""
 
-    status, title, slug = 503, "Queue full", "queue-full"
+    status, title, slug = 429, "Queue full", "queue-full"
 
 
-class OutOfMemory(Problem):
-    """The device has not enough memory for this many pictures. The service goes on; send fewer pictures."""
+class QuotaExceeded(Problem):
+    """This API key has used what it may use for now. Ask again after ``Retry-After`` seconds."""
 
-    status, title, slug = 503, "Out of memory", "out-of-memory"
+    status, title, slug = 429, "Quota exceeded", "quota-exceeded"
 
 
 class NonFiniteOutput(Problem):
@@ -143,27 +198,65 @@ class NonFiniteOutput(Problem):
     status, title, slug = 500, "Non-finite model output", "non-finite-output"
 
 
-PROBLEMS: dict[str, type[Problem]] = {
-    problem.slug: problem
-    for problem in (
-        Problem,
-        MalformedBody,
-        UploadTimeout,
-        TooManyPictures,
-        TooManyBytes,
-        TooManyPixels,
-        UnsupportedBody,
-        UnsupportedPicture,
-        NoPictures,
-        BrokenPicture,
-        InvalidOption,
-        NotFound,
-        NotReady,
-        QueueFull,
-        OutOfMemory,
-        NonFiniteOutput,
-    )
-}
+class Interrupted(Problem):
+    """The service ended in mid-work, more than once, with this reconstruction; it is not tried again."""
+
+    status, title, slug = 500, "Interrupted", "interrupted"
+
+
+class NotReady(Problem):
+    """The model is still being loaded or warmed up. Ask again after ``Retry-After`` seconds."""
+
+    status, title, slug = 503, "Not ready", "not-ready"
+
+
+class Draining(Problem):
+    """The service is shutting down: it finishes what runs and keeps what waits, but takes nothing new."""
+
+    status, title, slug = 503, "Shutting down", "draining"
+
+
+class Wedged(Problem):
+    """The network has shown no progress for too long; the process ends so that it can be started afresh."""
+
+    status, title, slug = 503, "Worker stuck", "worker-stuck"
+
+
+class OutOfMemory(Problem):
+    """The device ran out of memory even after smaller chunks and a lower resolution. The service goes on."""
+
+    status, title, slug = 503, "Out of memory", "out-of-memory"
+
+
+class DeadlineExceeded(Problem):
+    """The reconstruction was not done within its time limit and was stopped."""
+
+    status, title, slug = 504, "Deadline exceeded", "deadline-exceeded"
+
+
+class StorageFull(Problem):
+    """The disk that holds results is full. Nothing half-written is kept; ask again after ``Retry-After`` seconds."""
+
+    status, title, slug = 507, "Storage full", "storage-full"
+
+
+RETRY_SECONDS = 5
+"""What ``Retry-After`` says where nothing better is known."""
+
+_KINDS: list[type[Problem]] = [Problem, *Problem.__subclasses__()]
+PROBLEMS = {kind.slug: kind for kind in _KINDS}
+
+
+def restored(document: dict[str, Any], headers: dict[str, str]) -> Problem:
+    """The problem that was stored as `document`."""
+    fields = {key: value for key, value in document.items() if key not in ("type", "title", "status", "detail")}
+    kind = PROBLEMS.get(document["type"].rpartition("/")[2], Problem)
+    return kind(document["detail"], headers=headers, **fields)
+
+
+def retry_after(seconds: float = RETRY_SECONDS) -> dict[str, str]:
+    """The ``Retry-After`` header, whole seconds, at least 1."""
+    return {"Retry-After": str(max(1, math.ceil(seconds)))}
 
 
 def answer_problems(app: FastAPI) -> None:
@@ -178,7 +271,8 @@ def answer_problems(app: FastAPI) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         name = str(first["loc"][-1])
-        return InvalidOption(f"{name}: {first['msg']}; {str(first['input'])[:40]!r} was given.", option=name).response()
+        message = first["msg"].removeprefix("Value error, ")
+        return InvalidOption(f"{name}: {message}; {str(first['input'])[:40]!r} was given.", option=name).response()
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:

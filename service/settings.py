@@ -45,10 +45,31 @@ class Settings(BaseSettings):
         50_000_000, ge=1, le=_PILLOW_PIXELS, description="most pixels of one picture, checked before decoding"
     )
     max_total_pixels: int = Field(400_000_000, ge=1, description="most pixels of all pictures of one request")
+    max_unpacked_bytes: int = Field(512 * 2**20, ge=1, description="most bytes of an archive's pictures once unpacked")
     queue_limit: int = Field(8, ge=0, description="requests that may wait while another one runs")
+    max_queue_seconds: float = Field(3600.0, gt=0, description="most predicted seconds of work that may wait")
     upload_timeout: float = Field(60.0, gt=0, description="seconds a request body may take to arrive")
+    header_timeout: float = Field(10.0, gt=0, description="seconds a request's head may take to arrive")
+    video_timeout: float = Field(60.0, gt=0, description="seconds that reading a video may take")
+    job_timeout: float = Field(1800.0, gt=0, description="seconds a reconstruction may take from acceptance to end")
+    stall_timeout: float = Field(600.0, gt=0, description="seconds without progress after which the process ends")
     shutdown_timeout: int = Field(30, ge=0, description="seconds that running requests get to finish at shutdown")
+    heartbeat: float = Field(15.0, gt=0, description="seconds between heartbeats on an idle event stream")
+    memory_budget: int | None = Field(
+        None, ge=1, description="bytes one pass may take beyond the loaded model; without it most of what is free"
+    )
+    pass_frames: int | None = Field(None, ge=2, description="most frames in one pass; longer scenes are chunked")
+    keep_hours: float | None = Field(None, gt=0, description="hours after which a result is removed; without it never")
+    keep_bytes: int = Field(20 * 2**30, ge=1, description="most bytes of results on disk; the oldest go first")
+    min_free_bytes: int = Field(
+        256 * 2**20, ge=0, description="free bytes on the results' disk below which uploads end"
+    )
+    api_keys: Path | None = Field(
+        None, description="file of hashed API keys, made by `python -m service key`; without it everybody may use it"
+    )
+    require_native_kernels: bool = Field(False, description="refuse to start on the slow reference kernels")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+    log_format: Literal["text", "json"] = Field("text", description="how log lines are written")
 
     @field_validator("device")
     @classmethod

@@ -19,12 +19,12 @@ from kernels.cache import cache_folder
 SOURCES = Path(__file__).parent
 LIBRARY = "libquantvggt_cpu.so"
 _COMPILERS = ("c++", "g++", "clang++")
-_COMMON = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-Wno-psabi")
 # The reference rounds after every operation: no contraction to multiply-add unless the source says so.
 _ARITHMETIC = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
+FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-Wno-psabi", *_ARITHMETIC)
 _AVX2 = ("-mavx2", "-mfma")
 _AVX512 = (*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni")
-_INSTRUCTION_SETS: dict[str, dict[str, tuple[str, ...]]] = {
+INSTRUCTION_SETS: dict[str, dict[str, tuple[str, ...]]] = {
     "x86_64": {
         "avx2": _AVX2,
         "avx_vnni": (*_AVX2, "-mavxvnni"),
@@ -43,10 +43,10 @@ class BuildError(RuntimeError):
 def library() -> Path:
     """The compiled library of these sources, built now if it has to be. Raises BuildError."""
     machine = _MACHINES.get(platform.machine(), platform.machine())
-    if machine not in _INSTRUCTION_SETS:
-        raise BuildError(f"no native kernels for {machine}; known: {', '.join(_INSTRUCTION_SETS)}")
+    if machine not in INSTRUCTION_SETS:
+        raise BuildError(f"no native kernels for {machine}; known: {', '.join(INSTRUCTION_SETS)}")
     compiler = os.environ.get("CXX") or next(filter(None, map(shutil.which, _COMPILERS)), None)
-    state = _digest(*(f"{file.name}\n{file.read_text()}" for file in _files()), str((_COMMON, _ARITHMETIC)), machine)
+    state = _digest(*(f"{file.name}\n{file.read_text()}" for file in _files()), str((FLAGS, INSTRUCTION_SETS[machine])))
     if compiler is None:
         found = sorted(cache_folder().glob(f"{state}-*/{LIBRARY}"))
         if not found:
@@ -56,7 +56,7 @@ def library() -> Path:
     if not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as work:
-            os.replace(_compile(compiler, _INSTRUCTION_SETS[machine], Path(work)), target)
+            os.replace(_compile(compiler, INSTRUCTION_SETS[machine], Path(work)), target)
     return target
 
 
@@ -86,7 +86,7 @@ def _compile(compiler: str, instruction_sets: dict[str, tuple[str, ...]], work: 
 
     def build(name: str, *flags: str) -> str | None:
         source, target = str(SOURCES / f"{name}.cpp"), str(work / f"{name}.o")
-        return _run(compiler, *_COMMON, *_ARITHMETIC, *flags, "-c", source, "-o", target)
+        return _run(compiler, *FLAGS, *flags, "-c", source, "-o", target)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         failures = dict(

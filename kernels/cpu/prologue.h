@@ -130,27 +130,33 @@ inline Vector quotient(Vector x, Vector d, Vector r) {
     return fma(fma(-q, d, x), r, q);
 }
 
+// The first pass over a token: GELU, signs, and the spans of the rotation within a vector.
+template <bool with_gelu, bool with_lanes>
+inline void enter(const float* x, const int8_t* signs, int64_t n, float* row) {
+    for (int64_t k = 0; k < n; k += kLanes) {
+        Vector v = load(x + k);
+        if (with_gelu) v = gelu(v);
+        if (signs) v *= load_signs(signs + k);
+        store(row + k, with_lanes ? rotate_lanes(v) : v);
+    }
+}
+
 // Codes of one token, `kTileDepth` at a time to codes, codes + chunk_stride, ...; the last chunk is filled up with
 // zeros to `padded`, at least `features` long. Returns the token's scale; `code_sum` receives the sum of its codes.
 inline float quantize_row(const float* x, const Rows& rows, float* row, const float* inverse_smoothing, int8_t* codes,
                           int64_t chunk_stride, int32_t* code_sum) {
     const int64_t n = rows.features;
     const int64_t padded = round_up(n, kTileDepth);
+    const float* following = x + n;  // the next token, fetched while this one is rounded
     if (rows.norm_weight) {
         normalise(x, row, rows);
         x = row;
     }
     for (int64_t k = n; k < padded; ++k) row[k] = 0;
     const int64_t body = n / kLanes * kLanes;
-    const int8_t* signs = rows.signs;
-    const bool with_gelu = rows.gelu, with_lanes = signs && n / rows.order >= kLanes;
-    for (int64_t k = 0; k < body; k += kLanes) {
-        Vector v = load(x + k);
-        if (with_gelu) v = gelu(v);
-        if (signs) v *= load_signs(signs + k);
-        if (with_lanes) v = rotate_lanes(v);
-        store(row + k, v);
-    }
+    const bool with_lanes = rows.signs && n / rows.order >= kLanes;
+    (rows.gelu ? with_lanes ? enter<true, true> : enter<true, false>
+               : with_lanes ? enter<false, true> : enter<false, false>)(x, rows.signs, body, row);
     if (body < n) {
         float rest[kLanes] = {};
         std::memcpy(rest, x + body, size_t(n - body) * sizeof(float));
@@ -208,6 +214,7 @@ inline float quantize_row(const float* x, const Rows& rows, float* row, const fl
             const Vector code = minimum(maximum(v, least), most);
             code_total[i % kUnrolled] += code;
             store_codes(codes + i * kLanes, code);
+            __builtin_prefetch(following + k + i * kLanes);
         }
     *code_sum = int32_t(sum((code_total[0] + code_total[1]) + (code_total[2] + code_total[3])));
     return scale;

@@ -130,6 +130,12 @@ class RecordedScenes:
                 kept.append(recording)
         return replace(self, recordings=tuple(kept))
 
+    def spread(self, count: int) -> RecordedScenes:
+        """At most `count` scenes, evenly spread over all."""
+        step = max(1.0, len(self.recordings) / count)
+        kept = [self.recordings[int(i * step)] for i in range(min(count, len(self.recordings)))]
+        return replace(self, recordings=tuple(kept))
+
 
 def collect(
     names: Iterable[str], frames_of: Callable[[str], Sequence[Frame]], *, category: str, split: str, **grid: Any

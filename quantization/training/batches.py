@@ -27,9 +27,10 @@ class BatchConfig:
     reuse: int = 5
     sizes: tuple[tuple[int, int], ...] = ((96, 96), (72, 96), (96, 72), (60, 96), (96, 60))  # (height, width)
     size_weights: tuple[float, ...] = (0.5, 0.125, 0.125, 0.125, 0.125)
-    long_pools: float = 0.25
-    short_frames: tuple[tuple[int, float], ...] = ((2, 0.75), (3, 0.10), (4, 0.15))  # (frames, probability)
-    long_frames: tuple[tuple[int, float], ...] = ((2, 0.20), (4, 0.20), (6, 0.30), (8, 0.30))
+    long_pools: float = 0.40
+    short_frames: tuple[tuple[int, float], ...] = ((2, 0.60), (3, 0.15), (4, 0.25))  # (frames, probability)
+    long_frames: tuple[tuple[int, float], ...] = ((2, 0.10), (4, 0.20), (6, 0.30), (8, 0.40))
+    easy_fraction: float = 0.10  # share of the run in which the camera orbits grow to their full range
 
 
 def generator(*keys: object) -> torch.Generator:
@@ -38,10 +39,10 @@ def generator(*keys: object) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-def distribution_at(step: int, steps: int) -> SceneDistribution:
-    """The scene distribution of a step: narrow camera orbits first, the full ones after a tenth of the run."""
+def distribution_at(step: int, steps: int, easy_fraction: float) -> SceneDistribution:
+    """The scene distribution of a step: narrow camera orbits first, the full ones after `easy_fraction` of the run."""
     full = SceneDistribution()
-    ease = 1 - difficulty(step, steps)
+    ease = 1 - difficulty(step, steps, easy_fraction)
     (low, high), (easy_low, easy_high) = full.half_range, (5.0, 20.0)
     return replace(full, half_range=(low + ease * (easy_low - low), high + ease * (easy_high - high)))
 
@@ -79,7 +80,7 @@ class TrainingBatches:
             num_views=frames,
             height=height,
             width=width,
-            distribution=distribution_at(index * config.reuse, self.steps),
+            distribution=distribution_at(index * config.reuse, self.steps, config.easy_fraction),
         )
 
     def hold(self, step: int, pool: SceneBatch) -> None:

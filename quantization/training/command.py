@@ -49,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _train(args: argparse.Namespace) -> int:
     given = {name: getattr(args, name) for name in ("steps", "seed", "start", "processes")}
     config = dataclasses.replace(TrainingConfig(), **given)
+    if config.start is not None:  # trained weights need no easy start
+        config = dataclasses.replace(config, batches=dataclasses.replace(config.batches, easy_fraction=0.0))
     train(config, args.out, minutes=args.minutes, device=args.device)
     return _done(args)
 

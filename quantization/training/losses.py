@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -33,6 +34,31 @@ def camera_loss(predicted: Sequence[Tensor], true: Tensor, *, decay: float = 0.6
             + FIELD_OF_VIEW_WEIGHT * error[..., 7:].mean()
         )
     return total
+
+
+def relative_pose_loss(predicted: Tensor, true: Tensor, *, shortest_baseline: float = 0.05) -> Tensor:
+    """What relative-pose scores measure, over all ordered pairs of cameras `[B, S, 3, 4]` of a scene (S >= 2).
+
+    Chordal distance between relative rotations, ||R - R'|| / sqrt(2), plus that between the directions of relative
+    translations; both are close to the angle in radians while it is small. Pairs that are nearer than
+    `shortest_baseline` (in units of the scene) have no direction worth learning and count by their rotation only.
+    """
+    rotation, translation = _relative_poses(predicted)
+    true_rotation, true_translation = _relative_poses(true)
+    turn = (rotation - true_rotation).square().sum((-2, -1)).add(1e-8).sqrt() / math.sqrt(2)
+    baseline = true_translation.norm(dim=-1)
+    lengthened = (translation.square().sum(-1, keepdim=True) + shortest_baseline**2).sqrt()
+    aside = translation / lengthened - true_translation / baseline.clamp(min=1e-6)[..., None]
+    direction = aside.square().sum(-1).add(1e-8).sqrt()
+    others = ~torch.eye(true.shape[1], dtype=torch.bool, device=true.device).expand(turn.shape)
+    return masked_mean(turn, others) + masked_mean(direction, others & (baseline > shortest_baseline))
+
+
+def _relative_poses(extrinsics: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotations `[B, S, S, 3, 3]` and translations `[B, S, S, 3]` that take camera i (axis 1) to camera j (axis 2)."""
+    rotation, translation = extrinsics[..., :3], extrinsics[..., 3]
+    relative = rotation[:, None] @ rotation[:, :, None].mT
+    return relative, translation[:, None] - (relative @ translation[:, :, None, :, None]).squeeze(-1)
 
 
 def confident_error(error: Tensor, confidence: Tensor, valid: Tensor, *, reward: float = 0.2) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model import VGGT
-from model.geometry import cameras_to_pose_encoding, unproject_depth
+from model.geometry import cameras_to_pose_encoding, pose_encoding_to_cameras, unproject_depth
 from model.transformer import Attention
 from quantization.data.scene import SceneBatch
 from quantization.training.correspondence import PatchPoints, patch_matches, patch_points
@@ -21,6 +21,7 @@ from quantization.training.losses import (
     gradient_error,
     masked_mean,
     matching_loss,
+    relative_pose_loss,
 )
 
 
@@ -29,6 +30,7 @@ class LossWeights:
     """Weight of each term in the total."""
 
     camera: float = 2.0
+    relative_pose: float = 0.5
     depth: float = 1.0  # dense, confidence-weighted
     point: float = 0.5  # dense, confidence-weighted
     depth_gradient: float = 0.5  # part of the depth term
@@ -91,7 +93,10 @@ class Objective(nn.Module):
         terms: dict[str, Tensor] = {}
         encoding = cameras_to_pose_encoding(batch.extrinsics, batch.intrinsics, (height, width))
         last = tokens[self._last]
-        terms["camera"] = camera_loss(net.camera_head(last[:, :, 0]), encoding)
+        encodings = net.camera_head(last[:, :, 0])
+        terms["camera"] = camera_loss(encodings, encoding)
+        predicted, _ = pose_encoding_to_cameras(encodings[-1], (height, width))
+        terms["relative_pose"] = relative_pose_loss(predicted, batch.extrinsics)
         terms.update(self._dense_terms(tokens, batch, dense_frames))
 
         points = patch_points(batch, patch)
@@ -101,6 +106,7 @@ class Objective(nn.Module):
         terms["matching"] = self._matching_term(points, batch, queries, keys)
         total = (
             weights.camera * terms["camera"]
+            + weights.relative_pose * terms["relative_pose"]
             + weights.depth * terms["depth"]
             + weights.depth * weights.depth_gradient * terms["depth_gradient"]
             + weights.point * terms["point"]

@@ -27,9 +27,9 @@ def averaging_decay(step: int, limit: float = 0.998) -> float:
     return min(limit, (step + 1) / (step + 10))
 
 
-def difficulty(step: int, steps: int, easy_fraction: float = 0.10) -> float:
-    """0 at the start, 1 from `easy_fraction` of the run on: how far the camera orbits have grown."""
-    return min(1.0, step / max(1.0, easy_fraction * steps))
+def difficulty(step: int, steps: int, easy_fraction: float) -> float:
+    """0 at the start, 1 from `easy_fraction` of the run on: how far the camera orbits have grown; 0 means at once."""
+    return min(1.0, step / (easy_fraction * steps)) if easy_fraction > 0 else 1.0
 
 
 def late_fade(step: int, steps: int, fade_from: float = 0.75) -> float:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from model import VGGT
-from model.checkpoint import load_checkpoint
+from model.artifact import sha256
+from model.checkpoint import load_checkpoint, resolve_checkpoint
 from model.presets import PRESETS
 from quantization.provenance import commit
 from quantization.training.batches import BatchConfig, concatenate
@@ -107,6 +108,7 @@ def export(out: Path, checkpoint: Path) -> None:
         checkpoint / "training.json",
         {
             "command": manifest["command"],
+            "origin": manifest["origin"],
             "commit": manifest["commit"],
             "torch": manifest["torch"],
             "seed": manifest["config"]["seed"],
@@ -134,6 +136,7 @@ class _Run:
         self._build()
         out.mkdir(parents=True, exist_ok=True)
         self.commit = commit()
+        self.origin = None if config.start is None else _origin(config.start)
         self._resume()
         self._divide()
 
@@ -301,6 +304,7 @@ class _Run:
         facts = {
             "config": asdict(self.config),
             "command": _command(self.config),
+            "origin": self.origin,
             "commit": self.commit,
             "torch": torch.__version__,
             "frames": self.frames,
@@ -327,7 +331,7 @@ class _Run:
             for name, tensor in _section(tensors, f"adam.{key}").items():
                 self.adam.state[self.others[name]][key] = tensor.to(self.device)
         self.step, self.frames, self.skipped = manifest["step"], manifest["frames"], manifest["skipped_steps"]
-        self.elapsed = manifest["elapsed_s"]
+        self.elapsed, self.origin = manifest["elapsed_s"], manifest["origin"]
         kept = [record for record in read_log(self.out) if record["step"] <= self.step]
         (self.out / LOG).write_text("".join(json.dumps(record) + "\n" for record in kept))
 
@@ -354,6 +358,17 @@ def _take_weights(net: VGGT, checkpoint: str) -> None:
     if source.config != net.config:
         raise TrainingError(f"the checkpoint {checkpoint} has another shape than the preset that is trained")
     net.load_state_dict(source.state_dict())
+
+
+def _origin(checkpoint: str) -> dict[str, Any]:
+    """How the weights that a run starts from were made: their hash, and their own record if one lies beside them."""
+    weights, _ = resolve_checkpoint(checkpoint)
+    record = weights.parent / "training.json"
+    return {
+        "checkpoint": checkpoint,
+        "sha256": sha256(weights),
+        "training": json.loads(record.read_text()) if record.is_file() else None,
+    }
 
 
 def _is_block_matrix(name: str, parameter: Tensor) -> bool:

@@ -1,22 +1,98 @@
 from __future__ import annotations
 
+import pytest
 import torch
+import torch.nn.functional as F
 
-from kernels import W4A4Linear
-from model.transformer import Block
+from kernels import SCHEMES, QuantizedLinear
+from model.rope import patch_positions, rotation
+from model.transformer import Attention, Block
+
+DIM, HEADS = 64, 2
 
 
-def _quantized_block() -> Block:
+def _block(qk_norm: bool = True) -> Block:
     torch.manual_seed(0)
-    block = Block(64, num_heads=2, qk_norm=True).eval().requires_grad_(False)
+    block = Block(DIM, HEADS, init_values=0.5, qk_norm=qk_norm)
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return block.eval().requires_grad_(False)
+
+
+def _quantised(block: Block, scheme: str) -> Block:
     for owner, name in ((block.attn, "qkv"), (block.attn, "proj"), (block.mlp, "fc1"), (block.mlp, "fc2")):
         linear = getattr(owner, name)
-        setattr(owner, name, W4A4Linear.from_float(linear.weight, linear.bias))
+        setattr(owner, name, SCHEMES[scheme].from_float(linear.weight, linear.bias))
     return block
 
 
+@pytest.mark.parametrize("qk_norm", [True, False])
+@pytest.mark.parametrize("with_rope", [True, False])
+def test_a_block_is_attention_and_mlp_with_residuals(qk_norm: bool, with_rope: bool) -> None:
+    block, x = _block(qk_norm), torch.randn(2, 1 + 12, DIM)
+    rope = rotation(patch_positions(3, 4, 1), DIM // HEADS) if with_rope else None
+    q, k, v = block.attn.qkv(block.norm1(x)).view(2, 13, 3, HEADS, DIM // HEADS).permute(2, 0, 3, 1, 4)
+    q, k = block.attn.q_norm(q), block.attn.k_norm(k)
+    if rope is not None:
+        q, k = rope.apply(q), rope.apply(k)
+    mixed = ((q @ k.transpose(-2, -1)) * (DIM // HEADS) ** -0.5).softmax(-1) @ v
+    y = x + block.ls1(block.attn.proj(mixed.transpose(1, 2).flatten(2)))
+    y = y + block.ls2(block.mlp.fc2(F.gelu(block.mlp.fc1(block.norm2(y)))))
+    torch.testing.assert_close(block(x, rope), y, atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_do_not_depend_on_the_fused_path() -> None:
+    block, x = _block(), torch.randn(1, 13, DIM)
+    rope = rotation(patch_positions(3, 4, 1), DIM // HEADS)
+    without = block(x, rope)
+    block.requires_grad_(True)
+    with_gradients = block(x, rope)
+    torch.testing.assert_close(with_gradients, without, atol=1e-5, rtol=1e-5)
+    with_gradients.sum().backward()
+    assert all(parameter.grad is not None for parameter in block.parameters())
+
+
+@pytest.mark.parametrize(("scheme", "tolerance"), [("w8a8", 0.02), ("w4a8", 0.25), ("w4a4", 0.4), ("w4a16", 0.25)])
+def test_a_quantised_block_stays_close_to_its_float_block(scheme: str, tolerance: float) -> None:
+    x = torch.randn(1, 40, DIM, generator=torch.Generator().manual_seed(1))
+    expected = _block()(x) - x
+    got = _quantised(_block(), scheme)(x) - x
+    assert (got - expected).norm() < tolerance * expected.norm()
+
+
+def test_a_quantised_layer_is_called_once_with_all_that_surrounds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[set[str]] = []
+    forward = QuantizedLinear.forward
+
+    def recorded(self: QuantizedLinear, x: torch.Tensor, **around: object) -> torch.Tensor:
+        calls.append({name for name, value in around.items() if value is not None and value is not False})
+        return forward(self, x, **around)
+
+    monkeypatch.setattr(QuantizedLinear, "forward", recorded)
+    with torch.no_grad():
+        _quantised(_block(), "w4a4")(torch.randn(1, 5, DIM))
+    assert calls == [{"norm"}, {"layer_scale", "residual"}, {"norm"}, {"gelu", "layer_scale", "residual"}]
+
+
+@torch.no_grad()
+def test_tokens_beyond_a_chunk_of_the_mlp_change_nothing() -> None:
+    block, x = _block(), torch.randn(3, 1000, DIM)
+    mixed = block.attn(x, norm=block.norm1, scale=block.ls1, residual=x)
+    torch.testing.assert_close(block(x), mixed + block.ls2(block.mlp(block.norm2(mixed))), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_8_bit_attention_stays_close_to_float_attention() -> None:
+    torch.manual_seed(0)
+    attention, x = Attention(DIM, HEADS, qk_norm=True), torch.randn(2, 100, DIM)
+    expected = attention(x)
+    attention.arithmetic = "int8"
+    assert 0 < (attention(x) - expected).norm() < 0.02 * expected.norm()
+
+
 def test_a_quantised_block_keeps_its_stream_in_float32_under_autocast() -> None:
-    block, x = _quantized_block(), torch.randn(1, 9, 64)
+    block, x = _quantised(_block(), "w4a4"), torch.randn(1, 9, DIM)
     with torch.inference_mode():
         exact = block(x)
         with torch.autocast("cpu", torch.bfloat16):

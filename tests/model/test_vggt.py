@@ -97,3 +97,27 @@ def test_query_points_of_another_shape_are_refused(net: VGGT) -> None:
 def test_pictures_too_small_to_track_in_are_refused() -> None:
     with pytest.raises(ValueError, match="too small for 7 correlation levels"):
         CorrelationPyramid(torch.rand(1, 1, 4, 20, 20), levels=7, radius=4)
+
+
+@torch.no_grad()
+def test_reduced_arithmetic_is_off_until_it_is_asked_for(net: VGGT) -> None:
+    assert (net.attention, net.dense_heads) == ("float", "float32")
+    images = torch.rand(2, 3, 28, 42)
+    exact = net(images)
+    net.attention, net.dense_heads = "int8", "bfloat16"
+    assert (net.attention, net.dense_heads) == ("int8", "bfloat16")
+    reduced = net(images)
+    assert not torch.equal(reduced.depth, exact.depth)
+    torch.testing.assert_close(reduced.depth, exact.depth, atol=0, rtol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("switch", "message"),
+    [
+        ("attention", "attention is 'int9'; expected one of float, int8"),
+        ("dense_heads", "dense_heads is 'int9'; expected one of float32, bfloat16"),
+    ],
+)
+def test_unknown_arithmetic_is_refused(net: VGGT, switch: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        setattr(net, switch, "int9")

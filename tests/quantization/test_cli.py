@@ -51,7 +51,7 @@ def test_inspect_prints_what_is_in_an_artifact(artifact: Path, capsys: pytest.Ca
     text = capsys.readouterr().out
     assert "camera, depth, point" in text
     assert "aggregator.global_blocks.0.attn.qkv" in text
-    assert "none (round to nearest)" in text
+    assert "calibration       none" in text
 
 
 def test_inspect_prints_the_manifest_as_json(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:

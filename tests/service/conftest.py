@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -19,7 +20,8 @@ from model.presets import PRESETS
 from quantization.convert import quantize_network
 from quantization.recipe import Recipe
 from service.app import create_app
-from service.engine import Engine
+from service.inference.engine import Engine
+from service.server import limited_protocol
 from service.settings import Settings
 from tests.service.running import Running, Serve
 
@@ -33,6 +35,14 @@ def one_torch_thread() -> None:
 def no_settings_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for key in [key for key in os.environ if key.upper().startswith("VGGT_")]:
         monkeypatch.delenv(key)
+
+
+@pytest.fixture(autouse=True)
+def log_handlers_of_this_test_only() -> Iterator[None]:
+    """A command that a test runs may configure the root logger for a standard error that ends with the test."""
+    before = logging.root.handlers[:]
+    yield
+    logging.root.handlers[:] = before
 
 
 @pytest.fixture(scope="session")
@@ -52,10 +62,11 @@ def serve(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
         def start(engine_class: type[Engine] = Engine, wait: bool = True, **options: Any) -> Running:
             options.setdefault("data_dir", tmp_path_factory.mktemp("data"))
+            options.setdefault("shutdown_timeout", 1)
             settings = Settings(artifact=artifact, **options)
-            engine = engine_class(settings.artifact, settings.device, settings.queue_limit)
-            app = create_app(settings, engine)
-            server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
+            app = create_app(settings, engine_class(settings))
+            protocol = limited_protocol(settings.header_timeout)
+            server = uvicorn.Server(uvicorn.Config(app, http=protocol, port=0, log_config=None, server_header=False))
             thread = threading.Thread(target=server.run)
             thread.start()
 
@@ -70,6 +81,6 @@ def serve(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False))
             while wait and client.get("/readyz").status_code != 200:
                 time.sleep(0.02)
-            return Running(client, engine, port, settings.data_dir or Path())
+            return Running(client, app.state.parts, port, settings.data_dir or Path(), stop)
 
         yield start

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
-from service.engine import Engine
+from model.preprocess import PreprocessedImages
+from service.inference.engine import Engine, Pass
+from service.parts import Parts
+
+PATIENCE = 30.0
 
 
 @dataclass
@@ -16,9 +23,15 @@ class Running:
     """A service in this process, behind a real socket."""
 
     client: httpx.Client
-    engine: Engine
+    parts: Parts
     port: int
     data_dir: Path
+    stop: Callable[[], None]
+
+    @property
+    def engine(self) -> Any:
+        """The engine, of whatever class the test gave."""
+        return self.parts.engine
 
     def metric(self, line: str) -> float:
         """The value on the line of /metrics that starts with `line` and a blank."""
@@ -26,6 +39,59 @@ class Running:
             if text.startswith(line + " "):
                 return float(text.rsplit(" ", 1)[1])
         raise AssertionError(f"no metric {line}")
+
+    def wait_for_state(self, id: str, *states: str) -> dict:
+        """The document of a reconstruction once it is in one of `states`."""
+        found: dict = {}
+
+        def arrived() -> bool:
+            nonlocal found
+            found = self.client.get(f"/reconstructions/{id}").json()
+            return found["state"] in states
+
+        wait_until(arrived, lambda: f"{id} is {found}")
+        return found
+
+
+def wait_until(condition: Callable[[], bool], explain: Callable[[], str] = lambda: "") -> None:
+    """Poll until `condition` holds; fails after a while."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, explain()
+        time.sleep(0.01)
+
+
+def problem(answer: httpx.Response, status: int, slug: str) -> dict:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    document = answer.json()
+    assert document["type"] == f"/problems/{slug}"
+    assert document["status"] == status
+    assert document["title"]
+    assert document["detail"]
+    assert "Traceback" not in answer.text
+    return document
+
+
+class Gate(Engine):
+    """Holds every pass back until it is opened, and counts how many run at once."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.opened, self.entered = threading.Event(), threading.Event()
+        self.at_once = self.most_at_once = self.calls = 0
+
+    def infer(self, batch: PreprocessedImages, observer: Any = lambda stage, share: None, *rest: Any) -> Pass:
+        self.calls += 1
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        self.entered.set()
+        try:
+            while not self.opened.wait(0.01):
+                observer("aggregator", 0.5)  # a pass that goes on and can be stopped
+            return super().infer(batch, observer, *rest)
+        finally:
+            self.at_once -= 1
 
 
 Serve = Callable[..., Running]

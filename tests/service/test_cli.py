@@ -76,7 +76,7 @@ def test_with_and_without_a_server_the_result_folder_is_the_same(
     ours, theirs = (json.loads((folder / "result.json").read_text()) for folder in (here, there))
     assert printed == ours
     for document in (ours, theirs):
-        for changing in ("id", "created", "timings"):
+        for changing in ("id", "created", "started", "finished", "timings", "run"):
             document.pop(changing)
     assert ours["model"] == theirs["model"]
     assert ours["links"] == theirs["links"]
@@ -125,13 +125,27 @@ def test_an_artifact_with_damaged_weights_stops_the_service_with_one_sentence(ar
         ),
         pytest.param(
             ["reconstruct", "{tmp}/text.png", "--artifact", "{artifact}", "--out", "{tmp}/o"],
-            "text.png is not a JPEG, PNG or WebP picture",
+            "text.png is not a JPEG, PNG, WebP or HEIC picture",
             id="no picture",
         ),
         pytest.param(
             ["reconstruct", "a.png", "--server", "http://127.0.0.1:9", "--device", "cpu", "--out", "{tmp}/o"],
             "--device",
             id="a device for a server",
+        ),
+        pytest.param(
+            ["reconstruct", "a.png", "--server", "http://127.0.0.1:9", "-o", "modus=fit", "--out", "{tmp}/o"],
+            "modus=fit",
+            id="an unknown option",
+        ),
+        pytest.param(
+            ["reconstruct", "a.png", "--artifact", "{artifact}", "--output", "x", "--out", "{tmp}/o"],
+            "--output",
+            id="an output without a server",
+        ),
+        pytest.param(["key", "", "--file", "{tmp}/keys.json"], "1 to 100", id="a key for nobody"),
+        pytest.param(
+            ["serve", "--artifact", "{artifact}", "--api-keys", "{tmp}/none.json"], "none.json", id="no file of keys"
         ),
         pytest.param(
             ["demo", "--artifact", "{artifact}", "--samples", "{tmp}", "--out", "{tmp}/o"],
@@ -160,7 +174,7 @@ def test_an_unknown_variable_refuses_to_start(
     assert "VGGT_KEPP='3'; did you mean VGGT_KEEP?" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["reconstruct"], ["demo"]])
+@pytest.mark.parametrize("command", [[], ["serve"], ["reconstruct"], ["key"], ["demo"]])
 def test_every_command_explains_itself(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*command, "--help"])

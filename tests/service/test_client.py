@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from service.client import Client, ServiceError
-from service.result import ReconstructionDocument
+from service.results.document import ReconstructionDocument
 from tests.service.pictures import encode, make_picture
 from tests.service.running import Running, Serve
 
@@ -27,19 +27,39 @@ def test_a_reconstruction_is_downloaded_as_a_folder_with_links_of_its_own(client
     for seed, path in enumerate(pictures):
         path.write_bytes(encode(make_picture(seed=seed)))
     out = tmp_path / "out"
-    document = client.download(client.reconstruct(pictures, "pad"), out)
+    document = client.download(client.reconstruct(pictures, {"mode": "pad"}), out)
     assert document.mode == "pad"
     assert document.pictures[0].filename == "with %22quotes%22 and ü.png"
     assert ReconstructionDocument.model_validate_json((out / "result.json").read_bytes()) == document
-    links = [document.links.self, document.links.points]
-    links += [link for picture in document.pictures for _, link in picture.depth.links]
-    assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} == set(links)
+    links = {link for name, link in document.links if link is not None and name != "events"} - {"everything.zip"}
+    for picture in document.pictures:
+        links |= {link for _, link in (*picture.depth.links, *picture.links)}
+    assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} == links
+
+
+def test_chosen_outputs_are_all_that_is_fetched(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encode(make_picture()))
+    client.download(client.reconstruct([tmp_path / "a.png"], {}), tmp_path / "out", ["scene.glb", "depth/0.exr"])
+    files = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert files == {"result.json", "scene.glb", "depth/0.exr"}
+
+
+def test_progress_is_reported_and_the_same_key_gives_the_same_reconstruction(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encode(make_picture(seed=5)))
+    seen: list[tuple[str, float]] = []
+    ids = set()
+    for _ in range(2):
+        id = client.submit([tmp_path / "a.png"], {}, "the same key")
+        client.follow(id, lambda stage, share: seen.append((stage, share)))
+        ids.add(id)
+    assert len(ids) == 1
+    assert "aggregator" in {stage for stage, _ in seen}
 
 
 def test_the_services_own_words_are_passed_on(client: Client, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("no picture")
-    with pytest.raises(ServiceError, match=r"a\.txt is not a JPEG, PNG or WebP picture"):
-        client.reconstruct([tmp_path / "a.txt"])
+    with pytest.raises(ServiceError, match=r"a\.txt is not a JPEG, PNG, WebP or HEIC picture"):
+        client.reconstruct([tmp_path / "a.txt"], {})
 
 
 def test_a_server_that_is_not_there_is_named() -> None:

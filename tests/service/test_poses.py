@@ -2,9 +2,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
-from service.poses import align, camera_centres, pair_errors
+from model.similarity import camera_centres as centres_of
+from service.poses import align, pair_errors
+
+
+def camera_centres(extrinsics: np.ndarray) -> np.ndarray:
+    return centres_of(torch.from_numpy(extrinsics)).numpy()
 
 
 def rotation(axis: list[float], degrees: float) -> NDArray[np.float64]:

@@ -14,11 +14,11 @@ def test_every_problem_is_listed_with_a_slug_title_and_meaning_of_its_own() -> N
 
 def test_a_response_carries_status_headers_and_extra_fields() -> None:
     response = QueueFull("No place.", headers={"Retry-After": "5"}, queue_capacity=3).response()
-    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+    assert (response.status_code, response.headers["retry-after"]) == (429, "5")
     assert json.loads(bytes(response.body)) == {
         "type": "/problems/queue-full",
         "title": "Queue full",
-        "status": 503,
+        "status": 429,
         "detail": "No place.",
         "queue_capacity": 3,
     }

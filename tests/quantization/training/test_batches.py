@@ -75,5 +75,5 @@ def test_dense_supervision_falls_on_a_random_share_of_the_frames() -> None:
 
 
 def test_the_run_starts_with_narrow_orbits_and_reaches_the_full_distribution() -> None:
-    assert distribution_at(0, 1000).half_range == (5.0, 20.0)
-    assert distribution_at(100, 1000) == SceneDistribution()
+    assert distribution_at(0, 1000, 0.1).half_range == (5.0, 20.0)
+    assert distribution_at(100, 1000, 0.1) == SceneDistribution()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from model.geometry import quaternion_to_matrix
 from quantization.training.losses import (
     attention_matching_loss,
     camera_loss,
@@ -10,6 +11,7 @@ from quantization.training.losses import (
     gradient_error,
     masked_mean,
     matching_loss,
+    relative_pose_loss,
 )
 
 
@@ -26,6 +28,44 @@ def test_camera_loss_weighs_the_last_iteration_most() -> None:
     wrong = true + 1
     last_wrong, first_wrong = camera_loss([true, wrong], true), camera_loss([wrong, true], true)
     assert first_wrong.item() == pytest.approx(0.6 * last_wrong.item())
+
+
+def _cameras(count: int) -> torch.Tensor:
+    rotations = quaternion_to_matrix(torch.randn(2, count, 4))
+    return torch.cat((rotations, torch.randn(2, count, 3, 1)), dim=-1)
+
+
+def test_relative_pose_loss_vanishes_at_the_truth_wherever_the_world_lies() -> None:
+    torch.manual_seed(0)
+    true = _cameras(4)
+    moved = _cameras(1)
+    rotation = true[..., :3] @ moved[..., :3]  # the same cameras seen from another world
+    translation = true[..., :3] @ moved[..., 3:] + true[..., 3:]
+    assert relative_pose_loss(torch.cat((rotation, translation), dim=-1), true) < 2e-2
+
+
+def test_relative_pose_loss_is_the_angle_while_it_is_small_and_ignores_the_scale() -> None:
+    torch.manual_seed(1)
+    angle = torch.tensor(0.1)
+    true = torch.eye(4)[None, None, :3].repeat(1, 2, 1, 1)
+    true[0, 1, :, 3] = torch.tensor([0.0, 1.0, 0.0])
+    turned = true.clone()
+    turned[0, 1, :2, :2] = torch.tensor([[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]])
+    farther = true.clone()
+    farther[0, 1, 1, 3] = 3.0
+    assert relative_pose_loss(farther, true).item() == pytest.approx(0, abs=2e-3)
+    # the rotation is wrong both ways; the direction of translation only from the turned camera's side
+    assert relative_pose_loss(turned, true).item() == pytest.approx(0.1 + 0.1 / 2, abs=3e-3)
+
+
+def test_relative_pose_loss_has_a_finite_gradient_at_the_truth_and_without_a_baseline() -> None:
+    torch.manual_seed(2)
+    true = _cameras(3)
+    true[:, 1] = true[:, 0]
+    predicted = true.clone().requires_grad_()
+    relative_pose_loss(predicted, true).backward()
+    assert predicted.grad is not None
+    assert predicted.grad.isfinite().all()
 
 
 def test_dense_losses_are_zero_at_the_truth_with_unit_confidence() -> None:

@@ -30,7 +30,8 @@ def test_weight_average_forgets_fast_at_first_and_slowly_later() -> None:
 
 
 def test_orbits_reach_their_full_size_after_a_tenth_of_the_run() -> None:
-    assert [difficulty(step, 1000) for step in (0, 50, 100, 999)] == [0.0, 0.5, 1.0, 1.0]
+    assert [difficulty(step, 1000, 0.1) for step in (0, 50, 100, 999)] == [0.0, 0.5, 1.0, 1.0]
+    assert difficulty(0, 1000, 0.0) == 1.0
 
 
 def test_attention_matching_fades_out_in_the_last_quarter() -> None:

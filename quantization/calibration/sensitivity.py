@@ -1,0 +1,139 @@
+"""`python -m quantization sensitivity`: which layers deserve 8-bit activations, measured, under a budget.
+
+Every layer is quantised alone, by the recipe's transforms and rounded to nearest, while all others stay float; what
+that moves the network's answer on calibration scenes is the layer's sensitivity. The layers that move it most for their
+share of the multiplications get 8-bit activations until the budget is spent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from kernels import QuantizedLinear
+from model import VGGT, Prediction
+from model.checkpoint import load_checkpoint
+from quantization.calibration import samples
+from quantization.convert import quantize_network, reader
+from quantization.progress import track
+from quantization.recipe import PARTS, RECIPES, Recipe, part_of
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What one layer alone moves: mean relative change of pose encoding and depth; its share of the multiplications."""
+
+    layer: str
+    pose: float
+    depth: float
+    share: float
+
+    @property
+    def worth(self) -> float:
+        """Change per multiplication."""
+        return (self.pose + self.depth) / self.share
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's options."""
+    parser.add_argument("checkpoint", help="'demo', a weights file, a folder, or a hub id such as facebook/VGGT-1B")
+    parser.add_argument("--calibration", default=samples.SYNTHETIC, metavar="SOURCE", help="default: %(default)s")
+    parser.add_argument("--data", type=Path, metavar="PATH", help="folder of the data set that --calibration names")
+    parser.add_argument("--samples", type=int, default=8, help="default: %(default)s")
+    parser.add_argument("--frames", type=int, default=4, help="default: %(default)s")
+    parser.add_argument("--part", choices=PARTS, default="aggregator", help="default: %(default)s")
+    parser.add_argument("--budget", type=float, default=0.1, help="share of the part's multiplications; default 0.1")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--device", default="cpu", help="default: %(default)s")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write what `quantize --overrides` takes")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures and prints. Raises ValueError."""
+    if not 0 < args.budget <= 1:
+        raise ValueError(f"--budget is {args.budget}; expected a share above 0, up to 1")
+    net = load_checkpoint(args.checkpoint, device=args.device)
+    chosen = samples.choose(
+        args.calibration,
+        net.config,
+        reader(net),
+        samples=args.samples,
+        frames=args.frames,
+        pool=args.samples,
+        sampling="random",
+        seed=args.seed,
+        data=args.data,
+        device=args.device,
+    )
+    found = measure(net, chosen.images, replace(RECIPES["quarot"], seed=args.seed), args.part)
+    document = {
+        "checkpoint": args.checkpoint,
+        "part": args.part,
+        "budget": args.budget,
+        "calibration": chosen.facts,
+        "overrides": dict.fromkeys(within_budget(found, args.budget), "w4a8"),
+        "sensitivity": [asdict(item) for item in sorted(found, key=lambda item: -item.worth)],
+    }
+    if args.out is not None:
+        args.out.write_text(json.dumps(document, indent=1) + "\n")
+        print(f"written: {args.out}", file=sys.stderr)
+    if args.json:
+        print(json.dumps(document))
+        return 0
+    for item in sorted(found, key=lambda item: -item.worth):
+        mark = "8 bits" if item.layer in document["overrides"] else ""
+        print(f"{item.layer:45} pose {item.pose:.5f}  depth {item.depth:.5f}  share {item.share:.3f}  {mark}")
+    return 0
+
+
+@torch.inference_mode()
+def measure(net: VGGT, images: Sequence[Tensor], recipe: Recipe, part: str) -> list[Sensitivity]:
+    """The sensitivity of every layer of `part` to quantisation by `recipe`, which must need no calibration."""
+    quantised = dict(quantize_network(net, recipe).named_modules())
+    linears = {n: m for n, m in net.named_modules() if isinstance(m, nn.Linear) and part_of(n) == part}
+    total = sum(layer.weight.numel() for layer in linears.values())
+    answers = [net(sample[None].to(next(net.parameters()).device)) for sample in images]
+    found = []
+    for name, layer in track(linears.items(), "measuring layers"):
+        other = quantised[name]
+        assert isinstance(other, QuantizedLinear)
+        _put(net, name, other)
+        try:
+            changes = [
+                _change(net(sample[None].to(layer.weight.device)), a) for sample, a in zip(images, answers, strict=True)
+            ]
+        finally:
+            _put(net, name, layer)
+        pose, depth = (sum(column) / len(changes) for column in zip(*changes, strict=True))
+        found.append(Sensitivity(name, pose, depth, layer.weight.numel() / total))
+    return found
+
+
+def within_budget(found: Sequence[Sensitivity], budget: float) -> list[str]:
+    """Names of the layers to favour: by falling worth, as long as their shares together stay within `budget`."""
+    chosen, spent = [], 0.0
+    for item in sorted(found, key=lambda item: -item.worth):
+        if spent + item.share <= budget + 1e-9:
+            chosen.append(item.layer)
+            spent += item.share
+    return sorted(chosen)
+
+
+def _change(answer: Prediction, reference: Prediction) -> tuple[float, float]:
+    """Relative change (root mean square) of pose encoding and depth."""
+    pairs = ((answer.pose_enc, reference.pose_enc), (answer.depth, reference.depth))
+    found = [0.0 if a is None or b is None else float((a - b).norm() / b.norm()) for a, b in pairs]
+    return found[0], found[1]
+
+
+def _put(net: VGGT, name: str, layer: nn.Module) -> None:
+    owner, _, leaf = name.rpartition(".")
+    setattr(net.get_submodule(owner), leaf, layer)

@@ -1,0 +1,39 @@
+"""The quantised network simulated in floating point, as published code has it: a check on the integers."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kernels import QuantizedLinear, reference
+from model import VGGT
+
+
+class FakeQuantLinear(nn.Module):
+    """A float linear layer whose weight and input have been rounded and scaled back; no integer product."""
+
+    def __init__(self, layer: QuantizedLinear) -> None:
+        super().__init__()
+        self.layer = layer
+        self.weight = layer.weight_codes().float() * layer.weight_scale[:, None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = reference.transform_activation(x, self.layer.signs, self.layer.smoothing)
+        if self.layer.activation_bits <= 8:
+            codes, scale = reference.quantize_activation(seen, self.layer.activation_bits, self.layer.activation_clip)
+            seen = codes * scale
+        return F.linear(seen, self.weight, self.layer.bias).to(x.dtype)
+
+
+@torch.no_grad()
+def simulate(net: VGGT) -> VGGT:
+    """A copy of a quantised network that computes in float what `net` computes in integers."""
+    simulated = copy.deepcopy(net)
+    for name, module in list(simulated.named_modules()):
+        if isinstance(module, QuantizedLinear):
+            owner, _, leaf = name.rpartition(".")
+            setattr(simulated.get_submodule(owner), leaf, FakeQuantLinear(module))
+    return simulated

@@ -1,0 +1,224 @@
+"""The network behind the service: loaded once, warmed up and measured, one pass at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kernels import kernel_path
+from model import VGGT, VGGTConfig
+from model.artifact import load, read_manifest
+from model.errors import ArtifactError, ReconstructionError
+from model.observation import observed
+from model.preprocess import PreprocessedImages
+from model.reconstruction import Reconstruction, decode
+from service.inference.cost import Cost, CostModel
+from service.inference.memory import PeakMemory, free_budget
+from service.inference.plan import Planner
+from service.problems import NonFiniteOutput, NoTracks, NotReady, OutOfMemory, retry_after
+from service.results.document import ModelDocument
+from service.settings import Settings
+
+Observer = Callable[[str, float], None]
+
+_STAGES = ("transfer", "aggregator", "heads", "post")
+
+_log = logging.getLogger("service")
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Where N query points of the first frame are in S frames: pixels of the network grid, and two probabilities."""
+
+    points: Tensor  # [S, N, 2]
+    visibility: Tensor  # [S, N]
+    confidence: Tensor  # [S, N]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass of the network: the scene, tracks if asked for, seconds by stage and peak bytes beyond the model."""
+
+    reconstruction: Reconstruction
+    tracks: Tracks | None
+    seconds: dict[str, float]
+    peak_bytes: int
+
+
+class Engine:
+    """A quantised VGGT on one device.
+
+    The constructor reads only the manifest, so that a wrong path fails before anything listens; `load` reads the
+    weights, runs the network a few times and learns from it what requests will cost. Both raise ArtifactError.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.artifact = settings.artifact
+        self.device = settings.device
+        self.manifest = read_manifest(settings.artifact)
+        self._config = _config(self.manifest, settings.artifact)
+        self.digest = _digest(settings.artifact)
+        self.failure: Exception | None = None
+        self.planner = Planner(CostModel(self.patch_size), settings.memory_budget, settings.pass_frames)
+        self._peak: PeakMemory | None = None
+        self._net: VGGT | None = None
+
+    @property
+    def image_size(self) -> int:
+        """Longer side of the network's input in pixels."""
+        return self._config.img_size
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        return self._config.patch_size
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Heads of the network: camera and depth, perhaps point and track."""
+        return self._config.heads
+
+    def document(self) -> ModelDocument:
+        """What results and /capabilities say about the model."""
+        provenance = self.manifest["provenance"]
+        schemes = sorted({str(layer["scheme"]) for layer in self.manifest["layers"].values()})
+        return ModelDocument(
+            name=str(provenance.get("checkpoint") or self.artifact.resolve().name),
+            artifact=self.digest,
+            weights_licence=provenance.get("weights_licence"),
+            device=self.device,
+            kernels=str(kernel_path(self.device)),
+            precision=", ".join(schemes),
+        )
+
+    @property
+    def ready(self) -> bool:
+        return self._net is not None
+
+    @property
+    def net(self) -> VGGT:
+        """The loaded network. Raises NotReady before."""
+        if self._net is None:
+            raise NotReady("The model is still being loaded.", headers=retry_after())
+        return self._net
+
+    def load(self) -> None:
+        """Read the weights, warm up, and measure: half a picture, one, two, so that costs can be predicted."""
+        started = time.perf_counter()
+        net = load(self.artifact, device=self.device)
+        budget = free_budget(self.device)
+        self._peak = PeakMemory(self.device)
+        half = max(1, self.image_size // self.patch_size // 2) * self.patch_size
+        self._measure(net, 1, half)  # the first pass pays for everything that is made once
+        for frames, side in ((1, half), (1, self.image_size), (2, self.image_size)):
+            self.planner.model.calibrate(frames, side, side, self._measure(net, frames, side))
+        if self.planner.budget is None:
+            self.planner.budget = budget
+        self._net = net
+        model = self.document()
+        _log.info(
+            "ready after %.1f s: %s on %s, %s kernels; a pass may take %s bytes",
+            time.perf_counter() - started, model.name, model.device, model.kernels, self.planner.budget,
+        )  # fmt: skip
+
+    def _measure(self, net: VGGT, frames: int, side: int) -> Cost:
+        assert self._peak is not None
+        images = torch.full((frames, 3, side, side), 0.5, device=self.device)
+        started = time.perf_counter()
+        with torch.inference_mode(), self._peak.measured():
+            net(images)
+            self._wait()
+        return Cost(self._peak.bytes, time.perf_counter() - started)
+
+    def infer(
+        self,
+        batch: PreprocessedImages,
+        observer: Observer = lambda stage, share: None,
+        query_points: Tensor | None = None,
+    ) -> Pass:
+        """One pass. `query_points` `[N, 2]` are network pixels of the first frame.
+
+        Raises NonFiniteOutput, OutOfMemory, NoTracks, and whatever `observer` raises to stop it.
+        """
+        if query_points is not None and "track" not in self.heads:
+            raise NoTracks(f"This model has no track head; it has {', '.join(self.heads)}.", heads=list(self.heads))
+        try:
+            return self._infer(batch, observer, query_points)
+        except ReconstructionError as error:
+            raise NonFiniteOutput(f"The model gave no usable answer for these pictures: {error}") from None
+        except (torch.OutOfMemoryError, MemoryError):
+            count = len(batch.images)
+        except RuntimeError as error:
+            if "allocate memory" not in str(error):  # what the CPU allocator says, for want of a class of its own
+                raise
+            count = len(batch.images)
+        # Outside of the handler, whose traceback would keep the tensors alive.
+        if torch.device(self.device).type == "cuda":
+            torch.cuda.empty_cache()
+        raise OutOfMemory(f"{count} pictures don't fit into the device's memory; send fewer.", pictures=count)
+
+    def _infer(self, batch: PreprocessedImages, observer: Observer, query_points: Tensor | None) -> Pass:
+        net, peak = self.net, self._peak
+        assert peak is not None
+        marks = [time.perf_counter()]
+
+        def watch(stage: str, share: float) -> None:
+            if stage == "aggregator" and share == 1.0:
+                self._wait()
+                marks.append(time.perf_counter())
+            observer(stage, share)
+
+        with torch.inference_mode(), peak.measured():
+            images = batch.images.to(self.device)
+            queries = None if query_points is None else query_points.to(self.device)
+            self._wait()
+            marks.append(time.perf_counter())
+            with observed(net, watch):
+                prediction = net(images, queries)
+            self._wait()
+            marks.append(time.perf_counter())
+            reconstruction = decode(prediction, batch)
+            marks.append(time.perf_counter())
+        tracks = None
+        if prediction.track is not None and prediction.vis is not None and prediction.conf is not None:
+            tracks = Tracks(*(t[0].float().cpu() for t in (prediction.track, prediction.vis, prediction.conf)))
+        if len(marks) == 4:  # a network that can't be watched: all of it counts as aggregator
+            marks.insert(3, marks[2])
+        seconds = {stage: b - a for stage, (a, b) in zip(_STAGES, pairwise(marks), strict=True)}
+        frames, _, height, width = batch.images.shape
+        cost = Cost(peak.bytes, seconds["transfer"] + seconds["aggregator"] + seconds["heads"])
+        self.planner.model.observe(frames, height, width, cost)
+        return Pass(reconstruction, tracks, seconds, peak.bytes)
+
+    def _wait(self) -> None:
+        """Let the device finish, so that clocks tell the truth."""
+        if torch.device(self.device).type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def _config(manifest: Mapping[str, Any], artifact: Path) -> VGGTConfig:
+    try:
+        config = VGGTConfig.from_dict(manifest["network"])
+    except (ValueError, TypeError) as error:
+        raise ArtifactError(f"the manifest of {artifact} is damaged: {error}") from None
+    missing = {"camera", "depth"} - set(config.heads)
+    if missing:
+        raise ArtifactError(
+            f"{artifact} holds a network without {' and '.join(sorted(missing))} head; quantise a checkpoint with both"
+        )
+    return config
+
+
+def _digest(artifact: Path) -> str:
+    """SHA-256 of the manifest; it holds the checksum of every tensor, so it stands for the whole artifact."""
+    return "sha256:" + hashlib.sha256((artifact / "manifest.json").read_bytes()).hexdigest()

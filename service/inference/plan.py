@@ -1,0 +1,92 @@
+"""How a scene is run within a memory budget: whole, in joined chunks, then at a lower resolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from model.chunking import chunk_frames
+from service.inference.cost import Cost, CostModel
+from service.problems import TooMuchMemory
+
+_FACTORS = (1.0, 0.75, 0.5)
+_LEAST_CHUNK = 4  # fewer frames in a pass cost more accuracy than a lower resolution does
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`chunks` are the passes, `factor` the share of the full resolution; the cost is the largest pass's peak memory
+    and all passes' time."""
+
+    frames: int
+    factor: float
+    pass_frames: int
+    chunks: tuple[range, ...]
+    cost: Cost
+
+    @property
+    def steps(self) -> list[str]:
+        """What was given up to fit: "chunked", "reduced-resolution"."""
+        chunked = ["chunked"] if len(self.chunks) > 1 else []
+        return chunked + (["reduced-resolution"] if self.factor < 1 else [])
+
+    def document(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "passes": len(self.chunks),
+            "pass_frames": max(len(chunk) for chunk in self.chunks),
+            "resolution_factor": self.factor,
+            "predicted_memory_bytes": self.cost.bytes,
+            "predicted_seconds": round(self.cost.seconds, 3),
+            "degraded": self.steps,
+        }
+
+
+class Planner:
+    """Plans within `budget` bytes (None: unknown, so unbounded) and at most `pass_frames` frames a pass."""
+
+    def __init__(self, model: CostModel, budget: int | None, pass_frames: int | None) -> None:
+        self.model = model
+        self.budget = budget
+        self.pass_frames = pass_frames
+
+    def plan(self, frames: int, height: int, width: int) -> Plan:
+        """The plan that gives up least. Raises TooMuchMemory if none fits."""
+        limit = min(frames, self.pass_frames or frames)
+        for factor in _FACTORS:
+            most = self._most_frames(limit, height * factor, width * factor)
+            if most >= min(limit, _LEAST_CHUNK):
+                return self._made(frames, height, width, factor, most)
+        if most >= min(limit, 2):
+            return self._made(frames, height, width, factor, most)
+        raise TooMuchMemory(
+            f"Pictures of {width} x {height} network pixels need "
+            f"{self._cost(min(limit, 2), height * factor, width * factor).bytes} bytes even in chunks of two at half "
+            f"the resolution; {self.budget} are there.",
+            memory_budget=self.budget,
+        )
+
+    def harder(self, plan: Plan, height: int, width: int) -> Plan | None:
+        """What to try after `plan` ran out of memory all the same: half the frames a pass, then less resolution."""
+        if plan.pass_frames > 2:
+            return self._made(plan.frames, height, width, plan.factor, max(2, plan.pass_frames // 2))
+        lower = [factor for factor in _FACTORS if factor < plan.factor]
+        return self._made(plan.frames, height, width, lower[0], plan.pass_frames) if lower else None
+
+    def max_frames(self, height: int, width: int, limit: int) -> int:
+        """How many frames of height x width network pixels fit into one pass, at most `limit`."""
+        return self._most_frames(min(limit, self.pass_frames or limit), height, width)
+
+    def _cost(self, frames: int, height: float, width: float) -> Cost:
+        return self.model.predict(frames, int(height), int(width))
+
+    def _most_frames(self, limit: int, height: float, width: float) -> int:
+        if self.budget is None:
+            return limit
+        return max((n for n in range(1, limit + 1) if self._cost(n, height, width).bytes <= self.budget), default=0)
+
+    def _made(self, frames: int, height: int, width: int, factor: float, most: int) -> Plan:
+        chunks = (range(frames),) if frames <= most else tuple(chunk_frames(frames, most, max(1, most // 3)))
+        costs = [self._cost(len(chunk), height * factor, width * factor) for chunk in chunks]
+        cost = Cost(max(cost.bytes for cost in costs), sum(cost.seconds for cost in costs))
+        return Plan(frames, factor, most, chunks, cost)

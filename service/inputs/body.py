@@ -1,0 +1,242 @@
+"""A request body to files and options, with every limit enforced while it arrives.
+
+The body is parsed here rather than by FastAPI's form parameters, which would spool any number of bytes to disk
+before the first line of ours runs. Content-Length is only a reason to refuse early: bytes are counted as they
+arrive. File names are echoed, never used as paths.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from service.inputs.options import Options
+from service.problems import (
+    InvalidOption,
+    MalformedBody,
+    NoPictures,
+    StorageFull,
+    TooManyBytes,
+    TooManyPictures,
+    UnsupportedBody,
+    UploadTimeout,
+    retry_after,
+)
+from service.settings import Settings
+
+PICTURE_FIELDS = ("images", "files")
+CONTAINER_FIELDS = ("archive", "video")
+MASK_FIELD = "masks"
+
+_NAME_LENGTH = 120
+_OPTION_BYTES = 2**20
+_LINGER_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class SentFile:
+    """One file as it was sent: its name, cleaned for display, and its bytes as an open binary file."""
+
+    name: str
+    file: BinaryIO
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One parsed form: pictures, archives and videos in the order in which they were sent, masks, and text fields."""
+
+    files: tuple[SentFile, ...]
+    masks: tuple[SentFile, ...]
+    options: dict[str, str]
+
+
+class Body:
+    """The bytes of a request as they arrive, readable on after a reader has given up."""
+
+    def __init__(self, request: Request) -> None:
+        self.headers = request.headers
+        self._receive = request.receive
+        self._begun = False
+        self._ended = False
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """What has not been read yet. Raises ClientDisconnect."""
+        while not self._ended:
+            self._begun = True
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            self._ended = not message.get("more_body", False)
+            yield message.get("body", b"")
+
+    async def linger(self) -> None:
+        """Before a refusal: read on for a moment and forget what comes.
+
+        A connection that the client wants closed resets on unread data, and the client never sees the answer.
+        """
+        if not self._begun and "expect" in self.headers:
+            return  # the client waits for our word before it sends anything
+        with suppress(asyncio.TimeoutError, ClientDisconnect):
+            await asyncio.wait_for(self._drain(), _LINGER_SECONDS)
+
+    async def _drain(self) -> None:
+        async for _ in self.chunks():
+            pass
+
+
+@asynccontextmanager
+async def receive(body: Body, settings: Settings) -> AsyncIterator[Upload]:
+    """The form in `body`; its spooled files are closed, and so removed, when the context ends.
+
+    Raises a Problem for a body that is malformed, too large, too slow or without pictures, and ClientDisconnect
+    if the client goes away.
+    """
+    try:
+        parts = await asyncio.wait_for(_parse(body, settings), settings.upload_timeout)
+    except asyncio.TimeoutError:  # another class than TimeoutError on Python 3.10
+        raise UploadTimeout(
+            f"The body did not arrive within {settings.upload_timeout:g} seconds.",
+            upload_timeout=settings.upload_timeout,
+        ) from None
+    try:
+        yield Upload(
+            tuple(SentFile(display_name(part.filename, i), part.file) for i, part in enumerate(parts.files)),
+            tuple(SentFile(display_name(part.filename, i), part.file) for i, part in enumerate(parts.masks)),
+            parts.options,
+        )
+    finally:
+        parts.close()
+
+
+@dataclass
+class _Parts:
+    files: list[UploadFile]
+    masks: list[UploadFile]
+    options: dict[str, str]
+
+    def close(self) -> None:
+        for part in (*self.files, *self.masks):
+            part.file.close()
+
+
+async def _parse(body: Body, settings: Settings) -> _Parts:
+    content_type = body.headers.get("content-type", "")
+    if content_type.partition(";")[0].strip().lower() != "multipart/form-data":
+        raise UnsupportedBody(
+            f"The body is {content_type.partition(';')[0] or 'of no stated type'}; "
+            "send multipart/form-data with one file part named images per picture."
+        )
+    with suppress(ValueError):  # a Content-Length that is no number is the server's to refuse
+        _check_total(int(body.headers.get("content-length", "0")), settings)
+    parser = _Parser(body, settings)
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise MalformedBody(f"The multipart body can't be read: {error.message}") from None
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise StorageFull("There is no room to take in the upload.", headers=retry_after(60)) from None
+    parts = _Parts([], [], {})
+    try:
+        for field, value in form.multi_items():
+            if isinstance(value, UploadFile) and field in (*PICTURE_FIELDS, *CONTAINER_FIELDS):
+                parts.files.append(value)
+            elif isinstance(value, UploadFile) and field == MASK_FIELD:
+                parts.masks.append(value)
+            elif isinstance(value, str) and field in Options.model_fields and field not in parts.options:
+                parts.options[field] = value
+            else:
+                raise _unexpected(field, value, again=field in parts.options)
+        if not parts.files:
+            raise NoPictures("The form has no pictures; add one file part named images per picture.")
+        if len(parts.files) > settings.max_images:
+            raise too_many_pictures(settings)
+    except BaseException:
+        await form.close()
+        raise
+    return parts
+
+
+def _unexpected(field: str, value: UploadFile | str, *, again: bool) -> InvalidOption:
+    kind = "file" if isinstance(value, UploadFile) else "text"
+    if again:
+        return InvalidOption(f"The form has the option {field} more than once.", option=field)
+    return InvalidOption(
+        f"The form has a {kind} field {field[:_NAME_LENGTH]!r}; pictures are file parts named images, archive, video "
+        f"or masks, and the text options are {', '.join(Options.model_fields)}.",
+        option=field[:_NAME_LENGTH],
+    )
+
+
+class _Parser(MultiPartParser):
+    """Starlette's parser, which spools files to unnamed temporary files, with our limits while it reads."""
+
+    def __init__(self, body: Body, settings: Settings) -> None:
+        super().__init__(
+            body.headers, self._counted(body), max_files=1_000_000, max_fields=1_000_000, max_part_size=_OPTION_BYTES
+        )
+        self.settings = settings
+        self.complete = False
+        self._parts = 0
+        self._part_bytes = 0
+
+    async def _counted(self, body: Body) -> AsyncGenerator[bytes, None]:
+        total = 0
+        async for chunk in body.chunks():
+            total += len(chunk)
+            _check_total(total, self.settings)
+            yield chunk
+        if not self.complete:  # raised here, the parser closes its files
+            raise MalformedBody("The multipart body ends before its closing boundary.")
+
+    def on_part_begin(self) -> None:
+        self._parts += 1
+        self._part_bytes = 0
+        # as many pictures, as many masks, and every option once
+        if self._parts > 2 * self.settings.max_images + len(Options.model_fields):
+            raise too_many_pictures(self.settings)
+        super().on_part_begin()
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        self._part_bytes += end - start
+        part = self._current_part
+        if part.file is None:
+            if self._part_bytes > _OPTION_BYTES:
+                raise TooManyBytes(f"An option has more than {_OPTION_BYTES} bytes.", max_option_bytes=_OPTION_BYTES)
+        elif part.field_name not in CONTAINER_FIELDS and self._part_bytes > self.settings.max_image_bytes:
+            limit = self.settings.max_image_bytes
+            raise TooManyBytes(f"A picture has more than {limit} bytes.", max_image_bytes=limit)
+        super().on_part_data(data, start, end)
+
+    def on_end(self) -> None:
+        self.complete = True
+
+
+def _check_total(total: int, settings: Settings) -> None:
+    limit = settings.max_total_bytes
+    if total > limit:
+        raise TooManyBytes(f"The request body has more than {limit} bytes.", max_total_bytes=limit)
+
+
+def too_many_pictures(settings: Settings) -> TooManyPictures:
+    limit = settings.max_images
+    return TooManyPictures(
+        f"More than {limit} pictures were sent; send fewer, or a video with a lower fps.", max_images=limit
+    )
+
+
+def display_name(name: str | None, index: int) -> str:
+    """A file name fit to be echoed: its last path component without control characters, of bounded length."""
+    last = re.split(r"[/\\]", name or "")[-1]
+    printable = "".join(character for character in last if character.isprintable()).strip()
+    return printable[-_NAME_LENGTH:] or f"picture-{index}"

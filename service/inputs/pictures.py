@@ -1,0 +1,104 @@
+"""Picture files to decoded pictures, one at a time, with every limit checked on all headers first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import overload
+
+import pillow_heif
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from service.inputs.body import SentFile
+from service.inputs.signatures import kind_of
+from service.problems import BrokenPicture, TooManyPixels, UnsupportedPicture
+from service.settings import Settings
+
+FORMATS = ("JPEG", "PNG", "WEBP", "HEIF")
+
+pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+
+
+class DecodedPictures(Sequence[Image.Image]):
+    """Decodes a picture each time it is asked for and keeps none, so memory holds one whatever their number.
+
+    Pictures are not yet rotated: their EXIF data stays with them. The constructor checks every header; both it and
+    decoding raise UnsupportedPicture, BrokenPicture or TooManyPixels, naming the picture.
+    """
+
+    def __init__(self, files: Sequence[SentFile], settings: Settings) -> None:
+        self.files = files
+        self.settings = settings
+        self.decode_seconds = 0.0
+        total = 0
+        for index, file in enumerate(files):
+            with _open(file, index, settings) as image:
+                total += _checked_pixels(image, file, index, settings)
+            if total > settings.max_total_pixels:
+                limit = settings.max_total_pixels
+                raise TooManyPixels(f"The pictures have more than {limit} pixels together.", max_total_pixels=limit)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @overload
+    def __getitem__(self, index: int) -> Image.Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Image.Image]: ...
+    def __getitem__(self, index: int | slice) -> Image.Image | Sequence[Image.Image]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        file = self.files[index]
+        started = time.perf_counter()
+        image = _open(file, index, self.settings)
+        _checked_pixels(image, file, index, self.settings)  # a container may hold another picture than its header says
+        try:
+            image.load()
+            ImageOps.exif_transpose(image)  # hostile EXIF breaks here, where the picture can be named
+        except Exception as error:  # Pillow's decoders raise a dozen unrelated types on damaged data
+            raise _broken(file, index, str(error)) from None
+        self.decode_seconds += time.perf_counter() - started
+        return image
+
+
+def _checked_pixels(image: Image.Image, file: SentFile, index: int, settings: Settings) -> int:
+    pixels = image.width * image.height
+    if pixels > settings.max_pixels:
+        raise _too_many_pixels(file, index, settings, f"{image.width} x {image.height} = {pixels}")
+    return pixels
+
+
+def _open(file: SentFile, index: int, settings: Settings) -> Image.Image:
+    file.file.seek(0)
+    if not file.file.read(1):
+        raise _broken(file, index, "it is empty")
+    file.file.seek(0)
+    try:
+        return Image.open(file.file, formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_many_pixels(file, index, settings, "too many") from None
+    except UnidentifiedImageError:
+        file.file.seek(0)
+        if kind_of(file.file) == "picture":
+            raise _broken(file, index, "its header can't be read") from None
+        raise UnsupportedPicture(
+            f"{file.name} is not a JPEG, PNG, WebP or HEIC picture.",
+            index=index,
+            filename=file.name,
+            formats=list(FORMATS),
+        ) from None
+    except Exception as error:  # as above: damaged headers surface as many types
+        raise _broken(file, index, str(error)) from None
+
+
+def _broken(file: SentFile, index: int, reason: str) -> BrokenPicture:
+    return BrokenPicture(f"{file.name} can't be decoded: {reason}.", index=index, filename=file.name)
+
+
+def _too_many_pixels(file: SentFile, index: int, settings: Settings, given: str) -> TooManyPixels:
+    return TooManyPixels(
+        f"{file.name} has {given} pixels; at most {settings.max_pixels} are accepted.",
+        index=index,
+        filename=file.name,
+        max_pixels=settings.max_pixels,
+    )

@@ -1,0 +1,184 @@
+"""A request made ready: pictures on the network's grid as they lie on disk until their turn comes.
+
+What a job keeps is small and complete: 8-bit pixels of the network's grid, each picture's transform, the user's masks
+and the options. The pictures themselves are not kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import ImageOps
+
+from model.errors import ImageError
+from model.preprocess import ImageTransform, PreprocessedImages, preprocess_images
+from service.inputs.body import SentFile, Upload
+from service.inputs.collection import collected, match_masks
+from service.inputs.options import Options, PicturePoint
+from service.inputs.pictures import DecodedPictures
+from service.problems import BrokenPicture, InvalidOption
+from service.settings import Settings
+
+_PIXELS, _KEEP, _REST = "pixels.npy", "keep.npy", "scene.json"
+
+
+@dataclass(frozen=True)
+class PreparedScene:
+    """S pictures on the network grid [H, W].
+
+    `pixels` is uint8 [S,H,W,3]; `keep` is bool [S,H,W], False where a user's mask hides a pixel.
+    """
+
+    pixels: NDArray[np.uint8]
+    keep: NDArray[np.bool_]
+    transforms: tuple[ImageTransform, ...]
+    filenames: tuple[str, ...]
+    mode: str
+    options: Options
+    seconds: dict[str, float] = field(compare=False)
+
+    def batch(self) -> PreprocessedImages:
+        """The network's input: exactly what preprocessing gave, which is whole 255ths."""
+        images = torch.from_numpy(self.pixels).movedim(-1, 1).float() / 255
+        return PreprocessedImages(images, self.transforms)
+
+    def fingerprint(self, model: str) -> str:
+        """SHA-256 over everything that decides the result: pixels, names, masks, options and the model's digest."""
+        document = self._document()
+        for option in ("timeout", "outputs"):  # neither changes the result
+            document["options"].pop(option, None)
+        digest = hashlib.sha256(json.dumps([model, document], sort_keys=True).encode())
+        for array in (self.pixels, self.keep):
+            digest.update(repr(array.shape).encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """Write everything into `folder`, which must exist. Raises OSError."""
+        np.save(folder / _PIXELS, self.pixels, allow_pickle=False)
+        np.save(folder / _KEEP, self.keep, allow_pickle=False)
+        (folder / _REST).write_text(json.dumps({**self._document(), "seconds": self.seconds}))
+
+    @classmethod
+    def load(cls, folder: Path) -> PreparedScene:
+        """The inverse of `save`."""
+        rest = json.loads((folder / _REST).read_text())
+        return cls(
+            pixels=np.load(folder / _PIXELS, allow_pickle=False),
+            keep=np.load(folder / _KEEP, allow_pickle=False),
+            transforms=tuple(read_transform(transform) for transform in rest["transforms"]),
+            filenames=tuple(rest["filenames"]),
+            mode=rest["mode"],
+            options=Options.model_validate(rest["options"]),
+            seconds=rest["seconds"],
+        )
+
+    def _document(self) -> dict[str, Any]:
+        return {
+            "transforms": [transform.to_dict() for transform in self.transforms],
+            "filenames": list(self.filenames),
+            "mode": self.mode,
+            "options": self.options.text(),
+        }
+
+
+def prepare(upload: Upload, options: Options, settings: Settings, image_size: int, patch_size: int) -> PreparedScene:
+    """Decode and pre-process one scene and check the options against it. Raises a Problem."""
+    started = time.perf_counter()
+    mode = options.mode or settings.mode
+    with collected(upload, options, settings) as files:
+        collecting = time.perf_counter() - started
+        pictures = DecodedPictures(files, settings)
+        try:
+            batch = preprocess_images(pictures, mode=mode, image_size=image_size, patch_size=patch_size)
+        except ImageError as error:
+            raise BrokenPicture(f"A picture can't be used: {error}.") from None
+        masks = match_masks(upload.masks, files)
+        check_against_pictures(options, batch.transforms)
+        keep = np.stack([_mask(mask, t, settings) for mask, t in zip(masks, batch.transforms, strict=True)])
+        names = tuple(file.name for file in files)
+    pixels = (batch.images.movedim(1, -1) * 255).round().to(torch.uint8).numpy()
+    decode = collecting + pictures.decode_seconds
+    seconds = {"decode": decode, "preprocess": max(time.perf_counter() - started - decode, 0.0)}
+    return PreparedScene(pixels, keep, batch.transforms, names, mode, options, seconds)
+
+
+def read_transform(transform: dict[str, Any]) -> ImageTransform:
+    """The inverse of ``ImageTransform.to_dict``."""
+    original, network, scale, offset = (transform[key] for key in ("original_size", "network_size", "scale", "offset"))
+    return ImageTransform(
+        original_size=(original["height"], original["width"]),
+        network_size=(network["height"], network["width"]),
+        scale=(scale["x"], scale["y"]),
+        offset=(offset["x"], offset["y"]),
+    )
+
+
+def _mask(mask: SentFile | None, transform: ImageTransform, settings: Settings) -> NDArray[np.bool_]:
+    """Which network pixels [H, W] a user's mask keeps: those whose centre falls on a bright mask pixel."""
+    height, width = transform.original_size
+    if mask is None:
+        return np.ones(transform.network_size, bool)
+    picture = ImageOps.exif_transpose(DecodedPictures([mask], settings)[0]).convert("L")
+    if picture.size != (width, height):
+        raise InvalidOption(
+            f"The mask {mask.name} is {picture.width} x {picture.height} pixels; its picture is {width} x {height}.",
+            option="masks",
+        )
+    bright = np.asarray(picture) >= 128
+    rows, columns = transform.network_size
+    x = ((np.arange(columns) + 0.5 - transform.offset[0]) / transform.scale[0]).clip(0, width - 1).astype(int)
+    y = ((np.arange(rows) + 0.5 - transform.offset[1]) / transform.scale[1]).clip(0, height - 1).astype(int)
+    kept: NDArray[np.bool_] = bright[y[:, None], x[None]]
+    return kept
+
+
+def check_against_pictures(options: Options, transforms: Sequence[ImageTransform]) -> None:
+    """Raises InvalidOption where an option names a picture or pixel that does not exist."""
+    count = len(transforms)
+    if options.cameras is not None:
+        if len(options.cameras) != count:
+            raise InvalidOption(
+                f"cameras has {len(options.cameras)} entries; there are {count} pictures. "
+                "Give one per picture, null where nothing is known.",
+                option="cameras",
+            )
+        posed = sum(camera is not None and camera.extrinsic is not None for camera in options.cameras)
+        if posed == 1:
+            raise InvalidOption("One extrinsic fixes no scale; give those of at least two pictures.", option="cameras")
+    if options.frame_numbers is not None and options.frame_numbers[-1] >= count:
+        raise InvalidOption(
+            f"frames names picture {options.frame_numbers[-1]}; there are pictures 0 to {count - 1}.", option="frames"
+        )
+    if options.known_distance is not None:
+        for end in (options.known_distance.a, options.known_distance.b):
+            _check_place(end, transforms, "known_distance")
+    for x, y in options.query_points or ():
+        height, width = transforms[0].original_size
+        if not (0 <= x < width and 0 <= y < height):
+            raise InvalidOption(
+                f"query_points has ({x:g}, {y:g}), outside the first picture of {width} x {height} pixels.",
+                option="query_points",
+            )
+
+
+def _check_place(place: PicturePoint, transforms: Sequence[ImageTransform], option: str) -> None:
+    if place.picture >= len(transforms):
+        raise InvalidOption(
+            f"{option} names picture {place.picture}; there are pictures 0 to {len(transforms) - 1}.", option=option
+        )
+    height, width = transforms[place.picture].original_size
+    if place.x >= width or place.y >= height:
+        raise InvalidOption(
+            f"{option} has ({place.x:g}, {place.y:g}), outside picture {place.picture} of {width} x {height} pixels.",
+            option=option,
+        )

@@ -1,0 +1,92 @@
+"""Pictures out of a video, read by a process of its own with limits on time, memory and files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from service.inputs import video_frames
+from service.inputs.body import SentFile, too_many_pictures
+from service.inputs.options import Options
+from service.problems import BrokenVideo, TooManyPixels
+from service.settings import Settings
+
+
+def read_frames(video: SentFile, options: Options, settings: Settings) -> list[SentFile]:
+    """The frames that `options` asks for, as picture files named after their time.
+
+    Without `fps` it is one a second, fewer if the video is longer than `max_images` seconds.
+    Raises BrokenVideo, TooManyPictures or TooManyPixels.
+    """
+    order = {
+        "fps": options.fps,
+        "most": settings.max_images,
+        "drop_blurred": options.drop_blurred,
+        "max_pixels": settings.max_pixels,
+        "seconds": settings.video_timeout,
+        "file_bytes": settings.max_unpacked_bytes,
+    }
+    with tempfile.TemporaryDirectory(prefix="video-") as scratch:
+        path = Path(scratch, "video")
+        with path.open("wb") as copy:
+            shutil.copyfileobj(video.file, copy)
+        frames = Path(scratch, "frames")
+        frames.mkdir()
+        found = _run(video, path, frames, order, settings.video_timeout)
+        if found.get("too_many"):
+            raise too_many_pictures(settings)
+        if found.get("pixels"):
+            raise TooManyPixels(
+                f"{video.name}: {found['error']}; at most {settings.max_pixels} are accepted.",
+                filename=video.name,
+                max_pixels=settings.max_pixels,
+            )
+        if "error" in found:
+            raise BrokenVideo(f"{video.name} can't be read: {found['error']}.", filename=video.name)
+        if not found["frames"]:
+            raise BrokenVideo(f"{video.name} has no frame that could be read.", filename=video.name)
+        stem = Path(video.name).stem[:80]
+        return [
+            SentFile(f"{stem}-{frame['seconds']:09.3f}s.png", _opened(frames / frame["file"]))
+            for frame in found["frames"]
+        ]
+
+
+def _opened(path: Path) -> Any:
+    return path.open("rb")
+
+
+def _run(video: SentFile, path: Path, frames: Path, order: dict[str, Any], timeout: float) -> dict[str, Any]:
+    process = subprocess.Popen(
+        [sys.executable, "-I", video_frames.__file__, str(path), str(frames), json.dumps(order)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=frames,
+        env={"PATH": os.defpath, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        raise BrokenVideo(
+            f"{video.name} could not be read within {timeout:g} seconds; send a shorter one.", filename=video.name
+        ) from None
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    try:
+        found: dict[str, Any] = json.loads(output)
+    except ValueError:
+        raise BrokenVideo(
+            f"{video.name} broke its reader, or took more memory or time than allowed.", filename=video.name
+        ) from None
+    return found

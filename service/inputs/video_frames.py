@@ -1,0 +1,100 @@
+"""Run as a process of its own: samples frames of a video into PNG files, under limits that it sets on itself.
+
+    python -I video_frames.py VIDEO FOLDER '{"fps": 1.0, "most": 32, ...}'
+
+Prints one line of JSON: ``{"frames": [{"file", "seconds"}], "blurred": n}`` or ``{"error", "too_many", "pixels"}``.
+It imports nothing of this project, so that it stays small and a fault in a decoder takes nothing down with it.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+_MEMORY_BYTES = 3 * 2**30
+_FORMATS = "mov,mp4,matroska,webm,avi"
+_SHARPNESS_WIDTH = 320
+_BLURRED = 0.25  # of the median sharpness
+
+
+def limit(seconds: float, file_bytes: int) -> None:
+    """Bound processor time, memory, file size and open files of this process, for good."""
+    whole = max(1, int(seconds))
+    for what, value in (
+        (resource.RLIMIT_CPU, whole),
+        (resource.RLIMIT_AS, _MEMORY_BYTES),
+        (resource.RLIMIT_FSIZE, file_bytes),
+        (resource.RLIMIT_NOFILE, 64),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(what, (value, value))
+
+
+def sample(video: str, folder: Path, order: dict[str, Any]) -> dict[str, Any]:
+    """Write every frame that is due into `folder`, upright; then drop those far less sharp than the median."""
+    import av  # after the limits
+
+    fps, most = order["fps"], order["most"]
+    with open(video, "rb") as file, av.open(file, "r", options={"protocol_whitelist": "pipe"}) as container:
+        if not set(container.format.name.split(",")) & set(_FORMATS.split(",")):
+            return {"error": f"it is {container.format.name}, not MP4, QuickTime, Matroska, WebM or AVI"}
+        if not container.streams.video:
+            return {"error": "it has no pictures"}
+        stream = container.streams.video[0]
+        if stream.width * stream.height > order["max_pixels"]:
+            return {"error": f"its frames are {stream.width} x {stream.height} pixels", "pixels": True}
+        stream.thread_count = 1
+        interval = 1.0 / (fps or 1.0)
+        if not fps and container.duration:
+            interval = max(interval, container.duration / av.time_base / most)
+        taken: list[dict[str, Any]] = []
+        due = 0.0
+        for frame in container.decode(stream):
+            seconds = float(frame.time or 0.0)
+            if seconds + 1e-6 < due:
+                continue
+            if len(taken) >= most:
+                if fps:
+                    return {"error": "too many frames", "too_many": True}
+                break
+            if frame.width * frame.height > order["max_pixels"]:
+                return {"error": f"a frame is {frame.width} x {frame.height} pixels", "pixels": True}
+            due = max(due + interval, seconds + 0.5 * interval)
+            picture = frame.to_image().rotate(frame.rotation, expand=True)
+            name = f"{len(taken):05d}.png"
+            picture.save(folder / name, compress_level=1)
+            taken.append({"file": name, "seconds": seconds, "sharpness": _sharpness(picture)})
+    if order["drop_blurred"] and taken:
+        median = sorted(frame["sharpness"] for frame in taken)[len(taken) // 2]
+        sharp = [frame for frame in taken if frame["sharpness"] >= _BLURRED * median]
+    else:
+        sharp = taken
+    return {"frames": sharp, "blurred": len(taken) - len(sharp)}
+
+
+def _sharpness(picture: Any) -> float:
+    """Variance of the Laplacian of the grey picture at a fixed width."""
+    import numpy as np
+
+    height = max(3, round(picture.height * _SHARPNESS_WIDTH / picture.width))
+    grey = np.asarray(picture.convert("L").resize((_SHARPNESS_WIDTH, height)), np.float32)
+    middle = grey[1:-1, 1:-1]
+    around = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
+    return float((around - 4 * middle).var())
+
+
+def main() -> None:
+    video, folder, order = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
+    limit(order["seconds"], order["file_bytes"])
+    try:
+        found = sample(video, folder, order)
+    except Exception as error:  # whatever a decoder raises on hostile bytes is one refusal to the parent
+        found = {"error": f"{type(error).__name__}: {error}"[:200]}
+    print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main()

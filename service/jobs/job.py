@@ -1,0 +1,42 @@
+"""One reconstruction's record: what is known of it from its acceptance to its end."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Any, Literal
+
+State = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
+
+STATES: tuple[State, ...] = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
+ENDED: tuple[State, ...] = ("succeeded", "failed", "cancelled")
+
+STAGES = ("upload", "decode", "preprocess", "queue", "transfer", "aggregator", "heads", "post", "store", "export")
+"""What a request goes through, in order. The network is transfer, aggregator and heads."""
+
+
+def new_id() -> str:
+    """A name for a reconstruction that can't be guessed: 122 random bits as 32 hexadecimal digits."""
+    return uuid.uuid4().hex
+
+
+@dataclass(frozen=True)
+class Job:
+    """A row of the job store. Times are seconds since the epoch; `client` is the API key's name, "" without keys."""
+
+    id: str
+    client: str
+    fingerprint: str
+    frames: int
+    predicted_seconds: float
+    deadline: float
+    created: float
+    state: State = "queued"
+    started: float | None = None
+    finished: float | None = None
+    attempts: int = 0
+    problem: dict[str, Any] | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED

@@ -1,0 +1,55 @@
+"""What a client is told of a job that has no result, or none yet."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timezone
+
+from service.jobs.job import Job
+from service.jobs.store import JobStore
+from service.jobs.worker import Worker
+from service.results.document import StatusDocument, StatusLinks
+
+_TRUSTED = 0.2  # from this share on, the work's own pace says more than the prediction
+
+
+def status_of(job: Job, store: JobStore, worker: Worker) -> StatusDocument:
+    """State, real stage and progress, place in the queue, and time left. For jobs without a result."""
+    activity = worker.activity
+    running = activity if activity is not None and activity.job.id == job.id else None
+    position, eta = None, None
+    if job.state == "queued":
+        ahead = store.ahead(job.id)
+        position = len(ahead)
+        eta = sum(_left(other, worker) for other in ahead) + job.predicted_seconds
+    elif running is not None:
+        eta = _left(job, worker)
+    assert job.state != "succeeded"
+    return StatusDocument(
+        id=job.id,
+        state=job.state,
+        progress=1.0 if job.ended else running.progress if running is not None else 0.0,
+        stage="queue" if job.state == "queued" else running.stage if running is not None else None,
+        queue_position=position,
+        eta_seconds=None if eta is None else round(eta, 3),
+        frames=job.frames,
+        created=_utc(job.created),
+        started=None if job.started is None else _utc(job.started),
+        finished=None if job.finished is None else _utc(job.finished),
+        problem=job.problem,
+        links=StatusLinks(self=f"/reconstructions/{job.id}", events=f"/reconstructions/{job.id}/events"),
+    )
+
+
+def _left(job: Job, worker: Worker) -> float:
+    activity = worker.activity
+    if activity is None or activity.job.id != job.id or job.started is None:
+        return job.predicted_seconds
+    elapsed, progress = time.time() - job.started, activity.progress
+    if progress > _TRUSTED:
+        return max(elapsed * (1 - progress) / progress, 0.0)
+    return max(job.predicted_seconds - elapsed, 0.0)
+
+
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, timezone.utc)

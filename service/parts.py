@@ -1,0 +1,143 @@
+"""What the routes share: one of each, built from the settings, started and stopped together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from service import __version__
+from service.access import Access
+from service.inference.engine import Engine
+from service.jobs.events import Events
+from service.jobs.job import Job
+from service.jobs.retention import Retention
+from service.jobs.store import Bounds, JobStore
+from service.jobs.work import Work
+from service.jobs.worker import Watchdog, Worker
+from service.metrics import Metrics
+from service.problems import Draining, Wedged, retry_after
+from service.results.catalogue import Catalogue
+from service.results.storage import Storage
+from service.settings import Settings
+
+T = TypeVar("T")
+
+_SWEEP_SECONDS = 60.0
+
+_log = logging.getLogger("service")
+
+
+class Parts:
+    """The service without its HTTP side."""
+
+    def __init__(self, settings: Settings, engine: Engine, on_failure: Callable[[], None]) -> None:
+        self.settings = settings
+        self.engine = engine
+        self.access = Access(settings.api_keys)
+        self.storage = Storage(settings.data_dir, settings.min_free_bytes)
+        self.catalogue = Catalogue(self.storage)
+        self.store = JobStore(self.storage.database, Bounds(settings.queue_limit + 1, settings.max_queue_seconds))
+        self.retention = Retention(self.store, self.storage, settings)
+        self.retention.recover()
+        self.events = Events()
+        self.metrics = Metrics(settings.device, settings.queue_limit + 1)
+        work = Work(engine, self.storage, self.catalogue, self.metrics)
+        self.worker = Worker(self.store, self.storage, work, self.retention, self.events, self.metrics)
+        self.watchdog = Watchdog(self.worker, settings.stall_timeout, on_failure)
+        self.draining = False
+        self._on_failure = on_failure
+        self._uploads = 0
+        self._upload_lock = threading.Lock()
+        self._pictures = ThreadPoolExecutor(2, thread_name_prefix="pictures")
+        self._background: list[asyncio.Task[None]] = []
+        model = engine.document()
+        self.metrics.queue_depth.set_function(lambda: len(self.store.waiting()) + self._uploads)
+        self.metrics.ready.set_function(lambda: float(engine.ready and not self.draining))
+        self.metrics.draining.set_function(lambda: float(self.draining))
+        self.metrics.build.info(
+            {"version": __version__, "model": model.name, "model_sha": engine.digest, "device": model.device}
+            | {"precision": model.precision, "kernels": model.kernels}
+        )
+
+    def check_serving(self) -> None:
+        """Raises Draining, Wedged or NotReady if nothing new can be taken."""
+        if self.watchdog.stalled:
+            raise Wedged("The network has shown no progress for too long.", headers=retry_after(30))
+        if self.draining:
+            raise Draining("The service is shutting down.", headers=retry_after(30))
+        _ = self.engine.net
+
+    @contextmanager
+    def upload_place(self) -> Iterator[None]:
+        """Hold one of the places for requests under way while a request is read. Raises QueueFull."""
+        with self._upload_lock:
+            self.store.check_room(self._uploads)
+            self._uploads += 1
+        try:
+            yield
+        finally:
+            with self._upload_lock:
+                self._uploads -= 1
+
+    def on_pictures(self, work: Callable[..., T], *arguments: Any) -> Awaitable[T]:
+        """Run decoding, or the like, on a small pool of threads off the event loop."""
+        return asyncio.get_running_loop().run_in_executor(self._pictures, work, *arguments)
+
+    def cancel(self, id: str) -> Job | None:
+        """Cancel a job that waits or runs; returns it as it is now. For an ended one nothing changes."""
+        before = self.store.get(id)
+        job = self.store.cancel(id)
+        if before is not None and job is not None and before.state == "queued" and job.state == "cancelled":
+            self.storage.drop_incoming(id)
+            self.metrics.cancelled.labels("queued").inc()
+            self.metrics.jobs.labels("cancelled").inc()
+            self.events.publish(id, "end", {"state": "cancelled", "progress": 1.0, "problem": None, "timings": {}})
+        elif job is not None and job.state == "cancelling":
+            self.worker.cancel(id)
+        return job
+
+    async def start(self) -> None:
+        """Load the model, then work on what waits. Returns at once; a failure is kept in ``engine.failure``."""
+        self.events.attach(asyncio.get_running_loop())
+        self._background = [asyncio.create_task(self._load()), asyncio.create_task(self._tidy())]
+        self.watchdog.start()
+
+    def drain(self) -> None:
+        """Take nothing new; what runs goes on."""
+        self.draining = True
+        self.worker.drain()
+
+    async def stop(self) -> None:
+        """Let what runs end, keep what waits, release everything."""
+        self.drain()
+        self.events.close()
+        for task in self._background:
+            task.cancel()
+        self.watchdog.stop()
+        ended = await asyncio.to_thread(self.worker.stop, float(self.settings.shutdown_timeout))
+        self._pictures.shutdown(cancel_futures=True)
+        if ended:
+            self.store.close()
+            self.storage.close()
+
+    async def _load(self) -> None:
+        try:
+            await asyncio.to_thread(self.engine.load)
+        except Exception as error:  # whatever stops the model from loading has to stop the process, in words
+            self.engine.failure = error
+            self._on_failure()
+            return
+        self.worker.start()
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            try:
+                await asyncio.to_thread(self.retention.enforce)
+            except Exception:  # the next round may do better; results still come and go
+                _log.exception("old results could not be removed")

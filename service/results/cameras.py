@@ -1,0 +1,90 @@
+"""Camera lists in other programs' conventions: plain JSON, nerfstudio's transforms.json, a TUM trajectory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.geometry import invert_extrinsics, matrix_to_quaternion
+from service.results.scene import Scene
+
+_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])  # camera axes x right, y up, z backward
+
+
+def camera_to_world(scene: Scene) -> NDArray[np.float64]:
+    """Camera-to-world matrices [S,4,4], OpenCV camera axes."""
+    return invert_extrinsics(torch.from_numpy(scene.extrinsics())).numpy()
+
+
+def cameras_json(scene: Scene) -> dict[str, Any]:
+    """Every picture's camera and size, in this service's own conventions."""
+    document = scene.document
+    return {
+        "world_frame": document.world_frame,
+        "conventions": document.conventions,
+        "scale": document.scale.model_dump(),
+        "cameras": [
+            {
+                "file": picture.filename,
+                "width": picture.original_size.width,
+                "height": picture.original_size.height,
+                "extrinsic": picture.extrinsic,
+                "intrinsic": picture.intrinsic,
+            }
+            for picture in document.pictures
+        ],
+    }
+
+
+def transforms_json(scene: Scene) -> dict[str, Any]:
+    """nerfstudio's data format: camera-to-world with OpenGL camera axes, pinhole intrinsics per frame.
+
+    Put the pictures into ``images/`` and the cloud beside it.
+    """
+    frames = []
+    for picture, matrix in zip(scene.document.pictures, camera_to_world(scene), strict=True):
+        (fx, _, cx), (_, fy, cy), _ = picture.intrinsic
+        frames.append(
+            {
+                "file_path": f"images/{picture.filename}",
+                "transform_matrix": (matrix @ _OPENGL).tolist(),
+                "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy,
+                "w": picture.original_size.width, "h": picture.original_size.height,
+            }
+        )  # fmt: skip
+    return {"camera_model": "OPENCV", "ply_file_path": "points.ply", "frames": frames}
+
+
+def trajectory_tum(scene: Scene) -> str:
+    """TUM RGB-D format: ``index tx ty tz qx qy qz qw`` per picture, camera-to-world, the index for want of a time."""
+    matrices = camera_to_world(scene)
+    quaternions = matrix_to_quaternion(torch.from_numpy(matrices[:, :3, :3])).numpy()
+    lines = ["# index tx ty tz qx qy qz qw"]
+    for index, (matrix, quaternion) in enumerate(zip(matrices, quaternions, strict=True)):
+        lines.append(" ".join(f"{value:.9g}" for value in (index, *matrix[:3, 3], *quaternion)))
+    return "\n".join(lines) + "\n"
+
+
+def tracks_json(scene: Scene) -> dict[str, Any]:
+    """The query points in every picture, pixels of the original; null where a chunked run did not follow them."""
+    points, visibility, confidence = (
+        scene.tracks[name] for name in ("track_points", "track_visibility", "track_confidence")
+    )
+    frames: list[dict[str, Any] | None] = []
+    for picture in scene.document.pictures:
+        if picture.index >= len(points):
+            frames.append(None)
+            continue
+        scale, offset = picture.transform["scale"], picture.transform["offset"]
+        original = (points[picture.index] - [offset["x"], offset["y"]]) / [scale["x"], scale["y"]]
+        frames.append(
+            {
+                "points": original.tolist(),
+                "visibility": visibility[picture.index].tolist(),
+                "confidence": confidence[picture.index].tolist(),
+            }
+        )
+    return {"frames": frames}

@@ -1,0 +1,227 @@
+"""Results and waiting inputs on disk, and the files made from results.
+
+    incoming/{id}/   one accepted job's input, until it has ended
+    results/{id}/    arrays and ``result.json``; ``exports/`` holds files made from them, each beside its SHA-256
+
+Every folder and file appears by renaming, so it is whole or not there. Whether a result exists is the job store's
+word: what it does not know is swept away at the next start. Names inside are fixed; nothing that a client sends
+becomes part of a path.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.artifact import sha256
+from service.problems import NotFound, StorageFull, retry_after
+from service.results.document import ReconstructionDocument
+from service.results.scene import ARRAYS, TRACKS, Scene
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_RESULT = "result.json"
+_EXPORTS_KEPT = 1024  # per reconstruction
+
+
+class StorageInUseError(RuntimeError):
+    """Another process serves from the same folder."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """A finished file: where it lies, its size, and its SHA-256 in hexadecimal."""
+
+    path: Path
+    bytes: int
+    sha256: str
+
+
+class Storage:
+    """The folder `root`, or a temporary one that goes with `close`. Safe to call from several threads.
+
+    Raises StorageInUseError if another process has it.
+    """
+
+    def __init__(self, root: Path | None, min_free_bytes: int = 0) -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="reconstructions-") if root is None else None
+        self.root = Path(self._temporary.name) if self._temporary else Path(root or "")
+        self.min_free_bytes = min_free_bytes
+        self._incoming, self._results = self.root / "incoming", self.root / "results"
+        self._guard = threading.Lock()
+        self._locks: WeakValueDictionary[tuple[str, str], threading.Lock] = WeakValueDictionary()
+        for folder in (self._incoming, self._results):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._owner = (self.root / "lock").open("w")
+        try:
+            fcntl.flock(self._owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._owner.close()
+            raise StorageInUseError(
+                f"{self.root} is in use by another service; give this one a folder of its own"
+            ) from None
+
+    @property
+    def database(self) -> Path:
+        """Where the job store lies."""
+        return self.root / "jobs.sqlite3"
+
+    def check_room(self) -> None:
+        """Raises StorageFull if less than `min_free_bytes` are free."""
+        free = shutil.disk_usage(self.root).free
+        if free < self.min_free_bytes:
+            raise StorageFull(
+                f"{free} bytes are free for results; {self.min_free_bytes} are kept in reserve.",
+                headers=retry_after(60),
+            )
+
+    def accept(self, id: str, write: Callable[[Path], None]) -> None:
+        """Let `write` fill the folder of a job's input. Raises StorageFull; then nothing is left."""
+        self.check_room()
+        self._appear(self._incoming / id, write)
+
+    def incoming(self, id: str) -> Path:
+        """Where a waiting job's input lies."""
+        return self._incoming / id
+
+    def drop_incoming(self, id: str) -> None:
+        shutil.rmtree(self._incoming / id, ignore_errors=True)
+
+    def save(self, id: str, arrays: Mapping[str, NDArray[Any]], result: bytes) -> None:
+        """Store a result. Raises StorageFull; then nothing is left."""
+        self.check_room()
+
+        def write(folder: Path) -> None:
+            (folder / "exports").mkdir()
+            for name, array in arrays.items():
+                np.save(folder / f"{name}.npy", array, allow_pickle=False)
+            with (folder / _RESULT).open("wb") as file:
+                file.write(result)
+                file.flush()
+                os.fsync(file.fileno())
+
+        shutil.rmtree(self._results / id, ignore_errors=True)  # an attempt that was cut off before it was recorded
+        self._appear(self._results / id, write)
+
+    def result(self, id: str) -> ReconstructionDocument:
+        """The result's document. Raises NotFound."""
+        try:
+            return ReconstructionDocument.model_validate_json((self._folder(id) / _RESULT).read_bytes())
+        except FileNotFoundError:
+            raise _gone() from None
+
+    def scene(self, id: str) -> Scene:
+        """The result with its arrays mapped, not read. Raises NotFound."""
+        document = self.result(id)
+        folder = self._folder(id)
+
+        def load(name: str) -> NDArray[Any]:
+            array: NDArray[Any] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            return array
+
+        try:
+            tracks = {name: load(name) for name in TRACKS if (folder / f"{name}.npy").exists()}
+            return Scene(document, **{name: load(name) for name in ARRAYS}, tracks=tracks)
+        except FileNotFoundError:
+            raise _gone() from None
+
+    def export(self, id: str, name: str, make: Callable[[Path], None]) -> Export:
+        """The file `name` made from a result, by `make` if nobody asked for it before. Raises NotFound, StorageFull."""
+        exports = self._folder(id) / "exports"
+        path, digest = exports / name, exports / f"{name}.sha256"
+        with self._guard:
+            making = self._locks.setdefault((id, name), threading.Lock())
+        with making, _room():
+            if not digest.exists():
+                if not exports.is_dir():
+                    raise _gone()
+                self._make(exports, path, digest, make)
+            os.utime(digest)
+            return Export(path, path.stat().st_size, digest.read_text())
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes on disk of every result."""
+        return {folder.name: _size(folder) for folder in self._results.iterdir() if _ID.fullmatch(folder.name)}
+
+    def remove(self, id: str) -> None:
+        """Remove a result and its files. Downloads that are under way end undisturbed."""
+        shutil.rmtree(self._results / id, ignore_errors=True)
+
+    def sweep(self, waiting: set[str], finished: set[str]) -> set[str]:
+        """Remove what no job stands for; returns the ids of `finished` whose result is missing."""
+        for folder, known in ((self._incoming, waiting), (self._results, finished)):
+            for path in folder.iterdir():
+                if path.name not in known:
+                    shutil.rmtree(path, ignore_errors=True)
+        for partial in self._results.glob("*/exports/*.partial"):
+            partial.unlink()
+        return {id for id in finished if not (self._results / id / _RESULT).is_file()}
+
+    def close(self) -> None:
+        """Release the folder, and remove it if it is temporary."""
+        self._owner.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    def _folder(self, id: str) -> Path:
+        if not _ID.fullmatch(id):
+            raise _gone()
+        return self._results / id
+
+    def _appear(self, target: Path, write: Callable[[Path], None]) -> None:
+        partial = target.with_name(f"{target.name}.partial")
+        with _room():
+            try:
+                partial.mkdir()
+                write(partial)
+                partial.rename(target)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+
+    def _make(self, exports: Path, path: Path, digest: Path, make: Callable[[Path], None]) -> None:
+        self.check_room()
+        partial = path.with_name(f"{path.name}.partial")
+        try:
+            make(partial)
+            partial.rename(path)
+            digest.with_suffix(".partial").write_text(sha256(path))
+            digest.with_suffix(".partial").rename(digest)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        ages = sorted((file.stat().st_mtime_ns, file) for file in exports.glob("*.sha256"))
+        for _, old in ages[:-_EXPORTS_KEPT]:
+            old.unlink()
+            old.with_suffix("").unlink(missing_ok=True)
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StorageFull("The disk for results is full; nothing was kept.", headers=retry_after(60)) from None
+
+
+def _gone() -> NotFound:
+    return NotFound("There is no reconstruction of this id; it may have been removed to make room.")
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

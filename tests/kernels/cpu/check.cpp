@@ -1,0 +1,132 @@
+// The first instruction set of the library against plain loops; the exit status is the number of wrong results.
+// For processors that only an emulator runs here, where there is no torch to compare with.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <random>
+#include <vector>
+
+#include "../../../kernels/cpu/interface.h"
+
+extern "C" const char* quantvggt_path_name(int index);
+extern "C" const Kernels* quantvggt_kernels(int index);
+
+namespace {
+
+std::mt19937 generator(0);
+
+int code(int bits) { return int(generator() % (1u << bits)) - (1 << (bits - 1)); }
+
+float uniform() { return float(generator()) / 2147483648.0f - 1; }
+
+int wrong_accumulators(const Kernels& kernels, int rows, int outputs, int features, int weight_bits, bool extreme) {
+    std::vector<int8_t> tokens(rows * features), weight(outputs * features);
+    std::vector<uint8_t> packed(outputs * features / 2);
+    std::vector<int32_t> sums(rows * outputs);
+    for (auto& value : tokens) value = int8_t(extreme ? -128 : code(8));
+    for (auto& value : weight) value = int8_t(extreme ? -(1 << (weight_bits - 1)) : code(weight_bits));
+    for (size_t i = 0; i < packed.size(); ++i)
+        packed[i] = uint8_t((weight[2 * i] & 15) | (weight[2 * i + 1] & 15) << 4);
+    Rows shape{};
+    shape.rows = rows;
+    shape.features = features;
+    shape.bits = 8;
+    Product product{};
+    product.weight = weight_bits == 4 ? static_cast<const void*>(packed.data()) : weight.data();
+    product.outputs = outputs;
+    product.accumulators = sums.data();
+    product.weight_bits = weight_bits;
+    kernels.integer_matmul(tokens.data(), shape, product, 2);
+    int wrong = 0;
+    for (int i = 0; i < rows; ++i)
+        for (int j = 0; j < outputs; ++j) {
+            int32_t expected = 0;
+            for (int k = 0; k < features; ++k) expected += tokens[i * features + k] * weight[j * features + k];
+            wrong += sums[i * outputs + j] != expected;
+        }
+    return wrong;
+}
+
+int wrong_codes(const Kernels& kernels, int features, int bits) {
+    std::vector<float> x(features), smoothing(features), row(features);
+    std::vector<int8_t> signs(features), codes(features);
+    for (auto& value : x) value = uniform();
+    for (auto& value : smoothing) value = 1.5f + uniform();
+    for (auto& value : signs) value = generator() % 2 ? 1 : -1;
+    Rows rows{};
+    rows.x = x.data();
+    rows.rows = 1;
+    rows.features = features;
+    rows.signs = signs.data();
+    rows.smoothing = smoothing.data();
+    rows.hadamard_scale = 1 / std::sqrt(float(features));
+    rows.order = 1;
+    rows.bits = bits;
+    float scale = 0;
+    kernels.quantize_rows(rows, codes.data(), &scale, 1);
+
+    for (int k = 0; k < features; ++k) row[k] = x[k] * float(signs[k]);
+    for (int span = 1; span < features; span *= 2)
+        for (int k = 0; k < features; ++k)
+            if (!(k & span)) {
+                const float a = row[k], b = row[k + span];
+                row[k] = a + b;
+                row[k + span] = a - b;
+            }
+    float top = 0;
+    for (int k = 0; k < features; ++k) {
+        row[k] = row[k] * rows.hadamard_scale;
+        row[k] = row[k] / smoothing[k];
+        top = std::max(top, std::fabs(row[k]));
+    }
+    const float largest = float((1 << (bits - 1)) - 1), expected_scale = top / largest;
+    int wrong = scale != expected_scale;
+    for (int k = 0; k < features; ++k)
+        wrong += codes[k] != std::clamp(std::nearbyint(row[k] / expected_scale), -largest - 1, largest);
+    return wrong;
+}
+
+// Relative error of attention, from exact attention in double precision.
+double attention_error(const Kernels& kernels, int64_t tokens, int64_t width) {
+    std::vector<float> q(tokens * width), k(q.size()), v(q.size()), y(q.size());
+    for (auto* values : {&q, &k, &v})
+        for (auto& value : *values) value = 2 * uniform();
+    Attention attention{q.data(), k.data(), v.data(), 1, 1, tokens, tokens, width, {}, {}, {}, y.data()};
+    for (auto* stride : {attention.q_stride, attention.k_stride, attention.v_stride}) stride[2] = width;
+    kernels.int8_attention(attention, 1);
+    double error = 0, norm = 0;
+    for (int64_t i = 0; i < tokens; ++i) {
+        std::vector<double> weight(tokens);
+        double total = 0;
+        for (int64_t j = 0; j < tokens; ++j) {
+            double score = 0;
+            for (int64_t d = 0; d < width; ++d) score += double(q[i * width + d]) * k[j * width + d];
+            total += weight[j] = std::exp(score / std::sqrt(double(width)));
+        }
+        for (int64_t d = 0; d < width; ++d) {
+            double exact = 0;
+            for (int64_t j = 0; j < tokens; ++j) exact += weight[j] / total * v[j * width + d];
+            error += (exact - y[i * width + d]) * (exact - y[i * width + d]);
+            norm += exact * exact;
+        }
+    }
+    return std::sqrt(error / norm);
+}
+
+}  // namespace
+
+int main() {
+    const Kernels* kernels = quantvggt_kernels(0);
+    if (!kernels) return std::puts("this processor lacks it"), 1;
+    int wrong = 0;
+    const int shapes[][3] = {{1, 1, 2}, {7, 33, 66}, {37, 40, 96}, {33, 64, 1500}, {5, 100, 1024}};
+    for (const auto& [rows, outputs, features] : shapes)
+        for (int bits : {4, 8})
+            for (bool extreme : {false, true})
+                wrong += wrong_accumulators(*kernels, rows, outputs, features, bits, extreme);
+    for (int features : {2, 64, 512, 4096})
+        for (int bits : {4, 8}) wrong += wrong_codes(*kernels, features, bits);
+    wrong += attention_error(*kernels, 70, 64) > 0.02;
+    std::printf("%s: %d wrong results\n", quantvggt_path_name(0), wrong);
+    return wrong ? 1 : 0;
+}

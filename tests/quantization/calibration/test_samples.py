@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from model import VGGT
+from quantization.calibration.samples import CalibrationSet, candidates, choose, describe
+from quantization.convert import reader
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    for scene, count in (("castle", 7), ("fox", 4), ("single", 1)):
+        folder = tmp_path / "photographs" / scene
+        folder.mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(random.integers(0, 255, (40, 60, 3), dtype=np.uint8)).save(folder / f"{i}.jpg")
+    return tmp_path / "photographs"
+
+
+def _choose(source: Path | str, net: VGGT, **changed: object) -> CalibrationSet:
+    options = {"samples": 3, "frames": 2, "pool": 6, "sampling": "nfds", "seed": 0, **changed}
+    return choose(str(source), net.config, reader(net), **options)  # type: ignore[arg-type]
+
+
+def test_synthetic_scenes_are_of_the_calibration_split(net: VGGT) -> None:
+    found, split = candidates("synthetic", net.config, frames=3, pool=4, seed=0)
+    assert split == "calibration"
+    assert len({sample.name for sample in found}) == 4
+    assert all(sample.images.shape == (3, 3, 56, 56) for sample in found)
+
+
+def test_every_folder_of_photographs_gives_disjoint_frames_first(photographs: Path, net: VGGT) -> None:
+    found, _ = candidates(str(photographs), net.config, frames=2, pool=6, seed=0)
+    by_scene: dict[str, list[str]] = {}
+    for sample in found:
+        by_scene.setdefault(sample.scene, []).extend(sample.name.partition("/")[2].split("+"))
+    assert set(by_scene) == {"castle", "fox"}, "one picture is no sample"
+    assert len(by_scene["castle"]) == 6
+    assert len(set(by_scene["castle"])) == 6
+
+
+def test_a_folder_with_pictures_is_one_scene(photographs: Path, net: VGGT) -> None:
+    found, _ = candidates(str(photographs / "castle"), net.config, frames=2, pool=2, seed=0)
+    assert {sample.scene for sample in found} == {"castle"}
+
+
+def test_the_facts_name_split_scenes_and_samples(photographs: Path, net: VGGT) -> None:
+    chosen = _choose(photographs, net)
+    assert chosen.facts["source"] == "photographs"
+    assert set(chosen.facts["scenes"]) <= {"castle", "fox"}
+    assert chosen.facts["samples"] == [sample.name for sample in chosen.samples]
+    assert chosen.facts == _choose(photographs, net).facts
+    assert chosen.facts["samples"] != _choose(photographs, net, seed=5)
+
+
+def test_features_hold_one_similarity_for_each_later_frame(net: VGGT) -> None:
+    found, _ = candidates("synthetic", net.config, frames=3, pool=4, seed=0)
+    features = describe(net.config, reader(net), found)
+    assert features.similarity.shape == (4, 2)
+    assert features.means.shape == features.deviations.shape == (4, 4)  # two frame and two global blocks
+    assert features.deviations.min() > 0
+
+
+def test_a_corrupted_candidate_is_the_one_that_is_left_out(net: VGGT) -> None:
+    found, _ = candidates("synthetic", net.config, frames=2, pool=12, seed=0)
+    found[5].images.copy_((torch.rand(found[5].images.shape, generator=torch.Generator().manual_seed(0)) > 0.5).float())
+    features = describe(net.config, reader(net), found)
+    from quantization.nfds import noise_scores
+
+    assert int(noise_scores(features.means, features.deviations, features.categories).argmax()) == 5
+
+
+@pytest.mark.parametrize(
+    ("source", "changed", "sentence"),
+    [
+        ("nowhere", {}, "--calibration nowhere: neither synthetic, co3d, 7scenes, nor a folder of photographs"),
+        ("co3d", {}, "--calibration co3d needs --data PATH"),
+        ("{photographs}/single", {}, "holds no scene of 2 pictures"),
+        ("{photographs}", {"samples": 40}, r"gives \d+ calibration samples of 2 frames, 40 were asked for"),
+        ("synthetic", {"frames": 1}, "expected at least 2 frames"),
+        ("synthetic", {"samples": 0}, "--samples is 0; expected at least 1"),
+    ],
+)
+def test_too_little_to_calibrate_on_is_one_sentence(
+    source: str, changed: dict[str, object], sentence: str, photographs: Path, net: VGGT
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        _choose(source.format(photographs=photographs), net, **changed)
+
+
+def test_an_unreadable_picture_is_named(photographs: Path, net: VGGT) -> None:
+    (photographs / "fox" / "2.jpg").write_bytes(b"not a picture")
+    with pytest.raises(ValueError, match=r"fox/2\.jpg: .*; remove it or replace it"):
+        _choose(photographs, net)

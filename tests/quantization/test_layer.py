@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from kernels import W4A4Linear, reference
+from quantization.layer import SEARCH_ROWS, Observed, layer_errors, quantize_layer, rotation_signs
+from quantization.recipe import RECIPES, Recipe, Scheme
+
+W4A4 = Scheme(4, 4)
+
+
+@pytest.fixture
+def weight() -> Tensor:
+    return torch.randn(48, 64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def observed() -> Observed:
+    generator = torch.Generator().manual_seed(1)
+    mixing = torch.randn(64, 64, generator=generator) / 8 + 0.2
+    samples = [torch.randn(2, 120, 64, generator=generator) @ mixing for _ in range(6)]
+    return Observed(samples, samples)
+
+
+def _error(recipe: Recipe, weight: Tensor, observed: Observed) -> float:
+    signs = rotation_signs(64, "layer", 0) if recipe.rotate else None
+    layer = quantize_layer(weight, torch.zeros(48), W4A4, recipe, signs, observed)
+    return layer_errors(layer, weight, torch.zeros(48), W4A4, observed).quantised
+
+
+def test_rotations_depend_on_seed_and_layer_only() -> None:
+    assert torch.equal(rotation_signs(64, "a", 0), rotation_signs(64, "a", 0))
+    assert not torch.equal(rotation_signs(64, "a", 0), rotation_signs(64, "b", 0))
+    assert not torch.equal(rotation_signs(64, "a", 0), rotation_signs(64, "a", 1))
+
+
+def test_without_inputs_a_layer_is_rounded_as_the_definition_does(weight: Tensor) -> None:
+    signs = rotation_signs(64, "layer", 0)
+    ours = quantize_layer(weight, None, W4A4, Recipe(), signs)
+    plain = W4A4Linear.from_float(weight, signs=signs)
+    torch.testing.assert_close(ours.weight_scale, plain.weight_scale)
+    assert (ours.weight_codes() != plain.weight_codes()).float().mean() < 1e-3
+
+
+@pytest.mark.parametrize("part", ["rounding", "correct", "clip_activations"])
+def test_every_part_of_our_recipe_lowers_the_error(part: str, weight: Tensor, observed: Observed) -> None:
+    best = replace(RECIPES["best"], fold=False)
+    without = replace(best, **{part: "nearest" if part == "rounding" else False})
+    assert _error(best, weight, observed) < _error(without, weight, observed)
+
+
+def test_our_recipe_is_far_below_rounding_to_nearest(weight: Tensor, observed: Observed) -> None:
+    assert _error(RECIPES["best"], weight, observed) < 0.5 * _error(RECIPES["rtn"], weight, observed)
+
+
+def test_a_free_alpha_is_never_worse_than_half(weight: Tensor, observed: Observed) -> None:
+    fixed = Recipe(smooth=True)
+    assert _error(replace(fixed, alpha=None), weight, observed) <= _error(fixed, weight, observed) * 1.001
+
+
+def test_smoothing_takes_its_statistics_after_the_rotation(weight: Tensor, observed: Observed) -> None:
+    signs = rotation_signs(64, "layer", 0)
+    layer = quantize_layer(
+        weight, None, W4A4, Recipe(smooth=True), signs, Observed(observed.meant[:1], observed.seen[:1])
+    )
+    inputs = reference.rotate(observed.seen[0], signs).abs().amax(dim=1).mean(dim=0)
+    weights = reference.rotate(weight.double(), signs).abs().amax(dim=0)
+    assert layer.smoothing is not None
+    torch.testing.assert_close(layer.smoothing.double(), (inputs.double() / weights).sqrt(), atol=1e-5, rtol=1e-4)
+
+
+def test_searches_look_at_a_bounded_number_of_tokens_from_everywhere() -> None:
+    samples = [torch.arange(4000.0).view(1, 4000, 1) + 4000 * i for i in range(3)]
+    meant, seen = Observed(samples, samples).rows()
+    assert torch.equal(meant, seen)
+    assert len(seen) == SEARCH_ROWS
+    assert len(seen.unique()) == SEARCH_ROWS
+    shares = torch.histc(seen, 3, 0, 12000) / SEARCH_ROWS
+    assert (shares - 1 / 3).abs().max() < 0.05

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from model import VGGT
+from model.artifact import save
+from model.errors import ArtifactError
+from model.preprocess import PreprocessedImages, preprocess_images
+from model.presets import PRESETS
+from quantization.convert import quantize_network
+from quantization.recipe import Recipe
+from service.inference.engine import Engine
+from service.problems import NoTracks, NotReady, OutOfMemory
+from service.settings import Settings
+from tests.service.pictures import make_picture
+
+
+def test_a_network_without_a_camera_head_is_refused_before_loading(tmp_path: Path) -> None:
+    config = dataclasses.replace(PRESETS["demo"], depth=1, camera_head=None, depth_head=None, point_head=None)
+    save(quantize_network(VGGT(config), Recipe()), tmp_path / "headless")
+    with pytest.raises(ArtifactError, match="without camera and depth head"):
+        Engine(Settings(artifact=tmp_path / "headless"))
+
+
+def test_the_digest_follows_the_weights(artifact: Path, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    save(quantize_network(VGGT(PRESETS["demo"]), Recipe()), tmp_path / "other")
+    digests = [Engine(Settings(artifact=path)).digest for path in (artifact, artifact, tmp_path / "other")]
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.fixture(scope="module")
+def engine(artifact: Path) -> Engine:
+    engine = Engine(Settings(artifact=artifact))
+    with pytest.raises(NotReady):
+        _ = engine.net
+    engine.load()
+    return engine
+
+
+def batch(engine: Engine, frames: int = 1) -> PreprocessedImages:
+    pictures = [make_picture(seed=seed) for seed in range(frames)]
+    return preprocess_images(pictures, image_size=engine.image_size, patch_size=engine.patch_size)
+
+
+def test_a_pass_is_timed_by_stage_and_its_memory_measured(engine: Engine) -> None:
+    done = engine.infer(batch(engine, 2))
+    assert list(done.seconds) == ["transfer", "aggregator", "heads", "post"]
+    assert done.seconds["aggregator"] > 0
+    assert done.peak_bytes > 0
+    assert done.reconstruction.depth.shape == (2, 72, 96)
+
+
+def test_what_was_measured_at_the_start_predicts_more_for_more_frames(engine: Engine) -> None:
+    one, eight = engine.planner.model.predict(1, 96, 96), engine.planner.model.predict(8, 96, 96)
+    assert 0 < one.bytes < eight.bytes
+    assert 0 < one.seconds < eight.seconds
+    assert engine.planner.budget is not None
+    assert engine.planner.budget > 2**20
+
+
+def test_an_observer_can_stop_a_pass(engine: Engine) -> None:
+    def stop(stage: str, share: float) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        engine.infer(batch(engine), stop)
+    assert engine.infer(batch(engine)).tracks is None
+
+
+def test_query_points_need_a_track_head(engine: Engine) -> None:
+    with pytest.raises(NoTracks, match="camera, depth, point"):
+        engine.infer(batch(engine), query_points=torch.zeros(1, 2))
+
+
+@pytest.mark.parametrize("words", ["DefaultCPUAllocator: can't allocate memory", "CUDA out of memory"])
+def test_running_out_of_memory_is_a_problem_and_the_next_pass_works(engine: Engine, words: str) -> None:
+    kind = torch.OutOfMemoryError if "CUDA" in words else RuntimeError
+
+    def refuse(*arguments: object) -> None:
+        raise kind(words)
+
+    hook = engine.net.register_forward_pre_hook(refuse)
+    with pytest.raises(OutOfMemory):
+        engine.infer(batch(engine))
+    hook.remove()
+    assert engine.infer(batch(engine)).reconstruction.depth.isfinite().all()

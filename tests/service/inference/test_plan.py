@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+
+from service.inference.cost import Cost, CostModel
+from service.inference.plan import Plan, Planner
+from service.problems import TooMuchMemory
+
+SIDE = 96
+
+
+def planner(budget_frames: float | None, pass_frames: int | None = None) -> Planner:
+    """A planner whose budget holds so many frames of full resolution; memory is proportional to tokens."""
+    model = CostModel(patch_size=12)
+    for frames in (1, 2, 4):
+        tokens = model.tokens(frames, SIDE, SIDE)
+        model.calibrate(frames, SIDE, SIDE, Cost(10_000 * tokens, 1e-3 * tokens))
+    if budget_frames is None:
+        return Planner(model, None, pass_frames)
+    return Planner(model, int(budget_frames * model.predict(1, SIDE, SIDE).bytes) + 1000, pass_frames)
+
+
+def covered(plan: Plan) -> list[int]:
+    return sorted({frame for chunk in plan.chunks for frame in chunk})
+
+
+def test_what_fits_runs_whole() -> None:
+    plan = planner(8).plan(8, SIDE, SIDE)
+    assert (plan.chunks, plan.factor, plan.steps) == ((range(8),), 1.0, [])
+
+
+def test_what_does_not_fit_is_chunked_within_the_budget() -> None:
+    mine = planner(8)
+    plan = mine.plan(20, SIDE, SIDE)
+    assert plan.steps == ["chunked"]
+    assert covered(plan) == list(range(20))
+    assert mine.budget is not None
+    assert plan.cost.bytes <= mine.budget
+    assert plan.document()["degraded"] == ["chunked"]
+
+
+def test_resolution_is_given_up_before_chunks_of_fewer_than_four() -> None:
+    plan = planner(3).plan(20, SIDE, SIDE)
+    assert plan.steps == ["chunked", "reduced-resolution"]
+    assert plan.factor == 0.75
+    assert plan.pass_frames >= 4
+
+
+def test_a_single_frame_is_only_reduced() -> None:
+    plan = planner(0.6).plan(1, SIDE, SIDE)
+    assert plan.steps == ["reduced-resolution"]
+
+
+def test_what_fits_in_no_way_is_refused() -> None:
+    with pytest.raises(TooMuchMemory, match="half the resolution"):
+        planner(0.1).plan(3, SIDE, SIDE)
+
+
+def test_the_operators_limit_is_kept_whatever_the_budget() -> None:
+    plan = planner(None, pass_frames=3).plan(7, SIDE, SIDE)
+    assert max(len(chunk) for chunk in plan.chunks) == 3
+    assert covered(plan) == list(range(7))
+
+
+def test_after_running_out_of_memory_less_is_tried_until_nothing_less_is_left() -> None:
+    mine = planner(None)
+    plan: Plan | None = mine.plan(16, SIDE, SIDE)
+    seen = []
+    while plan is not None:
+        assert covered(plan) == list(range(16))
+        seen.append((plan.pass_frames, plan.factor))
+        plan = mine.harder(plan, SIDE, SIDE)
+    assert seen == [(16, 1.0), (8, 1.0), (4, 1.0), (2, 1.0), (2, 0.75), (2, 0.5)]
+
+
+def test_how_many_frames_fit_is_told() -> None:
+    assert planner(8).max_frames(SIDE, SIDE, 32) == 8
+    assert planner(None).max_frames(SIDE, SIDE, 32) == 32

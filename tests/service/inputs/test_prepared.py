@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.preprocess import preprocess_images
+from service.inputs.body import SentFile, Upload
+from service.inputs.options import read_options
+from service.inputs.prepared import PreparedScene, prepare
+from service.problems import InvalidOption
+from service.settings import Settings
+from tests.service.pictures import encode, make_picture
+
+SETTINGS = Settings(artifact=Path("a"))
+SIZES = ((120, 90), (90, 120))
+
+
+def upload(*masks: Image.Image) -> Upload:
+    pictures = [encode(make_picture(*size, seed=seed)) for seed, size in enumerate(SIZES)]
+    return Upload(
+        tuple(SentFile(f"{i}.png", io.BytesIO(data)) for i, data in enumerate(pictures)),
+        tuple(SentFile(f"mask{i}.png", io.BytesIO(encode(mask))) for i, mask in enumerate(masks)),
+        {},
+    )
+
+
+def scene(*masks: Image.Image, **options: str) -> PreparedScene:
+    return prepare(upload(*masks), read_options(options), SETTINGS, 96, 12)
+
+
+def test_the_network_gets_exactly_what_preprocessing_gives() -> None:
+    expected = preprocess_images([make_picture(*size, seed=seed) for seed, size in enumerate(SIZES)], "fit", 96, 12)
+    batch = scene().batch()
+    assert (batch.images == expected.images).all()
+    assert batch.transforms == expected.transforms
+
+
+def test_what_is_saved_is_loaded_again(tmp_path: Path) -> None:
+    first = scene(confidence="10", timeout="5", outputs="scene.glb")
+    first.save(tmp_path)
+    second = PreparedScene.load(tmp_path)
+    np.testing.assert_array_equal(first.pixels, second.pixels)
+    assert (first.transforms, first.filenames, first.options) == (second.transforms, second.filenames, second.options)
+    assert first.seconds == second.seconds
+
+
+def test_the_fingerprint_follows_everything_that_decides_the_result() -> None:
+    mine = scene().fingerprint("model")
+    assert scene().fingerprint("model") == mine
+    assert scene(timeout="5", outputs="scene.glb").fingerprint("model") == mine
+    others = [
+        scene().fingerprint("another model"),
+        scene(confidence="10").fingerprint("model"),
+        scene(mode="pad").fingerprint("model"),
+        scene(*(Image.new("L", size, 0) for size in SIZES)).fingerprint("model"),
+    ]
+    assert len({mine, *others}) == 5
+
+
+def test_a_mask_hides_the_pixels_that_it_covers() -> None:
+    left = Image.new("L", SIZES[0], 255)
+    left.paste(0, (0, 0, 60, 90))
+    keep = scene(left, Image.new("L", SIZES[1], 255)).keep
+    rows = slice(12, 84)  # 96 x 72 pixels of content in the middle of a square
+    assert not keep[0, rows, :48].any()
+    assert keep[0, rows, 48:].all()
+    assert keep[1].all()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"cameras": "[null]"}, "cameras has 1 entries; there are 2"),
+        ({"cameras": '[{"extrinsic": [[1,0,0,0],[0,1,0,0],[0,0,1,0]]}, null]'}, "at least two"),
+        ({"frames": "0,2"}, "frames names picture 2"),
+        (
+            {"known_distance": '{"a":{"picture":2,"x":1,"y":2},"b":{"picture":0,"x":1,"y":3},"metres":1}'},
+            "picture 2; there are pictures 0 to 1",
+        ),
+        (
+            {"known_distance": '{"a":{"picture":1,"x":90,"y":2},"b":{"picture":0,"x":1,"y":3},"metres":1}'},
+            "outside picture 1 of 90 x 120",
+        ),
+        ({"query_points": "[[0, 90]]"}, "outside the first picture of 120 x 90"),
+    ],
+)
+def test_options_that_do_not_fit_the_pictures_are_refused(options: dict[str, str], words: str) -> None:
+    with pytest.raises(InvalidOption, match=words):
+        scene(**options)
+
+
+def test_a_mask_of_another_size_is_refused() -> None:
+    with pytest.raises(InvalidOption, match="is 10 x 10 pixels; its picture is 120 x 90"):
+        scene(Image.new("L", (10, 10)), Image.new("L", SIZES[1]))

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from service.inputs.body import SentFile
+from service.inputs.options import Options
+from service.inputs.video import read_frames
+from service.problems import BrokenVideo, TooManyPictures, TooManyPixels
+from service.settings import Settings
+from tests.service.pictures import make_picture
+
+SETTINGS = Settings(artifact=Path("a"), max_images=8)
+
+
+def video(
+    seconds: int = 4, fps: int = 10, blurred: tuple[int, ...] = (), format: str = "mp4", size: int = 96
+) -> SentFile:
+    """Every second shows one picture of noise; those of `blurred` seconds are soft."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=format) as container:
+        stream = container.add_stream("mpeg4" if format != "webm" else "libvpx", rate=fps)
+        stream.width, stream.height, stream.pix_fmt = size, size, "yuv420p"
+        for second in range(seconds):
+            noise = np.random.default_rng(second).integers(0, 256, (size, size, 3), np.uint8)
+            picture = Image.fromarray(noise)
+            if second in blurred:
+                picture = picture.filter(ImageFilter.GaussianBlur(8))
+            for _ in range(fps):
+                container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+        container.mux(stream.encode())
+    buffer.seek(0)
+    return SentFile("walk.mp4", buffer)
+
+
+def frames_of(sent: SentFile, options: Options | None = None) -> list[tuple[str, Image.Image]]:
+    """Names and pictures of the frames, their files closed."""
+    found = []
+    for frame in read_frames(sent, options or Options(), SETTINGS):
+        with frame.file, Image.open(frame.file) as picture:
+            found.append((frame.name, picture.copy()))
+    return found
+
+
+@pytest.mark.parametrize("format", ["mp4", "matroska", "avi"])
+def test_one_frame_a_second_is_taken_unless_told_otherwise(format: str) -> None:
+    frames = frames_of(video(format=format))
+    assert [name for name, _ in frames] == [f"walk-{second:05d}.000s.png" for second in range(4)]
+    assert frames[0][1].size == (96, 96)
+    assert len(frames_of(video(format=format), Options(fps=2))) == 8
+
+
+def test_blurred_frames_are_dropped_unless_wanted() -> None:
+    kept = frames_of(video(blurred=(1,)))
+    assert [name.removesuffix("s.png")[-5:] for name, _ in kept] == ["0.000", "2.000", "3.000"]
+    assert len(frames_of(video(blurred=(1,)), Options(drop_blurred=False))) == 4
+
+
+def test_a_long_video_is_sampled_more_sparsely_but_not_against_an_explicit_rate() -> None:
+    assert 6 <= len(frames_of(video(seconds=20))) <= 8
+    with pytest.raises(TooManyPictures, match="lower fps"):
+        read_frames(video(seconds=20), Options(fps=1), SETTINGS)
+
+
+def test_a_frame_of_too_many_pixels_is_refused() -> None:
+    with pytest.raises(TooManyPixels):
+        read_frames(video(), Options(), SETTINGS.model_copy(update={"max_pixels": 5000}))
+
+
+def test_broken_videos_are_refused_in_words() -> None:
+    whole = video().file.read()
+    for content in (whole[:40], whole[: len(whole) // 2], b"\x1a\x45\xdf\xa3" + bytes(500), b"\0\0\0\x18ftypisom"):
+        with pytest.raises(BrokenVideo, match=r"walk\.mp4"):
+            read_frames(SentFile("walk.mp4", io.BytesIO(content)), Options(), SETTINGS)
+
+
+def test_another_media_type_is_no_video() -> None:
+    wav = io.BytesIO()
+    with av.open(wav, "w", format="wav") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(BrokenVideo, match="not MP4"):
+        read_frames(SentFile("a.wav", io.BytesIO(wav.getvalue())), Options(), SETTINGS)
+
+
+def test_reading_ends_with_the_time_limit() -> None:
+    with pytest.raises(BrokenVideo, match=r"within 0\.05 seconds"):
+        read_frames(video(), Options(), SETTINGS.model_copy(update={"video_timeout": 0.05}))
+
+
+def test_the_picture_of_a_frame_is_what_was_filmed() -> None:
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 120, 88, "yuv420p", 4_000_000
+        shown = make_picture(120, 88)
+        for _ in range(5):
+            container.mux(stream.encode(av.VideoFrame.from_image(shown)))
+        container.mux(stream.encode())
+    buffer.seek(0)
+    picture = frames_of(SentFile("v.mp4", buffer))[0][1]
+    assert np.abs(np.asarray(picture, float) - np.asarray(shown, float)).mean() < 8

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from service.jobs.events import Event, Events
+
+
+async def _collect(events: Events, id: str, after: int = 0) -> list[Event]:
+    return [event async for event in events.follow(id, after, None) if event is not None]
+
+
+def _run(events: Events, id: str, after: int = 0) -> list[Event]:
+    async def run() -> list[Event]:
+        events.attach(asyncio.get_running_loop())
+        return await asyncio.wait_for(_collect(events, id, after), 10)
+
+    return asyncio.run(run())
+
+
+def test_numbers_rise_and_a_reader_goes_on_after_the_last_one_it_saw() -> None:
+    events = Events()
+    for stage in ("decode", "aggregator", "heads"):
+        events.publish("a", "progress", {"stage": stage})
+    events.publish("a", "end", {"state": "succeeded"})
+    seen = _run(events, "a")
+    numbers = [event.number for event in seen]
+    assert numbers == sorted(set(numbers))
+    assert [event.data.get("stage") for event in seen] == ["decode", "aggregator", "heads", None]
+    assert _run(events, "a", after=numbers[1]) == seen[2:]
+
+
+def test_what_is_published_from_another_thread_reaches_every_reader() -> None:
+    events = Events()
+
+    async def run() -> list[list[Event]]:
+        events.attach(asyncio.get_running_loop())
+        readers = [asyncio.create_task(_collect(events, "a")) for _ in range(3)]
+        await asyncio.sleep(0.01)
+
+        def publish() -> None:
+            for index in range(200):
+                events.publish("a", "state", {"index": index})
+            events.publish("a", "end", {})
+
+        threading.Thread(target=publish).start()
+        return await asyncio.wait_for(asyncio.gather(*readers), 10)
+
+    for seen in asyncio.run(run()):
+        assert [event.data.get("index") for event in seen] == [*range(200), None]
+
+
+def test_progress_within_a_stage_is_thinned_out_and_stages_are_not() -> None:
+    events = Events()
+    for share in range(100):
+        events.publish("a", "progress", {"stage": "aggregator", "progress": share / 100})
+    events.publish("a", "progress", {"stage": "heads", "progress": 1})
+    events.publish("a", "end", {})
+    seen = _run(events, "a")
+    assert len(seen) < 20
+    assert [event.data.get("stage") for event in seen][-2:] == ["heads", None]
+
+
+def test_silence_is_broken_by_heartbeats_and_ended_by_a_shutdown() -> None:
+    events = Events()
+
+    async def run() -> int:
+        events.attach(asyncio.get_running_loop())
+        beats = 0
+        async for event in events.follow("a", 0, 0.01):
+            assert event is None
+            beats += 1
+            if beats == 3:
+                events.close()
+        return beats
+
+    assert asyncio.run(run()) in (3, 4)
+
+
+def test_waiting_for_an_end_gives_up_after_its_time() -> None:
+    events = Events()
+
+    async def run() -> tuple[Event | None, Event | None]:
+        events.attach(asyncio.get_running_loop())
+        nothing = await events.wait_for_end("a", 0.01)
+        events.publish("a", "end", {"state": "failed"})
+        return nothing, await events.wait_for_end("a", 5)
+
+    nothing, end = asyncio.run(run())
+    assert nothing is None
+    assert end is not None
+    assert end.data == {"state": "failed"}
+
+
+def test_an_event_is_encoded_as_the_standard_wants_it() -> None:
+    assert Event(7, "end", {"state": "failed"}).encode() == b'id: 7\nevent: end\ndata: {"state": "failed"}\n\n'

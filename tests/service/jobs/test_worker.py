@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.jobs.events import Events
+from service.jobs.job import Job
+from service.jobs.retention import Retention
+from service.jobs.store import Bounds, JobStore
+from service.jobs.worker import Watchdog, Worker
+from service.metrics import Metrics
+from service.problems import OutOfMemory
+from service.results.storage import Storage
+from service.settings import Settings
+from tests.service.jobs.test_store import job
+from tests.service.running import wait_until
+
+
+@dataclass
+class Bench:
+    """A worker whose work a test gives."""
+
+    store: JobStore
+    worker: Worker
+    work: Any
+
+    def state(self, id: str) -> str:
+        found = self.store.get(id)
+        return "" if found is None else found.state
+
+    def run(self, todo: Callable[[Job, Any], dict[str, float]]) -> str:
+        self.work.do = todo
+        id = self.store.add(job()).id
+        self.worker.notify()
+        return id
+
+
+class _Work:
+    do: Callable[[Job, Any], dict[str, float]]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    storage = Storage(tmp_path)
+    store = JobStore(storage.database, Bounds(10, 1e9))
+    work: Any = _Work()
+    retention = Retention(store, storage, Settings(artifact=Path("a")))
+    worker = Worker(store, storage, work, retention, Events(), Metrics("cpu", 10))
+    worker.start()
+    yield Bench(store, worker, work)
+    worker.stop(0.1)
+    store.close()
+    storage.close()
+
+
+def test_problems_and_surprises_are_recorded_and_the_next_job_runs(bench: Bench) -> None:
+    def refuse(job: Job, report: Any) -> dict[str, float]:
+        raise OutOfMemory("No room.", pictures=3)
+
+    def surprise(job: Job, report: Any) -> dict[str, float]:
+        raise KeyError("secret")
+
+    first = bench.run(refuse)
+    wait_until(lambda: bench.state(first) == "failed")
+    second = bench.run(surprise)
+    wait_until(lambda: bench.state(second) == "failed")
+    third = bench.run(lambda job, report: {})
+    wait_until(lambda: bench.state(third) == "succeeded")
+    problems = [found.problem or {} for found in map(bench.store.get, (first, second)) if found]
+    assert problems[0]["pictures"] == 3
+    assert problems[1]["type"] == "/problems/internal-error"
+    assert "secret" not in str(problems[1])
+
+
+def test_a_running_job_is_cancelled_at_its_next_step(bench: Bench) -> None:
+    entered = threading.Event()
+
+    def work(job: Job, report: Any) -> dict[str, float]:
+        entered.set()
+        while True:
+            report("aggregator", 0.5)
+
+    id = bench.run(work)
+    assert entered.wait(10)
+    bench.store.cancel(id)
+    bench.worker.cancel(id)
+    wait_until(lambda: bench.state(id) == "cancelled")
+
+
+def test_a_job_past_its_deadline_is_stopped_and_says_where(bench: Bench) -> None:
+    def work(job: Job, report: Any) -> dict[str, float]:
+        object.__setattr__(job, "deadline", job.created)
+        report("aggregator", 0.25)
+        return {}
+
+    id = bench.run(work)
+    wait_until(lambda: bench.state(id) == "failed")
+    found = bench.store.get(id)
+    assert found is not None
+    assert found.problem is not None
+    assert found.problem["type"] == "/problems/deadline-exceeded"
+    assert "25% in stage aggregator" in found.problem["detail"]
+
+
+def test_stopping_finishes_what_runs_and_keeps_what_waits(bench: Bench) -> None:
+    go = threading.Event()
+
+    def work(job: Job, report: Any) -> dict[str, float]:
+        assert go.wait(10)
+        return {}
+
+    running = bench.run(work)
+    wait_until(lambda: bench.worker.busy)
+    waiting = bench.store.add(job()).id
+    threading.Timer(0.1, go.set).start()
+    assert bench.worker.stop(10)
+    assert (bench.state(running), bench.state(waiting)) == ("succeeded", "queued")
+
+
+def test_what_does_not_end_in_time_is_put_back(bench: Bench) -> None:
+    def work(job: Job, report: Any) -> dict[str, float]:
+        while True:
+            report("aggregator", 0.5)
+
+    id = bench.run(work)
+    wait_until(lambda: bench.worker.busy)
+    assert bench.worker.stop(0.05)
+    assert bench.state(id) == "queued"
+
+
+def test_progress_never_goes_back(bench: Bench) -> None:
+    seen = []
+
+    def work(job: Job, report: Any) -> dict[str, float]:
+        for share in (0.1, 0.5, 0.3):
+            report("aggregator", share)
+            assert bench.worker.activity is not None
+            seen.append(bench.worker.activity.progress)
+        return {}
+
+    id = bench.run(work)
+    wait_until(lambda: bench.state(id) == "succeeded")
+    assert seen == [0.1, 0.5, 0.5]
+
+
+def test_the_watchdog_barks_once_when_nothing_moves(bench: Bench) -> None:
+    go, barks = threading.Event(), []
+
+    def work(job: Job, report: Any) -> dict[str, float]:
+        assert go.wait(10)
+        return {}
+
+    watchdog = Watchdog(bench.worker, 0.1, lambda: barks.append(1))
+    watchdog.start()
+    assert not watchdog.stalled
+    bench.run(work)
+    wait_until(lambda: watchdog.stalled)
+    go.set()
+    assert barks == [1]

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from service.inference.engine import Engine
+from tests.service.pictures import encode, form, make_picture
+from tests.service.running import Gate, Running, Serve, problem
+
+EXIF_ORIENTATION = 0x0112
+
+
+@pytest.fixture(scope="module")
+def service(serve: Serve) -> Running:
+    return serve(max_images=4, max_image_bytes=200_000, max_total_bytes=500_000, max_pixels=300_000)
+
+
+def test_unknown_paths_and_methods_are_problems_too(service: Running) -> None:
+    for answer, status in ((service.client.get("/nowhere"), 404), (service.client.get("/reconstruct"), 405)):
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_every_problem_type_can_be_looked_up(service: Running) -> None:
+    for slug in ("no-pictures", "too-many-pixels", "internal-error"):
+        assert service.client.get(f"/problems/{slug}").json()["meaning"]
+    problem(service.client.get("/problems/none"), 404, "not-found")
+
+
+def test_before_the_model_is_loaded_the_service_lives_but_is_not_ready(serve: Serve) -> None:
+    class Slow(Engine):
+        loading = threading.Event()
+
+        def load(self) -> None:
+            assert self.loading.wait(30)
+            super().load()
+
+    service = serve(Slow, wait=False)
+    assert service.client.get("/livez").status_code == 200
+    assert service.client.get("/readyz").headers["retry-after"]
+    problem(service.client.get("/readyz"), 503, "not-ready")
+    problem(service.client.post("/reconstruct", files=form(encode(make_picture()))), 503, "not-ready")
+    assert service.metric("recon_ready") == 0
+    service.engine.loading.set()
+    deadline = time.monotonic() + 30
+    while service.client.get("/readyz").status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert service.metric("recon_ready") == 1
+
+
+def test_health_answers_while_an_inference_runs(serve: Serve) -> None:
+    service = serve(Gate)
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(service.client.post, "/reconstruct", files=form(encode(make_picture())))
+        assert service.engine.entered.wait(30)
+        for path in ("/livez", "/readyz", "/metrics", "/capabilities", "/"):
+            assert service.client.get(path, timeout=5).status_code == 200
+        assert not running.done()
+        service.engine.opened.set()
+        assert running.result().status_code == 200
+
+
+def test_metrics_count_up(serve: Serve) -> None:
+    service = serve()
+    assert service.metric('recon_requests_total{outcome="ok"}') == 0
+    answer = service.client.post("/reconstruct", files=form(*[encode(make_picture())] * 2)).json()
+    service.client.post("/reconstruct", files=form(b"nothing"))
+    service.client.get(answer["links"]["points"])
+    assert service.metric('recon_requests_total{outcome="ok"}') == 1
+    assert service.metric('recon_requests_total{outcome="unsupported-picture"}') == 1
+    assert service.metric('recon_rejected_total{reason="unsupported-picture"}') == 1
+    assert service.metric('recon_jobs_total{state="succeeded"}') == 1
+    assert service.metric('recon_job_seconds_count{frames_bucket="2"}') == 1
+    assert service.metric("recon_queue_wait_seconds_count") == 1
+    assert service.metric("recon_admission_error_ratio_count") == 1
+    assert service.metric("recon_points_total") > 1000
+    assert service.metric('recon_artifact_bytes_total{format="points.ply"}') > 1000
+    assert service.metric("recon_frames_total") == 2
+    for stage in ("decode", "preprocess", "queue", "transfer", "aggregator", "heads", "post", "store"):
+        assert service.metric(f'recon_stage_seconds_count{{stage="{stage}"}}') == 1
+    assert service.metric('recon_stage_seconds_count{stage="export"}') == 2  # with the job, and for the download
+    assert service.metric('recon_stage_seconds_count{stage="upload"}') == 2
+    assert service.metric("process_resident_memory_bytes") > 1e6
+    assert service.metric("recon_queue_depth") == 0
+    text = service.client.get("/metrics").text
+    assert "recon_build_info{" in text
+    assert answer["model"]["artifact"] in text
+    assert answer["id"] not in text
+
+
+def test_capabilities_state_limits_modes_and_the_model(service: Running) -> None:
+    capabilities = service.client.get("/capabilities").json()
+    assert capabilities["limits"]["max_images"] == 4
+    assert capabilities["modes"] == ["fit", "crop", "pad"]
+    assert capabilities["network"] == {"image_size": 96, "patch_size": 12}
+    assert capabilities["model"]["kernels"]
+    assert capabilities["model"]["device"] == "cpu"

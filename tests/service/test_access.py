@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.access import Access, KeysError, add_key
+from service.problems import KeyRequired
+from tests.service.pictures import encode, form, make_picture
+from tests.service.running import Running, Serve, problem
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    path = tmp_path_factory.mktemp("keys") / "keys.json"
+    return path, add_key(path, "alice"), add_key(path, "bob", per_hour=1)
+
+
+@pytest.fixture(scope="module")
+def service(serve: Serve, keys: tuple[Path, str, str]) -> Running:
+    return serve(api_keys=keys[0])
+
+
+def post(service: Running, key: str, seed: int = 0) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {key}"}
+    return service.client.post("/reconstruct", files=form(encode(make_picture(seed=seed))), headers=headers)
+
+
+def test_only_hashes_are_kept_and_only_their_owner_may_read_them(keys: tuple[Path, str, str]) -> None:
+    path, alice, bob = keys
+    assert alice not in path.read_text()
+    assert bob not in path.read_text()
+    assert path.stat().st_mode & 0o077 == 0
+    assert len(alice) > 40
+    access = Access(path)
+    assert (access.client(alice).name, access.client(bob).per_hour) == ("alice", 1)
+
+
+@pytest.mark.parametrize("token", [None, "", "recon_", "x" * 10_000, "\udcff", "alice"])
+def test_any_other_key_is_refused(keys: tuple[Path, str, str], token: str | None) -> None:
+    with pytest.raises(KeyRequired):
+        Access(keys[0]).client(token)
+
+
+def test_a_name_has_one_key(keys: tuple[Path, str, str]) -> None:
+    with pytest.raises(KeysError, match="already has a key named 'alice'"):
+        add_key(keys[0], "alice")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"keys": []}', '{"keys": [{"name": "a"}]}', '{"keys": [1]}'])
+def test_a_damaged_file_of_keys_refuses_to_start(tmp_path: Path, content: str) -> None:
+    (tmp_path / "keys.json").write_text(content)
+    with pytest.raises(KeysError):
+        Access(tmp_path / "keys.json")
+
+
+def test_without_a_key_only_public_routes_answer(service: Running) -> None:
+    for path in ("/livez", "/readyz", "/metrics", "/capabilities", "/", "/openapi.json", "/problems/key-required"):
+        assert service.client.get(path).status_code == 200, path
+    assert service.client.get("/capabilities").json()["authentication"] == "bearer"
+    for answer in (
+        service.client.post("/reconstruct", files=form(encode(make_picture()))),
+        service.client.get("/reconstructions"),
+        service.client.get(f"/reconstructions/{'0' * 32}/points.ply"),
+        service.client.delete(f"/reconstructions/{'0' * 32}"),
+        service.client.get("/reconstructions", headers={"Authorization": "Basic abc"}),
+    ):
+        problem(answer, 401, "key-required")
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_one_client_sees_nothing_of_another(service: Running, keys: tuple[Path, str, str]) -> None:
+    _, alice, bob = keys
+    mine = post(service, alice)
+    assert mine.status_code == 200
+    url = mine.headers["location"]
+    as_bob = {"Authorization": f"Bearer {bob}"}
+    for path in ("", "/events", "/points.ply", "/depth/0.npy", "/manifest.json", "/everything.zip", "/pictures/0.png"):
+        problem(service.client.get(url + path, headers=as_bob), 404, "not-found")
+    problem(service.client.delete(url, headers=as_bob), 404, "not-found")
+    assert service.client.get("/reconstructions", headers=as_bob).json()["reconstructions"] == []
+    theirs = post(service, bob)  # the same picture, yet not reused across clients
+    assert theirs.json()["id"] != mine.json()["id"]
+    as_alice = {"Authorization": f"Bearer {alice}"}
+    assert service.client.get(f"{url}/points.ply", headers=as_alice).status_code == 200
+    listed = service.client.get("/reconstructions", headers=as_alice).json()["reconstructions"]
+    assert [line["id"] for line in listed] == [mine.json()["id"]]
+
+
+def test_a_quota_is_a_problem_that_says_when_to_come_back(service: Running, keys: tuple[Path, str, str]) -> None:
+    answers = [post(service, keys[2], seed) for seed in (1, 2)]
+    assert answers[-1].status_code == 429
+    assert problem(answers[-1], 429, "quota-exceeded")["per_hour"] == 1
+    assert int(answers[-1].headers["retry-after"]) > 0
+    assert keys[2] not in json.dumps(answers[-1].json())

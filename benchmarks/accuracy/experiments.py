@@ -64,7 +64,6 @@ def _parts() -> Iterator[Experiment]:
     ):
         recipe = replace(recipe, **change)  # type: ignore[arg-type]
         yield Experiment(title, recipe, (4,))
-    yield Experiment("ours, learned on top", replace(BEST, alpha=0.5, learning_epochs=15), (4,))
     yield Experiment("ours, float inputs", replace(BEST, propagate="float"), (4,))
 
 

@@ -1,6 +1,6 @@
 """Heavy tails on demand: a few channels of a small network made as large as published ones, its function unchanged.
 
-In billion-scale transformers a handful of channels is up to about 20 times as large as the rest, at nearly all positions
+In billion-scale transformers a handful of channels is up to about 20 times as large as the rest, at nearly all places
 and with one sign (Dettmers et al., "LLM.int8()", 2022, section 4), which is what tells rounding methods apart; a small
 network lacks them. Here a few channels of what enters the linear layers are shifted that far: by LayerNorm's offset or
 by the bias of the values (attention weights sum to one), and the bias of the layer behind takes it back.

@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 _TITLES = {"methods": "methods", "parts": "parts", "outliers": "with outlier channels"}
 _MEASURES = {"rotation_deg": "camera turn, degrees", "depth": "depth change", "points": "point change"}
@@ -29,11 +30,16 @@ def draw(found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
             values = [deviation[key]["value"] for deviation in moved.values()]
             low = [deviation[key]["value"] - deviation[key]["low"] for deviation in moved.values()]
             high = [deviation[key]["high"] - deviation[key]["value"] for deviation in moved.values()]
-            panel.barh(range(len(moved)), values, xerr=(low, high), color=f"C{row}", error_kw={"elinewidth": 1})
+            panel.errorbar(values, range(len(moved)), xerr=(low, high), fmt="o", color=f"C{row}", markersize=4)
             panel.set_yticks(range(len(moved)), list(moved) if column == 0 else [""] * len(moved), fontsize=8)
             panel.set_title(f"{_TITLES[section]}: {title}", fontsize=9)
-            panel.set_xscale("log")
-            panel.grid(axis="x", alpha=0.3)
+            if section == "outliers":  # from a tenth of a degree to a coin toss
+                panel.set_xscale("log")
+                panel.xaxis.set_major_formatter("{x:g}")
+                panel.xaxis.set_minor_formatter(NullFormatter())
+            else:
+                panel.set_xlim(left=0)
+            panel.grid(alpha=0.3)
             panel.invert_yaxis()
     figure.suptitle("deviation from full precision at 4 views (95 % intervals)", fontsize=10)
     figure.savefig(path, dpi=110)

@@ -167,8 +167,7 @@ def replace_linear(net: VGGT, name: str, layer: QuantizedLinear) -> None:
             f"{name} is {old.in_features} -> {old.out_features}; "
             f"the quantised layer is {layer.in_features} -> {layer.out_features}"
         )
-    owner, _, leaf = name.rpartition(".")
-    setattr(net.get_submodule(owner), leaf, layer)
+    net.set_submodule(name, layer)
 
 
 def _stored(net: VGGT, layers: Mapping[str, QuantizedLinear]) -> dict[str, Tensor]:

@@ -94,8 +94,7 @@ def learn_block(
         layer = copied.get_submodule(name)
         assert isinstance(layer, nn.Linear)
         simulated[name] = SimulatedLinear(layer, scheme, signs, smoothing)
-        owner, _, leaf = name.rpartition(".")
-        setattr(copied.get_submodule(owner) if owner else copied, leaf, simulated[name])
+        copied.set_submodule(name, simulated[name])
     scales = [module.smoothing for module in simulated.values()]
     clips = [clip for module in simulated.values() for clip in (module.weight_clip, module.activation_clip)]
     optimiser = torch.optim.AdamW([{"params": scales, "lr": SCALE_RATE}, {"params": clips, "lr": CLIP_RATE}])

@@ -34,6 +34,5 @@ def simulate(net: VGGT) -> VGGT:
     simulated = copy.deepcopy(net)
     for name, module in list(simulated.named_modules()):
         if isinstance(module, QuantizedLinear):
-            owner, _, leaf = name.rpartition(".")
-            setattr(simulated.get_submodule(owner), leaf, FakeQuantLinear(module))
+            simulated.set_submodule(name, FakeQuantLinear(module))
     return simulated

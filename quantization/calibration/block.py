@@ -72,8 +72,7 @@ def quantize_stage(walk: Walk, stage: Stage, meant: Stream, seen: Stream | None,
                 None if stage.kind == CAMERA else outliers(observed.rows()[1], _special(walk, observed), quantised),
             )
         )
-        owner, _, leaf = name.rpartition(".")
-        setattr(module.get_submodule(owner), leaf, quantised)
+        module.set_submodule(name, quantised)
     meant.advance(stage, original)  # to the bit what a resumed run does
     if seen is not None:
         seen.advance(stage, module)

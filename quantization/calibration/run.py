@@ -88,9 +88,7 @@ def _restore(
         scheme = recipe.scheme(f"{stage.name}.{name}")
         assert scheme is not None
         parts = {key.removeprefix(f"{name}."): tensors.pop(key) for key in list(tensors) if key.startswith(f"{name}.")}
-        layer = SCHEMES[scheme.layer](**parts).to(walk.device)
-        owner, _, leaf = name.rpartition(".")
-        setattr(module.get_submodule(owner), leaf, layer)
+        module.set_submodule(name, SCHEMES[scheme.layer](**parts).to(walk.device))
     for name, tensor in tensors.items():
         owner, _, leaf = name.rpartition(".")
         parameter = nn.Parameter(tensor.to(walk.device), requires_grad=False)

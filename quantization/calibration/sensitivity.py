@@ -105,13 +105,13 @@ def measure(net: VGGT, images: Sequence[Tensor], recipe: Recipe, part: str) -> l
     for name, layer in track(linears.items(), "measuring layers"):
         other = quantised[name]
         assert isinstance(other, QuantizedLinear)
-        _put(net, name, other)
+        net.set_submodule(name, other)
         try:
             changes = [
                 _change(net(sample[None].to(layer.weight.device)), a) for sample, a in zip(images, answers, strict=True)
             ]
         finally:
-            _put(net, name, layer)
+            net.set_submodule(name, layer)
         pose, depth = (sum(column) / len(changes) for column in zip(*changes, strict=True))
         found.append(Sensitivity(name, pose, depth, layer.weight.numel() / total))
     return found
@@ -132,8 +132,3 @@ def _change(answer: Prediction, reference: Prediction) -> tuple[float, float]:
     pairs = ((answer.pose_enc, reference.pose_enc), (answer.depth, reference.depth))
     found = [0.0 if a is None or b is None else float((a - b).norm() / b.norm()) for a, b in pairs]
     return found[0], found[1]
-
-
-def _put(net: VGGT, name: str, layer: nn.Module) -> None:
-    owner, _, leaf = name.rpartition(".")
-    setattr(net.get_submodule(owner), leaf, layer)

@@ -43,9 +43,9 @@ def add_view_position_(features: Tensor, aspect: float, gain: float = 0.1, base:
     _, channels, height, width = features.shape
     _check_channels(channels)
     x, y = view_axes(width, height, aspect, features.device)
-    from_x, from_y = features.split(channels // 2, dim=1)
-    from_x += gain * sincos(x, channels // 2, base).to(features.dtype).T[:, None, :]
-    from_y += gain * sincos(y, channels // 2, base).to(features.dtype).T[:, :, None]
+    half = channels // 2  # slices rather than a split, through whose views no gradient passes
+    features[:, :half] += gain * sincos(x, half, base).to(features.dtype).T[:, None, :]
+    features[:, half:] += gain * sincos(y, half, base).to(features.dtype).T[:, :, None]
     return features
 
 

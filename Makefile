@@ -8,14 +8,25 @@ DEVICE ?= cpu
 IMAGE_TAG ?= 0.1.0-$(DEVICE)
 IMAGE_FLAGS ?=
 
+<<<<<<< HEAD
 .PHONY: demo test check kernels-cpu kernels-cuda gpu report image k8s-check format clean
+=======
+.PHONY: demo serve test service-stress check kernels-cpu kernels-cuda gpu report format clean
+>>>>>>> main
 
 demo: $(VENV)/.demo kernels-cpu  ## quantise the bundled demo model, serve it, reconstruct the sample pictures
 	$(BIN)/python -m quantization quantize demo --calibration synthetic --out $(DEMO)/artifact --overwrite
 	$(BIN)/python -m service demo --artifact $(DEMO)/artifact --samples service/samples --out $(DEMO)/result
 
+serve: $(VENV)/.demo kernels-cpu  ## serve the bundled demo model until interrupted; page at http://127.0.0.1:8000/
+	test -d $(DEMO)/artifact || $(BIN)/python -m quantization quantize demo --calibration synthetic --out $(DEMO)/artifact
+	$(BIN)/python -m service serve --artifact $(DEMO)/artifact --data-dir $(DEMO)/data
+
 test: $(VENV)/.dev kernels-cpu  ## every test that needs no GPU
 	$(BIN)/python -m pytest
+
+service-stress: $(VENV)/.dev kernels-cpu  ## 32 clients, ten kills, schemathesis on true processes: 15 minutes on 2 cores
+	$(BIN)/python -m pytest -m stress tests/service/stress
 
 kernels-cpu: $(VENV)/.demo  ## compile the CPU kernels; without a compiler everything runs in plain torch
 	-@$(BIN)/python -m kernels.cpu

@@ -10,7 +10,7 @@ from model import VGGT
 from model.artifact import replace_linear
 from model.checkpoint import assign, build_empty
 from model.presets import PRESETS
-from quantization.recipe import FLOAT, Recipe
+from quantization.recipe import Recipe
 
 HEADS = ("camera", "depth", "point")  # the tracker runs only where points are asked for
 
@@ -20,9 +20,9 @@ def random_network(recipe: Recipe | None) -> VGGT:
     torch.manual_seed(0)
     net = build_empty(PRESETS["vggt-1b"].with_heads(HEADS))
     for name, module in list(net.named_modules()):
-        scheme = FLOAT if recipe is None or not isinstance(module, nn.Linear) else recipe.scheme(name)
-        if scheme != FLOAT and isinstance(module, nn.Linear):
-            replace_linear(net, name, _layer(SCHEMES[scheme], module.in_features, module.out_features))
+        scheme = None if recipe is None or not isinstance(module, nn.Linear) else recipe.scheme(name)
+        if scheme is not None and isinstance(module, nn.Linear):
+            replace_linear(net, name, _layer(SCHEMES[scheme.layer], module.in_features, module.out_features))
     for name, parameter in list(net.named_parameters()):
         assign(net, name, _parameter(name, parameter.shape), "cpu")
     return net.eval()

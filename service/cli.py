@@ -20,6 +20,7 @@ from typing import Any, get_args
 import uvicorn
 from tqdm import tqdm
 
+from kernels import kernel_path
 from model.errors import ArtifactError
 from model.preprocess import MODES
 from service.access import KeysError, add_key
@@ -35,6 +36,7 @@ from service.results.document import ReconstructionDocument
 from service.results.storage import StorageInUseError
 from service.server import DrainingServer, end_process, limited_protocol
 from service.settings import PREFIX, Settings, SettingsError, load_settings
+from service.tracing import TracingError, configure_tracing
 
 BAD_INPUT = 2
 _SAMPLES = Path(__file__).with_name("samples")
@@ -50,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = options.run(options)
         return status
-    except (SettingsError, ArtifactError, SamplesError, KeysError, StorageInUseError) as error:
+    except (SettingsError, ArtifactError, SamplesError, KeysError, StorageInUseError, TracingError) as error:
         _say(f"error: {error}")
         return BAD_INPUT
     except Problem as problem:
@@ -147,9 +149,11 @@ def _parser() -> argparse.ArgumentParser:
 def _serve(options: argparse.Namespace) -> int:
     settings = load_settings({name: getattr(options, name) for name in Settings.model_fields if name in options})
     configure_logs(settings.log_level, settings.log_format)
+    configure_tracing()
     engine = Engine(settings)
-    if settings.require_native_kernels and engine.document().kernels == "reference":
-        raise SettingsError("only the slow reference kernels run here, and --require-native-kernels was given.")
+    kernels = kernel_path(settings.device)
+    if settings.require_native_kernels and not kernels.native:
+        raise SettingsError(f"native kernels are required, but what runs here is {kernels}.")
 
     def stop() -> None:
         if app.state.parts.watchdog.stalled:
@@ -298,6 +302,7 @@ def _demo(options: argparse.Namespace) -> int:
             f"cameras against the known ones, median of {len(found['pairs'])} pairs:",
             f"  rotation {rotation:.1f} degrees, translation direction {translation:.1f} degrees",
             *(f"  {options.out / name}" for name in found["files"]),
+            "to turn the points in a browser: make serve, then open http://127.0.0.1:8000/",
         ],
     )
     return 0

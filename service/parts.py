@@ -8,10 +8,11 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from service import __version__
-from service.access import Access
+from service.access import Access, Client
 from service.inference.engine import Engine
 from service.jobs.events import Events
 from service.jobs.job import Job
@@ -30,6 +31,13 @@ T = TypeVar("T")
 _SWEEP_SECONDS = 60.0
 
 _log = logging.getLogger("service")
+
+
+@dataclass
+class UploadPlace:
+    """A place in the queue that a request holds until it is a job."""
+
+    held: int = 1
 
 
 class Parts:
@@ -56,7 +64,7 @@ class Parts:
         self._pictures = ThreadPoolExecutor(2, thread_name_prefix="pictures")
         self._background: list[asyncio.Task[None]] = []
         model = engine.document()
-        self.metrics.queue_depth.set_function(lambda: len(self.store.waiting()) + self._uploads)
+        self.metrics.queue_depth.set_function(self.under_way)
         self.metrics.ready.set_function(lambda: float(engine.ready and not self.draining))
         self.metrics.draining.set_function(lambda: float(self.draining))
         self.metrics.build.info(
@@ -73,16 +81,30 @@ class Parts:
         _ = self.engine.net
 
     @contextmanager
-    def upload_place(self) -> Iterator[None]:
+    def upload_place(self) -> Iterator[UploadPlace]:
         """Hold one of the places for requests under way while a request is read. Raises QueueFull."""
         with self._upload_lock:
             self.store.check_room(self._uploads)
             self._uploads += 1
+        place = UploadPlace()
         try:
-            yield
+            yield place
         finally:
             with self._upload_lock:
-                self._uploads -= 1
+                self._uploads -= place.held
+
+    def add_job(self, place: UploadPlace, job: Job, key: str | None, reuse: bool, client: Client) -> Job:
+        """Queue `job` in the place that its upload held; see `JobStore.add`."""
+        with self._upload_lock:
+            added = self.store.add(job, key, reuse, client.per_hour)
+            self._uploads -= place.held
+            place.held = 0
+        return added
+
+    def under_way(self) -> int:
+        """Requests admitted and not done yet: being read, waiting, or running."""
+        with self._upload_lock:
+            return len(self.store.waiting()) + self._uploads
 
     def on_pictures(self, work: Callable[..., T], *arguments: Any) -> Awaitable[T]:
         """Run decoding, or the like, on a small pool of threads off the event loop."""

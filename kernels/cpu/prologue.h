@@ -9,6 +9,7 @@ namespace {
 
 constexpr int64_t kTileDepth = 64;  // codes that lie together: one row of a matrix tile, one cache line
 
+constexpr float kSmallestScale = 1e-25f;  // whose reciprocal and remainders keep all their bits
 constexpr int kUnrolled = 4;  // vectors whose sums and extremes are kept apart, so that none waits for the one before
 
 // Four consecutive codes as one operand.
@@ -123,7 +124,7 @@ inline void rotate_base(float* x, int64_t order, int64_t size, const float* matr
 }
 
 // Correctly rounded x / d from r = 1 / d rounded: two corrections by exact remainders (Markstein, 1990). Faster than
-// the divider, equal to it unless the remainder underflows.
+// the divider, equal to it unless the remainder underflows (|x| below 1e-30).
 inline Vector quotient(Vector x, Vector d, Vector r) {
     Vector q = x * r;
     q = fma(fma(-q, d, x), r, q);
@@ -206,12 +207,14 @@ inline float quantize_row(const float* x, const Rows& rows, float* row, const fl
     if (!(scale > 0)) scale = 1;
     const Vector divisor = broadcast(scale), inverse = broadcast(1.0f / scale);
     const Vector least = broadcast(-largest - 1), most = broadcast(largest);
+    const bool ordinary = scale > kSmallestScale;
     Vector code_total[kUnrolled] = {};
     for (int64_t k = 0; k < padded; k += kTileDepth, codes += chunk_stride)
 #pragma GCC unroll 16
         for (int i = 0; i < kTileDepth / kLanes; ++i) {
-            const Vector v = round_whole(quotient(load(row + k + i * kLanes), divisor, inverse));
-            const Vector code = minimum(maximum(v, least), most);
+            const Vector v = load(row + k + i * kLanes);
+            const Vector steps = ordinary ? quotient(v, divisor, inverse) : v / divisor;
+            const Vector code = minimum(maximum(round_whole(steps), least), most);
             code_total[i % kUnrolled] += code;
             store_codes(codes + i * kLanes, code);
             __builtin_prefetch(following + k + i * kLanes);

@@ -33,6 +33,7 @@ from service.results.document import (
 )
 from service.results.scene import TRACKS, arrays_of
 from service.results.storage import Storage
+from service.tracing import tracer
 
 Report = Callable[[str, float], None]
 """Called with a stage and the share of the whole work that is done; raises to stop the work."""
@@ -76,7 +77,8 @@ class Work:
         timings = {**prepared.seconds, "queue": max(started - job.created, 0.0)}
         plan = self._engine.planner.plan(len(prepared.pixels), *prepared.pixels.shape[1:3])
         run = _Run()
-        scene, tracks, plan = self._passes(prepared, plan, run, report)
+        with tracer.start_as_current_span("network", attributes={"passes": len(plan.chunks)}):
+            scene, tracks, plan = self._passes(prepared, plan, run, report)
         timings.update(run.seconds)
 
         began = time.perf_counter()
@@ -106,16 +108,18 @@ class Work:
         if tracks is not None:
             values = (tracks.points, tracks.visibility, tracks.confidence)
             arrays.update({name: value.numpy() for name, value in zip(TRACKS, values, strict=True)})
-        self._storage.save(job.id, arrays, document.model_dump_json().encode())
+        with tracer.start_as_current_span("store"):
+            self._storage.save(job.id, arrays, document.model_dump_json().encode())
         timings["store"] = time.perf_counter() - began
 
         report("export", 0.97)
         began = time.perf_counter()
         for name in prepared.options.output_names:
-            if name in CLOUD_FILES:
-                export = self._catalogue.cloud_file(job.id, name, prepared.options)
-            else:
-                export = self._catalogue.plain_file(job.id, name)
+            with tracer.start_as_current_span("export", attributes={"file": name}):
+                if name in CLOUD_FILES:
+                    export = self._catalogue.cloud_file(job.id, name, prepared.options)
+                else:
+                    export = self._catalogue.plain_file(job.id, name)
             self._metrics.artifact_bytes.labels(name).inc(export.bytes)
         timings["export"] = time.perf_counter() - began
         self._count(prepared, plan, run, timings)

@@ -16,6 +16,7 @@ from service.jobs.work import Work
 from service.metrics import Metrics
 from service.problems import DeadlineExceeded, Problem
 from service.results.storage import Storage
+from service.tracing import tracer
 
 _IDLE_SECONDS = 1.0
 
@@ -112,7 +113,8 @@ class Worker:
         problem: Problem | None = None
         timings: dict[str, float] = {}
         try:
-            timings = self._work.do(job, self._report)
+            with tracer.start_as_current_span("reconstruction", attributes={"id": job.id, "frames": job.frames}):
+                timings = self._work.do(job, self._report)
             state = "cancelled" if job.id in self._cancelled else "succeeded"
         except _Stopped:
             if self._aborting.is_set() and job.id not in self._cancelled:

@@ -25,7 +25,8 @@ def documented(*problems: str) -> dict[int | str, dict[str, Any]]:
 
 def file_answer(media_type: str, description: str) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that sends a file: whole, a range of it, or not again."""
-    content = {media_type: {"schema": _FILE}}
+    schema = {"type": "object"} if media_type == "application/json" else _FILE
+    content = {media_type: {"schema": schema}}
     return {
         200: {"description": description, "content": content},
         206: {"description": "The range that was asked for", "content": content},

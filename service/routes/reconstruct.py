@@ -24,7 +24,7 @@ from service.inputs.prepared import PreparedScene, prepare
 from service.jobs.job import Job, new_id
 from service.jobs.status import status_of
 from service.metrics import REJECTIONS
-from service.parts import Parts
+from service.parts import Parts, UploadPlace
 from service.problems import MEDIA_TYPE, PROBLEMS, Cancelled, NoTracks, Problem, restored, retry_after
 from service.results.document import ReconstructionDocument, StatusDocument
 from service.routes.clients import Asking
@@ -101,13 +101,13 @@ class _Submission:
         parts = self._parts
         parts.check_serving()
         await asyncio.to_thread(parts.storage.check_room)
-        with parts.upload_place():
+        with parts.upload_place() as place:
             prepared = await self._read(request, body)
             plan = parts.engine.planner.plan(len(prepared.pixels), *prepared.pixels.shape[1:3])
             if prepared.options.dry_run:
                 told = {"frames": plan.frames, "network_size": _size(prepared), **plan.document()}
                 return JSONResponse({"dry_run": True, **told})
-            job = await asyncio.to_thread(self._submit, prepared, plan.cost.seconds, asked)
+            job = await asyncio.to_thread(self._submit, place, prepared, plan.cost.seconds, asked)
         new = job.state == "queued" and not job.attempts
         parts.worker.notify()
         timings: dict[str, float] = {}
@@ -131,7 +131,7 @@ class _Submission:
         prepared.seconds["upload"] = seconds
         return prepared
 
-    def _submit(self, prepared: PreparedScene, seconds: float, asked: _Asked) -> Job:
+    def _submit(self, place: UploadPlace, prepared: PreparedScene, seconds: float, asked: _Asked) -> Job:
         parts = self._parts
         fingerprint = prepared.fingerprint(parts.engine.digest)
         known = parts.store.known(asked.client.name, fingerprint, asked.key, asked.reuse)
@@ -142,7 +142,7 @@ class _Submission:
         job = Job(new_id(), asked.client.name, fingerprint, len(prepared.pixels), seconds, now + limit, now)
         parts.storage.accept(job.id, prepared.save)
         try:
-            added = parts.store.add(job, asked.key, asked.reuse, asked.client.per_hour)
+            added = parts.add_job(place, job, asked.key, asked.reuse, asked.client)
         except BaseException:
             parts.storage.drop_incoming(job.id)
             raise

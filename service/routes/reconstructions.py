@@ -144,6 +144,8 @@ def reconstructions_router(parts: Parts) -> APIRouter:
     )
     def dismiss(id: str, client: Asking) -> Response:
         job = owned(parts, client, id)
+        if job.state == "cancelled":  # dismissed already; its record says so until it is too old
+            return Response(status_code=204)
         if job.ended:
             parts.store.forget(id)
             parts.storage.remove(id)

@@ -269,7 +269,7 @@ async function begin() {
 
 async function describe() {
   const { model, limits, authentication } = await getJson("capabilities");
-  part("model").textContent = `${model.name} · ${model.precision.toUpperCase()} · ${model.kernels} kernels`;
+  part("model").textContent = `${model.name} · ${model.precision.toUpperCase()} · ${model.kernels.split(" (")[0]} kernels`;
   part("model").hidden = false;
   part("most").textContent = limits.max_images;
   part("key-form").hidden = authentication === "none" || Boolean(sessionStorage.getItem("key"));

@@ -88,6 +88,32 @@ def test_with_and_without_a_server_the_result_folder_is_the_same(
     assert len(trimesh.load(here / "points.ply").vertices) > 1000
 
 
+def test_an_interrupted_run_goes_on_where_it_was(
+    process: Process, pictures: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    command = ["reconstruct", *pictures, "--server", process.url, "--out", str(out), "-o", "confidence=7"]
+
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Client, "follow", interrupted)
+        assert main(command) == 130
+    id = json.loads((out / ".reconstruction.json").read_text())["id"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Client, "submit", interrupted)  # nothing is sent again
+        assert main([*command, "--output", "scene.glb"]) == 0
+    assert json.loads((out / "result.json").read_text())["id"] == id
+    assert {path.name for path in out.iterdir()} == {"result.json", "scene.glb"}
+
+
+def test_a_key_is_shown_once_and_stored_as_a_hash(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["key", "alice", "--file", str(tmp_path / "keys.json"), "--json"]) == 0
+    key = json.loads(capsys.readouterr().out)["key"]
+    assert key not in (tmp_path / "keys.json").read_text()
+
+
 def test_sigterm_ends_the_service_with_status_0_and_removes_its_files(process: Process) -> None:
     answer = httpx.post(f"{process.url}/reconstruct", files=form(encode(make_picture())), trust_env=False)
     assert answer.status_code == 200

@@ -116,6 +116,25 @@ def test_codes_of_rotated_and_smoothed_tokens_are_exact(width: int, bits: int) -
         assert torch.equal(scale, expected_scale), names
 
 
+@pytest.mark.parametrize("magnitude", [1e-40, 1e-37, 1e-30, 1e-20, 1e20, 1e37])
+def test_codes_of_tokens_of_any_magnitude_are_exact(magnitude: float) -> None:
+    torch.manual_seed(0)
+    x = torch.rand(5, 128) * magnitude
+    codes, scale = ops.quantize_rows(x, bits=8)
+    expected_codes, expected_scale = _defined(x, 8)
+    assert torch.equal(codes, expected_codes)
+    assert torch.equal(scale, expected_scale)
+
+
+def test_values_that_are_not_finite_spoil_their_own_token_only() -> None:
+    x = torch.randn(4, 96)
+    x[1, 5], x[2, 7] = float("nan"), float("inf")
+    layer = _layer(96, 40, 4)
+    y = ops.linear(x, **layer, activation_bits=4)
+    alone = ops.linear(x[[0, 3]], **layer, activation_bits=4)
+    assert torch.equal(y[[0, 3]], alone)
+
+
 def test_values_on_a_rounding_edge_go_to_the_even_code() -> None:
     x = torch.arange(-254, 255, dtype=torch.float32)[None] / 2  # halves, with scale 1
     codes, scale = ops.quantize_rows(x, bits=8)

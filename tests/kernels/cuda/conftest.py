@@ -21,6 +21,9 @@ from kernels.cuda.operators import find_backend
 from kernels.cuda.targets import find_target
 from kernels.cuda.tiles import tiles_of
 
+# Fresh memory is poisoned by torch's deterministic algorithms, which on a GPU want this to be set.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
 EMULATION = Path(__file__).parent / "emulation"
 
 

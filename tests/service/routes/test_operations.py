@@ -3,12 +3,13 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
-from service.inference.engine import Engine
+from service.inference.engine import Engine, Pass
 from tests.service.pictures import encode, form, make_picture
-from tests.service.running import Gate, Running, Serve, problem
+from tests.service.running import Gate, Running, Serve, problem, wait_until
 
 EXIF_ORIENTATION = 0x0112
 
@@ -99,3 +100,20 @@ def test_capabilities_state_limits_modes_and_the_model(service: Running) -> None
     assert capabilities["network"] == {"image_size": 96, "patch_size": 12}
     assert capabilities["model"]["kernels"]
     assert capabilities["model"]["device"] == "cpu"
+
+
+def test_a_worker_that_is_stuck_fails_health(serve: Serve) -> None:
+    class Stuck(Engine):
+        released = threading.Event()
+
+        def infer(self, *arguments: Any) -> Pass:
+            assert self.released.wait(30)
+            raise KeyError
+
+    service = serve(Stuck, stall_timeout=0.2)
+    headers = {"Prefer": "respond-async"}
+    service.client.post("/reconstruct", files=form(encode(make_picture())), headers=headers)
+    wait_until(lambda: service.client.get("/livez").status_code == 503)
+    problem(service.client.get("/livez"), 503, "worker-stuck")
+    problem(service.client.get("/readyz"), 503, "worker-stuck")
+    service.engine.released.set()

@@ -176,6 +176,8 @@ def test_a_running_reconstruction_is_stopped_in_mid_pass(gated: Running) -> None
     assert (answer.status_code, answer.json()["state"]) == (202, "cancelling")
     assert gated.client.delete(f"/reconstructions/{id}").status_code in (202, 204)
     gated.wait_for_state(id, "cancelled")
+    assert gated.client.delete(f"/reconstructions/{id}").status_code == 204
+    assert gated.client.get(f"/reconstructions/{id}").json()["state"] == "cancelled"
     assert gated.metric('recon_cancelled_total{phase="running"}') == 1
     assert list((gated.data_dir / "results").iterdir()) == []
 

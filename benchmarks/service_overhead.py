@@ -1,0 +1,98 @@
+"""What the service adds to the bare network call: wall time of POST /reconstruct against preprocessing and one pass.
+
+    python -m benchmarks.service_overhead --artifact build/demo/artifact [--views 8] [--runs 15] [--pictures FOLDER]
+
+Both run in this process on the same pictures, in turn, so that whatever else the machine does hits both alike.
+The service is asked over a loopback socket; results are not reused. Prints a table and one line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import statistics
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import torch
+import uvicorn
+
+from model.preprocess import preprocess_images
+from model.reconstruction import decode
+from service.app import create_app
+from service.inference.engine import Engine
+from service.settings import Settings
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--artifact", type=Path, required=True)
+    parser.add_argument("--views", type=int, default=8)
+    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--pictures", type=Path, default=Path(__file__).parents[1] / "service" / "samples")
+    options = parser.parse_args()
+    paths = sorted(path for path in options.pictures.iterdir() if path.suffix in (".png", ".jpg"))
+    contents = [paths[i % len(paths)].read_bytes() for i in range(options.views)]
+
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(artifact=options.artifact, data_dir=Path(folder), log_level="error")
+        engine = Engine(settings)
+        server = uvicorn.Server(uvicorn.Config(create_app(settings, engine), port=0, log_config=None))
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        while not (server.started and engine.ready):
+            time.sleep(0.05)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=600) as client:
+            whole, bare, network = [], [], []
+            for run in range(options.runs + 1):
+                seconds, inside = _bare(engine, contents)
+                asked = _asked(client, contents)
+                if run:  # the first warms up both
+                    whole.append(asked)
+                    bare.append(seconds)
+                    network.append(inside)
+        server.should_exit = True
+        thread.join()
+
+    medians = {
+        "service": statistics.median(whole),
+        "preprocessing and network": statistics.median(bare),
+        "network alone": statistics.median(network),
+    }
+    overhead = statistics.median(a - b for a, b in zip(whole, bare, strict=True))
+    for name, seconds in medians.items():
+        print(f"{name:<28}{1000 * seconds:9.1f} ms")
+    share = 100 * overhead / medians["network alone"]
+    print(f"{'overhead, median of pairs':<28}{1000 * overhead:9.1f} ms = {share:.1f} % of the network")
+    print(json.dumps({"views": options.views, "runs": options.runs, "overhead_seconds": overhead, **medians}))
+
+
+def _bare(engine: Engine, contents: list[bytes]) -> tuple[float, float]:
+    """Seconds from picture files to a scene without a service, and of the network in it."""
+    started = time.perf_counter()
+    batch = preprocess_images(
+        [io.BytesIO(content) for content in contents], "fit", engine.image_size, engine.patch_size
+    )
+    began = time.perf_counter()
+    with torch.inference_mode():
+        decode(engine.net(batch.images.to(engine.device)), batch)
+    ended = time.perf_counter()
+    return ended - started, ended - began
+
+
+def _asked(client: httpx.Client, contents: list[bytes]) -> float:
+    files = [("images", (f"{i}.png", content, "image/png")) for i, content in enumerate(contents)]
+    started = time.perf_counter()
+    answer = client.post("/reconstruct", files=files, headers={"Cache-Control": "no-cache"})
+    seconds = time.perf_counter() - started
+    answer.raise_for_status()
+    return seconds
+
+
+if __name__ == "__main__":
+    main()

@@ -8,11 +8,7 @@ DEVICE ?= cpu
 IMAGE_TAG ?= 0.1.0-$(DEVICE)
 IMAGE_FLAGS ?=
 
-<<<<<<< HEAD
-.PHONY: demo test check kernels-cpu kernels-cuda gpu report image k8s-check format clean
-=======
-.PHONY: demo serve test service-stress check kernels-cpu kernels-cuda gpu report format clean
->>>>>>> main
+.PHONY: demo serve test service-stress check kernels-cpu kernels-cuda gpu report image k8s-check format clean
 
 demo: $(VENV)/.demo kernels-cpu  ## quantise the bundled demo model, serve it, reconstruct the sample pictures
 	$(BIN)/python -m quantization quantize demo --calibration synthetic --out $(DEMO)/artifact --overwrite

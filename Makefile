@@ -8,7 +8,7 @@ DEVICE ?= cpu
 IMAGE_TAG ?= 0.1.0-$(DEVICE)
 IMAGE_FLAGS ?=
 
-.PHONY: demo serve test service-stress check kernels-cpu kernels-cuda gpu report image k8s-check format clean
+.PHONY: demo serve test service-stress check kernels-cpu kernels-cuda gpu report image k8s-check policies format clean
 
 demo: $(VENV)/.demo kernels-cpu  ## quantise the bundled demo model, serve it, reconstruct the sample pictures
 	$(BIN)/python -m quantization quantize demo --calibration synthetic --out $(DEMO)/artifact --overwrite
@@ -51,6 +51,16 @@ image:  ## both container images; DEVICE=cuda for GPUs; IMAGE_FLAGS for --build-
 
 k8s-check: $(VENV)/.dev build/kubernetes-models/node_modules  ## render, validate and alert, custom resources included
 	$(BIN)/python -m pytest tests/docker tests/k8s tests/service/test_metrics.py
+
+policies: build/checkov/bin/checkov  ## the policy linter on the images' recipe and on every overlay: a minute
+	mkdir -p build/overlays
+	for overlay in k8s/overlays/*; do kubectl kustomize $$overlay > build/overlays/$${overlay##*/}.yaml || exit 1; done
+	build/checkov/bin/checkov --config-file k8s/.checkov.yaml --framework kubernetes -d build/overlays
+	build/checkov/bin/checkov --config-file k8s/.checkov.yaml --framework dockerfile -f docker/Dockerfile
+
+build/checkov/bin/checkov:  # its dependencies contradict ours
+	$(PYTHON) -m venv build/checkov
+	build/checkov/bin/pip install --quiet checkov==3.3.30
 
 build/kubernetes-models/node_modules:
 	npm install --silent --no-save --prefix build/kubernetes-models \

@@ -4,8 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
+DEVICE ?= cpu
+IMAGE_TAG ?= 0.1.0-$(DEVICE)
+IMAGE_FLAGS ?=
 
-.PHONY: demo serve test service-stress check kernels-cpu kernels-cuda gpu report format clean
+.PHONY: demo serve test service-stress check kernels-cpu kernels-cuda gpu report image k8s-check policies format clean
 
 demo: $(VENV)/.demo kernels-cpu  ## quantise the bundled demo model, serve it, reconstruct the sample pictures
 	$(BIN)/python -m quantization quantize demo --calibration synthetic --out $(DEMO)/artifact --overwrite
@@ -39,6 +42,29 @@ gpu:  ## build, test and measure on this machine's GPU, in the Python that is th
 
 report: $(VENV)/.dev  ## full precision against every recipe on the demo model's test split
 	$(BIN)/python -m benchmarks.accuracy --out benchmarks/results
+
+image:  ## both container images; DEVICE=cuda for GPUs; IMAGE_FLAGS for --build-arg and --secret
+	for role in service quantizer; do \
+	  DOCKER_BUILDKIT=1 docker build --file docker/Dockerfile --target $$role --build-arg DEVICE=$(DEVICE) $(IMAGE_FLAGS) \
+	    --tag quantvggt-$$role:$(IMAGE_TAG) . || exit 1; \
+	done
+
+k8s-check: $(VENV)/.dev build/kubernetes-models/node_modules  ## render, validate and alert, custom resources included
+	$(BIN)/python -m pytest tests/docker tests/k8s tests/service/test_metrics.py
+
+policies: build/checkov/bin/checkov  ## the policy linter on the images' recipe and on every overlay: a minute
+	mkdir -p build/overlays
+	for overlay in k8s/overlays/*; do kubectl kustomize $$overlay > build/overlays/$${overlay##*/}.yaml || exit 1; done
+	build/checkov/bin/checkov --config-file k8s/.checkov.yaml --framework kubernetes -d build/overlays
+	build/checkov/bin/checkov --config-file k8s/.checkov.yaml --framework dockerfile -f docker/Dockerfile
+
+build/checkov/bin/checkov:  # its dependencies contradict ours
+	$(PYTHON) -m venv build/checkov
+	build/checkov/bin/pip install --quiet checkov==3.3.30
+
+build/kubernetes-models/node_modules:
+	npm install --silent --no-save --prefix build/kubernetes-models \
+	  @kubernetes-models/keda@2.0.0 @kubernetes-models/prometheus-operator@6.0.0
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

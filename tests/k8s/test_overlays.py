@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+
+from service.settings import Settings
+from tests.k8s.cluster import K8S, OVERLAYS, containers, environment, of_kind, pod_templates, quantity, render
+
+CUSTOM = {"ScaledObject", "ServiceMonitor", "PrometheusRule"}
+VERSIONS = ("1.33", kubernetes_validate.latest_version())
+SERVING = ("cpu-demo", "gpu", "gpu-artifact-image")
+
+
+@pytest.fixture(params=OVERLAYS)
+def objects(request: pytest.FixtureRequest) -> tuple[dict[str, Any], ...]:
+    return render(request.param)
+
+
+@pytest.fixture(params=SERVING)
+def serving(request: pytest.FixtureRequest) -> tuple[dict[str, Any], ...]:
+    return render(request.param)
+
+
+def service_of(objects: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The pod's specification and its container that serves."""
+    (template,) = pod_templates(objects)
+    (container,) = template["spec"]["containers"]
+    return template["spec"], container
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_object_fits_the_schemas_of_kubernetes(objects: tuple[dict[str, Any], ...], version: str) -> None:
+    for item in objects:
+        if item["kind"] not in CUSTOM:
+            kubernetes_validate.validate(item, version, strict=True)
+
+
+def test_a_misspelt_field_does_not_fit_the_schemas() -> None:
+    (wrong,) = of_kind("Service", render("gpu"))
+    wrong = {**wrong, "spec": {**wrong["spec"], "sessionAfinity": "ClientIP"}}
+    with pytest.raises(kubernetes_validate.ValidationError, match="sessionAfinity"):
+        kubernetes_validate.validate(wrong, VERSIONS[-1], strict=True)
+
+
+@pytest.mark.parametrize("overlay", ["autoscaling", "monitoring"])
+def test_custom_resources_fit_the_schemas_of_their_operators(overlay: str) -> None:
+    models = Path(os.environ.get("KUBERNETES_MODELS", K8S.parent / "build" / "kubernetes-models" / "node_modules"))
+    if not models.is_dir() or shutil.which("node") is None:
+        pytest.skip("the operators' schemas are not here; `make k8s-check` fetches them")
+    custom = [item for item in render(overlay) if item["kind"] in CUSTOM]
+    assert custom
+    command = ("node", str(Path(__file__).with_name("custom_resources.mjs")), str(models))
+    for item in custom:
+        finished = subprocess.run(command, input=json.dumps(item), capture_output=True, text=True)
+        assert finished.returncode == 0, finished.stderr
+        wrong = json.dumps({**item, "spec": "none"})
+        assert subprocess.run(command, input=wrong, capture_output=True, text=True).returncode == 1
+
+
+def test_every_container_is_hardened(objects: tuple[dict[str, Any], ...]) -> None:
+    for template in pod_templates(objects):
+        pod = template["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] == 10001
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+        for container in containers(template):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+
+
+def test_requests_do_not_exceed_limits_and_memory_is_bounded(objects: tuple[dict[str, Any], ...]) -> None:
+    for template in pod_templates(objects):
+        for container in containers(template):
+            requests, limits = container["resources"]["requests"], container["resources"]["limits"]
+            assert {"memory", "ephemeral-storage"} <= set(limits)
+            assert {"cpu", "memory", "ephemeral-storage"} <= set(requests)
+            for name in requests.keys() & limits.keys():
+                assert quantity(requests[name]) <= quantity(limits[name]), name
+
+
+def test_what_a_pod_keeps_in_tmp_fits_its_ephemeral_storage(objects: tuple[dict[str, Any], ...]) -> None:
+    for template in pod_templates(objects):
+        empty = [volume["emptyDir"] for volume in template["spec"]["volumes"] if "emptyDir" in volume]
+        limit = min(
+            quantity(container["resources"]["limits"]["ephemeral-storage"]) for container in containers(template)
+        )
+        assert sum(quantity(directory["sizeLimit"]) for directory in empty) <= limit
+
+
+def test_every_mount_has_a_volume_and_every_volume_a_mount(objects: tuple[dict[str, Any], ...]) -> None:
+    for workload in objects:
+        if "template" not in workload.get("spec", {}):
+            continue
+        template = workload["spec"]["template"]
+        claims = {claim["metadata"]["name"] for claim in workload["spec"].get("volumeClaimTemplates", [])}
+        volumes = {volume["name"] for volume in template["spec"]["volumes"]}
+        mounts = {mount["name"] for container in containers(template) for mount in container["volumeMounts"]}
+        assert mounts == volumes | claims
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_selector_selects_what_is_there(overlay: str) -> None:
+    own = render(overlay)
+    everything = (*own, *render("gpu"), *render("quantize"))
+    pods = [template["metadata"]["labels"] for template in pod_templates(everything)]
+    services = [service["metadata"]["labels"] for service in of_kind("Service", everything)]
+    for item in own:
+        spec = item.get("spec", {})
+        if item["kind"] == "Service":
+            selector, candidates = spec["selector"], pods
+        elif item["kind"] == "ServiceMonitor":
+            selector, candidates = spec["selector"]["matchLabels"], services
+        elif item["kind"] == "NetworkPolicy":
+            selector, candidates = spec["podSelector"].get("matchLabels", {}), pods
+        elif item["kind"] == "StatefulSet":
+            selector, candidates = spec["selector"]["matchLabels"], [spec["template"]["metadata"]["labels"]]
+        elif item["kind"] == "PodDisruptionBudget":
+            selector, candidates = spec["selector"]["matchLabels"], pods
+        else:
+            continue
+        assert any(selector.items() <= labels.items() for labels in candidates), f"{item['kind']} {selector}"
+
+
+def test_the_service_never_sends_requests_to_a_quantiser() -> None:
+    (service,) = of_kind("Service", render("gpu"))
+    (quantiser,) = pod_templates(render("quantize"))
+    assert not service["spec"]["selector"].items() <= quantiser["metadata"]["labels"].items()
+
+
+def test_ports_are_found_by_the_names_that_others_use(serving: tuple[dict[str, Any], ...]) -> None:
+    _, container = service_of(serving)
+    names = {port["name"] for port in container["ports"]}
+    (service,) = of_kind("Service", serving)
+    assert {port["targetPort"] for port in service["spec"]["ports"]} <= names
+    (policy, *_) = [item for item in render("network-policy") if item["metadata"]["name"] == "quantvggt"]
+    assert {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]} <= names
+    (monitor,) = of_kind("ServiceMonitor", render("monitoring"))
+    assert {end["port"] for end in monitor["spec"]["endpoints"]} <= {port["name"] for port in service["spec"]["ports"]}
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"]["port"] in names
+
+
+def test_probes_ask_different_questions(serving: tuple[dict[str, Any], ...]) -> None:
+    _, container = service_of(serving)
+    assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert container["startupProbe"]["httpGet"]["path"] == "/readyz"
+    assert container["startupProbe"]["failureThreshold"] * container["startupProbe"]["periodSeconds"] >= 600
+
+
+def test_a_pod_has_time_to_drain(serving: tuple[dict[str, Any], ...]) -> None:
+    pod, container = service_of(serving)
+    drain = 3 * int(environment(container)["VGGT_SHUTDOWN_TIMEOUT"])  # jobs, then connections, then the worker
+    assert pod["terminationGracePeriodSeconds"] > container["lifecycle"]["preStop"]["sleep"]["seconds"] + drain
+
+
+def test_variables_are_settings_of_the_service_with_values_that_it_takes(serving: tuple[dict[str, Any], ...]) -> None:
+    pod, container = service_of(serving)
+    given = {name.removeprefix("VGGT_").lower(): value for name, value in environment(container).items()}
+    assert pod["enableServiceLinks"] is False  # variables of a Service called vggt would be unknown settings
+    assert Settings(**{**given, "device": "cpu"}).artifact.is_relative_to("/artifacts")
+
+
+def test_results_that_are_kept_fit_the_disk(serving: tuple[dict[str, Any], ...]) -> None:
+    (workload,) = of_kind("StatefulSet", serving)
+    (claim,) = workload["spec"]["volumeClaimTemplates"]
+    _, container = service_of(serving)
+    disk = quantity(claim["spec"]["resources"]["requests"]["storage"])
+    assert int(environment(container)["VGGT_KEEP_BYTES"]) <= 0.8 * disk
+
+
+@pytest.mark.parametrize("overlay", ["gpu", "gpu-artifact-image"])
+def test_a_gpu_is_requested_and_used(overlay: str) -> None:
+    _, container = service_of(render(overlay))
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert environment(container)["VGGT_DEVICE"] == "cuda:0"
+    assert environment(container)["VGGT_REQUIRE_NATIVE_KERNELS"] == "true"
+
+
+def test_the_service_cannot_change_its_artifact(serving: tuple[dict[str, Any], ...]) -> None:
+    _, container = service_of(serving)
+    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "artifact"]
+    assert mount["readOnly"] is True
+
+
+def test_the_quantiser_fills_the_volume_that_the_service_reads() -> None:
+    (template,) = pod_templates(render("quantize"))
+    (quantiser,) = template["spec"]["containers"]
+    pod, service = service_of(render("gpu"))
+    assert environment(service)["VGGT_ARTIFACT"] in quantiser["args"]
+    (written,) = [item["persistentVolumeClaim"] for item in template["spec"]["volumes"] if item["name"] == "artifacts"]
+    (read,) = [item["persistentVolumeClaim"] for item in pod["volumes"] if item["name"] == "artifact"]
+    assert written["claimName"] == read["claimName"]
+    assert read["claimName"] in {item["metadata"]["name"] for item in of_kind("PersistentVolumeClaim", render("gpu"))}
+
+
+def test_the_autoscaler_scales_the_workload_that_is_there() -> None:
+    (scaler,) = of_kind("ScaledObject", render("autoscaling"))
+    target = scaler["spec"]["scaleTargetRef"]
+    (workload,) = of_kind(target["kind"], render("gpu"))
+    assert (target["apiVersion"], target["name"]) == (workload["apiVersion"], workload["metadata"]["name"])
+    assert "replicas" not in workload["spec"]  # else every apply would undo the autoscaler
+    assert scaler["metadata"]["namespace"] == workload["metadata"]["namespace"]
+
+
+def test_everything_in_the_namespace_is_closed_unless_a_policy_opens_it() -> None:
+    policies = of_kind("NetworkPolicy", render("network-policy"))
+    closed = [item["spec"] for item in policies if not item["spec"]["podSelector"]]
+    assert closed == [{"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}]

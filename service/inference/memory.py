@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ _SHARE = 0.8  # of what is free: the rest is for decoding, exports and the alloc
 
 
 class PeakMemory:
-    """Measures peaks above what the device or process held when this object was made."""
+    """Measures peaks above the least that the device or process has held since this object was made."""
 
     def __init__(self, device: str) -> None:
         self._cuda = torch.device(device).type == "cuda"
@@ -29,6 +30,8 @@ class PeakMemory:
         if self._cuda:
             torch.cuda.reset_peak_memory_stats(self._device)
         else:
+            _return_unused_memory()  # what the allocator keeps for later would hide what the pass needs
+            self._base = min(self._base, _field(_STATUS, "VmRSS"))
             with suppress(OSError):
                 _CLEAR.write_text("5")  # starts the high-water mark of resident memory afresh
         yield
@@ -45,6 +48,12 @@ def free_budget(device: str) -> int | None:
     with suppress(OSError, ValueError):  # no limit, or no such file
         free = min(free, int(_CGROUP_LIMIT.read_text()) - int(_CGROUP_USED.read_text()))
     return int(_SHARE * free) or None
+
+
+def _return_unused_memory() -> None:
+    """Gives freed memory back to the system, where the C library can (glibc)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _field(path: Path, name: str) -> int:

@@ -64,6 +64,19 @@ class Events:
             channel.history.append(Event(number, kind, data))
         self._wake(channel)
 
+    def end_number(self, id: str, finished: float) -> int:
+        """Number of the end of a job that ended at the time `finished`.
+
+        That of its history; where the end has left it, or not come yet, one above everything that is there.
+        """
+        with self._lock:
+            channel = self._channels.get(id)
+            last = channel.history[-1] if channel is not None and channel.history else None
+        number = int(1000 * finished)
+        if last is None:
+            return number
+        return last.number if last.kind == "end" else max(number, last.number + 1)
+
     def close(self) -> None:
         """Send every reader home: the service is shutting down."""
         self.closing = True

@@ -172,7 +172,7 @@ def reconstructions_router(parts: Parts) -> APIRouter:
         after = _event_number(last_event_id)
         job = await asyncio.to_thread(owned, parts, client, id)
         if job.ended:
-            end = Event(int(1000 * (job.finished or 0)), "end", _ended(job))
+            end = Event(parts.events.end_number(job.id, job.finished or 0), "end", _ended(job))
             if after >= end.number:
                 return Response(status_code=204)
             return _stream(_once(end))

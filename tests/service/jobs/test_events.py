@@ -2,12 +2,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 from service.jobs.events import Event, Events
 
 
 async def _collect(events: Events, id: str, after: int = 0) -> list[Event]:
     return [event async for event in events.follow(id, after, None) if event is not None]
+
+
+def _history(events: Events, id: str) -> list[Event]:
+    return list(events._channels[id].history)
 
 
 def _run(events: Events, id: str, after: int = 0) -> list[Event]:
@@ -28,6 +33,18 @@ def test_numbers_rise_and_a_reader_goes_on_after_the_last_one_it_saw() -> None:
     assert numbers == sorted(set(numbers))
     assert [event.data.get("stage") for event in seen] == ["decode", "aggregator", "heads", None]
     assert _run(events, "a", after=numbers[1]) == seen[2:]
+
+
+def test_an_end_is_numbered_above_all_that_came_before_however_fast_it_came() -> None:
+    events = Events()
+    finished = time.time()  # the record's time of the end, before the numbers of hasty stages
+    for stage in range(20):
+        events.publish("a", "progress", {"stage": str(stage)})
+    last = _history(events, "a")[-1].number
+    assert events.end_number("a", finished) > last
+    events.publish("a", "end", {"state": "succeeded"})
+    assert events.end_number("a", finished) == _history(events, "a")[-1].number
+    assert events.end_number("gone", finished) == int(1000 * finished)
 
 
 def test_what_is_published_from_another_thread_reaches_every_reader() -> None:

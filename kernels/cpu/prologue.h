@@ -208,18 +208,20 @@ inline float quantize_row(const float* x, const Rows& rows, float* row, const fl
     const Vector divisor = broadcast(scale), inverse = broadcast(1.0f / scale);
     const Vector least = broadcast(-largest - 1), most = broadcast(largest);
     const bool ordinary = scale > kSmallestScale;
-    Vector code_total[kUnrolled] = {};
-    for (int64_t k = 0; k < padded; k += kTileDepth, codes += chunk_stride)
+    Integers code_total = {};
+    for (int64_t k = 0; k < padded; k += kTileDepth, codes += chunk_stride) {
+        Integers chunk[kTileDepth / kLanes];
 #pragma GCC unroll 16
         for (int i = 0; i < kTileDepth / kLanes; ++i) {
             const Vector v = load(row + k + i * kLanes);
             const Vector steps = ordinary ? quotient(v, divisor, inverse) : v / divisor;
-            const Vector code = minimum(maximum(round_whole(steps), least), most);
-            code_total[i % kUnrolled] += code;
-            store_codes(codes + i * kLanes, code);
+            chunk[i] = round_to_integer(minimum(maximum(steps, least), most));
+            code_total += chunk[i];
             __builtin_prefetch(following + k + i * kLanes);
         }
-    *code_sum = int32_t(sum((code_total[0] + code_total[1]) + (code_total[2] + code_total[3])));
+        store_codes(codes, chunk);
+    }
+    *code_sum = int32_t(sum(to_float(code_total)));
     return scale;
 }
 

@@ -80,7 +80,7 @@ inline void prepare_keys(const Attention& a, int64_t head, const KeysAndValues& 
 
 inline void prepare_values(const Attention& a, int64_t head, const KeysAndValues& operands) {
     const float* values = first_token(a.v, a.v_stride, a, head);
-    alignas(64) float extreme[kLargestWidth] = {}, inverse[kLargestWidth], row[kLargestWidth] = {};
+    alignas(64) float extreme[kLargestWidth] = {}, inverse[kLargestWidth];
     for (int64_t i = 0; i < a.keys; ++i)
         for (int64_t d = 0; d < a.width; ++d) {
             const float magnitude = __builtin_fabsf(values[i * a.v_stride[2] + d]);
@@ -92,16 +92,20 @@ inline void prepare_values(const Attention& a, int64_t head, const KeysAndValues
     }
     // Four keys to a word, then words are transposed like a weight's: a channel's 64 codes come to lie together.
     const int64_t padded = round_up(a.width, kBlock);
+    alignas(64) float rows[4][kLargestWidth] = {};
     alignas(64) int32_t words[kLargestWidth / kTile][kTile][kTile];
     int8_t* out = operands.values;
     for (int64_t first = 0; first < a.keys; first += kKeys) {
-        std::memset(words, 0, sizeof words);
-        for (int64_t i = 0; i < kKeys && first + i < a.keys; ++i) {
-            for (int64_t d = 0; d < a.width; ++d) row[d] = values[(first + i) * a.v_stride[2] + d] * inverse[d];
+        for (int64_t i = 0; i < kKeys; i += 4) {
+            for (int64_t j = 0; j < 4; ++j)
+                if (first + i + j < a.keys)
+                    std::memcpy(rows[j], values + (first + i + j) * a.v_stride[2], size_t(a.width) * sizeof(float));
+                else
+                    std::memset(rows[j], 0, sizeof rows[j]);
             for (int64_t d = 0; d < padded; d += kLanes) {
-                int32_t* word = &words[d / kTile][i / 4][d % kTile];
-                const Integers code = (round_to_integer(load(row + d)) & 255) << int(i % 4 * 8);
-                store(word, load(word) | code);
+                const auto code = [&](int j) { return round_to_integer(load(rows[j] + d) * load(inverse + d)); };
+                store(&words[d / kTile][i / 4][d % kTile],
+                      (code(0) & 255) | (code(1) & 255) << 8 | (code(2) & 255) << 16 | code(3) << 24);
             }
         }
         for (int64_t d = 0; d < padded; d += kTile, out += kTileBytes)

@@ -62,27 +62,27 @@ struct Avx2 {
         }
     }
 
-    // kRows tokens x 16 columns are summed in registers.
-    static constexpr int64_t kRows = 4;
-    using Sums = __m256i[kRows][2];
+    // `count` tokens x 16 columns are summed in registers; six of them leave none over.
+    template <int count>
+    using Sums = __m256i[count][2];
 
-    template <class Step, int quads>
-    static void multiply(const void* tokens, int64_t token_bytes, const uint8_t* b, Sums& sums) {
+    template <class Step, int quads, int count>
+    static void add(const char* tokens, int64_t token_bytes, const uint8_t* b, Sums<count>& sums) {
 #pragma GCC unroll 16
         for (int64_t quad = 0; quad < quads; ++quad) {
             const __m256i left = _mm256_loadu_si256((const __m256i*)(b + 64 * quad));
             const __m256i right = _mm256_loadu_si256((const __m256i*)(b + 64 * quad + 32));
-#pragma GCC unroll 4
-            for (int64_t i = 0; i < kRows; ++i)
-                Step::add(static_cast<const char*>(tokens) + i * token_bytes + 4 * quad, left, right, sums[i][0],
-                          sums[i][1]);
+#pragma GCC unroll 6
+            for (int64_t i = 0; i < count; ++i)
+                Step::add(tokens + i * token_bytes + 4 * quad, left, right, sums[i][0], sums[i][1]);
         }
     }
 
-    // To c, or with what c holds already where it is not `fresh`.
-    static void deliver(const Sums& sums, bool narrow, int32_t* c, int64_t stride, bool fresh) {
-#pragma GCC unroll 4
-        for (int64_t i = 0; i < kRows; ++i)
+    // To c, together with what is there unless that is `fresh`.
+    template <int count>
+    static void deliver(const Sums<count>& sums, bool narrow, int32_t* c, int64_t stride, bool fresh) {
+#pragma GCC unroll 6
+        for (int64_t i = 0; i < count; ++i)
 #pragma GCC unroll 2
             for (int64_t j = 0; j < 2; ++j) {
                 auto* total = (__m256i*)(c + i * stride + 8 * j);
@@ -91,64 +91,72 @@ struct Avx2 {
             }
     }
 
-    // Each of these computes products of kRows tokens and 16 columns over at most kTiles tiles, and delivers them.
-    static constexpr int64_t kTiles = 8;  // of 16 steps; 32 rows and 32 columns of them fit a first-level cache
+    // Products of `count` tokens and 16 columns over at most kTiles tiles; the second panel lies `gap` bytes further.
+    using Multiply = void (*)(const char* a, const uint8_t* b, int64_t gap, int64_t tiles, int32_t* c, int64_t stride,
+                              bool fresh);
+    static constexpr int64_t kTiles = 8;  // of 16 steps; so many of 32 tokens and 32 columns fit a first-level cache
 
-    __attribute__((noinline)) static void multiply_4_bit_tokens(const int8_t* a, const uint8_t* b, int64_t tiles, int32_t* c, int64_t stride, bool fresh) {
-        Sums sums = {};
-        for (; tiles > 0; --tiles, a += kTileBytes, b += kTileBytes) multiply<Narrow, 16>(a, kTileDepth, b, sums);
+    template <int count>
+    __attribute__((noinline)) static void multiply_4_bit_tokens(const char* a, const uint8_t* b, int64_t, int64_t tiles,
+                                                                int32_t* c, int64_t stride, bool fresh) {
+        Sums<count> sums = {};
+        for (; tiles > 0; --tiles, a += kTileBytes, b += kTileBytes) add<Narrow, 16>(a, kTileDepth, b, sums);
         deliver(sums, true, c, stride, fresh);
     }
 
-    __attribute__((noinline)) static void multiply_8_bit_tokens(const int8_t* a, const uint8_t* b, int64_t tiles, int32_t* c, int64_t stride, bool fresh) {
-        for (; tiles > 0; --tiles, a += kTileBytes, b += kTileBytes)
-            for (int64_t half = 0; half < 2; ++half) {
-                Sums sums = {};
-                multiply<Narrow, 8>(a + half * kTileDepth / 2, kTileDepth, b + half * kTileBytes / 2, sums);
-                deliver(sums, true, c, stride, fresh);
-                fresh = false;
-            }
+    template <int count>
+    __attribute__((noinline)) static void multiply_8_bit_tokens(const char* a, const uint8_t* b, int64_t, int64_t tiles,
+                                                                int32_t* c, int64_t stride, bool fresh) {
+        for (int64_t half = 0; half < 2 * tiles; ++half, b += kTileBytes / 2) {
+            Sums<count> sums = {};
+            add<Narrow, 8>(a + half / 2 * kTileBytes + half % 2 * kTileDepth / 2, kTileDepth, b, sums);
+            deliver(sums, true, c, stride, fresh && half == 0);
+        }
     }
 
-    __attribute__((noinline)) static void multiply_7_bit_weights(const int8_t* a, const uint8_t* b, int64_t tiles,
-                                                            int32_t* c, int64_t stride, bool fresh) {
-        Sums sums = {};
-        for (; tiles > 0; --tiles, a += kTileBytes, b += kTileBytes) multiply<Widened, 16>(a, kTileDepth, b, sums);
+    template <int count>
+    __attribute__((noinline)) static void multiply_7_bit_weights(const char* a, const uint8_t* b, int64_t, int64_t tiles,
+                                                                 int32_t* c, int64_t stride, bool fresh) {
+        Sums<count> sums = {};
+        for (; tiles > 0; --tiles, a += kTileBytes, b += kTileBytes) add<Widened, 16>(a, kTileDepth, b, sums);
         deliver(sums, false, c, stride, fresh);
     }
 
-    // Tokens are words too; the second half of a tile's weights lies `gap` bytes further.
-    __attribute__((noinline)) static void multiply_words(const int16_t* a, const uint8_t* b, int64_t gap, int64_t tiles,
-                                                    int32_t* c, int64_t stride, bool fresh) {
-        constexpr int64_t kTokenBytes = kTileDepth * sizeof(int16_t);
-        Sums sums = {};
-        for (; tiles > 0; --tiles, a += kTileBytes, b += kTileBytes) {
-            multiply<Words, 16>(a, kTokenBytes, b, sums);
-            multiply<Words, 16>(a + kTileDepth / 2, kTokenBytes, b + gap, sums);
+    template <int count>
+    __attribute__((noinline)) static void multiply_words(const char* a, const uint8_t* b, int64_t gap, int64_t tiles,
+                                                         int32_t* c, int64_t stride, bool fresh) {
+        Sums<count> sums = {};
+        for (; tiles > 0; --tiles, a += 2 * kTileBytes, b += kTileBytes) {
+            add<Words, 16>(a, 2 * kTileDepth, b, sums);
+            add<Words, 16>(a + kTileDepth, 2 * kTileDepth, b + gap, sums);
         }
         deliver(sums, false, c, stride, fresh);
     }
 
+    template <int count>
+    static Multiply choose(int token_bits, int weight_bits) {
+        if (weight_bits == 8) return multiply_words<count>;
+        if (weight_bits == 7) return multiply_7_bit_weights<count>;
+        return token_bits == 8 ? multiply_8_bit_tokens<count> : multiply_4_bit_tokens<count>;
+    }
+
     static void block(const int8_t* a, const uint8_t* b, int64_t tiles, int64_t rows, int token_bits, int weight_bits,
                       int32_t* c, int64_t stride) {
-        const int64_t depth = tiles * kTileBytes, width = depth * panels(weight_bits);
-        const auto multiply = weight_bits == 7 ? multiply_7_bit_weights : token_bits == 8 ? multiply_8_bit_tokens : multiply_4_bit_tokens;
+        const Multiply six = choose<6>(token_bits, weight_bits), four = choose<4>(token_bits, weight_bits);
+        const int64_t depth = tiles * kTileBytes, bytes = panels(weight_bits);  // of a token's code, too
+        const int64_t step = weight_bits == 7 ? 4 : 6;
         alignas(64) int16_t words[kTiles * kTileBytes];
         for (int64_t first = 0; first < tiles; first += kTiles, a += kTiles * kTileBytes, b += kTiles * kTileBytes) {
             const int64_t count = tiles - first < kTiles ? tiles - first : kTiles;
             for (int64_t row = 0; row < rows; row += kTile) {
                 const int8_t* tokens = a + row / kTile * depth;
-                if (weight_bits == 8)
+                if (bytes == 2)
                     for (int64_t k = 0; k < count * kTileBytes; ++k) words[k] = tokens[k];
+                const char* operand = bytes == 2 ? (const char*)words : (const char*)tokens;
                 for (int64_t column = 0; column < kBlock; column += kTile)
-                    for (int64_t i = 0; i < kTile && row + i < rows; i += kRows) {
-                        const uint8_t* weights = b + column / kTile * width;
-                        int32_t* sums = c + (row + i) * stride + column;
-                        if (weight_bits == 8)
-                            multiply_words(words + i * kTileDepth, weights, depth, count, sums, stride, first == 0);
-                        else
-                            multiply(tokens + i * kTileDepth, weights, count, sums, stride, first == 0);
-                    }
+                    for (int64_t i = 0; i < kTile && row + i < rows; i += step)
+                        (i + step <= kTile && step == 6 ? six : four)(operand + i * bytes * kTileDepth, b + column / kTile * depth * bytes, depth,
+                                              count, c + (row + i) * stride + column, stride, first == 0);
             }
         }
     }

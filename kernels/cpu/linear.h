@@ -210,14 +210,6 @@ inline void scale_block(const int32_t* block, const float* token_scale, const in
     }
 }
 
-// Fetches the part of the output that a block is about to be written to.
-inline void prefetch_rows(const Product& product, int64_t row, int64_t rows, int64_t column) {
-    for (int64_t i = row; i < row + rows; ++i) {
-        __builtin_prefetch(product.y + i * product.outputs + column, 1);
-        __builtin_prefetch(product.y + i * product.outputs + column + kTile, 1);
-    }
-}
-
 // Accumulators [rows, columns] of a block to where the caller wants them.
 inline void finish(const int32_t* block, const Tokens& tokens, int64_t token, int64_t rows, const Product& product,
                    int64_t first_row, int64_t column, int32_t offset) {
@@ -268,7 +260,6 @@ inline void multiply(const Tokens& tokens, const Rows& rows, int64_t first_row, 
         for (int64_t token = 0; token < tokens.rows; token += kBlock) {
             const int64_t count = tokens.rows - token < kBlock ? tokens.rows - token : kBlock;
             for (int64_t column = 0; column < columns && first + column < product.outputs; column += kBlock) {
-                if (product.y) prefetch_rows(product, first_row + token, count, first + column);
                 Isa::block(tokens.row(token), panel + column * column_bytes, tokens.tiles, count, rows.bits, bits,
                            block, kBlock);
                 finish(block, tokens, token, count, product, first_row, first + column, Isa::offset(bits));

@@ -2,7 +2,7 @@
 // Dao et al., "FlashAttention", 2022). kernels/reference.py, int8_attention, is the definition.
 //
 // Scores are computed with a key per row and a query per column, so that a vector holds as many queries: softmax then
-// needs no sum or maximum across a vector, and four rows of codes are, byte beside byte, operands of the second product.
+// needs no sum or maximum across a vector, and four rows of codes, byte beside byte, are operands of the second product.
 #pragma once
 
 #include "linear.h"
@@ -124,8 +124,8 @@ struct Gathered {
     }
 };
 
-// Weights of one block of keys for a vector of queries, from scores [64][32] that `scale` makes powers of two. Leaves the
-// codes as operands in `panel`; returns the gain of this block and the shrinking of what was gathered before.
+// Weights of one block of keys for a vector of queries, from scores [64][32] that `scale` makes powers of two. Leaves
+// the codes as operands in `panel`; returns the gain of this block and the shrinking of what was gathered before.
 template <class Isa>
 inline void weigh(int32_t* scores, const float* key_scale, const int32_t* key_offset, int64_t keys, Vector scale,
                   float* highest, float* total, uint8_t* panel, float* gain, float* shrink) {

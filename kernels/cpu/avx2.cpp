@@ -1,15 +1,15 @@
-// AVX2 multiplies pairs of bytes and adds them to 16 bits, or pairs of 16-bit words to 32. The longer sums may stay narrow,
-// the fewer instructions a product takes:
-//   4-bit weights, as unsigned bytes: with 4-bit tokens 128 steps fit 16 bits (2 * 15 * 8 * 128 < 2^15), with 8-bit ones
-//   8. That is up to four times the rate of float multiply-adds.
+// AVX2 multiplies pairs of bytes and adds them to 16 bits, or pairs of 16-bit words to 32. The longer sums may stay
+// narrow, the fewer instructions a product takes:
+//   4-bit weights, as unsigned bytes: 128 steps with 4-bit tokens (2 * 15 * 8 * 128 < 2^15), 8 with 8-bit ones fit
+//   16 bits, at up to four times the rate of float multiply-adds.
 //   7-bit weights, as unsigned bytes: one step fits (2 * 127 * 128 < 2^15) and is widened at once.
 //   8-bit weights, as words, for bytes would saturate.
 #include "operators.h"
 
 namespace {
 
-// What one instruction or several do with a quad of one token and 16 columns of weights in two registers. Assembly, since
-// gcc 12 adds in an order of its own and then moves sums in and out of memory at every step.
+// What is done with a quad of one token and 16 columns of weights in two registers. Assembly, since gcc 12 adds in an
+// order of its own and then moves sums in and out of memory at every step.
 #define STEP(instructions, ...) \
     static void add(const void* quad, __m256i left, __m256i right, __m256i& sum_left, __m256i& sum_right) {      \
         __m256i token, product;                                                                                  \
@@ -115,8 +115,9 @@ struct Avx2 {
     }
 
     template <int count>
-    __attribute__((noinline)) static void multiply_7_bit_weights(const char* a, const uint8_t* b, int64_t, int64_t tiles,
-                                                                 int32_t* c, int64_t stride, bool fresh) {
+    __attribute__((noinline)) static void multiply_7_bit_weights(const char* a, const uint8_t* b, int64_t,
+                                                                 int64_t tiles, int32_t* c, int64_t stride,
+                                                                 bool fresh) {
         Sums<count> sums = {};
         for (; tiles > 0; --tiles, a += kTileBytes, b += kTileBytes) add<Widened, 16>(a, kTileDepth, b, sums);
         deliver(sums, false, c, stride, fresh);
@@ -144,7 +145,7 @@ struct Avx2 {
                       int32_t* c, int64_t stride) {
         const Multiply six = choose<6>(token_bits, weight_bits), four = choose<4>(token_bits, weight_bits);
         const int64_t depth = tiles * kTileBytes, bytes = panels(weight_bits);  // of a token's code, too
-        const int64_t step = weight_bits == 7 ? 4 : 6;
+        const int64_t step = weight_bits == 7 ? 4 : 6;  // tokens; what widens at once needs a register more
         alignas(64) int16_t words[kTiles * kTileBytes];
         for (int64_t first = 0; first < tiles; first += kTiles, a += kTiles * kTileBytes, b += kTiles * kTileBytes) {
             const int64_t count = tiles - first < kTiles ? tiles - first : kTiles;
@@ -155,8 +156,9 @@ struct Avx2 {
                 const char* operand = bytes == 2 ? (const char*)words : (const char*)tokens;
                 for (int64_t column = 0; column < kBlock; column += kTile)
                     for (int64_t i = 0; i < kTile && row + i < rows; i += step)
-                        (i + step <= kTile && step == 6 ? six : four)(operand + i * bytes * kTileDepth, b + column / kTile * depth * bytes, depth,
-                                              count, c + (row + i) * stride + column, stride, first == 0);
+                        (step == 6 && i + step <= kTile ? six : four)(
+                            operand + i * bytes * kTileDepth, b + column / kTile * depth * bytes, depth, count,
+                            c + (row + i) * stride + column, stride, first == 0);
             }
         }
     }

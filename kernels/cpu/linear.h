@@ -224,9 +224,9 @@ inline void finish(const int32_t* block, const Tokens& tokens, int64_t token, in
         return;
     }
     if (columns == kBlock) {
-        const auto scale_all = product.layer_scale ? product.residual ? scale_block<true, true> : scale_block<true, false>
-                               : product.residual  ? scale_block<false, true>
-                                                   : scale_block<false, false>;
+        const auto with_gain = product.residual ? scale_block<true, true> : scale_block<true, false>;
+        const auto without = product.residual ? scale_block<false, true> : scale_block<false, false>;
+        const auto scale_all = product.layer_scale ? with_gain : without;
         return scale_all(block, scale, code_sum, offset, rows, product, place, column);
     }
     for (int64_t i = 0; i < rows; ++i)

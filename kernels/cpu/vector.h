@@ -139,7 +139,8 @@ inline void store_codes(int8_t* p, const Integers (&v)[64 / kLanes]) {
 #endif
 }
 
-// 2^x for x <= 7 with relative error below 3e-7; next to nothing far below. Minimax polynomial of degree 5 on [-1/2, 1/2].
+// 2^x for x <= 7 with relative error below 3e-7; next to nothing far below. Minimax polynomial of degree 5 on
+// [-1/2, 1/2].
 inline Vector power_of_two(Vector x) {
 #if defined(__AVX512F__)
     const Vector n = round_whole(x), r = x - n;

@@ -78,6 +78,18 @@ struct Avx2 {
         }
     }
 
+    // The first quad, whose products are the sums.
+    template <int count>
+    static void start(const char* tokens, const uint8_t* b, Sums<count>& sums) {
+        const __m256i left = _mm256_loadu_si256((const __m256i*)b), right = _mm256_loadu_si256((const __m256i*)(b + 32));
+#pragma GCC unroll 6
+        for (int64_t i = 0; i < count; ++i) {
+            const __m256i token = _mm256_set1_epi32(quad_at((const int8_t*)tokens + i * kTileDepth));
+            sums[i][0] = _mm256_maddubs_epi16(left, token);
+            sums[i][1] = _mm256_maddubs_epi16(right, token);
+        }
+    }
+
     // To c, together with what is there unless that is `fresh`.
     template <int count>
     static void deliver(const Sums<count>& sums, bool narrow, int32_t* c, int64_t stride, bool fresh) {
@@ -108,8 +120,10 @@ struct Avx2 {
     __attribute__((noinline)) static void multiply_8_bit_tokens(const char* a, const uint8_t* b, int64_t, int64_t tiles,
                                                                 int32_t* c, int64_t stride, bool fresh) {
         for (int64_t half = 0; half < 2 * tiles; ++half, b += kTileBytes / 2) {
-            Sums<count> sums = {};
-            add<Narrow, 8>(a + half / 2 * kTileBytes + half % 2 * kTileDepth / 2, kTileDepth, b, sums);
+            const char* tokens = a + half / 2 * kTileBytes + half % 2 * kTileDepth / 2;
+            Sums<count> sums;
+            start(tokens, b, sums);
+            add<Narrow, 7>(tokens + 4, kTileDepth, b + 64, sums);
             deliver(sums, true, c, stride, fresh && half == 0);
         }
     }

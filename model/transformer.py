@@ -47,7 +47,8 @@ def _surrounded(
 def _product_dtype(x: Tensor) -> torch.dtype:
     """What a matrix product of `x` comes out in: under autocast the narrower type, as torch's own products."""
     kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    narrow = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if narrow else x.dtype
 
 
 class Attention(nn.Module):

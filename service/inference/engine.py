@@ -17,6 +17,7 @@ from torch import Tensor
 from kernels import kernel_path
 from model import VGGT, VGGTConfig
 from model.artifact import load, read_manifest
+from model.descriptor import described
 from model.errors import ArtifactError, ReconstructionError
 from model.observation import observed
 from model.preprocess import PreprocessedImages
@@ -46,9 +47,13 @@ class Tracks:
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass of the network: the scene, tracks if asked for, seconds by stage and peak bytes beyond the model."""
+    """One pass of the network over S frames.
+
+    The scene, descriptors [S, D] of the frames, tracks if asked for, seconds by stage and peak bytes beyond the model.
+    """
 
     reconstruction: Reconstruction
+    descriptors: Tensor
     tracks: Tracks | None
     seconds: dict[str, float]
     peak_bytes: int
@@ -183,7 +188,7 @@ class Engine:
             queries = None if query_points is None else query_points.to(self.device)
             self._wait()
             marks.append(time.perf_counter())
-            with observed(net, watch):
+            with observed(net, watch), described(net) as descriptors:
                 prediction = net(images, queries)
             self._wait()
             marks.append(time.perf_counter())
@@ -198,7 +203,7 @@ class Engine:
         frames, _, height, width = batch.images.shape
         cost = Cost(peak.bytes, seconds["transfer"] + seconds["aggregator"] + seconds["heads"])
         self.planner.model.observe(frames, height, width, cost)
-        return Pass(reconstruction, tracks, seconds, peak.bytes)
+        return Pass(reconstruction, descriptors[0], tracks, seconds, peak.bytes)
 
     def _wait(self) -> None:
         """Let the device finish, so that clocks tell the truth."""

@@ -21,6 +21,7 @@ from service.inputs.prepared import PreparedScene
 from service.jobs.alignment import apply_knowledge
 from service.jobs.job import STAGES, Job
 from service.jobs.revisits import revisit
+from service.jobs.trail import Trail
 from service.metrics import Metrics
 from service.problems import OutOfMemory
 from service.results.catalogue import CLOUD_FILES, Catalogue
@@ -110,7 +111,8 @@ class Work:
         arrays = arrays_of(scene, prepared.keep if plan.factor == 1 else _resized(prepared, scene))
         if tracks is not None:
             values = (tracks.points, tracks.visibility, tracks.confidence)
-            arrays.update({name: value.numpy() for name, value in zip(TRACKS, values, strict=True)})
+            found = {name: value for name, value in zip(TRACKS, values, strict=True) if value is not None}
+            arrays.update({name: value.numpy() for name, value in found.items()})
         with tracer.start_as_current_span("store"):
             self._storage.save(job.id, arrays, document.model_dump_json().encode())
         timings["store"] = time.perf_counter() - began
@@ -152,19 +154,19 @@ class Work:
         if plan.factor < 1:
             batch = shrink(batch, plan.factor, self._engine.patch_size)
         total = len(plan.chunks) + (most_loops(len(plan.chunks)) if prepared.options.close_loops else 0)
-        passes, tracks = [], None
+        points = prepared.options.query_points
+        trail = Trail(points, batch.transforms[0]) if points else None
+        passes = []
         for number, frames in enumerate(plan.chunks):
             observe = _observer(report, number, total)
             observe("transfer", 0.0)
-            queries = None
-            if number == 0 and prepared.options.query_points:
-                first = batch.transforms[0]
-                queries = torch.tensor(prepared.options.query_points) * torch.tensor(first.scale)
-                queries = queries + torch.tensor(first.offset)
-            done = self._engine.infer(take(batch, frames), observe, queries)
+            done = self._engine.infer(
+                take(batch, frames), observe, None if trail is None else trail.queries(frames.start)
+            )
             run.add(done)
             passes.append(done)
-            tracks = tracks or done.tracks
+            if trail is not None:
+                trail.extend(frames.start, done.tracks)
         places = None
         if total > len(plan.chunks):
             revisits = revisit(
@@ -181,7 +183,7 @@ class Work:
         began = time.perf_counter()
         scene = join([done.reconstruction for done in passes], plan.chunks, places)
         run.seconds["post"] = run.seconds.get("post", 0.0) + time.perf_counter() - began
-        return scene, tracks
+        return scene, None if trail is None else trail.tracks
 
     def _told(self, plan: Plan, run: _Run) -> dict[str, Any]:
         return {

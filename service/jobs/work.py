@@ -152,7 +152,7 @@ class Work:
         for number, frames in enumerate(plan.chunks):
 
             def observe(stage: str, share: float, number: int = number) -> None:
-                within = _HEADS_FROM * share if stage == "aggregator" else _HEADS_FROM + (1 - _HEADS_FROM) * share
+                within = _HEADS_FROM + (1 - _HEADS_FROM) * share if stage == "heads" else _HEADS_FROM * share
                 report(stage, 0.02 + _NETWORK_SHARE * (number + within) / len(plan.chunks))
 
             report("transfer", 0.02 + _NETWORK_SHARE * number / len(plan.chunks))

@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 import threading
 import time
@@ -165,18 +166,18 @@ def _connected(settings: Settings) -> Iterator[None]:
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     options: dict[str, Any] = {"configure_logging": False, "log_to_driver": False}
     if settings.ray_address is not None:
-        try:
-            ray.init(settings.ray_address, **options)
-        except ConnectionError as error:
-            raise SettingsError(f"--ray-address {settings.ray_address}: no Ray cluster answers there.") from error
+        _join(settings.ray_address, options)
         try:
             yield
         finally:
             serve.delete(APPLICATION)
             ray.shutdown()
         return
-    # Nothing is reported to anybody, and nobody else on this machine can join, for the token is nowhere but here.
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    os.environ |= {
+        "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),  # nobody else on this machine can join, for it is nowhere but here
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "10",  # what is gone on one machine does not come back
+    }
     folder = tempfile.mkdtemp(prefix="ray-", dir=_TEMPORARY)
     try:
         ray.init(
@@ -194,6 +195,22 @@ def _connected(settings: Settings) -> Iterator[None]:
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _join(address: str, options: dict[str, Any]) -> None:
+    """Become part of the cluster at `address`. Raises SettingsError."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()  # Ray itself would try for minutes
+    except (OSError, ValueError):
+        raise SettingsError(f"--ray-address {address}: nothing answers there; give the host:port of a head.") from None
+    try:
+        ray.init(address, **options)
+    except ConnectionError:
+        raise SettingsError(
+            f"--ray-address {address}: the cluster does not let this process in; "
+            "one with a token wants it in RAY_AUTH_TOKEN, and RAY_AUTH_MODE=token."
+        ) from None
 
 
 def _quiet() -> dict[str, Any]:

@@ -3,8 +3,8 @@
     python -m benchmarks.replicas --artifact build/demo/artifact [--views 8] [--jobs 12] [--rounds 5] [--json FILE]
 
 Three services run side by side, each replica on one thread: the local engine, Ray Serve with one replica, and with two.
-In every round each in turn gets all jobs at once, so that whatever else the machine does hits all alike; gains are ratios
-within a round. Prints a table; two replicas need two idle cores to show what they can.
+In every round each in turn gets all jobs at once, so that whatever else the machine does hits all alike; gains are
+ratios within a round. Prints a table; two replicas need two idle cores to show what they can.
 """
 
 from __future__ import annotations

@@ -83,8 +83,6 @@ class ClusterEngine(Engine):
         started = time.perf_counter()
         self._deployment.start()
         found: Description = self._deployment.handle.describe.remote().result()
-        if found.failure is not None:
-            raise ArtifactError(found.failure)
         if found.digest != self.digest:
             raise ArtifactError(f"{self.artifact} is another model at the replicas: {found.digest}, not {self.digest}.")
         self.planner.model.calibration = list(found.calibration)

@@ -22,6 +22,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
 
+from model.errors import ArtifactError
 from service.inference.replica import Replica
 from service.settings import Settings, SettingsError
 
@@ -104,7 +105,7 @@ class Deployment:
         return {"running": running, "starting": self._states.total() - running - self._states["STOPPING"]}
 
     def start(self) -> None:
-        """Returns once a replica runs. Raises SettingsError, RuntimeError if Ray can't start one."""
+        """Returns once a replica runs. Raises ArtifactError, SettingsError, RuntimeError if none can be started."""
         self._thread.start()
         self._started.wait()
         if self._failure is not None:
@@ -151,10 +152,12 @@ class Deployment:
                 if time.monotonic() - heard > _LOST_SECONDS:
                     raise RuntimeError(f"the Ray cluster has not answered for {_LOST_SECONDS:g} seconds") from error
                 continue
+            if REPLICA not in status.deployments:
+                continue
+            kept = status.deployments[REPLICA]
             if not self._started.is_set() and status.status == ApplicationStatus.DEPLOY_FAILED:
-                raise RuntimeError(f"Ray Serve could not start a replica: {status.message}")
-            states = status.deployments[REPLICA].replica_states if REPLICA in status.deployments else {}
-            self._states = Counter(states)
+                raise _what_failed(kept.message)
+            self._states = Counter(kept.replica_states)
             if self._states["RUNNING"]:
                 self._started.set()
 
@@ -169,8 +172,8 @@ def _connected(settings: Settings) -> Iterator[None]:
         _join(settings.ray_address, options)
         try:
             yield
-        finally:
             serve.delete(APPLICATION)
+        finally:
             ray.shutdown()
         return
     os.environ |= {
@@ -211,6 +214,15 @@ def _join(address: str, options: dict[str, Any]) -> None:
             f"--ray-address {address}: the cluster does not let this process in; "
             "one with a token wants it in RAY_AUTH_TOKEN, and RAY_AUTH_MODE=token."
         ) from None
+
+
+def _what_failed(message: str) -> Exception:
+    """The error whose traceback ends what Ray Serve tells: one of the service's own, or else all that is told."""
+    name, _, words = message.rstrip().splitlines()[-1].partition(": ")
+    kinds = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in (ArtifactError, SettingsError)}
+    return (
+        kinds[name](words) if name in kinds else RuntimeError(f"no replica of the network could be started: {message}")
+    )
 
 
 def _quiet() -> dict[str, Any]:

@@ -8,12 +8,11 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
-from model.errors import ArtifactError
 from service.inference.engine import Engine, Observer, Pass
 from service.inference.transport import Description, Done, Order, Progress, Refused
 from service.logs import configure_logs
 from service.problems import Problem
-from service.settings import Settings, SettingsError
+from service.settings import Settings
 
 _REPORT_SECONDS = 0.05  # blocks of a small network are faster than anybody wants to read of them
 
@@ -23,36 +22,24 @@ class _Stopped(Exception):  # noqa: N818 - not an error
 
 
 class Replica:
-    """Loads the network, then runs one pass at a time.
-
-    What the operator has to change (a damaged artifact, missing kernels) is kept as a sentence for `describe`; anything
-    else that goes wrong while loading is raised, and Ray Serve starts another replica.
-    """
+    """Loads the network, then runs one pass at a time. Raises what loading raises: ArtifactError, SettingsError."""
 
     def __init__(self, settings: Settings) -> None:
         configure_logs(settings.log_level, settings.log_format)
         self._stall_timeout = settings.stall_timeout
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="network")
         self._moved: float | None = None
-        self._failure: str | None = None
-        try:
-            self._engine = Engine(settings)
-            self._engine.check_kernels()
-            self._engine.load()
-        except (ArtifactError, SettingsError) as error:
-            self._failure = str(error)
+        self._engine = Engine(settings)
+        self._engine.check_kernels()
+        self._engine.load()
 
     def describe(self) -> Description:
-        if self._failure is not None:
-            return Description(self._failure)
         engine = self._engine
         calibration = tuple(engine.planner.model.calibration)
-        return Description(None, engine.digest, engine.document().model_dump(), engine.planner.budget, calibration)
+        return Description(engine.digest, engine.document().model_dump(), engine.planner.budget, calibration)
 
     def check_health(self) -> None:
-        """Raises RuntimeError if this replica is of no use, upon which Ray Serve replaces it."""
-        if self._failure is not None:
-            raise RuntimeError(self._failure)
+        """Raises RuntimeError if a pass is stuck, upon which Ray Serve replaces this replica."""
         moved = self._moved
         if moved is not None and time.monotonic() - moved > self._stall_timeout:
             raise RuntimeError(f"the network has shown no progress for {self._stall_timeout:g} seconds")

@@ -87,15 +87,14 @@ class Done:
 class Description:
     """A replica in its own words.
 
-    `failure` says why it can't run the network, and is all there is then. `model` is a ModelDocument, `budget` what a
-    pass may take in bytes, `calibration` what its cost model learnt at the start.
+    `model` is a ModelDocument, `budget` what a pass may take in bytes, `calibration` what its cost model learnt at the
+    start.
     """
 
-    failure: str | None
-    digest: str = ""
-    model: dict[str, Any] | None = None
-    budget: int | None = None
-    calibration: tuple[tuple[float, float, float], ...] = ()
+    digest: str
+    model: dict[str, Any]
+    budget: int | None
+    calibration: tuple[tuple[float, float, float], ...]
 
 
 def _arrays(item: Reconstruction | Tracks) -> dict[str, NDArray[Any]]:

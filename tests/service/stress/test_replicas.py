@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -128,6 +129,14 @@ def test_a_cluster_that_was_there_before_wants_its_token_and_stays(
 
 def test_an_address_where_nothing_is_ends_in_one_sentence(artifact: Path) -> None:
     assert _refused(artifact, "--ray-address", "127.0.0.1:9").startswith("error: --ray-address 127.0.0.1:9: nothing")
+
+
+def test_what_no_replica_can_load_ends_in_one_sentence(artifact: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(artifact, damaged)
+    weights = damaged / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
+    assert re.fullmatch(r"error: .*model.safetensors does not match its checksum.*", _refused(damaged))
 
 
 def _refused(artifact: Path, *flags: str) -> str:

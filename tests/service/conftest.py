@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import torch
+import trustme
 import uvicorn
 
 from model import VGGT
@@ -53,6 +54,17 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     provenance = {"checkpoint": "tiny", "weights_licence": "CC0-1.0"}
     save(quantize_network(VGGT(PRESETS["demo"]), Recipe()), path, provenance=provenance)
     return path
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[trustme.CA]:
+    """An authority that this process trusts in this module."""
+    certificates = trustme.CA(key_type=trustme.KeyType.ECDSA)
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    certificates.cert_pem.write_to_path(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(path))
+        yield certificates
 
 
 @pytest.fixture(scope="module")

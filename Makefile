@@ -23,10 +23,10 @@ test: $(VENV)/.dev kernels-cpu  ## every test that needs no GPU
 
 service-stress: $(VENV)/.dev kernels-cpu  ## 32 clients, ten kills, schemathesis on true processes: 15 minutes on 2 cores
 	$(BIN)/python -m pytest -m stress tests/service/stress \
-	  --ignore tests/service/stress/test_replicas.py --ignore tests/service/stress/test_rayservice.py
+	  --ignore tests/service/stress/test_cluster.py --ignore tests/service/stress/test_rayservice.py
 
 ray-check: $(VENV)/.dev kernels-cpu  ## replicas killed, stuck, too few; Ray Serve as the ingress: 7 minutes on 2 cores
-	$(BIN)/python -m pytest -m stress tests/service/stress/test_replicas.py tests/service/stress/test_rayservice.py
+	$(BIN)/python -m pytest -m stress tests/service/stress/test_cluster.py tests/service/stress/test_rayservice.py
 
 kernels-cpu: $(VENV)/.demo  ## compile the CPU kernels; without a compiler everything runs in plain torch
 	-@$(BIN)/python -m kernels.cpu

@@ -30,19 +30,19 @@ _OPEN_REQUESTS = 1000  # clients wait, follow events and download; the queue is 
 class Ingress:
     """HTTP, jobs and results; the network is in the replicas."""
 
-    def __init__(self, settings: Settings, handle: DeploymentHandle) -> None:
-        self._settings = settings
+    def __init__(self, arguments: dict[str, Any], handle: DeploymentHandle) -> None:
+        self._arguments = arguments  # what the variables of its own process add stays there: secrets may be among it
         self._handle = handle
 
     def __serve_build_asgi_app__(self) -> ASGIApp:  # Ray's name
-        configure_logs(self._settings.log_level, self._settings.log_format)
-        engine = ClusterEngine(self._settings, self._handle)
-        return create_app(self._settings, engine, on_failure=lambda: os._exit(_LOST))
+        settings = _settings(self._arguments)
+        configure_logs(settings.log_level, settings.log_format)
+        return create_app(settings, ClusterEngine(settings, self._handle), on_failure=lambda: os._exit(_LOST))
 
 
 def application(arguments: dict[str, Any]) -> serve.Application:
     """Build the application. Raises SettingsError."""
-    settings = load_settings({**arguments, "engine": "ray"})
+    settings = _settings(arguments)
     deployed = serve.deployment(
         name="Ingress",
         num_replicas=1,
@@ -51,4 +51,8 @@ def application(arguments: dict[str, Any]) -> serve.Application:
         graceful_shutdown_timeout_s=3.0 * settings.shutdown_timeout + 10,
         ray_actor_options={"num_cpus": 0, "resources": {RESOURCE: 1}},
     )
-    return deployed(serve.ingress()(Ingress)).bind(settings, replicas(settings))
+    return deployed(serve.ingress()(Ingress)).bind(arguments, replicas(settings))
+
+
+def _settings(arguments: dict[str, Any]) -> Settings:
+    return load_settings({**arguments, "engine": "ray"})

@@ -29,6 +29,11 @@ from service.settings import Settings, SettingsError
 APPLICATION = "quantvggt"
 REPLICA = "Replica"
 
+# What a replica is told. The rest, secrets among it, is none of its business, nor of the cluster that keeps it.
+_OWN_SETTINGS = {
+    "artifact", "engine", "memory_budget", "pass_frames", "require_native_kernels", "stall_timeout", "log_level",
+    "log_format",
+}  # fmt: skip
 _ROOT = Path(__file__).parents[2]
 _WATCH_SECONDS = 1.0
 _LOST_SECONDS = 60.0  # a head node that restarts is back before
@@ -39,12 +44,12 @@ _TEMPORARY = Path("/tmp")  # not what TMPDIR says: paths of sockets have 107 byt
 def replicas(settings: Settings) -> serve.Application:
     """The deployment of `settings.replicas` copies of the network, fewer when little is to do.
 
-    Each has a GPU of its own where the device is one, and takes one pass at a time.
+    Each has a GPU of its own where the device is one, the only one that it sees, and takes one pass at a time.
     """
     least = settings.min_replicas or settings.replicas
     cpus = cores_per_replica(settings)
     on_gpu = torch.device(settings.device).type == "cuda"
-    settings = settings.model_copy(update={"device": "cuda:0" if on_gpu else settings.device})  # the one it can see
+    own = settings.model_dump(include=_OWN_SETTINGS) | {"device": "cuda:0" if on_gpu else settings.device}
     deployed = serve.deployment(
         name=REPLICA,
         max_ongoing_requests=1,
@@ -65,7 +70,7 @@ def replicas(settings: Settings) -> serve.Application:
             "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(cpus), "PYTHONPATH": str(_ROOT)}},
         },
     )
-    return deployed(Replica).bind(settings)
+    return deployed(Replica).bind(Settings.model_construct(**own))
 
 
 def cores_per_replica(settings: Settings) -> int:

@@ -14,7 +14,7 @@ from model.config import DPTHeadConfig
 from model.position_maps import add_view_position_
 
 ARITHMETIC = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-CHUNK_BYTES = 2**28  # of feature maps at the highest resolution, which is where a head's memory goes
+CHUNK_BYTES = 2**28  # of float32 feature maps at the highest resolution, which is where a head's memory goes
 
 
 class Conv2d(nn.Conv2d):
@@ -168,8 +168,8 @@ class DPTHead(nn.Module):
         """Patch tokens `[n, P - patch_start, 2C]` of each layer for some of the B x S frames at a time."""
         if frames_per_chunk is None:
             height, width = image_size
-            pixel_bytes = self.config.features // 2 * self.dtype(tokens[self.layers[0]].device).itemsize
-            frames_per_chunk = max(1, CHUNK_BYTES // (height * width * pixel_bytes))
+            map_bytes = height * width * self.config.features // 2 * torch.float32.itemsize
+            frames_per_chunk = max(1, CHUNK_BYTES // map_bytes)
         if frames_per_chunk < 1:
             raise ValueError(f"frames_chunk_size is {frames_per_chunk}; expected at least 1")
         frames = [tokens[layer].flatten(0, 1).split(frames_per_chunk) for layer in self.layers]

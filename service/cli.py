@@ -20,7 +20,6 @@ from typing import Any, get_args
 import uvicorn
 from tqdm import tqdm
 
-from kernels import kernel_path
 from model.errors import ArtifactError
 from model.preprocess import MODES
 from service.access import KeysError, add_key
@@ -40,7 +39,7 @@ from service.tracing import TracingError, configure_tracing
 
 BAD_INPUT = 2
 _SAMPLES = Path(__file__).with_name("samples")
-_CHOICES = ("mode", "log_level", "log_format")
+_CHOICES = ("engine", "mode", "log_level", "log_format")
 _API_KEY = "RECON_API_KEY"
 _RESUME = ".reconstruction.json"
 _STUCK = 70  # EX_SOFTWARE
@@ -102,7 +101,12 @@ def _parser() -> argparse.ArgumentParser:
         description="Reconstruct one scene from pictures, zip archives or videos, in the order given: with an artifact "
         "in this process, or on a running service. Run again after an interruption, it goes on where it was.",
     )
-    reconstruct.add_argument("pictures", nargs="+", type=Path, help="JPEG, PNG, WebP or HEIC, zip or video files")
+    reconstruct.add_argument(
+        "pictures",
+        nargs="+",
+        type=_picture,
+        help="JPEG, PNG, WebP or HEIC, zip or video files; with --server also URLs",
+    )
     place = reconstruct.add_mutually_exclusive_group(required=True)
     place.add_argument("--artifact", type=Path, help="folder of the quantised model")
     place.add_argument("--server", metavar="URL", help="address of a running service instead")
@@ -150,10 +154,8 @@ def _serve(options: argparse.Namespace) -> int:
     settings = load_settings({name: getattr(options, name) for name in Settings.model_fields if name in options})
     configure_logs(settings.log_level, settings.log_format)
     configure_tracing()
-    engine = Engine(settings)
-    kernels = kernel_path(settings.device)
-    if settings.require_native_kernels and not kernels.native:
-        raise SettingsError(f"native kernels are required, but what runs here is {kernels}.")
+    engine = _engine(settings)
+    engine.check_kernels()
 
     def stop() -> None:
         if app.state.parts.watchdog.stalled:
@@ -172,6 +174,7 @@ def _serve(options: argparse.Namespace) -> int:
     config = uvicorn.Config(
         app,
         http=limited_protocol(settings.header_timeout),
+        loop="asyncio",  # Ray brings another one along, which uvicorn would prefer
         log_config=None,
         server_header=False,
         access_log=False,
@@ -182,6 +185,17 @@ def _serve(options: argparse.Namespace) -> int:
     if engine.failure is not None:
         raise engine.failure
     return 0
+
+
+def _engine(settings: Settings) -> Engine:
+    if settings.engine == "local":
+        return Engine(settings)
+    os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # read on import; it takes SIGTERM for a crash
+    try:
+        from service.inference.cluster import ClusterEngine  # the only way to Ray, which is large and an extra
+    except ImportError as error:
+        raise SettingsError(f"--engine ray: {error.name} is missing; install .[ray], with constraints.txt.") from None
+    return ClusterEngine(settings)
 
 
 def _exit_cleanly(number: int, frame: FrameType | None) -> None:
@@ -207,6 +221,9 @@ def _reconstruct(options: argparse.Namespace) -> int:
     else:
         if options.output:
             raise SettingsError("--output belongs to --server; without one every file is written.")
+        urls = [picture for picture in options.pictures if isinstance(picture, str)]
+        if urls:
+            raise SettingsError(f"{urls[0]} would have to be fetched, which a service may do: give --server.")
         given = {"artifact": options.artifact, "device": options.device}
         settings = load_settings({name: value for name, value in given.items() if value is not None})
         with _Bar() as bar:
@@ -242,8 +259,9 @@ def _reconstruct_there(options: argparse.Namespace, chosen: dict[str, str]) -> R
 def _key_of(options: argparse.Namespace, chosen: dict[str, str]) -> str:
     """An Idempotency-Key that is the same for the same files, options and server."""
     digest = hashlib.sha256(json.dumps([options.server, sorted(chosen.items())]).encode())
-    for path in options.pictures:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    for picture in options.pictures:
+        sent = picture.encode() if isinstance(picture, str) else picture.name.encode() + b"\0" + picture.read_bytes()
+        digest.update(sent)
     return digest.hexdigest()
 
 
@@ -254,6 +272,11 @@ def _interrupted(resume: Path, key: str) -> str | None:
         return str(left["id"]) if left["key"] == key else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _picture(text: str) -> Path | str:
+    """A URL as it is, anything else as a path."""
+    return text if text.lower().startswith(("https://", "http://")) else Path(text)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -17,17 +17,19 @@ from torch import Tensor
 from kernels import kernel_path
 from model import VGGT, VGGTConfig
 from model.artifact import load, read_manifest
+from model.descriptor import described
 from model.errors import ArtifactError, ReconstructionError
 from model.execution import autocast, in_plain_torch, unused
 from model.observation import observed
+from model.prediction import Prediction
 from model.preprocess import PreprocessedImages
 from model.reconstruction import Reconstruction, decode
 from service.inference.cost import Cost, CostModel
 from service.inference.memory import PeakMemory, free_budget
 from service.inference.plan import Planner
-from service.problems import NonFiniteOutput, NoTracks, NotReady, OutOfMemory, retry_after
+from service.problems import InvalidOption, NonFiniteOutput, NoTracks, NotReady, OutOfMemory, retry_after
 from service.results.document import ModelDocument
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 
 Observer = Callable[[str, float], None]
 
@@ -38,21 +40,33 @@ _log = logging.getLogger("service")
 
 @dataclass(frozen=True)
 class Tracks:
-    """Where N query points of the first frame are in S frames: pixels of the network grid, and two probabilities."""
+    """Where N query points of the first frame are in S frames: pixels of the network grid, and two probabilities.
+
+    Pixel centres count from 0, as `ImageTransform.to_original` takes them. Not every track head knows a confidence.
+    """
 
     points: Tensor  # [S, N, 2]
     visibility: Tensor  # [S, N]
-    confidence: Tensor  # [S, N]
+    confidence: Tensor | None = None  # [S, N]
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass of the network: the scene, tracks if asked for, seconds by stage and peak bytes beyond the model."""
+    """One pass of the network over S frames.
+
+    The scene, descriptors [S, D] of the frames, tracks if asked for, seconds by stage and peak bytes beyond the model.
+    """
 
     reconstruction: Reconstruction
+    descriptors: Tensor
     tracks: Tracks | None
     seconds: dict[str, float]
     peak_bytes: int
+
+    @property
+    def cost(self) -> Cost:
+        """What the network took; making a scene of its output does not count."""
+        return Cost(self.peak_bytes, sum(self.seconds[stage] for stage in ("transfer", "aggregator", "heads")))
 
 
 class Engine:
@@ -60,6 +74,7 @@ class Engine:
 
     The constructor reads only the manifest, so that a wrong path fails before anything listens; `load` reads the
     weights, runs the network a few times and learns from it what requests will cost. Both raise ArtifactError.
+    `on_loss` is called, from any thread, if a loaded network is lost for good, as one in this process never is.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -70,6 +85,7 @@ class Engine:
         self._config = _config(self.manifest, settings.artifact)
         self.digest = _digest(settings.artifact)
         self.failure: Exception | None = None
+        self.on_loss: Callable[[Exception], None] = lambda error: None
         self.planner = Planner(CostModel(self.patch_size), settings.memory_budget, settings.pass_frames)
         self._peak: PeakMemory | None = None
         self._net: VGGT | None = None
@@ -105,15 +121,36 @@ class Engine:
         )
 
     @property
+    def lanes(self) -> int:
+        """How many passes may run at a time."""
+        return 1
+
+    @property
+    def replicas(self) -> dict[str, int]:
+        """How many copies of the network run and how many are being started."""
+        return {"running": int(self.ready), "starting": int(not self.ready)}
+
+    @property
     def ready(self) -> bool:
         return self._net is not None
+
+    def check_ready(self) -> None:
+        """Raises NotReady while no pass can run."""
+        if not self.ready:
+            raise NotReady("The model is still being loaded.", headers=retry_after())
 
     @property
     def net(self) -> VGGT:
         """The loaded network. Raises NotReady before."""
-        if self._net is None:
-            raise NotReady("The model is still being loaded.", headers=retry_after())
+        self.check_ready()
+        assert self._net is not None
         return self._net
+
+    def check_kernels(self) -> None:
+        """Raises SettingsError if native kernels are required and others would run."""
+        kernels = kernel_path(self.device)
+        if self.settings.require_native_kernels and not kernels.native:
+            raise SettingsError(f"native kernels are required, but what runs here is {kernels}.")
 
     def load(self) -> None:
         """Read the weights, warm up, and measure: half a picture, one, two, so that costs can be predicted."""
@@ -136,6 +173,9 @@ class Engine:
         for sentence in model.fallbacks:
             _log.warning("%s", sentence)
 
+    def close(self) -> None:
+        """Release what `load` has started outside of this process: here, nothing."""
+
     def _measure(self, net: VGGT, frames: int, side: int) -> Cost:
         assert self._peak is not None
         images = torch.full((frames, 3, side, side), 0.5, device=self.device)
@@ -151,12 +191,12 @@ class Engine:
         observer: Observer = lambda stage, share: None,
         query_points: Tensor | None = None,
     ) -> Pass:
-        """One pass. `query_points` `[N, 2]` are network pixels of the first frame.
+        """One pass. `query_points` `[N, 2]` are network pixels of the first frame, centres counting from 0.
 
-        Raises NonFiniteOutput, OutOfMemory, NoTracks, and whatever `observer` raises to stop it.
+        Raises NonFiniteOutput, OutOfMemory, NoTracks, InvalidOption, and whatever `observer` raises to stop it.
         """
-        if query_points is not None and "track" not in self.heads:
-            raise NoTracks(f"This model has no track head; it has {', '.join(self.heads)}.", heads=list(self.heads))
+        if query_points is not None:
+            self.check_tracks(*batch.images.shape[-2:])
         try:
             return self._infer(batch, observer, query_points)
         except ReconstructionError as error:
@@ -171,6 +211,18 @@ class Engine:
         if torch.device(self.device).type == "cuda":
             torch.cuda.empty_cache()
         raise OutOfMemory(f"{count} pictures don't fit into the device's memory; send fewer.", pictures=count)
+
+    def check_tracks(self, height: int, width: int) -> None:
+        """Raises NoTracks without a track head, InvalidOption if it can't follow points in so few network pixels."""
+        tracker = self._config.track_head
+        if tracker is None:
+            raise NoTracks(f"This model has no track head; it has {', '.join(self.heads)}.", heads=list(self.heads))
+        if min(height, width) < tracker.least_side:
+            raise InvalidOption(
+                f"Points can't be followed in pictures of {width} x {height} network pixels; this model's tracker "
+                f"needs {tracker.least_side} a side. Leave query_points out, or send less thin pictures.",
+                option="query_points",
+            )
 
     def _infer(self, batch: PreprocessedImages, observer: Observer, query_points: Tensor | None) -> Pass:
         net, peak = self.net, self._peak
@@ -188,27 +240,40 @@ class Engine:
             queries = None if query_points is None else query_points.to(self.device)
             self._wait()
             marks.append(time.perf_counter())
-            with observed(net, watch), autocast(self.device):
+            watching = observed(net, watch, queries is not None)
+            with watching, described(net) as descriptors, autocast(self.device):
                 prediction = net(images, queries)
             self._wait()
             marks.append(time.perf_counter())
             reconstruction = decode(prediction, batch)
             marks.append(time.perf_counter())
-        tracks = None
-        if prediction.track is not None and prediction.vis is not None and prediction.conf is not None:
-            tracks = Tracks(*(t[0].float().cpu() for t in (prediction.track, prediction.vis, prediction.conf)))
+        tracks = None if queries is None else _tracks(prediction)
         if len(marks) == 4:  # a network that can't be watched: all of it counts as aggregator
             marks.insert(3, marks[2])
         seconds = {stage: b - a for stage, (a, b) in zip(_STAGES, pairwise(marks), strict=True)}
+        done = Pass(reconstruction, descriptors[0], tracks, seconds, peak.bytes)
         frames, _, height, width = batch.images.shape
-        cost = Cost(peak.bytes, seconds["transfer"] + seconds["aggregator"] + seconds["heads"])
-        self.planner.model.observe(frames, height, width, cost)
-        return Pass(reconstruction, tracks, seconds, peak.bytes)
+        if queries is None:  # what tracking takes besides would mislead the plans of requests without
+            self.planner.model.observe(frames, height, width, done.cost)
+        return done
 
     def _wait(self) -> None:
         """Let the device finish, so that clocks tell the truth."""
         if torch.device(self.device).type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def _tracks(prediction: Prediction) -> Tracks:
+    """Raises ReconstructionError if they are not finite."""
+    points, visibility, confidence = (
+        None if value is None else value[0].float().cpu()
+        for value in (prediction.track, prediction.vis, prediction.conf)
+    )
+    assert points is not None
+    assert visibility is not None
+    if not (points.isfinite().all() and visibility.isfinite().all()):
+        raise ReconstructionError("its tracks are not finite")
+    return Tracks(points, visibility, confidence)
 
 
 def _config(manifest: Mapping[str, Any], artifact: Path) -> VGGTConfig:

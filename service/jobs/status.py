@@ -15,13 +15,12 @@ _TRUSTED = 0.2  # from this share on, the work's own pace says more than the pre
 
 def status_of(job: Job, store: JobStore, worker: Worker) -> StatusDocument:
     """State, real stage and progress, place in the queue, and time left. For jobs without a result."""
-    activity = worker.activity
-    running = activity if activity is not None and activity.job.id == job.id else None
+    running = worker.activity(job.id)
     position, eta = None, None
     if job.state == "queued":
         ahead = store.ahead(job.id)
         position = len(ahead)
-        eta = sum(_left(other, worker) for other in ahead) + job.predicted_seconds
+        eta = sum(_left(other, worker) for other in ahead) / worker.lanes + job.predicted_seconds
     elif running is not None:
         eta = _left(job, worker)
     assert job.state != "succeeded"
@@ -42,8 +41,8 @@ def status_of(job: Job, store: JobStore, worker: Worker) -> StatusDocument:
 
 
 def _left(job: Job, worker: Worker) -> float:
-    activity = worker.activity
-    if activity is None or activity.job.id != job.id or job.started is None:
+    activity = worker.activity(job.id)
+    if activity is None or job.started is None:
         return job.predicted_seconds
     elapsed, progress = time.time() - job.started, activity.progress
     if progress > _TRUSTED:

@@ -1,4 +1,4 @@
-"""The one thread that works on jobs, in the order of their acceptance, and what watches over it."""
+"""The threads that work on jobs, in the order of their acceptance, and what watches over them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from service.jobs.events import Events
 from service.jobs.job import Job, State
@@ -29,7 +30,7 @@ class _Stopped(Exception):  # noqa: N818 - not an error
 
 @dataclass(frozen=True)
 class Activity:
-    """What the worker does now: the job, its stage, the share done, and when that last changed (monotonic)."""
+    """What is done on one job now: its stage, the share done, and when that last changed (monotonic)."""
 
     job: Job
     stage: str
@@ -38,10 +39,17 @@ class Activity:
 
 
 class Worker:
-    """Runs `work` for every queued job of `store` until `stop`."""
+    """Runs `work` for every queued job of `store` until `stop`, `lanes` of them at a time."""
 
     def __init__(
-        self, store: JobStore, storage: Storage, work: Work, retention: Retention, events: Events, metrics: Metrics
+        self,
+        store: JobStore,
+        storage: Storage,
+        work: Work,
+        retention: Retention,
+        events: Events,
+        metrics: Metrics,
+        lanes: int = 1,
     ) -> None:
         self._store = store
         self._storage = storage
@@ -49,54 +57,74 @@ class Worker:
         self._retention = retention
         self._events = events
         self._metrics = metrics
-        self._wake = threading.Event()
+        self._news = threading.Condition()
+        self._news_count = 0
         self._draining = threading.Event()
         self._aborting = threading.Event()
         self._cancelled: set[str] = set()
-        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
-        self.activity: Activity | None = None
+        self._activities: dict[str, Activity] = {}
+        self._threads = [
+            threading.Thread(target=self._run, name=f"worker-{lane}", daemon=True) for lane in range(lanes)
+        ]
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def notify(self) -> None:
         """There may be a new job."""
-        self._wake.set()
+        with self._news:
+            self._news_count += 1
+            self._news.notify_all()
 
     def cancel(self, id: str) -> None:
-        """Stop working on the job at its next step, if it is the one."""
+        """Stop working on the job at its next step, if it is worked on here."""
         self._cancelled.add(id)
 
     def drain(self) -> None:
         """Take no further job."""
         self._draining.set()
-        self._wake.set()
+        self.notify()
 
     def stop(self, patience: float) -> bool:
-        """Drain, give the running job `patience` seconds, then put it back into the queue. False if it won't end."""
+        """Drain, give what runs `patience` seconds, then put it back into the queue. False if it won't end."""
         self.drain()
-        if not self._thread.is_alive():
-            return True
-        self._thread.join(patience)
+        self._join(patience)
         self._aborting.set()
-        self._thread.join(max(patience, 5.0))
-        return not self._thread.is_alive()
+        return self._join(max(patience, 5.0))
+
+    def _join(self, patience: float) -> bool:
+        """Whether every thread has ended within `patience` seconds."""
+        until = time.monotonic() + patience
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(until - time.monotonic(), 0.0))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    @property
+    def lanes(self) -> int:
+        """How many jobs run at a time."""
+        return len(self._threads)
 
     @property
     def busy(self) -> bool:
-        return self.activity is not None
+        return bool(self._activities)
+
+    def activity(self, id: str) -> Activity | None:
+        """What is done on the job here and now."""
+        return self._activities.get(id)
 
     def stalled_seconds(self) -> float:
-        """How long the running job has shown no progress; 0 while idle."""
-        activity = self.activity
-        return 0.0 if activity is None else time.monotonic() - activity.changed
+        """How long a running job has shown no progress, the slowest one's; 0 while idle."""
+        now = time.monotonic()
+        return max((now - activity.changed for activity in [*self._activities.values()]), default=0.0)
 
     def _run(self) -> None:
         while not self._draining.is_set():
+            heard = self._news_count
             job = self._store.claim()
             if job is None:
-                self._wake.wait(_IDLE_SECONDS)
-                self._wake.clear()
+                self._wait_for_news(heard)
                 continue
             try:
                 self._one(job)
@@ -104,22 +132,25 @@ class Worker:
                 _log.exception("job %s could not be recorded", job.id)
                 time.sleep(_IDLE_SECONDS)
 
+    def _wait_for_news(self, heard: int) -> None:
+        with self._news:
+            self._news.wait_for(lambda: self._news_count != heard, _IDLE_SECONDS)
+
     def _one(self, job: Job) -> None:
         began = time.monotonic()
         self._metrics.queue_wait.observe(max(time.time() - job.created, 0.0))
         self._events.publish(job.id, "state", {"state": "running", "progress": 0.0})
-        self.activity = Activity(job, "decode", 0.0, began)
+        self._activities[job.id] = Activity(job, "decode", 0.0, began)
         state: State = "failed"
         problem: Problem | None = None
         timings: dict[str, float] = {}
         try:
             with tracer.start_as_current_span("reconstruction", attributes={"id": job.id, "frames": job.frames}):
-                timings = self._work.do(job, self._report)
+                timings = self._work.do(job, partial(self._report, job))
             state = "cancelled" if job.id in self._cancelled else "succeeded"
         except _Stopped:
             if self._aborting.is_set() and job.id not in self._cancelled:
                 self._store.requeue(job.id)
-                self.activity = None
                 return
             state = "cancelled"
             self._metrics.cancelled.labels("running").inc()
@@ -129,7 +160,7 @@ class Worker:
             _log.exception("unexpected error in job %s", job.id)
             problem = Problem("The service met a condition that it did not expect; its log says more.")
         finally:
-            self.activity = None
+            del self._activities[job.id]
         if state != "succeeded":
             self._storage.remove(job.id)
         document = None if problem is None else problem.document()
@@ -144,10 +175,8 @@ class Worker:
         ended = {"state": state, "progress": 1.0, "problem": document, "timings": timings}
         self._events.publish(job.id, "end", ended)
 
-    def _report(self, stage: str, progress: float) -> None:
-        activity = self.activity
-        assert activity is not None
-        job = activity.job
+    def _report(self, job: Job, stage: str, progress: float) -> None:
+        activity = self._activities[job.id]
         if job.id in self._cancelled or self._aborting.is_set():
             raise _Stopped
         if time.time() > job.deadline:
@@ -156,7 +185,7 @@ class Worker:
                 f"at {progress:.0%} in stage {stage}."
             )
         progress = max(progress, activity.progress)
-        self.activity = replace(activity, stage=stage, progress=progress, changed=time.monotonic())
+        self._activities[job.id] = replace(activity, stage=stage, progress=progress, changed=time.monotonic())
         self._events.publish(job.id, "progress", {"state": "running", "stage": stage, "progress": round(progress, 4)})
 
 

@@ -192,7 +192,10 @@ class ReconstructionDocument(_Document):
     conventions: str
     scale: ScaleDocument = ScaleDocument()
     options: dict[str, Any] = Field({}, description="the options that were sent, as they were sent")
-    run: dict[str, Any] = Field({}, description="passes, resolution, memory predicted and measured, what was given up")
+    run: dict[str, Any] = Field(
+        {},
+        description="passes, resolution, memory predicted and measured, what was given up, loops that were looked at",
+    )
     timings: dict[str, float]
     pictures: list[PictureDocument]
     links: Links

@@ -3,7 +3,8 @@
     incoming/{id}/   one accepted job's input, until it has ended
     results/{id}/    arrays and ``result.json``; ``exports/`` holds files made from them, each beside its SHA-256
 
-Every folder and file appears by renaming, so it is whole or not there. Whether a result exists is the job store's
+Every folder and file appears by renaming, so it is whole or not there; inputs and results are on the disk, not only in
+its cache, before a job's record says so, and so outlive a power cut. Whether a result exists is the job store's
 word: what it does not know is swept away at the next start. Names inside are fixed; nothing that a client sends
 becomes part of a path.
 """
@@ -108,10 +109,7 @@ class Storage:
             (folder / "exports").mkdir()
             for name, array in arrays.items():
                 np.save(folder / f"{name}.npy", array, allow_pickle=False)
-            with (folder / _RESULT).open("wb") as file:
-                file.write(result)
-                file.flush()
-                os.fsync(file.fileno())
+            (folder / _RESULT).write_bytes(result)
 
         shutil.rmtree(self._results / id, ignore_errors=True)  # an attempt that was cut off before it was recorded
         self._appear(self._results / id, write)
@@ -187,7 +185,9 @@ class Storage:
             try:
                 partial.mkdir()
                 write(partial)
+                _sync(partial)
                 partial.rename(target)
+                _sync_one(target.parent)
             except BaseException:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
@@ -207,6 +207,20 @@ class Storage:
         for _, old in ages[:-_EXPORTS_KEPT]:
             old.unlink()
             old.with_suffix("").unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    """Wait until everything in `folder`, and its listings, are on the disk."""
+    for path in (*folder.rglob("*"), folder):
+        _sync_one(path)
+
+
+def _sync_one(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 @contextmanager

@@ -84,7 +84,9 @@ def test_an_observer_can_stop_a_pass(engine: Engine) -> None:
 
     with pytest.raises(InterruptedError):
         engine.infer(batch(engine), stop)
-    assert engine.infer(batch(engine)).tracks is None
+    done = engine.infer(batch(engine))
+    assert done.tracks is None
+    assert len(done.descriptors) == len(done.reconstruction.depth)
 
 
 def test_query_points_need_a_track_head(engine: Engine) -> None:

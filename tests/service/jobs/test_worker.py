@@ -45,12 +45,12 @@ class _Work:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
     storage = Storage(tmp_path)
     store = JobStore(storage.database, Bounds(10, 1e9))
     work: Any = _Work()
     retention = Retention(store, storage, Settings(artifact=Path("a")))
-    worker = Worker(store, storage, work, retention, Events(), Metrics("cpu", 10))
+    worker = Worker(store, storage, work, retention, Events(), Metrics("cpu", 10), getattr(request, "param", 1))
     worker.start()
     yield Bench(store, worker, work)
     worker.stop(0.1)
@@ -139,13 +139,28 @@ def test_progress_never_goes_back(bench: Bench) -> None:
     def work(job: Job, report: Any) -> dict[str, float]:
         for share in (0.1, 0.5, 0.3):
             report("aggregator", share)
-            assert bench.worker.activity is not None
-            seen.append(bench.worker.activity.progress)
+            activity = bench.worker.activity(job.id)
+            assert activity is not None
+            seen.append(activity.progress)
         return {}
 
     id = bench.run(work)
     wait_until(lambda: bench.state(id) == "succeeded")
     assert seen == [0.1, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("bench", [3], indirect=True)
+def test_several_lanes_work_on_as_many_jobs_at_a_time(bench: Bench) -> None:
+    together = threading.Barrier(3)
+
+    def work(job: Job, report: Any) -> dict[str, float]:
+        report("aggregator", 0.5)
+        together.wait(10)  # breaks unless three are here
+        return {}
+
+    ids = [bench.run(work) for _ in range(6)]
+    wait_until(lambda: [bench.state(id) for id in ids] == ["succeeded"] * 6)
+    assert not bench.worker.busy
 
 
 def test_the_watchdog_barks_once_when_nothing_moves(bench: Bench) -> None:

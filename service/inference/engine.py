@@ -19,6 +19,7 @@ from model import VGGT, VGGTConfig
 from model.artifact import load, read_manifest
 from model.descriptor import described
 from model.errors import ArtifactError, ReconstructionError
+from model.execution import autocast, in_plain_torch, unused
 from model.observation import observed
 from model.prediction import Prediction
 from model.preprocess import PreprocessedImages
@@ -101,6 +102,7 @@ class Engine:
         """What results and /capabilities say about the model."""
         provenance = self.manifest["provenance"]
         schemes = sorted({str(layer["scheme"]) for layer in self.manifest["layers"].values()})
+        slow = () if self._net is None else in_plain_torch(self._net, self.device)
         return ModelDocument(
             name=str(provenance.get("checkpoint") or self.artifact.resolve().name),
             artifact=self.digest,
@@ -108,6 +110,7 @@ class Engine:
             device=self.device,
             kernels=str(kernel_path(self.device)),
             precision=", ".join(schemes),
+            fallbacks=[*unused(self.manifest["execution"], self.device), *slow],
         )
 
     @property
@@ -139,12 +142,14 @@ class Engine:
             "ready after %.1f s: %s on %s, %s kernels; a pass may take %s bytes",
             time.perf_counter() - started, model.name, model.device, model.kernels, self.planner.budget,
         )  # fmt: skip
+        for sentence in model.fallbacks:
+            _log.warning("%s", sentence)
 
     def _measure(self, net: VGGT, frames: int, side: int) -> Cost:
         assert self._peak is not None
         images = torch.full((frames, 3, side, side), 0.5, device=self.device)
         started = time.perf_counter()
-        with torch.inference_mode(), self._peak.measured():
+        with torch.inference_mode(), self._peak.measured(), autocast(self.device):
             net(images)
             self._wait()
         return Cost(self._peak.bytes, time.perf_counter() - started)
@@ -204,7 +209,8 @@ class Engine:
             queries = None if query_points is None else query_points.to(self.device)
             self._wait()
             marks.append(time.perf_counter())
-            with observed(net, watch, queries is not None), described(net) as descriptors:
+            watching = observed(net, watch, queries is not None)
+            with watching, described(net) as descriptors, autocast(self.device):
                 prediction = net(images, queries)
             self._wait()
             marks.append(time.perf_counter())

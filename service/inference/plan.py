@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model.chunking import chunk_frames
+from model.loops import most_loops
 from service.inference.cost import Cost, CostModel
 from service.problems import TooMuchMemory
 
@@ -16,7 +17,7 @@ _LEAST_CHUNK = 4  # fewer frames in a pass cost more accuracy than a lower resol
 @dataclass(frozen=True)
 class Plan:
     """`chunks` are the passes, `factor` the share of the full resolution; the cost is the largest pass's peak memory
-    and all passes' time."""
+    and all passes' time, with those that may look for loops."""
 
     frames: int
     factor: float
@@ -88,5 +89,7 @@ class Planner:
     def _made(self, frames: int, height: int, width: int, factor: float, most: int) -> Plan:
         chunks = (range(frames),) if frames <= most else tuple(chunk_frames(frames, most, max(1, most // 3)))
         costs = [self._cost(len(chunk), height * factor, width * factor) for chunk in chunks]
-        cost = Cost(max(cost.bytes for cost in costs), sum(cost.seconds for cost in costs))
+        seconds = [cost.seconds for cost in costs]
+        looking = most_loops(len(chunks)) * max(seconds)
+        cost = Cost(max(cost.bytes for cost in costs), sum(seconds) + looking)
         return Plan(frames, factor, most, chunks, cost)

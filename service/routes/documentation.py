@@ -66,7 +66,7 @@ def form_body() -> dict[str, Any]:
         "video": {**_FILE, "description": "An MP4, QuickTime, Matroska, WebM or AVI video; see fps."},
         "urls": {
             "type": "array",
-            "items": {"type": "string", "maxLength": URL_LENGTH},
+            "items": {"type": "string", "format": "uri", "maxLength": URL_LENGTH},
             "description": "https URLs of pictures, archives or videos, one part each, in one order with `images`; the "
             "last part of the path is the name. Only where the operator allows it: `urls` of /capabilities says so.",
             "examples": [["https://images.example.org/left.jpg"]],

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from model.preprocess import PreprocessedImages
+from service.inference.cost import Cost, CostModel
 from service.inference.engine import Engine, Pass
 from service.parts import Parts
 
@@ -92,6 +93,19 @@ class Gate(Engine):
             return super().infer(batch, observer, *rest)
         finally:
             self.at_once -= 1
+
+
+class Tight(Engine):
+    """A budget of less than one frame of 96 x 72 pixels; what passes cost is stated, not measured."""
+
+    def load(self) -> None:
+        super().load()
+        self.planner.model = model = CostModel(self.patch_size)
+        for frames in (1, 2, 4):
+            tokens = model.tokens(frames, 96, 96)
+            model.calibrate(frames, 96, 96, Cost(10_000 * tokens, 1e-4 * tokens))
+        model.observe = lambda *cost: None  # type: ignore[method-assign]
+        self.planner.budget = int(0.7 * model.predict(1, 72, 96).bytes)
 
 
 Serve = Callable[..., Running]

@@ -39,6 +39,15 @@ def test_what_does_not_fit_is_chunked_within_the_budget() -> None:
     assert plan.document()["degraded"] == ["chunked"]
 
 
+def test_passes_that_look_for_loops_are_counted_in_time_but_not_in_memory() -> None:
+    mine = planner(8)
+    plan = mine.plan(20, SIDE, SIDE)
+    longest = mine.model.predict(8, SIDE, SIDE)
+    passes = [mine.model.predict(len(chunk), SIDE, SIDE).seconds for chunk in plan.chunks]
+    assert plan.cost.seconds == pytest.approx(sum(passes) + len(passes) // 3 * longest.seconds)
+    assert plan.cost.bytes == longest.bytes
+
+
 def test_resolution_is_given_up_before_chunks_of_fewer_than_four() -> None:
     plan = planner(3).plan(20, SIDE, SIDE)
     assert plan.steps == ["chunked", "reduced-resolution"]

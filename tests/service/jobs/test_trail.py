@@ -19,9 +19,8 @@ from model.config import TrackHeadConfig
 from model.preprocess import preprocess_images
 from model.presets import PRESETS
 from quantization.cli import main as quantise
-from service.inference.engine import Engine
 from tests.service.pictures import encode, form, make_picture
-from tests.service.running import Running, Serve, problem
+from tests.service.running import Running, Serve, Tight, problem
 
 TRACKER = TrackHeadConfig(
     features=16, corr_levels=4, corr_radius=2, hidden_size=32, depth=1, num_heads=2, num_virtual_tracks=4, max_scale=96,
@@ -134,14 +133,6 @@ def test_points_are_followed_through_the_chunks_of_a_long_scene(serve: Serve) ->
 
 
 def test_tracks_are_on_the_original_grid_also_at_a_lower_resolution(serve: Serve) -> None:
-    class Tight(Engine):
-        """A budget of less than one frame at full resolution."""
-
-        def load(self) -> None:
-            super().load()
-            self.planner.budget = int(0.7 * self.planner.model.predict(1, 72, 96).bytes)
-            self.planner.model.observe = lambda *cost: None  # type: ignore[method-assign]
-
     service = serve(Tight)
     result = ask(service, pictures((120, 90)))
     assert result["run"]["degraded"] == ["reduced-resolution"]

@@ -12,7 +12,7 @@ import trimesh
 from model.preprocess import PreprocessedImages
 from service.inference.engine import Engine, Pass
 from tests.service.pictures import encode, form, make_picture
-from tests.service.running import Running, Serve
+from tests.service.running import Running, Serve, Tight
 
 
 def pictures(count: int) -> list[bytes]:
@@ -68,14 +68,6 @@ def test_running_out_of_memory_is_answered_with_smaller_chunks(serve: Serve) -> 
 
 
 def test_over_the_memory_budget_the_resolution_is_reduced_and_the_result_says_so(serve: Serve) -> None:
-    class Tight(Engine):
-        """A budget of less than one frame at full resolution."""
-
-        def load(self) -> None:
-            super().load()
-            self.planner.budget = int(0.7 * self.planner.model.predict(1, 72, 96).bytes)
-            self.planner.model.observe = lambda *cost: None  # type: ignore[method-assign]
-
     service = serve(Tight)
     dry = service.client.post("/reconstruct", files=form(*pictures(1)), data={"dry_run": "true"}).json()
     assert dry["degraded"] == ["reduced-resolution"]

@@ -48,22 +48,25 @@ class Origin:
 
     def _serve(self, connection: socket.socket) -> None:
         with suppress(OSError), connection:  # a client that stops reading is what some tests are about
-            if self._context is not None:
-                connection = self._context.wrap_socket(connection, server_side=True)
-            head = b""
-            while b"\r\n\r\n" not in head:
-                received = connection.recv(65536)
-                if not received:
-                    return
-                head += received
-            self.requests.append(head)
-            answer = self.answers.get(head.split()[1].decode(), plain(b"", "404 Not Found"))
-            if callable(answer):
-                answer(connection)
-            else:
-                connection.sendall(answer)
-            with suppress(OSError):
-                connection.close()
+            if self._context is None:
+                self._answer(connection)
+                return
+            with self._context.wrap_socket(connection, server_side=True) as encrypted:
+                self._answer(encrypted)
+
+    def _answer(self, connection: socket.socket) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            received = connection.recv(65536)
+            if not received:
+                return
+            head += received
+        self.requests.append(head)
+        answer = self.answers.get(head.split()[1].decode(), plain(b"", "404 Not Found"))
+        if callable(answer):
+            answer(connection)
+        else:
+            connection.sendall(answer)
 
 
 def plain(body: bytes, status: str = "200 OK", **headers: str) -> bytes:

@@ -98,7 +98,7 @@ def test_a_failure_is_kept_with_its_reason(serve: Serve) -> None:
     assert status["problem"]["type"] == "/problems/internal-error"
     assert "secret" not in json.dumps(status)
     problem(service.client.get(f"/reconstructions/{id}/points.ply"), 404, "not-found")
-    assert service.metric('recon_jobs_total{state="failed"}') == 1
+    wait_until(lambda: service.metric('recon_jobs_total{state="failed"}') == 1)  # counted after it is told
 
 
 def test_a_request_may_set_itself_a_deadline(gated: Running) -> None:

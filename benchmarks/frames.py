@@ -37,13 +37,13 @@ def main() -> int:
 
 
 def draw_seconds(axes: Axes, report: dict[str, Any]) -> None:
-    """Seconds of a forward pass by network, one thread."""
-    by_frames = report["threads"]["1"]
+    """Seconds of a forward pass by network, with the number of threads that was measured at most numbers of frames."""
+    threads, by_frames = max(report["threads"].items(), key=lambda measured: len(measured[1]))
     frames = sorted(map(int, by_frames))
     for name in by_frames[str(frames[0])]["candidates"]:
         seconds = [by_frames[str(count)]["candidates"][name]["milliseconds"] / 1e3 for count in frames]
         axes.plot(frames, seconds, marker="o", label=name)
-    axes.set(xlabel="frames", ylabel="seconds, one thread", xticks=frames, ylim=(0, None))
+    axes.set(xlabel="frames", ylabel=f"seconds, {threads} thread(s)", xticks=frames, ylim=(0, None))
     axes.legend(fontsize=8)
 
 

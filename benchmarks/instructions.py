@@ -101,7 +101,7 @@ def count_layer(counter: Counter, tokens: int, features_in: int, features_out: i
         "prologue per 8 floats": round(prologue / (tokens * features_in / VECTOR), 1),
         "unpacking per 8 codes": round(unpacking / (features_in * features_out / VECTOR), 2),
         "product per 32 products": round(product / (padded * features_in * features_out / 32), 2),
-        "ideal per 32 products": IDEAL[scheme],
+        "ideal per 32 products": round(IDEAL[scheme], 2),
     }
 
 

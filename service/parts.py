@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from service import __version__
@@ -49,28 +50,28 @@ class Parts:
         self.access = Access(settings.api_keys)
         self.storage = Storage(settings.data_dir, settings.min_free_bytes)
         self.catalogue = Catalogue(self.storage)
-        self.store = JobStore(self.storage.database, Bounds(settings.queue_limit + 1, settings.max_queue_seconds))
+        capacity = settings.queue_limit + engine.lanes
+        self.store = JobStore(self.storage.database, Bounds(capacity, settings.max_queue_seconds))
         self.retention = Retention(self.store, self.storage, settings)
         self.retention.recover()
         self.events = Events()
-        self.metrics = Metrics(settings.device, settings.queue_limit + 1)
+        self.metrics = Metrics(settings.device if settings.engine == "local" else None, capacity)
         work = Work(engine, self.storage, self.catalogue, self.metrics)
-        self.worker = Worker(self.store, self.storage, work, self.retention, self.events, self.metrics)
+        self.worker = Worker(self.store, self.storage, work, self.retention, self.events, self.metrics, engine.lanes)
         self.watchdog = Watchdog(self.worker, settings.stall_timeout, on_failure)
+        engine.on_loss = self._fail
         self.draining = False
         self._on_failure = on_failure
         self._uploads = 0
         self._upload_lock = threading.Lock()
         self._pictures = ThreadPoolExecutor(2, thread_name_prefix="pictures")
         self._background: list[asyncio.Task[None]] = []
-        model = engine.document()
         self.metrics.queue_depth.set_function(self.under_way)
         self.metrics.ready.set_function(lambda: float(engine.ready and not self.draining))
         self.metrics.draining.set_function(lambda: float(self.draining))
-        self.metrics.build.info(
-            {"version": __version__, "model": model.name, "model_sha": engine.digest, "device": model.device}
-            | {"precision": model.precision, "kernels": model.kernels}
-        )
+        for state in engine.replicas:
+            self.metrics.replicas.labels(state).set_function(partial(self._replicas, state))
+        self._describe_build()
 
     def check_serving(self) -> None:
         """Raises Draining, Wedged or NotReady if nothing new can be taken."""
@@ -78,7 +79,7 @@ class Parts:
             raise Wedged("The network has shown no progress for too long.", headers=retry_after(30))
         if self.draining:
             raise Draining("The service is shutting down.", headers=retry_after(30))
-        _ = self.engine.net
+        self.engine.check_ready()
 
     @contextmanager
     def upload_place(self) -> Iterator[UploadPlace]:
@@ -143,6 +144,7 @@ class Parts:
         self.watchdog.stop()
         ended = await asyncio.to_thread(self.worker.stop, float(self.settings.shutdown_timeout))
         self._pictures.shutdown(cancel_futures=True)
+        await asyncio.to_thread(self.engine.close)
         if ended:
             self.store.close()
             self.storage.close()
@@ -151,10 +153,24 @@ class Parts:
         try:
             await asyncio.to_thread(self.engine.load)
         except Exception as error:  # whatever stops the model from loading has to stop the process, in words
-            self.engine.failure = error
-            self._on_failure()
+            self._fail(error)
             return
+        self._describe_build()  # only the loaded network knows its kernels for sure
         self.worker.start()
+
+    def _fail(self, error: Exception) -> None:
+        self.engine.failure = error
+        self._on_failure()
+
+    def _describe_build(self) -> None:
+        model = self.engine.document()
+        self.metrics.build.info(
+            {"version": __version__, "model": model.name, "model_sha": self.engine.digest, "device": model.device}
+            | {"precision": model.precision, "kernels": model.kernels}
+        )
+
+    def _replicas(self, state: str) -> float:
+        return self.engine.replicas[state]
 
     async def _tidy(self) -> None:
         while True:

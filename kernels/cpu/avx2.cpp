@@ -8,16 +8,18 @@
 
 namespace {
 
+typedef int32_t Quad __attribute__((may_alias));
+
 // What is done with a quad of one token and 16 columns of weights in two registers. Assembly, since gcc 12 adds in an
 // order of its own and then moves sums in and out of memory at every step.
-#define STEP(instructions, ...) \
+#define STEP(instructions, ...)                                                                                  \
     static void add(const void* quad, __m256i left, __m256i right, __m256i& sum_left, __m256i& sum_right) {      \
         __m256i token, product;                                                                                  \
         __asm__("vpbroadcastd %[quad], %[token]\n\t" instructions                                                \
                 : [sum_left] "+x"(sum_left), [sum_right] "+x"(sum_right), [token] "=&x"(token),                  \
                   [product] "=&x"(product)                                                                       \
                 : [left] "x"(left), [right] "x"(right),                                                          \
-                  [quad] "m"(*static_cast<const int32_t*>(quad)) __VA_ARGS__);                                   \
+                  [quad] "m"(*static_cast<const Quad*>(quad)) __VA_ARGS__);                                      \
     }
 
 struct Narrow {  // four bytes, 16-bit sums

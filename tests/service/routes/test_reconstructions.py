@@ -166,7 +166,7 @@ def test_a_queued_reconstruction_is_cancelled_at_once_and_never_runs(gated: Runn
     gated.engine.opened.set()
     gated.wait_for_state(running, "succeeded")
     assert gated.engine.calls == 1
-    assert list((gated.data_dir / "incoming").iterdir()) == []
+    wait_until(lambda: list((gated.data_dir / "incoming").iterdir()) == [])  # cleared after its end is told
 
 
 def test_a_running_reconstruction_is_stopped_in_mid_pass(gated: Running) -> None:

@@ -17,6 +17,7 @@ from fastapi import APIRouter, Header, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
+from model.shrinking import shrunk
 from service.access import Client
 from service.inputs.body import Body, receive
 from service.inputs.options import read_options
@@ -25,7 +26,7 @@ from service.jobs.job import Job, new_id
 from service.jobs.status import status_of
 from service.metrics import REJECTIONS
 from service.parts import Parts, UploadPlace
-from service.problems import MEDIA_TYPE, PROBLEMS, Cancelled, NoTracks, Problem, restored, retry_after
+from service.problems import MEDIA_TYPE, PROBLEMS, Cancelled, Problem, restored, retry_after
 from service.remote.fetcher import Fetcher
 from service.results.document import ReconstructionDocument, StatusDocument
 from service.routes.clients import Asking
@@ -103,7 +104,10 @@ class _Submission:
         await asyncio.to_thread(parts.storage.check_room)
         with parts.upload_place() as place:
             prepared = await self._read(request, body)
-            plan = parts.engine.planner.plan(len(prepared.pixels), *prepared.pixels.shape[1:3])
+            frames, height, width, _ = prepared.pixels.shape
+            plan = parts.engine.planner.plan(frames, height, width)
+            if prepared.options.query_points is not None:
+                parts.engine.check_tracks(*shrunk(height, width, plan.factor, parts.engine.patch_size))
             if prepared.options.dry_run:
                 told = {"frames": plan.frames, "network_size": _size(prepared), **plan.document()}
                 return JSONResponse({"dry_run": True, **told})
@@ -122,10 +126,9 @@ class _Submission:
             seconds = time.perf_counter() - began
             parts.metrics.stages.labels("upload").observe(seconds)
             options = read_options({**dict(request.query_params), **upload.options})
-            if options.query_points is not None and "track" not in parts.engine.heads:
-                heads = list(parts.engine.heads)
-                raise NoTracks(f"This model has no track head; it has {', '.join(heads)}.", heads=heads)
             engine = parts.engine
+            if options.query_points is not None:  # before decoding; the pictures' own size is not known yet
+                engine.check_tracks(engine.image_size, engine.image_size)
             work = parts.on_pictures(prepare, upload, options, parts.settings, engine.image_size, engine.patch_size)
             prepared = await body.unless_gone(work)
         prepared.seconds["upload"] = seconds

@@ -75,7 +75,7 @@ def serve(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         def start(engine_class: type[Engine] = Engine, wait: bool = True, **options: Any) -> Running:
             options.setdefault("data_dir", tmp_path_factory.mktemp("data"))
             options.setdefault("shutdown_timeout", 1)
-            settings = Settings(artifact=artifact, **options)
+            settings = Settings(**{"artifact": artifact, **options})
             app = create_app(settings, engine_class(settings))
             protocol = limited_protocol(settings.header_timeout)
             server = uvicorn.Server(uvicorn.Config(app, http=protocol, port=0, log_config=None, server_header=False))

@@ -47,7 +47,7 @@ class Tracks:
 
     points: Tensor  # [S, N, 2]
     visibility: Tensor  # [S, N]
-    confidence: Tensor | None  # [S, N]
+    confidence: Tensor | None = None  # [S, N]
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,6 @@ from model.preprocess import ImageTransform, PreprocessedImages
 from model.reconstruction import Reconstruction
 from service.inference.engine import Pass, Tracks
 
-Arrays = dict[str, NDArray[Any] | None]
-
 
 @dataclass(frozen=True)
 class Order:
@@ -69,30 +67,22 @@ class Refused:
 class Done:
     """The pass is done; the fields are those of `Pass`, without the transforms, which the sender of the order has."""
 
-    reconstruction: Arrays
+    scene: dict[str, NDArray[Any]]
     descriptors: NDArray[Any]
-    tracks: Arrays | None
+    tracks: dict[str, NDArray[Any]] | None
     seconds: dict[str, float]
     peak_bytes: int
 
     @classmethod
     def of(cls, done: Pass) -> Done:
-        return cls(
-            reconstruction=_arrays(done.reconstruction),
-            descriptors=done.descriptors.numpy(),
-            tracks=None if done.tracks is None else _arrays(done.tracks),
-            seconds=done.seconds,
-            peak_bytes=done.peak_bytes,
-        )
+        tracks = None if done.tracks is None else _arrays(done.tracks)
+        descriptors = done.descriptors.numpy()
+        return cls(_arrays(done.reconstruction), descriptors, tracks, done.seconds, done.peak_bytes)
 
     def to_pass(self, transforms: tuple[ImageTransform, ...]) -> Pass:
-        return Pass(
-            reconstruction=Reconstruction(**_tensors(self.reconstruction), transforms=transforms),
-            descriptors=_tensor(self.descriptors),
-            tracks=None if self.tracks is None else Tracks(**_tensors(self.tracks)),
-            seconds=self.seconds,
-            peak_bytes=self.peak_bytes,
-        )
+        scene = Reconstruction(**{name: _tensor(array) for name, array in self.scene.items()}, transforms=transforms)
+        tracks = None if self.tracks is None else Tracks(**{name: _tensor(a) for name, a in self.tracks.items()})
+        return Pass(scene, _tensor(self.descriptors), tracks, self.seconds, self.peak_bytes)
 
 
 @dataclass(frozen=True)
@@ -109,18 +99,9 @@ class Description:
     calibration: tuple[tuple[float, float, float], ...]
 
 
-def _arrays(item: Reconstruction | Tracks) -> Arrays:
-    """The tensors of `item` by the names of their fields, None where a field is None."""
+def _arrays(item: Reconstruction | Tracks) -> dict[str, NDArray[Any]]:
     values = {field.name: getattr(item, field.name) for field in fields(item)}
-    return {
-        name: None if value is None else np.ascontiguousarray(value.numpy())
-        for name, value in values.items()
-        if value is None or isinstance(value, Tensor)
-    }
-
-
-def _tensors(arrays: Arrays) -> dict[str, Any]:
-    return {name: None if array is None else _tensor(array) for name, array in arrays.items()}
+    return {name: np.ascontiguousarray(value.numpy()) for name, value in values.items() if isinstance(value, Tensor)}
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:

@@ -2,7 +2,8 @@
 
     python -m benchmarks.replicas --artifact build/demo/artifact [--views 8] [--jobs 12] [--rounds 5] [--json FILE]
 
-Three services run side by side, each replica on one thread: the local engine, Ray Serve with one replica, and with two.
+Services run side by side, each copy of the network on one thread: Ray Serve with one replica, with two, and without Ray
+the local engine, and two services with it that share the jobs, which is what the machine has to give to two.
 In every round each in turn gets all jobs at once, so that whatever else the machine does hits all alike; gains are
 ratios within a round. The processor time of a job, in the service's own process and in those that it started, says what
 bounds the gain where all of them share few cores. Prints a table.
@@ -27,10 +28,12 @@ import httpx
 from benchmarks.timing import machine, write
 from service.client import Client
 
-SERVICES = {
-    "local engine": (),
-    "one replica": ("--engine", "ray", "--replicas", "1", "--replica-cpus", "1"),
-    "two replicas": ("--engine", "ray", "--replicas", "2", "--replica-cpus", "1"),
+_RAY = ("--engine", "ray", "--replica-cpus", "1", "--replicas")
+SERVICES: dict[str, list[tuple[str, ...]]] = {
+    "one replica": [(*_RAY, "1")],
+    "two replicas": [(*_RAY, "2")],
+    "local engine": [()],
+    "two of them": [(), ()],
 }
 _ENDED = ("succeeded", "failed", "cancelled")
 
@@ -50,12 +53,15 @@ def main() -> None:
     per_minute: dict[str, list[float]] = {name: [] for name in SERVICES}
     processor: dict[str, list[tuple[float, float]]] = {name: [] for name in SERVICES}
     with ExitStack() as stack:
-        served = {name: stack.enter_context(_served(options.artifact, flags)) for name, flags in SERVICES.items()}
+        served = {
+            name: [stack.enter_context(_served(options.artifact, flags)) for flags in processes]
+            for name, processes in SERVICES.items()
+        }
         for number in range(options.rounds + 1):
-            for name, (client, pid) in served.items():
-                before = _processor_seconds(pid)
-                seconds = _work(client, contents, options.jobs)
-                spent = [(b - a) / options.jobs for a, b in zip(before, _processor_seconds(pid), strict=True)]
+            for name, processes in served.items():
+                before = _processor_seconds(processes)
+                seconds = _work([client for client, _ in processes], contents, options.jobs)
+                spent = [(b - a) / options.jobs for a, b in zip(before, _processor_seconds(processes), strict=True)]
                 if number:  # the first round warms up
                     per_minute[name].append(60 * options.jobs / seconds)
                     processor[name].append((spent[0], spent[1]))
@@ -110,18 +116,20 @@ def _served(artifact: Path, flags: tuple[str, ...]) -> Iterator[tuple[httpx.Clie
             process.wait()
 
 
-def _work(client: httpx.Client, contents: list[bytes], jobs: int) -> float:
-    """Seconds from the first of `jobs` uploads to the end of the last job."""
+def _work(clients: list[httpx.Client], contents: list[bytes], jobs: int) -> float:
+    """Seconds from the first of `jobs` uploads, to each service in turn, to the end of the last job."""
     files = [("images", (f"{i}.png", content, "image/png")) for i, content in enumerate(contents)]
     started = time.perf_counter()
     headers = {"Prefer": "respond-async", "Cache-Control": "no-cache"}
     waiting = []
-    for _ in range(jobs):
+    for number in range(jobs):
+        client = clients[number % len(clients)]
         answer = client.post("/reconstruct", files=files, headers=headers)
         answer.raise_for_status()
-        waiting.append(answer.json()["id"])
+        waiting.append((client, answer.json()["id"]))
     while waiting:
-        found = client.get(f"/reconstructions/{waiting[0]}").json()
+        client, id = waiting[0]
+        found = client.get(f"/reconstructions/{id}").json()
         if found["state"] in _ENDED:
             if found["state"] != "succeeded":
                 raise SystemExit(f"a job ended {found['state']}: {found.get('problem')}")
@@ -131,8 +139,8 @@ def _work(client: httpx.Client, contents: list[bytes], jobs: int) -> float:
     return time.perf_counter() - started
 
 
-def _processor_seconds(pid: int) -> tuple[float, float]:
-    """Processor time of a process so far, and of the processes below it that live."""
+def _processor_seconds(services: list[tuple[httpx.Client, int]]) -> tuple[float, float]:
+    """Processor time of services so far, and of the processes below them that live."""
     parents, seconds = {}, {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -142,10 +150,11 @@ def _processor_seconds(pid: int) -> tuple[float, float]:
         number = int(status.parent.name)
         parents[number] = int(fields[1])
         seconds[number] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    below = {pid}
-    while more := {child for child, parent in parents.items() if parent in below} - below:
-        below |= more
-    return seconds[pid], sum(seconds[child] for child in below - {pid})
+    own = {pid for _, pid in services}
+    family = set(own)
+    while more := {child for child, parent in parents.items() if parent in family} - family:
+        family |= more
+    return sum(seconds[pid] for pid in own), sum(seconds[pid] for pid in family - own)
 
 
 if __name__ == "__main__":

@@ -95,6 +95,8 @@ class ClusterEngine(Engine):
             time.perf_counter() - started, self._model.name, self.settings.min_replicas or self.settings.replicas,
             self.settings.replicas, self._model.device, self._model.kernels, self.planner.budget,
         )  # fmt: skip
+        for sentence in self._model.fallbacks:
+            _log.warning("%s", sentence)
 
     def close(self) -> None:
         self._deployment.stop()
@@ -118,9 +120,7 @@ class ClusterEngine(Engine):
                 observer("transfer", 0.0)
                 time.sleep(_AGAIN_SECONDS)
             else:
-                frames, _, height, width = batch.images.shape
-                if query_points is None:  # as `Engine` does
-                    self.planner.model.observe(frames, height, width, done.cost)
+                self._learn(batch, query_points, done)
                 return done
         raise Interrupted(f"{_SENDINGS} replicas of the network ended while they worked on this reconstruction.")
 

@@ -252,10 +252,13 @@ class Engine:
             marks.insert(3, marks[2])
         seconds = {stage: b - a for stage, (a, b) in zip(_STAGES, pairwise(marks), strict=True)}
         done = Pass(reconstruction, descriptors[0], tracks, seconds, peak.bytes)
-        frames, _, height, width = batch.images.shape
-        if queries is None:  # what tracking takes besides would mislead the plans of requests without
-            self.planner.model.observe(frames, height, width, done.cost)
+        self._learn(batch, query_points, done)
         return done
+
+    def _learn(self, batch: PreprocessedImages, query_points: Tensor | None, done: Pass) -> None:
+        if query_points is None:  # what tracking takes besides would mislead the plans of requests without
+            frames, _, height, width = batch.images.shape
+            self.planner.model.observe(frames, height, width, done.cost)
 
     def _wait(self) -> None:
         """Let the device finish, so that clocks tell the truth."""

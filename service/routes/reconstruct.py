@@ -25,7 +25,7 @@ from service.jobs.job import Job, new_id
 from service.jobs.status import status_of
 from service.metrics import REJECTIONS
 from service.parts import Parts, UploadPlace
-from service.problems import MEDIA_TYPE, PROBLEMS, Cancelled, NoTracks, Problem, restored, retry_after
+from service.problems import MEDIA_TYPE, PROBLEMS, Cancelled, NoTracks, Problem, StoreUnavailable, restored, retry_after
 from service.results.document import ReconstructionDocument, StatusDocument
 from service.routes.clients import Asking
 from service.routes.documentation import documented, form_body
@@ -101,7 +101,7 @@ class _Submission:
         parts = self._parts
         parts.check_serving()
         await asyncio.to_thread(parts.storage.check_room)
-        with parts.upload_place() as place:
+        async with parts.upload_place() as place:
             prepared = await self._read(request, body)
             plan = parts.engine.planner.plan(len(prepared.pixels), *prepared.pixels.shape[1:3])
             if prepared.options.dry_run:
@@ -143,13 +143,15 @@ class _Submission:
         parts.storage.accept(job.id, prepared.save)
         try:
             added = parts.add_job(place, job, asked.key, asked.reuse, asked.client)
+        except StoreUnavailable:
+            raise  # the job may have been recorded all the same; if not, its input is swept away
         except BaseException:
             parts.storage.drop_incoming(job.id)
             raise
         if added.id != job.id:
             parts.storage.drop_incoming(job.id)
         else:
-            parts.events.publish(job.id, "state", {"state": "queued", "progress": 0.0})
+            parts.events.publish(job.id, "state", {"state": "queued", "progress": 0.0}, number=added.event)
         return added
 
     async def _wait(
@@ -180,8 +182,10 @@ class _Submission:
         if job.state == "succeeded":
             if reused:
                 parts.metrics.reused.inc()
-            document = parts.storage.result(job.id)
+            document = parts.storage.result(job.result)
             served = document.served_at(address).model_copy(update={"reused": reused})
+            if not reused:
+                timings = timings or document.timings  # it ran on another replica
             timing = ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in timings.items())
             if timing:
                 headers["Server-Timing"] = timing

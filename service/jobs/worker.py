@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import socket
 import threading
@@ -23,6 +24,7 @@ from service.results.storage import Storage
 from service.tracing import tracer
 
 _IDLE_SECONDS = 1.0
+_TAKEN = "job %s was taken up by another replica; what was made of it here is dropped"
 
 _log = logging.getLogger("service")
 
@@ -54,7 +56,7 @@ class Worker:
         metrics: Metrics,
         lanes: int = 1,
     ) -> None:
-        self.name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._store = store
         self._storage = storage
         self._work = work
@@ -198,7 +200,7 @@ class Worker:
         if ended is None or ended.state != state:
             self._storage.remove(job.result)
         if ended is None:
-            _log.warning("job %s was taken up by another replica; what was made of it here is dropped", job.id)
+            _log.warning(_TAKEN, job.id)
             return
         self._storage.drop_incoming(job.id)
         with suppress(StoreUnavailable):  # then the next round does it
@@ -218,7 +220,9 @@ class Worker:
         back = self._insist(lambda: self._store.requeue(job))
         self._let_go.discard((job.id, job.token))
         self._storage.remove(job.result)
-        if back is not None and back.ended:
+        if back is None:
+            _log.warning(_TAKEN, job.id)
+        elif back.ended:
             self._storage.drop_incoming(job.id)
             self._tell(back, {})
 

@@ -24,7 +24,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from service.jobs.job import Job
-from service.problems import StoreUnavailable
+from service.problems import Problem, StoreUnavailable
 from service.results.bucket import Bucket
 from service.results.document import ReconstructionDocument
 from service.results.scene import Scene
@@ -71,7 +71,10 @@ class SharedStorage(Storage):
     @contextmanager
     def incoming(self, id: str) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(dir=self._incoming, prefix=id) as folder:
-            self._bucket.fetch(_input(id), Path(folder))
+            try:
+                self._bucket.fetch(_input(id), Path(folder))
+            except FileNotFoundError:
+                raise Problem("What was sent for this reconstruction is no longer in the object store.") from None
             yield Path(folder)
 
     def drop_incoming(self, id: str) -> None:

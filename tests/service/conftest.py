@@ -75,6 +75,14 @@ def object_server() -> Iterator[ObjectServer]:
     server.stop()
 
 
+@pytest.fixture
+def object_store(object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Address of an empty part of an object store, which the environment leads to."""
+    for name, value in object_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return object_server.url()
+
+
 @pytest.fixture(scope="module")
 def serve(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """Start services: serve(engine_class, wait=True, **settings)."""

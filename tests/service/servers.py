@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import socket
+import socketserver
 import subprocess
 import tempfile
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -99,20 +102,21 @@ class Postgres:
 
 
 class ObjectServer:
-    """moto's S3 server, a process of its own. What it holds goes with it."""
+    """moto's S3 server, a process of its own, behind a door that can be shut. What it holds goes with it."""
 
     def __init__(self) -> None:
         self._program = _ROOT / "build" / "moto" / "bin" / "moto_server"
         if not self._program.exists():
             pytest.skip("there is no S3 server; `make build/moto/bin/moto_server` installs one")
-        self.port = free_port()
+        self._inner_port = free_port()
+        self._door = _Door(self._inner_port)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def environment(self) -> dict[str, str]:
         """The variables by which a service finds it."""
         return {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.port}",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._door.server_address[1]}",
             "AWS_ALLOW_HTTP": "true",
             "AWS_REGION": "us-east-1",
             "AWS_ACCESS_KEY_ID": "key",
@@ -120,8 +124,9 @@ class ObjectServer:
         }
 
     def start(self) -> None:
-        command = [str(self._program), "-H", "127.0.0.1", "-p", str(self.port)]
+        command = [str(self._program), "-H", "127.0.0.1", "-p", str(self._inner_port)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        threading.Thread(target=self._door.serve_forever, daemon=True).start()
         deadline = time.monotonic() + 30
         while True:
             try:
@@ -131,26 +136,54 @@ class ObjectServer:
                 time.sleep(0.05)
 
     def stop(self) -> None:
+        self._door.shutdown()
+        self._door.server_close()
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
-    def pause(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+    def hide(self) -> None:
+        """Let nobody in, and throw out who is."""
+        self._door.open = False
 
-    def go_on(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
+    def show(self) -> None:
+        self._door.open = True
 
     def url(self) -> str:
         """Address of a part of its bucket that nobody else uses."""
         return f"s3://recon/{uuid.uuid4().hex}"
 
     def _make_bucket(self, name: str) -> None:
-        answer = httpx.put(f"http://127.0.0.1:{self.port}/{name}", trust_env=False)
+        answer = httpx.put(f"http://127.0.0.1:{self._inner_port}/{name}", trust_env=False)
         assert answer.status_code == 200, answer.text
+
+
+class _Door(socketserver.ThreadingTCPServer):
+    """Passes bytes to and fro between whoever comes and `port`, while it is `open`."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int) -> None:
+        self.open = True
+        self.inner = ("127.0.0.1", port)
+        super().__init__(("127.0.0.1", 0), _Passage)
+
+
+class _Passage(socketserver.BaseRequestHandler):
+    server: _Door
+
+    def handle(self) -> None:
+        if not self.server.open:
+            return
+        with socket.create_connection(self.server.inner) as inner:
+            other = {self.request: inner, inner: self.request}
+            while self.server.open:
+                for side in select.select([*other], [], [], 0.1)[0]:
+                    content = side.recv(2**16)
+                    if not content:
+                        return
+                    other[side].sendall(content)
 
 
 def free_port() -> int:

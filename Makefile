@@ -21,7 +21,7 @@ serve: $(VENV)/.demo kernels-cpu  ## serve the bundled demo model until interrup
 test: $(VENV)/.dev kernels-cpu build/moto/bin/moto_server  ## every test that needs no GPU
 	$(BIN)/python -m pytest
 
-service-stress: $(VENV)/.dev kernels-cpu build/moto/bin/moto_server  ## load, kills of one process and of replicas, schema
+service-stress: $(VENV)/.dev kernels-cpu build/moto/bin/moto_server  ## load, kills, replicas, schema on true processes: 20 minutes
 	$(BIN)/python -m pytest -m stress tests/service/stress
 
 kernels-cpu: $(VENV)/.demo  ## compile the CPU kernels; without a compiler everything runs in plain torch

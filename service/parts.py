@@ -8,7 +8,7 @@ import math
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -53,11 +53,15 @@ class Parts:
         self.settings = settings
         self.engine = engine
         self.access = Access(settings.api_keys)
-        self.storage = _storage(settings)
+        with ExitStack() as opened:  # and closed again, unless all of it can be used
+            self.storage = _storage(settings)
+            opened.callback(self.storage.close)
+            self.store = _store(settings, self.storage)
+            opened.callback(self.store.close)
+            self.retention = Retention(self.store, self.storage, settings)
+            self.retention.recover()
+            opened.pop_all()
         self.catalogue = Catalogue(self.storage)
-        self.store = _store(settings, self.storage)
-        self.retention = Retention(self.store, self.storage, settings)
-        self.retention.recover()
         self.events = Events()
         self.metrics = Metrics(settings.device, settings.queue_limit + 1)
         work = Work(engine, self.storage, self.catalogue, self.metrics)

@@ -59,8 +59,8 @@ class Events:
         """Where readers wait."""
         self._loop = loop
 
-    def publish(self, id: str, kind: str, data: dict[str, Any], after: int = 0, number: int | None = None) -> None:
-        """Add an event, numbered above `after`, and wake its readers.
+    def publish(self, id: str, kind: str, data: dict[str, Any], number: int | None = None) -> None:
+        """Add an event and wake its readers.
 
         One that is on record has its `number` already, and is dropped if it is no news here. So is progress that
         follows progress too soon, and everything after the end.
@@ -73,7 +73,7 @@ class Events:
                 return
             if kind == "progress" and number is None and last is not None and _too_soon(last, data, now):
                 return
-            channel.history.append(Event(number or max(now, channel.last + 1, after + 1), kind, data))
+            channel.history.append(Event(number or max(now, channel.last + 1), kind, data))
         self._wake(channel)
 
     def last_number(self, id: str) -> int:

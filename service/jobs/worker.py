@@ -157,7 +157,7 @@ class Worker:
     def _one(self, job: Job) -> None:
         began = time.monotonic()
         self._metrics.queue_wait.observe(max(time.time() - job.created, 0.0))
-        self._events.publish(job.id, "state", {"state": "running", "progress": 0.0}, after=job.event)
+        self._events.publish(job.id, "state", {"state": "running", "progress": 0.0}, number=job.event)
         self._activities[job.id] = Activity(job, "decode", 0.0, began)
         state: State = "failed"
         problem: Problem | None = None

@@ -24,6 +24,7 @@ from tests.service.servers import ObjectServer, Postgres
 
 _ROOT = Path(__file__).parents[2]
 ASYNC = {"Prefer": "respond-async"}
+ENDED = ("succeeded", "failed", "cancelled")
 
 
 class Replica:
@@ -63,6 +64,10 @@ class Replica:
     def wait_for_stage(self, id: str, stage: str) -> dict[str, Any]:
         wait_until(lambda: self.state(id).get("stage") == stage, lambda: str(self.state(id)))
         return self.state(id)
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
@@ -122,6 +127,20 @@ class Cluster:
         wait_until(lambda: self.row(id)["state"] == "running", lambda: str(self.row(id)))
         process = int(self.row(id)["worker"].split("-")[-2])
         return next(replica for replica in self.replicas if replica.process.pid == process)
+
+    def busy(self) -> Replica:
+        """A replica that runs a job at this moment."""
+        found: list[Replica] = []
+
+        def look() -> bool:
+            with psycopg.connect(self.database) as connection:
+                running = connection.execute("SELECT worker FROM jobs WHERE state = 'running'").fetchall()
+            processes = {int(worker.split("-")[-2]) for (worker,) in running}
+            found.extend(replica for replica in self.replicas if replica.alive and replica.process.pid in processes)
+            return bool(found)
+
+        wait_until(look)
+        return found[0]
 
     def attempts(self, id: str) -> set[str]:
         """The attempts at a job of which something lies in the object store."""

@@ -36,7 +36,7 @@ def cluster(
 def pair(cluster: Cluster) -> tuple[Replica, Replica]:
     """Two that run; a test may have ended one."""
     cluster.let_go()
-    alive = [replica for replica in cluster.replicas if replica.process.poll() is None]
+    alive = [replica for replica in cluster.replicas if replica.alive]
     while len(alive) < 2:
         alive.append(cluster.start())
     first, second = (replica.wait_until_ready() for replica in alive)

@@ -80,3 +80,9 @@ def test_an_address_that_is_none_is_refused_in_one_sentence(url: str) -> None:
         Bucket(url)
     assert "\n" not in str(caught.value)
     assert url in str(caught.value)
+
+
+def test_an_address_with_a_key_is_refused_without_telling_it() -> None:
+    with pytest.raises(BucketError, match="variables") as caught:
+        Bucket("s3://key:geheim@bucket/prefix")
+    assert "geheim" not in str(caught.value)

@@ -3,8 +3,9 @@
     python -m benchmarks.linear --json benchmarks/results/cpu/linear.json
 
 One frame of 518x392 pixels: 1041 tokens. The first baseline is torch's float32 product into a preallocated output.
-Every instruction set that this machine runs is measured; ONNX Runtime takes part if it is installed (extra
-"benchmarks").
+Every instruction set that this machine runs is measured; ONNX Runtime and OpenVINO take part if they are installed
+(extra "benchmarks"), OpenVINO in the precision that it chooses itself. For a machine that has AVX2 only, hold them all
+to it: ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2.
 """
 
 from __future__ import annotations
@@ -63,9 +64,12 @@ def candidates(tokens: int, features_in: int, features_out: int, threads: int) -
         "torch bfloat16": lambda: torch.addmm(half[2], half[0], half[1].T, out=half[3]),
         "torch dynamic int8": _torch_int8(weight, bias, x),
     }
-    onnx = _onnx_int8(weight, bias, x, threads)
-    if onnx is not None:
-        calls["onnxruntime dynamic int8"] = onnx
+    others = {
+        "onnxruntime dynamic int8": _onnx_int8(weight, bias, x, threads),
+        "openvino int8 weight": _openvino(weight, bias, x, threads, 8),
+        "openvino int4 weight": _openvino(weight, bias, x, threads, 4),
+    }
+    calls |= {name: call for name, call in others.items() if call is not None}
     for path in cpu.available():
         for scheme in SCHEMES:
             calls[f"{path} {scheme}"] = _quantised(path, scheme, x, features_out)
@@ -159,6 +163,25 @@ def _onnx_int8(weight: Tensor, bias: Tensor, x: Tensor, threads: int) -> Call | 
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return lambda: session.run(None, {"x": x.numpy()})
+
+
+def _openvino(weight: Tensor, bias: Tensor, x: Tensor, threads: int, bits: int) -> Call | None:
+    """A layer with a compressed weight, one scale an output channel."""
+    try:
+        import openvino
+        from openvino import opset13 as opset
+    except ImportError:
+        return None
+    scale = weight.abs().amax(dim=1, keepdim=True) / reference.largest_code(bits)
+    codes = (weight / scale).round().to(torch.int8)
+    kind = openvino.Type.i8 if bits == 8 else openvino.Type.i4
+    tokens = opset.parameter(list(x.shape), openvino.Type.f32)
+    stored = opset.convert(opset.constant(codes.numpy(), dtype=kind), "f32")
+    product = opset.matmul(tokens, opset.multiply(stored, opset.constant(scale.numpy())), False, True)
+    model = openvino.Model([opset.add(product, opset.constant(bias.numpy()))], [tokens])
+    settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+    request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+    return lambda: request.infer([x.numpy()])
 
 
 if __name__ == "__main__":

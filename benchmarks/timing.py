@@ -71,8 +71,14 @@ def machine() -> dict[str, Any]:
         "torch_instructions": torch.backends.cpu.get_cpu_capability(),
         "python": platform.python_version(),
         "commit": commit(),
-        "command": " ".join(("python -m", _module(), *sys.argv[1:])),
+        "command": " ".join((*_held(), "python -m", _module(), *sys.argv[1:])),
     }
+
+
+def _held() -> list[str]:
+    """Settings of the environment that hold torch and its libraries to older instructions."""
+    names = ("ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA")
+    return [f"{name}={os.environ[name]}" for name in names if name in os.environ]
 
 
 def _module() -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kernels import ops, reference
+from kernels.path import KernelPath
 
 
 class QuantizedLinear(nn.Module):
@@ -75,6 +76,11 @@ class QuantizedLinear(nn.Module):
         bias = None if bias is None else bias.float()
         return cls(stored, scale, bias, signs, smoothing, activation_clip)
 
+    def runs_natively(self, path: KernelPath) -> bool:
+        """Whether `path` has kernels for this layer; otherwise its definition in plain torch computes it."""
+        whole = self.activation_bits != reference.FLOAT_ACTIVATIONS
+        return whole and "linear" in path.operators and path.fits(self.in_features, self.signs is not None)
+
     def weight_codes(self) -> Tensor:
         """The weight's codes `[N, K]`, int8."""
         return reference.weight_codes(self.weight)
@@ -97,10 +103,12 @@ class QuantizedLinear(nn.Module):
         gelu: bool = False,
         layer_scale: Tensor | None = None,
         residual: Tensor | None = None,
+        dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """`[..., K]` to `[..., N]`, in the dtype of `x`: `residual + layer_scale * layer(gelu(norm(x)))` in one pass.
+        """`residual + layer_scale * layer(gelu(norm(x)))`: `[..., K]` to `[..., N]` in `dtype`, by default that of `x`.
 
-        What stands around the layer in a transformer block may be given along; see `kernels.ops.linear`.
+        What stands around the layer in a transformer block may be given along, and is computed in the same pass; see
+        `kernels.ops.linear`.
         """
         if x.shape[-1] != self.in_features:
             raise ValueError(f"input has {x.shape[-1]} features; this layer takes {self.in_features}")
@@ -120,6 +128,7 @@ class QuantizedLinear(nn.Module):
             clip=self.activation_clip,
             layer_scale=layer_scale,
             residual=None if residual is None else residual.contiguous(),
+            dtype=dtype,
         )
 
     def extra_repr(self) -> str:

@@ -38,7 +38,7 @@ SCHEMAS = {
     "integer_matmul": "(Tensor codes, Tensor weight, int activation_bits, int weight_bits) -> Tensor",
     "linear": (
         "(Tensor x, Tensor weight, Tensor weight_scale, Tensor? bias, int activation_bits, int weight_bits, "
-        f"{_PROLOGUE}, Tensor? layer_scale, Tensor? residual) -> Tensor"
+        f"{_PROLOGUE}, Tensor? layer_scale, Tensor? residual, ScalarType? dtype) -> Tensor"
     ),
     "qk_norm_rope": (
         "(Tensor qkv, Tensor? q_weight, Tensor? q_bias, Tensor? k_weight, Tensor? k_bias, float norm_eps, "
@@ -107,12 +107,13 @@ def linear(
     clip: Tensor | None = None,
     layer_scale: Tensor | None = None,
     residual: Tensor | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
     """A quantised linear layer with what stands around it in a transformer block: `[..., K]` to `[..., N]`.
 
-    `residual + layer_scale * (quantised(gelu(norm(x))) W^T + bias)` in the dtype of `x`; every part but the product is
-    optional. The part before the product is that of `quantize_rows`; `layer_scale` is `[N]`, `residual` `[..., N]`.
-    `activation_bits` 16 leaves the activations in float. Raises ValueError.
+    `residual + layer_scale * (quantised(gelu(norm(x))) W^T + bias)` in `dtype`, by default that of `x`; every part but
+    the product is optional. The part before the product is that of `quantize_rows`; `layer_scale` is `[N]`, `residual`
+    `[..., N]` in the dtype of the result. `activation_bits` 16 leaves the activations in float. Raises ValueError.
     """
     op = "linear"
     check_bits(op, "activation_bits", activation_bits, (4, 8, reference.FLOAT_ACTIVATIONS))
@@ -125,7 +126,10 @@ def linear(
     check_tensor(op, "weight_scale", weight_scale, torch.float32, (n,), x.device)
     check_tensor(op, "bias", bias, torch.float32, (n,), x.device)
     check_tensor(op, "layer_scale", layer_scale, torch.float32, (n,), x.device)
-    check_tensor(op, "residual", residual, x.dtype, (*x.shape[:-1], n), x.device)
+    dtype = x.dtype if dtype is None else dtype
+    if dtype not in FLOATS:
+        raise ValueError(f"{op}: dtype is {dtype}; expected float32, float16 or bfloat16")
+    check_tensor(op, "residual", residual, dtype, (*x.shape[:-1], n), x.device)
     y: Tensor = torch.ops.quantvggt.linear(
         x.reshape(-1, x.shape[-1]),
         weight,
@@ -142,6 +146,7 @@ def linear(
         clip,
         layer_scale,
         None if residual is None else residual.reshape(-1, n),
+        dtype,
     )
     return y.view(*x.shape[:-1], n)
 
@@ -209,8 +214,9 @@ def _fake_integer_matmul(codes: Tensor, weight: Tensor, activation_bits: int, we
     return codes.new_empty((codes.shape[0], weight.shape[0]), dtype=torch.int32)
 
 
-def _fake_linear(x: Tensor, weight: Tensor, *_: object) -> Tensor:
-    return x.new_empty((x.shape[0], weight.shape[0]))
+def _fake_linear(x: Tensor, weight: Tensor, *rest: object) -> Tensor:
+    dtype = rest[-1]
+    return x.new_empty((x.shape[0], weight.shape[0]), dtype=dtype if isinstance(dtype, torch.dtype) else x.dtype)
 
 
 def _fake_qk_norm_rope(qkv: Tensor, *_: object) -> tuple[Tensor, Tensor]:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 REFERENCE = "reference"
 
 
+def _any_width(width: int, rotated: bool) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class KernelPath:
-    """`name` of the kernels that run, and the `reason` where it is the definition in plain torch that does."""
+    """`name` of the kernels that run, and the `reason` where it is the definition in plain torch that does.
+
+    `operators` have a native kernel there, and so have linear layers for which `fits(features_in, rotated)` holds; what
+    has none runs as its definition in plain torch, which is right and slow.
+    """
 
     name: str
     reason: str = ""
+    operators: frozenset[str] = field(default=frozenset(), repr=False)
+    fits: Callable[[int, bool], bool] = field(default=_any_width, repr=False)
 
     @property
     def native(self) -> bool:

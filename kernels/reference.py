@@ -181,6 +181,7 @@ def linear(
     clip: Tensor | None,
     layer_scale: Tensor | None,
     residual: Tensor | None,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
     """A quantised layer and its surroundings; see `kernels.ops.linear`."""
     if activation_bits == FLOAT_ACTIVATIONS:
@@ -195,7 +196,7 @@ def linear(
         y = y * layer_scale
     if residual is not None:
         y = residual.float() + y
-    return y.to(x.dtype)
+    return y.to(x.dtype if dtype is None else dtype)
 
 
 def _weight_only_product(x: Tensor, weight: Tensor, weight_scale: Tensor) -> Tensor:

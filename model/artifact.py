@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from kernels import SCHEMES, QuantizedLinear
+from kernels import SCHEMES, QuantizedLinear, kernel_path
 from model.checkpoint import assign, build_empty
 from model.config import VGGTConfig
 from model.errors import ArtifactError
@@ -143,6 +143,8 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> VGGT:
     """
     folder = Path(path)
     manifest = read_manifest(folder)
+    if torch.device(device).type == "cuda":
+        kernel_path(device)  # builds and tries the kernels: the first pass may be captured in a graph, which could not
     _verify_files(folder, manifest)
     try:
         config = VGGTConfig.from_dict(manifest["network"])

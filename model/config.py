@@ -71,6 +71,11 @@ class TrackHeadConfig:
     num_virtual_tracks: int = 64
     max_scale: int = 518
 
+    @property
+    def least_side(self) -> int:
+        """Pixels that the shorter side of an image needs, so that the smallest correlation map is not empty."""
+        return self.stride * 2 ** (self.corr_levels - 1)
+
 
 # The image encoders that the public constructor knows by name: width, depth, heads.
 _ENCODERS = {

@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kernels import computes_bfloat16
 from model.activations import activate_dense
 from model.config import DPTHeadConfig
 from model.position_maps import add_view_position_
 
 ARITHMETIC = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-CHUNK_BYTES = 2**28  # of feature maps at the highest resolution, which is where a head's memory goes
+CHUNK_BYTES = 2**28  # of float32 feature maps at the highest resolution, which is where a head's memory goes
 
 
 class Conv2d(nn.Conv2d):
@@ -101,7 +102,8 @@ class Scratch(nn.Module):
 class DPTHead(nn.Module):
     """From tokens of four layers to one value and one confidence per pixel; frames are independent of each other.
 
-    `arithmetic` is that of the convolutions, a key of `ARITHMETIC`; parameters and results are float32 in any case.
+    `arithmetic` is what the convolutions may run in, a key of `ARITHMETIC`: where bfloat16 is slower than float32 they
+    run in float32 all the same. Parameters and results are float32 in any case.
     """
 
     arithmetic = "float32"
@@ -128,6 +130,10 @@ class DPTHead(nn.Module):
     def layers(self) -> tuple[int, ...]:
         """The aggregator layers it reads."""
         return self.config.intermediate_layer_idx
+
+    def dtype(self, device: torch.device) -> torch.dtype:
+        """What the convolutions compute in on `device`."""
+        return ARITHMETIC[self.arithmetic] if computes_bfloat16(device) else torch.float32
 
     def features(self, tokens: Mapping[int, Tensor], image_size: tuple[int, int]) -> Tensor:
         """Feature maps `[B, S, features, H / down_ratio, W / down_ratio]` (for a head with `feature_only`)."""
@@ -162,8 +168,8 @@ class DPTHead(nn.Module):
         """Patch tokens `[n, P - patch_start, 2C]` of each layer for some of the B x S frames at a time."""
         if frames_per_chunk is None:
             height, width = image_size
-            pixel_bytes = self.config.features // 2 * ARITHMETIC[self.arithmetic].itemsize
-            frames_per_chunk = max(1, CHUNK_BYTES // (height * width * pixel_bytes))
+            map_bytes = height * width * self.config.features // 2 * torch.float32.itemsize
+            frames_per_chunk = max(1, CHUNK_BYTES // map_bytes)
         if frames_per_chunk < 1:
             raise ValueError(f"frames_chunk_size is {frames_per_chunk}; expected at least 1")
         frames = [tokens[layer].flatten(0, 1).split(frames_per_chunk) for layer in self.layers]
@@ -177,7 +183,7 @@ class DPTHead(nn.Module):
         levels = []
         for patches, project, resize in zip(tokens, self.projects, self.resize_layers, strict=True):
             # a map in channels-last layout is a matrix of tokens: no copy stands between the two
-            patches = self.norm(patches).to(ARITHMETIC[self.arithmetic])
+            patches = self.norm(patches).to(self.dtype(patches.device))
             level = project(patches.unflatten(1, grid).permute(0, 3, 1, 2))
             levels.append(resize(add_view_position_(level, aspect) if self.config.pos_embed else level))
         ratio = self.config.down_ratio

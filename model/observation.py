@@ -15,11 +15,15 @@ Observer = Callable[[str, float], None]
 
 
 @contextmanager
-def observed(net: VGGT, observer: Observer) -> Iterator[None]:
-    """Within the context `observer` is called after every block and head of `net`; what it raises ends the pass."""
+def observed(net: VGGT, observer: Observer, with_tracks: bool = False) -> Iterator[None]:
+    """Within the context `observer` is called after every block and head of `net`; what it raises ends the pass.
+
+    The track head only runs, and counts, in passes with query points.
+    """
     aggregator = net.aggregator
     blocks = [aggregator.patch_embed, *aggregator.frame_blocks, *aggregator.global_blocks]
-    heads = [head for head in (net.camera_head, net.depth_head, net.point_head, net.track_head) if head is not None]
+    tracker = net.track_head if with_tracks else None
+    heads = [head for head in (net.camera_head, net.depth_head, net.point_head, tracker) if head is not None]
     with ExitStack() as stack:
         for stage, modules in (("aggregator", blocks), ("heads", heads)):
             for hook in _counting(stage, modules, observer):

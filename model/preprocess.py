@@ -42,6 +42,20 @@ class ImageTransform:
         back = intrinsics.new_tensor([[1 / sx, 0, -ox / sx], [0, 1 / sy, -oy / sy], [0, 0, 1]])
         return back @ intrinsics
 
+    def to_network(self, points: Tensor) -> Tensor:
+        """Places `[..., 2]` (x, y) of the original picture as the network counts them: pixel centres from 0."""
+        return points * points.new_tensor(self.scale) + (points.new_tensor(self.offset) - 0.5)
+
+    def to_original(self, points: Tensor) -> Tensor:
+        """The inverse of `to_network`."""
+        return (points + (0.5 - points.new_tensor(self.offset))) / points.new_tensor(self.scale)
+
+    def sees(self, points: Tensor) -> Tensor:
+        """Whether the network sees these places `[..., 2]` (x, y) of the original picture: bool `[...]`."""
+        place = points * points.new_tensor(self.scale) + points.new_tensor(self.offset)
+        end = points.new_tensor(self.network_size[::-1])
+        return ((place >= 0) & (place <= end)).all(-1)
+
     def map_to_original(self, values: Tensor) -> Tensor:
         """Resamples a map `[H, W]` of the network grid bilinearly onto the original grid `[h, w]`.
 

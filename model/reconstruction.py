@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from model.errors import ReconstructionError
+from model.execution import autocast
 from model.geometry import pose_encoding_to_cameras, unproject_depth
 from model.prediction import Prediction
 from model.preprocess import ImageTransform, PreprocessedImages, Source, preprocess_images
@@ -86,4 +87,6 @@ def reconstruct(net: VGGT, sources: Sequence[Source], mode: str = "fit") -> Reco
     """Pictures to a scene; see `preprocess_images` for the modes and errors, `decode` for the result."""
     batch = preprocess_images(sources, mode, net.config.img_size, net.config.patch_size)
     device = next(net.parameters()).device
-    return decode(net(batch.images.to(device)), batch)
+    with autocast(device):
+        prediction = net(batch.images.to(device))
+    return decode(prediction, batch)

@@ -18,6 +18,8 @@ from model.dpt_head import DPTHead
 from model.position_maps import sincos
 from model.transformer import MLP
 
+_SIMILARITIES_AT_ONCE = 2**24  # 64 MiB; a thousand points in 32 frames of 518 pixels a side would take 8 GiB
+
 
 def _input_dim(config: TrackHeadConfig) -> int:
     """Flow code (features), scaled flow twice (4), correlation (features), track feature (features)."""
@@ -73,12 +75,20 @@ class CorrelationPyramid:
         tracks, centres = features.flatten(0, 1), coords.flatten(0, 1)
         sampled = []
         for level, maps in enumerate(self.levels):
-            height, width = maps.shape[-2:]
-            similarity = tracks @ maps.flatten(2) / math.sqrt(maps.shape[1])  # [BS, N, H * W]
-            window = (centres[:, :, None] / 2**level + self.window).flatten(0, 1)  # [BS * N, K, 2]
-            values = sample_bilinear(similarity.view(-1, 1, height, width), window, padding_mode="zeros")
+            step = max(1, _SIMILARITIES_AT_ONCE // maps[:, 0].numel())
+            parts = zip(tracks.split(step, dim=1), centres.split(step, dim=1), strict=True)
+            values = torch.cat([self._sample_level(level, *part) for part in parts], dim=1)
             sampled.append(values.view(*self.leading, tracks.shape[1], -1))
         return torch.cat(sampled, dim=-1)
+
+    def _sample_level(self, level: int, tracks: Tensor, centres: Tensor) -> Tensor:
+        """`[BS, N, (2r + 1)^2]` of one level."""
+        maps = self.levels[level]
+        height, width = maps.shape[-2:]
+        similarity = tracks @ maps.flatten(2) / math.sqrt(maps.shape[1])  # [BS, N, H * W]
+        window = (centres[:, :, None] / 2**level + self.window).flatten(0, 1)  # [BS * N, K, 2]
+        values = sample_bilinear(similarity.view(-1, 1, height, width), window, padding_mode="zeros")
+        return values.view(*tracks.shape[:2], -1)
 
 
 class TrackSelfAttention(nn.Module):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kernels import QuantizedLinear, ops
+from kernels import QuantizedLinear, kernel_path, ops
 from model.rope import Rotation
 
 ATTENTION = ("float", "int8")
@@ -36,18 +36,26 @@ def _surrounded(
     """`residual + scale(layer(gelu(norm(x))))`; a quantised layer does all of it in one pass over its input."""
     if isinstance(layer, QuantizedLinear):
         gamma = None if scale is None else scale.gamma
-        x = x if residual is None else x.to(residual.dtype)  # under autocast, attention's output is the narrower one
-        return layer(x, norm=norm, gelu=gelu, layer_scale=gamma, residual=residual)
+        dtype = _product_dtype(x) if residual is None else residual.dtype
+        return layer(x, norm=norm, gelu=gelu, layer_scale=gamma, residual=residual, dtype=dtype)
     x = x if norm is None else norm(x)
     y = layer(F.gelu(x) if gelu else x)
     y = y if scale is None else scale(y)
     return y if residual is None else residual + y
 
 
+def _product_dtype(x: Tensor) -> torch.dtype:
+    """What a matrix product of `x` comes out in: under autocast the narrower type, as torch's own products."""
+    kind = x.device.type
+    narrow = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if narrow else x.dtype
+
+
 class Attention(nn.Module):
     """Multi-head self-attention with optional normalisation of queries and keys. Input and output `[B, N, C]`.
 
-    `arithmetic` is "float" or "int8" (`kernels.ops.int8_attention`).
+    `arithmetic` is "float", or "int8" where `kernels.ops.int8_attention` may run: it does on a device that has a kernel
+    for it; elsewhere torch's attention runs, which is faster than the definition.
     """
 
     arithmetic = "float"
@@ -99,7 +107,7 @@ class Attention(nn.Module):
         residual: Tensor | None = None,
     ) -> Tensor:
         q, k, v = self.heads(x, rope, norm)
-        if self.arithmetic == "int8":
+        if self.arithmetic == "int8" and "int8_attention" in kernel_path(q.device).operators:
             mixed = ops.int8_attention(q, k, v)
         else:
             mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
@@ -148,7 +156,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, rope: Rotation | None = None) -> Tensor:
         x = self.attn(x, rope, norm=self.norm1, scale=self.ls1, residual=x)
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or x.is_cuda:  # a GPU would only copy more, and has the room
             return self.mlp(x, norm=self.norm2, scale=self.ls2, residual=x)
         parts = x.flatten(0, -2).split(_TOKENS_PER_CHUNK)
         mixed = [self.mlp(part, norm=self.norm2, scale=self.ls2, residual=part) for part in parts]

@@ -19,6 +19,7 @@ from model import artifact
 from model.checkpoint import resolve_checkpoint
 from model.config import HEADS
 from model.errors import ArtifactError, CheckpointError
+from model.execution import unused
 from quantization.calibration import command as quantize_command
 from quantization.calibration import sensitivity as sensitivity_command
 from quantization.calibration.store import CalibrationError
@@ -115,12 +116,19 @@ def _summary(manifest: dict[str, Any]) -> dict[str, Any]:
         f"{network['img_size']} px, patches of {network['patch_size']} px",
         "heads": ", ".join(head for head in HEADS if network[f"{head}_head"] is not None),
         "quantised layers": ", ".join(f"{count} {scheme}" for scheme, count in sorted(schemes.items())),
+        "execution": _execution(manifest["execution"]),
         "recipe": ", ".join(f"{key} {value}" for key, value in manifest["recipe"].items() if value not in ({}, False)),
         "calibration": _calibration(manifest["calibration"]),
         "source": ", ".join(f"{key} {value}" for key, value in manifest["provenance"].items()),
         "bytes": tensors["bytes"],
         "sha256": tensors["sha256"],
     }
+
+
+def _execution(permitted: dict[str, str]) -> str:
+    stored = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in permitted.items())
+    here = unused(permitted, "cpu")
+    return f"{stored} ({'; '.join(here)})" if here else stored
 
 
 def _calibration(facts: dict[str, Any] | None) -> str:

@@ -109,7 +109,12 @@ def _parser() -> argparse.ArgumentParser:
         description="Reconstruct one scene from pictures, zip archives or videos, in the order given: with an artifact "
         "in this process, or on a running service. Run again after an interruption, it goes on where it was.",
     )
-    reconstruct.add_argument("pictures", nargs="+", type=Path, help="JPEG, PNG, WebP or HEIC, zip or video files")
+    reconstruct.add_argument(
+        "pictures",
+        nargs="+",
+        type=_picture,
+        help="JPEG, PNG, WebP or HEIC, zip or video files; with --server also URLs",
+    )
     place = reconstruct.add_mutually_exclusive_group(required=True)
     place.add_argument("--artifact", type=Path, help="folder of the quantised model")
     place.add_argument("--server", metavar="URL", help="address of a running service instead")
@@ -214,6 +219,9 @@ def _reconstruct(options: argparse.Namespace) -> int:
     else:
         if options.output:
             raise SettingsError("--output belongs to --server; without one every file is written.")
+        urls = [picture for picture in options.pictures if isinstance(picture, str)]
+        if urls:
+            raise SettingsError(f"{urls[0]} would have to be fetched, which a service may do: give --server.")
         given = {"artifact": options.artifact, "device": options.device}
         settings = load_settings({name: value for name, value in given.items() if value is not None})
         with _Bar() as bar:
@@ -249,8 +257,9 @@ def _reconstruct_there(options: argparse.Namespace, chosen: dict[str, str]) -> R
 def _key_of(options: argparse.Namespace, chosen: dict[str, str]) -> str:
     """An Idempotency-Key that is the same for the same files, options and server."""
     digest = hashlib.sha256(json.dumps([options.server, sorted(chosen.items())]).encode())
-    for path in options.pictures:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    for picture in options.pictures:
+        sent = picture.encode() if isinstance(picture, str) else picture.name.encode() + b"\0" + picture.read_bytes()
+        digest.update(sent)
     return digest.hexdigest()
 
 
@@ -261,6 +270,11 @@ def _interrupted(resume: Path, key: str) -> str | None:
         return str(left["id"]) if left["key"] == key else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _picture(text: str) -> Path | str:
+    """A URL as it is, anything else as a path."""
+    return text if text.lower().startswith(("https://", "http://")) else Path(text)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -58,8 +58,10 @@ class Client:
                     raise ServiceError(f"The service was not ready within {seconds:g} seconds: {error}") from None
             time.sleep(0.1)
 
-    def submit(self, files: Sequence[Path], options: Mapping[str, str], key: str) -> str:
+    def submit(self, files: Sequence[Path | str], options: Mapping[str, str], key: str) -> str:
         """Post pictures, archives or videos in this order; returns the reconstruction's id at once.
+
+        Paths are sent, text is a URL for the service to fetch, which not every one does.
 
         The same `key` with the same files and options gives the same reconstruction, however often it is sent.
         """
@@ -100,7 +102,7 @@ class Client:
         return ReconstructionDocument.model_validate(answer)
 
     def reconstruct(
-        self, files: Sequence[Path], options: Mapping[str, str], progress: Progress = lambda stage, share: None
+        self, files: Sequence[Path | str], options: Mapping[str, str], progress: Progress = lambda stage, share: None
     ) -> ReconstructionDocument:
         """Submit, follow, and return the result."""
         id = self.submit(files, options, uuid.uuid4().hex)
@@ -173,11 +175,14 @@ def _reason(error: HTTPError) -> str:
         return f"The service answered {error.code} {error.reason}."
 
 
-def _multipart(boundary: str, files: Sequence[Path], options: Mapping[str, str]) -> bytes:
+def _multipart(boundary: str, files: Sequence[Path | str], options: Mapping[str, str]) -> bytes:
     parts: list[bytes] = []
     for name, value in options.items():
         parts.append(f'Content-Disposition: form-data; name="{name}"\r\n\r\n{value}'.encode())
     for path in files:
+        if isinstance(path, str):
+            parts.append(f'Content-Disposition: form-data; name="urls"\r\n\r\n{path}'.encode())
+            continue
         media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         file_name = path.name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")  # as browsers do
         field = "video" if media_type.startswith("video/") else "archive" if path.suffix == ".zip" else "images"

@@ -79,7 +79,7 @@ class NotAcceptable(Problem):
 
 
 class UploadTimeout(Problem):
-    """The body took longer to arrive than the service waits. Send fewer or smaller pictures."""
+    """The body, with what its URLs name, took longer to arrive than the service waits. Send fewer or smaller files."""
 
     status, title, slug = 408, "Upload took too long", "upload-timeout"
 
@@ -139,7 +139,7 @@ class RangeNotSatisfiable(Problem):
 
 
 class NoPictures(Problem):
-    """The form has no file part named ``images`` (or ``files``, ``archive``, ``video``), or an archive is empty."""
+    """The form has no part named ``images``, ``files``, ``archive``, ``video`` or ``urls``, or an archive is empty."""
 
     status, title, slug = 422, "No pictures", "no-pictures"
 
@@ -168,10 +168,36 @@ class InvalidOption(Problem):
     status, title, slug = 422, "Invalid option", "invalid-option"
 
 
+class URLsOff(Problem):
+    """The form names pictures by URL, which this service does not fetch; ``/capabilities`` says so. Send the files."""
+
+    status, title, slug = 422, "URLs not fetched", "urls-off"
+
+
+class URLRefused(Problem):
+    """A URL, or one that it redirects to, is never fetched from here; ``detail`` says why, ``index`` which picture.
+
+    Without a list of hosts only ``https://`` URLs of public servers on port 443 are fetched, with one only those
+    servers; never with a user name, never from https to http. Send the file itself.
+    """
+
+    status, title, slug = 422, "URL refused", "url-refused"
+
+
 class NoTracks(Problem):
     """Query points were sent, but this model has no track head; ``/capabilities`` lists its heads."""
 
     status, title, slug = 422, "No track head", "no-tracks"
+
+
+class FetchFailed(Problem):
+    """A URL was asked for and gave no file: no such server, not in time, an error or redirects instead, or cut off.
+
+    Which of them it was is not told where it would say something about the service's own network. Try again later,
+    or send the file itself.
+    """
+
+    status, title, slug = 424, "URL gave no file", "fetch-failed"
 
 
 class KeyReused(Problem):

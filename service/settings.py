@@ -16,6 +16,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from model.preprocess import MODES
+from service.remote.hosts import Hosts
 
 PREFIX = "VGGT_"
 LOOPBACK = "127.0.0.1"
@@ -50,7 +51,17 @@ class Settings(BaseSettings):
     max_unpacked_bytes: int = Field(512 * 2**20, ge=1, description="most bytes of an archive's pictures once unpacked")
     queue_limit: int = Field(8, ge=0, description="requests that may wait while another one runs")
     max_queue_seconds: float = Field(3600.0, gt=0, description="most predicted seconds of work that may wait")
-    upload_timeout: float = Field(60.0, gt=0, description="seconds a request body may take to arrive")
+    upload_timeout: float = Field(
+        60.0, gt=0, description="seconds a request body, with what its URLs name, may take to arrive"
+    )
+    fetch_urls: bool = Field(False, description="fetch pictures that a request names by URL, from public https servers")
+    fetch_hosts: str | None = Field(
+        None, description="fetch from these hosts only, internal ones too: host, host:port or http://host:port, with "
+        "commas between them",
+    )  # fmt: skip
+    fetch_timeout: float = Field(
+        10.0, gt=0, description="seconds a URL's server may take to be reached, to answer, and between two pieces"
+    )
     header_timeout: float = Field(10.0, gt=0, description="seconds a request's head may take to arrive")
     video_timeout: float = Field(60.0, gt=0, description="seconds that reading a video may take")
     job_timeout: float = Field(1800.0, gt=0, description="seconds a reconstruction may take from acceptance to end")
@@ -89,6 +100,12 @@ class Settings(BaseSettings):
     require_native_kernels: bool = Field(False, description="refuse to start on the slow reference kernels")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     log_format: Literal["text", "json"] = Field("text", description="how log lines are written")
+
+    @field_validator("fetch_hosts")
+    @classmethod
+    def _readable_hosts(cls, value: str | None) -> str | None:
+        Hosts(value)
+        return value
 
     @field_validator("device")
     @classmethod

@@ -2,7 +2,7 @@
 // Dao et al., "FlashAttention", 2022). kernels/reference.py, int8_attention, is the definition.
 //
 // Scores are computed with a key per row and a query per column, so that a vector holds as many queries: softmax then
-// needs no sum or maximum across a vector, and four rows of codes are, byte beside byte, operands of the second product.
+// needs no sum or maximum across a vector, and four rows of codes, byte beside byte, are operands of the second product.
 #pragma once
 
 #include "linear.h"
@@ -12,12 +12,14 @@ namespace {
 constexpr int64_t kKeys = 64;             // that share one scale of their weights: the depth of a tile
 constexpr int64_t kQueriesPerTask = 128;  // which amortise reading the keys
 constexpr int64_t kLargestWidth = 128;
+constexpr int kWeightBits = 7;                      // of attention, whose codes are 0 .. 127
+constexpr float kLogOfLargestCode = 6.988684687f;  // log2 127
 
 // One head's operands: keys as tiles [keys / 16][width / 64], values transposed as tiles [keys / 64][width / 16].
 struct KeysAndValues {
     int8_t *keys, *values;
     float *key_scale, *value_scale;
-    int32_t* key_sum;
+    int32_t* key_offset;  // what an unsigned operand for the queries adds to a key's scores
 
     static int64_t padded_keys(const Attention& a) { return round_up(a.keys, kKeys); }
     static int64_t key_bytes(const Attention& a) { return padded_keys(a) * round_up(a.width, kTileDepth); }
@@ -31,8 +33,8 @@ struct KeysAndValues {
         keys = reinterpret_cast<int8_t*>(memory);
         values = keys + key_bytes(a);
         key_scale = reinterpret_cast<float*>(values + value_bytes(a));
-        key_sum = reinterpret_cast<int32_t*>(key_scale + padded_keys(a));
-        value_scale = reinterpret_cast<float*>(key_sum + padded_keys(a));
+        key_offset = reinterpret_cast<int32_t*>(key_scale + padded_keys(a));
+        value_scale = reinterpret_cast<float*>(key_offset + padded_keys(a));
     }
 };
 
@@ -46,16 +48,20 @@ inline float quantize_vector(const float* row, int64_t padded, int8_t* codes, in
     for (int64_t i = 0; i < padded; i += kLanes) top = maximum(top, absolute(load(row + i)));
     const float extreme = highest(top), scale = extreme > 0 ? extreme / 127 : 1;
     const Vector inverse = broadcast(1 / scale);
-    Vector total = {};
-    for (int64_t i = 0; i < padded; i += kLanes) {
-        const Vector code = round_whole(load(row + i) * inverse);
-        total += code;
-        store_codes(codes + i / kTileDepth * chunk_stride + i % kTileDepth, code);
+    Integers total = {};
+    for (int64_t i = 0; i < padded; i += kTileDepth, codes += chunk_stride) {
+        Integers chunk[kTileDepth / kLanes];
+        for (int64_t j = 0; j < kTileDepth / kLanes; ++j) {
+            chunk[j] = round_to_integer(load(row + i + j * kLanes) * inverse);
+            total += chunk[j];
+        }
+        store_codes(codes, chunk);
     }
-    *code_sum = int32_t(sum(total));
+    *code_sum = int32_t(sum(to_float(total)));
     return scale;
 }
 
+template <class Isa>
 inline void prepare_keys(const Attention& a, int64_t head, const KeysAndValues& operands) {
     const int64_t padded = round_up(a.width, kTileDepth), tile_row = padded / kTileDepth * kTileBytes;
     const float* keys = first_token(a.k, a.k_stride, a, head);
@@ -67,13 +73,14 @@ inline void prepare_keys(const Attention& a, int64_t head, const KeysAndValues& 
         for (int64_t d = 0; d < a.width; ++d) row[d] = keys[i * a.k_stride[2] + d] - mean[d];
         operands.key_scale[i] =
             quantize_vector(row, padded, operands.keys + i / kTile * tile_row + i % kTile * kTileDepth, kTileBytes,
-                            operands.key_sum + i);
+                            operands.key_offset + i);
+        operands.key_offset[i] *= Isa::offset(8);
     }
 }
 
 inline void prepare_values(const Attention& a, int64_t head, const KeysAndValues& operands) {
     const float* values = first_token(a.v, a.v_stride, a, head);
-    alignas(64) float extreme[kLargestWidth] = {}, inverse[kLargestWidth], row[kLargestWidth] = {};
+    alignas(64) float extreme[kLargestWidth] = {}, inverse[kLargestWidth];
     for (int64_t i = 0; i < a.keys; ++i)
         for (int64_t d = 0; d < a.width; ++d) {
             const float magnitude = __builtin_fabsf(values[i * a.v_stride[2] + d]);
@@ -85,16 +92,20 @@ inline void prepare_values(const Attention& a, int64_t head, const KeysAndValues
     }
     // Four keys to a word, then words are transposed like a weight's: a channel's 64 codes come to lie together.
     const int64_t padded = round_up(a.width, kBlock);
+    alignas(64) float rows[4][kLargestWidth] = {};
     alignas(64) int32_t words[kLargestWidth / kTile][kTile][kTile];
     int8_t* out = operands.values;
     for (int64_t first = 0; first < a.keys; first += kKeys) {
-        std::memset(words, 0, sizeof words);
-        for (int64_t i = 0; i < kKeys && first + i < a.keys; ++i) {
-            for (int64_t d = 0; d < a.width; ++d) row[d] = values[(first + i) * a.v_stride[2] + d] * inverse[d];
+        for (int64_t i = 0; i < kKeys; i += 4) {
+            for (int64_t j = 0; j < 4; ++j)
+                if (first + i + j < a.keys)
+                    std::memcpy(rows[j], values + (first + i + j) * a.v_stride[2], size_t(a.width) * sizeof(float));
+                else
+                    std::memset(rows[j], 0, sizeof rows[j]);
             for (int64_t d = 0; d < padded; d += kLanes) {
-                int32_t* word = &words[d / kTile][i / 4][d % kTile];
-                const Integers code = (round_to_integer(load(row + d)) & 255) << int(i % 4 * 8);
-                store(word, load(word) | code);
+                const auto code = [&](int j) { return round_to_integer(load(rows[j] + d) * load(inverse + d)); };
+                store(&words[d / kTile][i / 4][d % kTile],
+                      (code(0) & 255) | (code(1) & 255) << 8 | (code(2) & 255) << 16 | code(3) << 24);
             }
         }
         for (int64_t d = 0; d < padded; d += kTile, out += kTileBytes)
@@ -113,35 +124,38 @@ struct Gathered {
     }
 };
 
-// Weights of one block of keys for a vector of queries from scores [64][32], in powers of two. Leaves the codes as operands in `panel`;
-// returns the gain of this block and the shrinking of what was gathered before.
+// Weights of one block of keys for a vector of queries, from scores [64][32] that `scale` makes powers of two. Leaves
+// the codes as operands in `panel`; returns the gain of this block and the shrinking of what was gathered before.
 template <class Isa>
-inline void weigh(int32_t* scores, const float* key_scale, const int32_t* key_sum, int64_t keys, Vector scale,
+inline void weigh(int32_t* scores, const float* key_scale, const int32_t* key_offset, int64_t keys, Vector scale,
                   float* highest, float* total, uint8_t* panel, float* gain, float* shrink) {
-    Vector top = broadcast(-__builtin_inff());
-    for (int64_t i = 0; i < keys; ++i) {
-        const Integers sums = load(scores + i * kBlock) - Isa::offset(8) * key_sum[i];
+    const Vector least = broadcast(-__builtin_inff());
+    Vector tops[kUnrolled] = {least, least, least, least};
+    const auto enter = [&](int64_t i, int chain) {
+        Integers sums = load(scores + i * kBlock);
+        if (Isa::offset(8)) sums -= key_offset[i];
         const Vector v = to_float(sums) * key_scale[i];
         store(reinterpret_cast<float*>(scores + i * kBlock), v);
-        top = maximum(top, v);
-    }
+        tops[chain] = maximum(tops[chain], v);
+    };
+    int64_t entered = 0;
+    for (; entered + kUnrolled <= keys; entered += kUnrolled)
+        for (int chain = 0; chain < kUnrolled; ++chain) enter(entered + chain, chain);
+    for (; entered < keys; ++entered) enter(entered, 0);
+    for (int64_t i = keys; i < kKeys; ++i) store(reinterpret_cast<float*>(scores + i * kBlock), least);
+    const Vector top = maximum(maximum(tops[0], tops[1]), maximum(tops[2], tops[3]));
+
     Integers code_total = {};
     for (int64_t i = 0; i < kKeys; i += 4, panel += 4 * kTile) {
         Integers quad = {};
+#pragma GCC unroll 4
         for (int64_t j = 0; j < 4; ++j) {
-            if (i + j >= keys) break;
             const Vector v = load(reinterpret_cast<float*>(scores + (i + j) * kBlock));
-            const Integers code = round_to_integer(power_of_two((v - top) * scale) * 127.0f);
+            const Integers code = round_to_integer(power_of_two(fma(v - top, scale, broadcast(kLogOfLargestCode))));
             code_total += code;
             quad |= code << int(8 * j);
         }
-        if (Isa::panels(8) == 1) {
-            std::memcpy(panel, &quad, sizeof quad);
-        } else {
-            const Integers high = quad >> 4 & 0x0f0f0f0f, low = quad & 0x0f0f0f0f;
-            std::memcpy(panel, &high, sizeof high);
-            std::memcpy(panel + kTileBytes, &low, sizeof low);
-        }
+        std::memcpy(panel, &quad, sizeof quad);
     }
     const Vector before = load(highest), now = top * scale, after = maximum(before, now);
     const Vector block_gain = power_of_two(now - after), old_gain = power_of_two(before - after);
@@ -155,11 +169,11 @@ inline void weigh(int32_t* scores, const float* key_scale, const int32_t* key_su
 template <class Isa>
 inline void attend(const Attention& a, int64_t head, int64_t first, const KeysAndValues& operands) {
     const int64_t padded = round_up(a.width, kTileDepth), tiles = padded / kTileDepth, depth = tiles * kTileBytes;
-    const int64_t channels = round_up(a.width, kBlock), panel_bytes = kTileBytes * Isa::panels(8);
+    const int64_t channels = round_up(a.width, kBlock);
     const int64_t count = a.queries - first < kBlock ? a.queries - first : kBlock;
     const float softmax_scale = 1.0f / __builtin_sqrtf(float(a.width));
 
-    alignas(64) uint8_t queries[2 * 2 * kBlock * kLargestWidth], weights[2 * kBlock * kTileDepth];
+    alignas(64) uint8_t queries[2 * 2 * kBlock * kLargestWidth], weights[kBlock * kTileDepth];
     alignas(64) int8_t codes[kTile][kLargestWidth], part[kTile][kTileDepth];
     alignas(64) float row[kLargestWidth] = {}, query_scale[kBlock], gain[kBlock], shrink[kBlock];
     alignas(64) int32_t scores[kKeys * kBlock], products[kLargestWidth * kBlock];
@@ -186,12 +200,12 @@ inline void attend(const Attention& a, int64_t head, int64_t first, const KeysAn
             Isa::block(operands.keys + (key + i) / kTile * depth, queries, tiles, keys - i < kBlock ? keys - i : kBlock,
                        8, 8, scores + i * kBlock, kBlock);
         for (int64_t q = 0; q < kBlock; q += kLanes)
-            weigh<Isa>(scores + q, operands.key_scale + key, operands.key_sum + key, keys, load(query_scale + q),
-                       gathered.highest + q, gathered.total + q, weights + q / kTile * panel_bytes + q % kTile * 4,
+            weigh<Isa>(scores + q, operands.key_scale + key, operands.key_offset + key, keys, load(query_scale + q),
+                       gathered.highest + q, gathered.total + q, weights + q / kTile * kTileBytes + q % kTile * 4,
                        gain + q, shrink + q);
         const int8_t* values = operands.values + key * channels;
         for (int64_t d = 0; d < channels; d += kBlock)
-            Isa::block(values + d * kKeys, weights, 1, kBlock, 8, 8, products + d * kBlock, kBlock);
+            Isa::block(values + d * kKeys, weights, 1, kBlock, 8, kWeightBits, products + d * kBlock, kBlock);
         for (int64_t q = 0; q < kBlock; q += kLanes) {
             const Vector more = load(gain + q), less = load(shrink + q);
             for (int64_t d = 0; d < channels; ++d) {
@@ -214,7 +228,7 @@ inline void int8_attention(const Attention& a, int threads) {
     auto* memory = static_cast<char*>(scratch(Scratch::keys, size_t(bytes * heads)));
     parallel(2 * heads, threads, [&](int64_t task) {
         const KeysAndValues operands(a, memory + task / 2 * bytes);
-        (task % 2 ? prepare_values : prepare_keys)(a, task / 2, operands);
+        (task % 2 ? prepare_values : prepare_keys<Isa>)(a, task / 2, operands);
     });
     const int64_t groups = (a.queries + kQueriesPerTask - 1) / kQueriesPerTask;
     parallel(heads * groups, threads, [&](int64_t task) {

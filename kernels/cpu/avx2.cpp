@@ -1,99 +1,180 @@
-// AVX2: pairs of an unsigned weight and a signed token are multiplied and added to 16 bits without saturation only if
-// the weight has 4 bits: 2 * 15 * 128 < 2^15. An 8-bit weight w is split into 16 h + l, both of 4 bits.
-//
-// Sums stay in 16 bits as long as they fit: 128 steps of two products with 4-bit tokens (2 * 15 * 8 * 128 < 2^15),
-// 8 steps with 8-bit ones. That is four times the rate of float multiply-adds.
+// AVX2 multiplies pairs of bytes and adds them to 16 bits, or pairs of 16-bit words to 32. The longer sums may stay
+// narrow, the fewer instructions a product takes:
+//   4-bit weights, as unsigned bytes: 128 steps with 4-bit tokens (2 * 15 * 8 * 128 < 2^15), 8 with 8-bit ones fit
+//   16 bits, at up to four times the rate of float multiply-adds.
+//   7-bit weights, as unsigned bytes: one step fits (2 * 127 * 128 < 2^15) and is widened at once.
+//   8-bit weights, as words, for bytes would saturate.
 #include "operators.h"
 
 namespace {
 
+// What is done with a quad of one token and 16 columns of weights in two registers. Assembly, since gcc 12 adds in an
+// order of its own and then moves sums in and out of memory at every step.
+#define STEP(instructions, ...) \
+    static void add(const void* quad, __m256i left, __m256i right, __m256i& sum_left, __m256i& sum_right) {      \
+        __m256i token, product;                                                                                  \
+        __asm__("vpbroadcastd %[quad], %[token]\n\t" instructions                                                \
+                : [sum_left] "+x"(sum_left), [sum_right] "+x"(sum_right), [token] "=&x"(token),                  \
+                  [product] "=&x"(product)                                                                       \
+                : [left] "x"(left), [right] "x"(right),                                                          \
+                  [quad] "m"(*static_cast<const int32_t*>(quad)) __VA_ARGS__);                                   \
+    }
+
+struct Narrow {  // four bytes, 16-bit sums
+    STEP("vpmaddubsw %[token], %[left], %[product]\n\t"
+         "vpmaddubsw %[token], %[right], %[token]\n\t"
+         "vpaddw %[product], %[sum_left], %[sum_left]\n\t"
+         "vpaddw %[token], %[sum_right], %[sum_right]")
+};
+
+struct Widened {  // four bytes, 32-bit sums
+    STEP("vpmaddubsw %[token], %[left], %[product]\n\t"
+         "vpmaddubsw %[token], %[right], %[token]\n\t"
+         "vpmaddwd %[ones], %[product], %[product]\n\t"
+         "vpmaddwd %[ones], %[token], %[token]\n\t"
+         "vpaddd %[product], %[sum_left], %[sum_left]\n\t"
+         "vpaddd %[token], %[sum_right], %[sum_right]",
+         , [ones] "x"(_mm256_set1_epi16(1)))
+};
+
+struct Words {  // two words, 32-bit sums
+    STEP("vpmaddwd %[token], %[left], %[product]\n\t"
+         "vpmaddwd %[token], %[right], %[token]\n\t"
+         "vpaddd %[product], %[sum_left], %[sum_left]\n\t"
+         "vpaddd %[token], %[sum_right], %[sum_right]")
+};
+
+#undef STEP
+
 struct Avx2 {
-    static constexpr int32_t offset(int bits) { return 1 << (bits - 1); }
+    static constexpr int32_t offset(int bits) { return bits == 4 ? 8 : 0; }
     static constexpr int64_t panels(int bits) { return bits == 8 ? 2 : 1; }
     static void begin() {}
     static void end() {}
 
     static void pack(const int8_t (*codes)[kTileDepth], int bits, uint8_t* tile, int64_t gap) {
         if (bits == 4) return transpose_tile(codes, 8, tile);
-        alignas(64) int8_t high[kTile][kTileDepth], low[kTile][kTileDepth];
-        for (int64_t i = 0; i < kTile; ++i)
-            for (int64_t k = 0; k < kTileDepth; ++k) {
-                const uint8_t code = uint8_t(codes[i][k] + 128);
-                high[i][k] = int8_t(code >> 4);
-                low[i][k] = int8_t(code & 15);
-            }
-        transpose_tile(high, 0, tile);
-        transpose_tile(low, 0, tile + gap);
-    }
-
-    // Adds four rows x 16 columns of products to the 32-bit sums in c, over `steps` quads of codes. Assembly and a call of
-    // its own, since gcc 12 keeps other things in registers and moves the sums in and out of memory at every step.
-    __attribute__((noinline)) static void widen(const int8_t* a, const uint8_t* b, int64_t steps, int32_t* c,
-                                                int64_t stride) {
-        __m256i sums[4][2] = {};
-        for (const int8_t* token = a; steps > 0; token += kTileBytes - kTileDepth)
-            for (int64_t quad = steps < kTile ? steps : kTile; quad > 0; --quad, --steps, token += 4, b += 64) {
-                const __m256i left = _mm256_loadu_si256((const __m256i*)b);
-                const __m256i right = _mm256_loadu_si256((const __m256i*)(b + 32));
-#pragma GCC unroll 4
-                for (int i = 0; i < 4; ++i) {
-                    __m256i tokens, products;
-                    __asm__("vpbroadcastd %[four], %[tokens]\n\t"
-                            "vpmaddubsw %[tokens], %[left], %[products]\n\t"
-                            "vpmaddubsw %[tokens], %[right], %[tokens]\n\t"
-                            "vpaddw %[products], %[sum_left], %[sum_left]\n\t"
-                            "vpaddw %[tokens], %[sum_right], %[sum_right]"
-                            : [sum_left] "+x"(sums[i][0]), [sum_right] "+x"(sums[i][1]), [tokens] "=&x"(tokens),
-                              [products] "=&x"(products)
-                            : [left] "x"(left), [right] "x"(right),
-                              [four] "m"(*(const int32_t*)(token + i * kTileDepth)));
-                }
-            }
-        const __m256i ones = _mm256_set1_epi16(1);
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; ++i)
-#pragma GCC unroll 2
-            for (int j = 0; j < 2; ++j) {
-                auto* total = (__m256i*)(c + i * stride + 8 * j);
-                const __m256i wide = _mm256_madd_epi16(sums[i][j], ones);
-                _mm256_storeu_si256(total, _mm256_add_epi32(_mm256_loadu_si256(total), wide));
-            }
-    }
-
-    template <int64_t steps>
-    static void strip(const int8_t* a, const uint8_t* b, int64_t depth, int32_t* c, int64_t stride) {
-        for (int64_t i = 0; i < 4; ++i) std::memset(c + i * stride, 0, kTile * sizeof(int32_t));
-        const int64_t quads = depth / kTile / 4;
-        for (int64_t start = 0; start < quads; start += steps)
-            widen(a + start / kTile * kTileBytes + start % kTile * 4, b + start * 64,
-                  quads - start < steps ? quads - start : steps, c, stride);
-    }
-
-    static void strips(const int8_t* a, const uint8_t* b, int64_t depth, int bits, int32_t* c, int64_t stride) {
-        for (int64_t row = 0; row < kTile; row += 4) {
-            if (bits == 4)
-                strip<128>(a + row * kTileDepth, b, depth, c + row * stride, stride);
-            else
-                strip<8>(a + row * kTileDepth, b, depth, c + row * stride, stride);
+        alignas(64) int16_t words[kTile][kTileDepth / 2];
+        for (int64_t half = 0; half < 2; ++half) {
+            for (int64_t i = 0; i < kTile; ++i)
+                for (int64_t k = 0; k < kTileDepth / 2; ++k) words[i][k] = codes[i][half * kTileDepth / 2 + k];
+            transpose_tile(reinterpret_cast<const int8_t(*)[kTileDepth]>(words), 0, tile + half * gap);
         }
+    }
+
+    // `count` tokens x 16 columns are summed in registers; six of them leave none over.
+    template <int count>
+    using Sums = __m256i[count][2];
+
+    template <class Step, int quads, int count>
+    static void add(const char* tokens, int64_t token_bytes, const uint8_t* b, Sums<count>& sums) {
+#pragma GCC unroll 16
+        for (int64_t quad = 0; quad < quads; ++quad) {
+            const __m256i left = _mm256_loadu_si256((const __m256i*)(b + 64 * quad));
+            const __m256i right = _mm256_loadu_si256((const __m256i*)(b + 64 * quad + 32));
+#pragma GCC unroll 6
+            for (int64_t i = 0; i < count; ++i)
+                Step::add(tokens + i * token_bytes + 4 * quad, left, right, sums[i][0], sums[i][1]);
+        }
+    }
+
+    // The first quad, whose products are the sums.
+    template <int count>
+    static void start(const char* tokens, const uint8_t* b, Sums<count>& sums) {
+        const __m256i left = _mm256_loadu_si256((const __m256i*)b), right = _mm256_loadu_si256((const __m256i*)(b + 32));
+#pragma GCC unroll 6
+        for (int64_t i = 0; i < count; ++i) {
+            const __m256i token = _mm256_set1_epi32(quad_at((const int8_t*)tokens + i * kTileDepth));
+            sums[i][0] = _mm256_maddubs_epi16(left, token);
+            sums[i][1] = _mm256_maddubs_epi16(right, token);
+        }
+    }
+
+    // To c, together with what is there unless that is `fresh`.
+    template <int count>
+    static void deliver(const Sums<count>& sums, bool narrow, int32_t* c, int64_t stride, bool fresh) {
+#pragma GCC unroll 6
+        for (int64_t i = 0; i < count; ++i)
+#pragma GCC unroll 2
+            for (int64_t j = 0; j < 2; ++j) {
+                auto* total = (__m256i*)(c + i * stride + 8 * j);
+                const __m256i wide = narrow ? _mm256_madd_epi16(sums[i][j], _mm256_set1_epi16(1)) : sums[i][j];
+                _mm256_storeu_si256(total, fresh ? wide : _mm256_add_epi32(_mm256_loadu_si256(total), wide));
+            }
+    }
+
+    // Products of `count` tokens and 16 columns over at most kTiles tiles; the second panel lies `gap` bytes further.
+    using Multiply = void (*)(const char* a, const uint8_t* b, int64_t gap, int64_t tiles, int32_t* c, int64_t stride,
+                              bool fresh);
+    static constexpr int64_t kTiles = 8;  // of 16 steps; so many of 32 tokens and 32 columns fit a first-level cache
+
+    template <int count>
+    __attribute__((noinline)) static void multiply_4_bit_tokens(const char* a, const uint8_t* b, int64_t, int64_t tiles,
+                                                                int32_t* c, int64_t stride, bool fresh) {
+        Sums<count> sums = {};
+        for (; tiles > 0; --tiles, a += kTileBytes, b += kTileBytes) add<Narrow, 16>(a, kTileDepth, b, sums);
+        deliver(sums, true, c, stride, fresh);
+    }
+
+    template <int count>
+    __attribute__((noinline)) static void multiply_8_bit_tokens(const char* a, const uint8_t* b, int64_t, int64_t tiles,
+                                                                int32_t* c, int64_t stride, bool fresh) {
+        for (int64_t half = 0; half < 2 * tiles; ++half, b += kTileBytes / 2) {
+            const char* tokens = a + half / 2 * kTileBytes + half % 2 * kTileDepth / 2;
+            Sums<count> sums;
+            start(tokens, b, sums);
+            add<Narrow, 7>(tokens + 4, kTileDepth, b + 64, sums);
+            deliver(sums, true, c, stride, fresh && half == 0);
+        }
+    }
+
+    template <int count>
+    __attribute__((noinline)) static void multiply_7_bit_weights(const char* a, const uint8_t* b, int64_t,
+                                                                 int64_t tiles, int32_t* c, int64_t stride,
+                                                                 bool fresh) {
+        Sums<count> sums = {};
+        for (; tiles > 0; --tiles, a += kTileBytes, b += kTileBytes) add<Widened, 16>(a, kTileDepth, b, sums);
+        deliver(sums, false, c, stride, fresh);
+    }
+
+    template <int count>
+    __attribute__((noinline)) static void multiply_words(const char* a, const uint8_t* b, int64_t gap, int64_t tiles,
+                                                         int32_t* c, int64_t stride, bool fresh) {
+        Sums<count> sums = {};
+        for (; tiles > 0; --tiles, a += 2 * kTileBytes, b += kTileBytes) {
+            add<Words, 16>(a, 2 * kTileDepth, b, sums);
+            add<Words, 16>(a + kTileDepth, 2 * kTileDepth, b + gap, sums);
+        }
+        deliver(sums, false, c, stride, fresh);
+    }
+
+    template <int count>
+    static Multiply choose(int token_bits, int weight_bits) {
+        if (weight_bits == 8) return multiply_words<count>;
+        if (weight_bits == 7) return multiply_7_bit_weights<count>;
+        return token_bits == 8 ? multiply_8_bit_tokens<count> : multiply_4_bit_tokens<count>;
     }
 
     static void block(const int8_t* a, const uint8_t* b, int64_t tiles, int64_t rows, int token_bits, int weight_bits,
                       int32_t* c, int64_t stride) {
-        const int64_t depth = tiles * kTileBytes;
-        alignas(64) int32_t low[kTile * kTile];
-        for (int64_t row = 0; row < rows; row += kTile, a += depth, c += kTile * stride)
-            for (int64_t column = 0; column < kBlock; column += kTile) {
-                const uint8_t* weights = b + column / kTile * depth * panels(weight_bits);
-                strips(a, weights, depth, token_bits, c + column, stride);
-                if (weight_bits == 4) continue;
-                strips(a, weights + depth, depth, token_bits, low, kTile);
-                for (int64_t i = 0; i < kTile; ++i)
-                    for (int64_t j = 0; j < kTile; ++j) {
-                        int32_t& total = c[i * stride + column + j];
-                        total = total * 16 + low[i * kTile + j];
-                    }
+        const Multiply six = choose<6>(token_bits, weight_bits), four = choose<4>(token_bits, weight_bits);
+        const int64_t depth = tiles * kTileBytes, bytes = panels(weight_bits);  // of a token's code, too
+        const int64_t step = weight_bits == 7 ? 4 : 6;  // tokens; what widens at once needs a register more
+        alignas(64) int16_t words[kTiles * kTileBytes];
+        for (int64_t first = 0; first < tiles; first += kTiles, a += kTiles * kTileBytes, b += kTiles * kTileBytes) {
+            const int64_t count = tiles - first < kTiles ? tiles - first : kTiles;
+            for (int64_t row = 0; row < rows; row += kTile) {
+                const int8_t* tokens = a + row / kTile * depth;
+                if (bytes == 2)
+                    for (int64_t k = 0; k < count * kTileBytes; ++k) words[k] = tokens[k];
+                const char* operand = bytes == 2 ? (const char*)words : (const char*)tokens;
+                for (int64_t column = 0; column < kBlock; column += kTile)
+                    for (int64_t i = 0; i < kTile && row + i < rows; i += step)
+                        (step == 6 && i + step <= kTile ? six : four)(
+                            operand + i * bytes * kTileDepth, b + column / kTile * depth * bytes, depth, count,
+                            c + (row + i) * stride + column, stride, first == 0);
             }
+        }
     }
 };
 

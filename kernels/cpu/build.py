@@ -45,19 +45,24 @@ def library() -> Path:
     machine = _MACHINES.get(platform.machine(), platform.machine())
     if machine not in INSTRUCTION_SETS:
         raise BuildError(f"no native kernels for {machine}; known: {', '.join(INSTRUCTION_SETS)}")
-    compiler = os.environ.get("CXX") or next(filter(None, map(shutil.which, _COMPILERS)), None)
+    program = compiler()
     state = _digest(*(f"{file.name}\n{file.read_text()}" for file in _files()), str((FLAGS, INSTRUCTION_SETS[machine])))
-    if compiler is None:
+    if program is None:
         found = sorted(cache_folder().glob(f"{state}-*/{LIBRARY}"))
         if not found:
             raise BuildError("no C++ compiler (looked for $CXX, " + ", ".join(_COMPILERS) + ")")
         return found[0]
-    target = cache_folder() / f"{state}-{_digest(_version(compiler))}" / LIBRARY
+    target = cache_folder() / f"{state}-{_digest(_version(program))}" / LIBRARY
     if not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as work:
-            os.replace(_compile(compiler, INSTRUCTION_SETS[machine], Path(work)), target)
+            os.replace(_compile(program, INSTRUCTION_SETS[machine], Path(work)), target)
     return target
+
+
+def compiler() -> str | None:
+    """The C++ compiler of this machine: $CXX, else the first that is found; None if there is none."""
+    return os.environ.get("CXX") or next(filter(None, map(shutil.which, _COMPILERS)), None)
 
 
 def _files() -> list[Path]:

@@ -162,7 +162,7 @@ def select(name: str = AUTO) -> KernelPath:
         if name == AUTO and available:
             name = next(iter(available))
         if name in available:
-            _chosen = KernelPath(f"cpu/{name}"), available[name]
+            _chosen = KernelPath(f"cpu/{name}", operators=frozenset(_ENTRIES)), available[name]
         elif name == AUTO:
             _chosen = KernelPath(REFERENCE, failure or "this processor has none of the instruction sets"), 0
         else:

@@ -110,6 +110,28 @@ inline void transpose_tile(const int8_t (*codes)[kTileDepth], int8_t offset, uin
         _mm512_storeu_si512(tile + 64 * (i + 8), _mm512_shuffle_i32x4(b, d, 0x88));
         _mm512_storeu_si512(tile + 64 * (i + 12), _mm512_shuffle_i32x4(b, d, 0xdd));
     }
+#elif defined(__AVX2__)
+    const __m256i shift = _mm256_set1_epi8(offset);
+    for (int i = 0; i < kTile; i += 8)
+        for (int quad = 0; quad < kTile; quad += 8) {
+            __m256i v[8], w[8];
+            for (int j = 0; j < 8; ++j)
+                v[j] = _mm256_add_epi8(_mm256_loadu_si256((const __m256i*)(codes[i + j] + 4 * quad)), shift);
+            for (int j = 0; j < 8; j += 4) {  // 4 x 4 within each 128-bit lane
+                const __m256i a = _mm256_unpacklo_epi32(v[j], v[j + 1]), b = _mm256_unpackhi_epi32(v[j], v[j + 1]);
+                const __m256i c = _mm256_unpacklo_epi32(v[j + 2], v[j + 3]);
+                const __m256i d = _mm256_unpackhi_epi32(v[j + 2], v[j + 3]);
+                w[j] = _mm256_unpacklo_epi64(a, c);
+                w[j + 1] = _mm256_unpackhi_epi64(a, c);
+                w[j + 2] = _mm256_unpacklo_epi64(b, d);
+                w[j + 3] = _mm256_unpackhi_epi64(b, d);
+            }
+            for (int j = 0; j < 4; ++j) {  // then the lanes themselves
+                auto* out = (__m256i*)(tile + (quad + j) * 64 + i * 4);
+                _mm256_storeu_si256(out, _mm256_permute2x128_si256(w[j], w[j + 4], 0x20));
+                _mm256_storeu_si256(out + 8, _mm256_permute2x128_si256(w[j], w[j + 4], 0x31));
+            }
+        }
 #else
     for (int64_t i = 0; i < kTile; ++i)
         for (int64_t quad = 0; quad < kTile; ++quad)
@@ -129,10 +151,20 @@ inline void read_codes(const Product& product, int64_t features, int64_t column,
             std::memcpy(bytes, packed, size_t(count / 2));
             packed = bytes;
         }
+#if defined(__AVX2__)
+        const __m256i v = _mm256_loadu_si256((const __m256i*)packed), eight = _mm256_set1_epi8(8);
+        const __m256i low = _mm256_and_si256(v, _mm256_set1_epi8(15));
+        const __m256i high = _mm256_and_si256(_mm256_srli_epi16(v, 4), _mm256_set1_epi8(15));
+        const __m256i a = _mm256_sub_epi8(_mm256_xor_si256(_mm256_unpacklo_epi8(low, high), eight), eight);
+        const __m256i b = _mm256_sub_epi8(_mm256_xor_si256(_mm256_unpackhi_epi8(low, high), eight), eight);
+        _mm256_storeu_si256((__m256i*)codes, _mm256_permute2x128_si256(a, b, 0x20));
+        _mm256_storeu_si256((__m256i*)codes + 1, _mm256_permute2x128_si256(a, b, 0x31));
+#else
         for (int i = 0; i < kTileDepth / 2; ++i) {
             codes[2 * i] = int8_t(((packed[i] & 15) ^ 8) - 8);
             codes[2 * i + 1] = int8_t(((packed[i] >> 4) ^ 8) - 8);
         }
+#endif
     }
     if (count < kTileDepth) std::memset(codes + count, 0, size_t(kTileDepth - count));
 }
@@ -156,20 +188,25 @@ inline void pack_panel(const Product& product, int64_t features, int64_t first, 
     }
 }
 
-// Columns of a block from accumulators to float32, a vector wide.
-template <bool with_residual>
-inline void scale_columns(const int32_t* block, const float* token_scale, const int32_t* code_sum, int32_t offset,
-                          int64_t rows, const Product& product, int64_t place, int64_t column) {
-    const Vector scale = load(product.weight_scale + column);
-    const Vector bias = product.bias ? load(product.bias + column) : broadcast(0);
-    const Vector gain = product.layer_scale ? load(product.layer_scale + column) : broadcast(1);
+// A block of accumulators to float32, row by row: the rows of a wide output may all fall into one set of the cache.
+template <bool with_gain, bool with_residual>
+inline void scale_block(const int32_t* block, const float* token_scale, const int32_t* code_sum, int32_t offset,
+                        int64_t rows, const Product& product, int64_t place, int64_t column) {
+    const float *scale = product.weight_scale + column, *gain = product.layer_scale + column;
     const float* residual = product.residual + place;
     float* y = product.y + place;
+    alignas(64) float bias[kBlock] = {};
+    if (product.bias) std::memcpy(bias, product.bias + column, sizeof bias);
     const int64_t stride = product.outputs;
     for (int64_t i = 0; i < rows; ++i, block += kBlock, y += stride, residual += stride) {
-        const Integers sums = load(block) - offset * code_sum[i];
-        const Vector v = (to_float(sums) * token_scale[i] * scale + bias) * gain;
-        store(y, with_residual ? load(residual) + v : v);
+        const Integers shift = Integers{} + offset * code_sum[i];
+        const Vector token = broadcast(token_scale[i]);
+#pragma GCC unroll 8
+        for (int64_t j = 0; j < kBlock; j += kLanes) {
+            Vector v = to_float(load(block + j) - shift) * token * load(scale + j) + load(bias + j);
+            if (with_gain) v *= load(gain + j);
+            store(y + j, with_residual ? load(residual + j) + v : v);
+        }
     }
 }
 
@@ -186,12 +223,14 @@ inline void finish(const int32_t* block, const Tokens& tokens, int64_t token, in
                 product.accumulators[place + i * product.outputs + j] = block[i * kBlock + j] - offset * code_sum[i];
         return;
     }
-    int64_t j = 0;
-    for (; j + kLanes <= columns; j += kLanes)
-        (product.residual ? scale_columns<true> : scale_columns<false>)(block + j, scale, code_sum, offset, rows,
-                                                                        product, place + j, column + j);
-    for (; j < columns; ++j)
-        for (int64_t i = 0; i < rows; ++i) {
+    if (columns == kBlock) {
+        const auto with_gain = product.residual ? scale_block<true, true> : scale_block<true, false>;
+        const auto without = product.residual ? scale_block<false, true> : scale_block<false, false>;
+        const auto scale_all = product.layer_scale ? with_gain : without;
+        return scale_all(block, scale, code_sum, offset, rows, product, place, column);
+    }
+    for (int64_t i = 0; i < rows; ++i)
+        for (int64_t j = 0; j < columns; ++j) {
             const int64_t at = place + i * product.outputs + j;
             float v = float(block[i * kBlock + j] - offset * code_sum[i]) * scale[i] * product.weight_scale[column + j];
             if (product.bias) v += product.bias[column + j];

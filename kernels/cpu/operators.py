@@ -109,12 +109,13 @@ def linear(
     clip: Tensor | None,
     layer_scale: Tensor | None,
     residual: Tensor | None,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
     prologue = (norm_weight, norm_bias, norm_eps, gelu, signs, smoothing, clip)
     native = library.native()
     if native is None or activation_bits == reference.FLOAT_ACTIVATIONS:
         return reference.linear(
-            x, weight, weight_scale, bias, activation_bits, weight_bits, *prologue, layer_scale, residual
+            x, weight, weight_scale, bias, activation_bits, weight_bits, *prologue, layer_scale, residual, dtype
         )
     compiled, kernels = native
     tokens, base = x.float(), None if residual is None else residual.float()
@@ -130,7 +131,7 @@ def linear(
         weight_bits=weight_bits,
     )
     compiled.call("linear", kernels, byref(_rows(tokens, *prologue, activation_bits)), byref(product))
-    return y.to(x.dtype)
+    return y.to(x.dtype if dtype is None else dtype)
 
 
 def qk_norm_rope(

@@ -9,7 +9,10 @@ namespace {
 
 constexpr int64_t kTileDepth = 64;  // codes that lie together: one row of a matrix tile, one cache line
 
+constexpr int64_t kLine = 16;       // floats of a cache line
+
 constexpr float kSmallestScale = 1e-25f;  // whose reciprocal and remainders keep all their bits
+constexpr int kEntering = 8;  // vectors that are turned as they are read
 constexpr int kUnrolled = 4;  // vectors whose sums and extremes are kept apart, so that none waits for the one before
 
 // Four consecutive codes as one operand.
@@ -57,12 +60,9 @@ inline void normalise(const float* x, float* row, const Rows& rows) {
     for (; k < n; ++k) row[k] = (x[k] - mean) * gain * weight[k] + (bias ? bias[k] : 0.0f);
 }
 
-// `radix` strided vectors turned by a Hadamard matrix of that order, in registers.
+// Vectors turned by the Hadamard matrix of their number.
 template <int radix>
-inline void butterflies(float* x, int64_t stride) {
-    Vector v[radix];
-#pragma GCC unroll 16
-    for (int i = 0; i < radix; ++i) v[i] = load(x + i * stride);
+inline void turn(Vector (&v)[radix]) {
 #pragma GCC unroll 4
     for (int span = 1; span < radix; span *= 2)
 #pragma GCC unroll 16
@@ -72,14 +72,19 @@ inline void butterflies(float* x, int64_t stride) {
                 v[i] = a + b;
                 v[i + span] = a - b;
             }
-#pragma GCC unroll 16
-    for (int i = 0; i < radix; ++i) store(x + i * stride, v[i]);
 }
 
 template <int radix>
 inline void rotate_spans(float* x, int64_t size, int64_t span) {
     for (int64_t start = 0; start < size; start += radix * span)
-        for (int64_t i = 0; i < span; i += kLanes) butterflies<radix>(x + start + i, span);
+        for (int64_t i = start; i < start + span; i += kLanes) {
+            Vector v[radix];
+#pragma GCC unroll 16
+            for (int j = 0; j < radix; ++j) v[j] = load(x + i + j * span);
+            turn(v);
+#pragma GCC unroll 16
+            for (int j = 0; j < radix; ++j) store(x + i + j * span, v[j]);
+        }
 }
 
 // The spans within a vector.
@@ -90,11 +95,10 @@ inline Vector rotate_lanes(Vector v) {
     return v;
 }
 
-// Sylvester's matrix of order `size` (a power of two) in natural order; spans rise as in the reference. Where a vector
-// fits in, x has been through `rotate_lanes` before.
-inline void rotate_powers(float* x, int64_t size) {
+// Sylvester's matrix of order `size` (a power of two) in natural order; spans rise as in the reference, from `span` on.
+inline void rotate_powers(float* x, int64_t size, int64_t span) {
     if (size < kLanes) {
-        for (int64_t span = 1; span < size; span *= 2)
+        for (; span < size; span *= 2)
             for (int64_t i = 0; i < size; ++i)
                 if (!(i & span)) {
                     const float a = x[i], b = x[i + span];
@@ -103,7 +107,6 @@ inline void rotate_powers(float* x, int64_t size) {
                 }
         return;
     }
-    int64_t span = kLanes;
     for (; span * 16 <= size; span *= 16) rotate_spans<16>(x, size, span);
     if (size / span == 8) rotate_spans<8>(x, size, span);
     if (size / span == 4) rotate_spans<4>(x, size, span);
@@ -131,14 +134,21 @@ inline Vector quotient(Vector x, Vector d, Vector r) {
     return fma(fma(-q, d, x), r, q);
 }
 
-// The first pass over a token: GELU, signs, and the spans of the rotation within a vector.
-template <bool with_gelu, bool with_lanes>
+// The first pass over a token, `count` vectors at a time: GELU, signs, and the spans of the rotation within them.
+template <int count, bool with_gelu, bool with_lanes>
 inline void enter(const float* x, const int8_t* signs, int64_t n, float* row) {
-    for (int64_t k = 0; k < n; k += kLanes) {
-        Vector v = load(x + k);
-        if (with_gelu) v = gelu(v);
-        if (signs) v *= load_signs(signs + k);
-        store(row + k, with_lanes ? rotate_lanes(v) : v);
+    for (int64_t k = 0; k < n; k += count * kLanes) {
+        Vector v[count];
+#pragma GCC unroll 8
+        for (int i = 0; i < count; ++i) {
+            v[i] = load(x + k + i * kLanes);
+            if (with_gelu) v[i] = gelu(v[i]);
+            if (signs) v[i] *= load_signs(signs + k + i * kLanes);
+            if (with_lanes) v[i] = rotate_lanes(v[i]);
+        }
+        turn(v);
+#pragma GCC unroll 8
+        for (int i = 0; i < count; ++i) store(row + k + i * kLanes, v[i]);
     }
 }
 
@@ -148,16 +158,27 @@ inline float quantize_row(const float* x, const Rows& rows, float* row, const fl
                           int64_t chunk_stride, int32_t* code_sum) {
     const int64_t n = rows.features;
     const int64_t padded = round_up(n, kTileDepth);
-    const float* following = x + n;  // the next token, fetched while this one is rounded
+    // The next token is fetched in two passes over this one, evenly, lest they wait for it.
+    const auto fetch = [following = x + n](int64_t done, int64_t floats) {
+        for (int64_t k = done; k < done + floats; k += 2 * kLine) __builtin_prefetch(following + k / 2);
+    };
     if (rows.norm_weight) {
         normalise(x, row, rows);
         x = row;
     }
     for (int64_t k = n; k < padded; ++k) row[k] = 0;
     const int64_t body = n / kLanes * kLanes;
-    const bool with_lanes = rows.signs && n / rows.order >= kLanes;
-    (rows.gelu ? with_lanes ? enter<true, true> : enter<true, false>
-               : with_lanes ? enter<false, true> : enter<false, false>)(x, rows.signs, body, row);
+    const int64_t size = rows.signs ? n / rows.order : 1;
+    int64_t span = 1;  // that the rotation has reached
+    if (size >= kEntering * kLanes) {
+        span = kEntering * kLanes;
+        (rows.gelu ? enter<kEntering, true, true> : enter<kEntering, false, true>)(x, rows.signs, body, row);
+    } else if (size >= kLanes) {
+        span = kLanes;
+        (rows.gelu ? enter<1, true, true> : enter<1, false, true>)(x, rows.signs, body, row);
+    } else {
+        (rows.gelu ? enter<1, true, false> : enter<1, false, false>)(x, rows.signs, body, row);
+    }
     if (body < n) {
         float rest[kLanes] = {};
         std::memcpy(rest, x + body, size_t(n - body) * sizeof(float));
@@ -165,8 +186,7 @@ inline float quantize_row(const float* x, const Rows& rows, float* row, const fl
         for (int64_t k = body; k < n; ++k) row[k] = rows.signs ? rest[k - body] * float(rows.signs[k]) : rest[k - body];
     }
     if (rows.signs) {
-        const int64_t size = n / rows.order;
-        for (int64_t i = 0; i < rows.order; ++i) rotate_powers(row + i * size, size);
+        for (int64_t i = 0; i < rows.order; ++i) rotate_powers(row + i * size, size, span);
         if (rows.order > 1) rotate_base(row, rows.order, size, rows.base);
     }
 
@@ -182,9 +202,11 @@ inline float quantize_row(const float* x, const Rows& rows, float* row, const fl
         high[i] = maximum(high[i], v);
     };
     int64_t smoothed = 0;
-    for (; smoothed + kUnrolled * kLanes <= body; smoothed += kUnrolled * kLanes)
+    for (; smoothed + kUnrolled * kLanes <= body; smoothed += kUnrolled * kLanes) {
+        fetch(smoothed, kUnrolled * kLanes);
 #pragma GCC unroll 4
         for (int i = 0; i < kUnrolled; ++i) smooth(smoothed + i * kLanes, i);
+    }
     for (; smoothed < body; smoothed += kLanes) smooth(smoothed, 0);
     for (int i = 1; i < kUnrolled; ++i) {
         low[0] = minimum(low[0], low[i]);
@@ -208,18 +230,20 @@ inline float quantize_row(const float* x, const Rows& rows, float* row, const fl
     const Vector divisor = broadcast(scale), inverse = broadcast(1.0f / scale);
     const Vector least = broadcast(-largest - 1), most = broadcast(largest);
     const bool ordinary = scale > kSmallestScale;
-    Vector code_total[kUnrolled] = {};
-    for (int64_t k = 0; k < padded; k += kTileDepth, codes += chunk_stride)
+    Integers code_total = {};
+    for (int64_t k = 0; k < padded; k += kTileDepth, codes += chunk_stride) {
+        Integers chunk[kTileDepth / kLanes];
+        fetch(n + k, kTileDepth);
 #pragma GCC unroll 16
         for (int i = 0; i < kTileDepth / kLanes; ++i) {
             const Vector v = load(row + k + i * kLanes);
             const Vector steps = ordinary ? quotient(v, divisor, inverse) : v / divisor;
-            const Vector code = minimum(maximum(round_whole(steps), least), most);
-            code_total[i % kUnrolled] += code;
-            store_codes(codes + i * kLanes, code);
-            __builtin_prefetch(following + k + i * kLanes);
+            chunk[i] = round_to_integer(minimum(maximum(steps, least), most));
+            code_total += chunk[i];
         }
-    *code_sum = int32_t(sum((code_total[0] + code_total[1]) + (code_total[2] + code_total[3])));
+        store_codes(codes, chunk);
+    }
+    *code_sum = int32_t(sum(to_float(code_total)));
     return scale;
 }
 

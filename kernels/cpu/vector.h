@@ -119,29 +119,36 @@ inline Integers round_to_integer(Vector v) {
 #endif
 }
 
-// Rounded to signed bytes with saturation at the int8 range; |v| < 2^22.
-inline void store_codes(int8_t* p, Vector v) {
-    const Integers integers = (Integers)(v + broadcast(12582912.0f)) - 0x4b400000;
+// 64 whole numbers to signed bytes, with saturation.
+inline void store_codes(int8_t* p, const Integers (&v)[64 / kLanes]) {
 #if defined(__AVX512F__)
-    _mm_storeu_si128((__m128i*)p, _mm512_cvtsepi32_epi8((__m512i)integers));
+    for (int i = 0; i < 4; ++i) _mm_storeu_si128((__m128i*)p + i, _mm512_cvtsepi32_epi8((__m512i)v[i]));
 #elif defined(__AVX2__)
-    const __m256i words = _mm256_packs_epi32((__m256i)integers, (__m256i)integers);
-    const __m256i bytes = _mm256_packs_epi16(words, words);
-    const int32_t low = _mm_cvtsi128_si32(_mm256_castsi256_si128(bytes));
-    const int32_t high = _mm_cvtsi128_si32(_mm256_extracti128_si256(bytes, 1));
-    std::memcpy(p, &low, 4);
-    std::memcpy(p + 4, &high, 4);
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);  // packing keeps to 128-bit lanes
+    for (int i = 0; i < 8; i += 4) {
+        const __m256i low = _mm256_packs_epi32((__m256i)v[i], (__m256i)v[i + 1]);
+        const __m256i high = _mm256_packs_epi32((__m256i)v[i + 2], (__m256i)v[i + 3]);
+        const __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order);
+        _mm256_storeu_si256((__m256i*)(p + i * kLanes), bytes);
+    }
 #else
-    for (int i = 0; i < kLanes; ++i) p[i] = int8_t(integers[i] < -128 ? -128 : integers[i] > 127 ? 127 : integers[i]);
+    for (int i = 0; i < 64; ++i) {
+        const int32_t code = v[i / kLanes][i % kLanes];
+        p[i] = int8_t(code < -128 ? -128 : code > 127 ? 127 : code);
+    }
 #endif
 }
 
-// 2^x for x <= 0 with relative error below 3e-7; 0 far below. Minimax polynomial of degree 5 on [-1/2, 1/2].
+// 2^x for x <= 7 with relative error below 3e-7; next to nothing far below. Minimax polynomial of degree 5 on
+// [-1/2, 1/2].
 inline Vector power_of_two(Vector x) {
-#if !defined(__AVX512F__)
-    x = maximum(x, broadcast(-126.0f));
-#endif
+#if defined(__AVX512F__)
     const Vector n = round_whole(x), r = x - n;
+#else
+    constexpr float kWhole = 12582912.0f;  // 3 * 2^22: a sum with it is a whole number, in the lowest bits
+    x = maximum(x, broadcast(-125.0f));
+    const Vector n = x + broadcast(kWhole), r = x - (n - broadcast(kWhole));
+#endif
     Vector p = broadcast(1.327645785e-03f);
     p = fma(p, r, broadcast(9.675541222e-03f));
     p = fma(p, r, broadcast(5.550713317e-02f));
@@ -151,8 +158,7 @@ inline Vector power_of_two(Vector x) {
 #if defined(__AVX512F__)
     return (Vector)_mm512_scalef_ps((__m512)p, (__m512)n);
 #else
-    const Integers exponent = (__builtin_convertvector(n, Integers) + 127) << 23;
-    return p * (Vector)exponent;
+    return (Vector)((Integers)p + ((Integers)n << 23));  // of the constant's own bits none is left
 #endif
 }
 

@@ -49,6 +49,11 @@ def _product_fits(depth: int) -> bool:
     return depth % _GROUP == 0
 
 
+def fits(width: int, rotated: bool) -> bool:
+    """Whether a linear layer of so many input features has kernels for all of it."""
+    return _prologue_fits(width, rotated) and _product_fits(width)
+
+
 def arrange_codes(codes: Tensor, layout: Layout) -> Tensor:
     """int8 codes `[M, K]` as the matrix product wants them."""
     if layout is Layout.PACKED:
@@ -114,6 +119,7 @@ class CudaBackend:
         clip: Tensor | None,
         layer_scale: Tensor | None,
         residual: Tensor | None,
+        dtype: torch.dtype | None = None,
     ) -> Tensor:
         if activation_bits == reference.FLOAT_ACTIVATIONS or not _product_fits(x.shape[1]):
             return reference.linear(
@@ -132,8 +138,9 @@ class CudaBackend:
                 clip,
                 layer_scale,
                 residual,
+                dtype,
             )
-        output = x.new_empty((x.shape[0], weight.shape[0]))
+        output = x.new_empty((x.shape[0], weight.shape[0]), dtype=dtype)
         tile = self._tile(output)
         scheme, layout = self._scheme(activation_bits, weight_bits, tile)
         prologue = (norm_weight, norm_bias, norm_eps, gelu, signs, smoothing, clip, activation_bits)

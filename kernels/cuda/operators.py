@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from kernels import ops, reference
-from kernels.cuda.backend import CudaBackend
+from kernels.cuda.backend import CudaBackend, fits
 from kernels.cuda.build import BuildError, build
 from kernels.cuda.library import KernelError, KernelLibrary
 from kernels.cuda.targets import TARGETS, Target
@@ -37,6 +37,11 @@ def _load(target: Target) -> KernelLibrary:
 
 @cache
 def _find_backend(index: int) -> CudaBackend | KernelPath:
+    if torch.cuda.is_current_stream_capturing():
+        raise KernelError(
+            f"the kernels of GPU {index} are used for the first time while a graph is captured; "
+            f"ask kernels.kernel_path('cuda:{index}') before, as model.artifact.load does"
+        )
     properties = torch.cuda.get_device_properties(index)
     capability = (properties.major, properties.minor)
     target = TARGETS.get(capability)
@@ -59,7 +64,10 @@ def _find_backend(index: int) -> CudaBackend | KernelPath:
 
 
 def find_backend(device: torch.device) -> CudaBackend | KernelPath:
-    """The backend of a GPU, or the path in plain torch with the reason why there is none; asked once per GPU."""
+    """The backend of a GPU, or the path in plain torch with the reason why there is none; asked once per GPU.
+
+    The first answer takes building and a trial, which no graph can capture: raises KernelError if one is captured then.
+    """
     index = torch.cuda.current_device() if device.index is None else device.index
     with _lock:
         unseen = _find_backend.cache_info().misses
@@ -73,7 +81,9 @@ def _path(device: torch.device) -> KernelPath:
     if not torch.cuda.is_available():
         return KernelPath(REFERENCE, "torch sees no GPU")
     backend = find_backend(device)
-    return backend if isinstance(backend, KernelPath) else KernelPath(f"cuda {backend.target.architecture}")
+    if isinstance(backend, KernelPath):
+        return backend
+    return KernelPath(f"cuda {backend.target.architecture}", operators=frozenset(NATIVE), fits=fits)
 
 
 def _register(library: torch.library.Library, name: str) -> None:

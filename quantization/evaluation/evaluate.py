@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from model import Prediction
+from model.execution import autocast
 from model.geometry import pose_encoding_to_cameras, unproject_depth
 from quantization.data.scene import Scene
 from quantization.evaluation import bootstrap
@@ -195,7 +196,8 @@ class _Answer:
 
 @torch.inference_mode()
 def _answer(net: Network, scene: Scene, device: str | torch.device) -> _Answer:
-    prediction = net(scene.images[None].to(device))
+    with autocast(device):  # as it is served
+        prediction = net(scene.images[None].to(device))
     if prediction.pose_enc is None:
         raise ValueError("the network has no camera head; evaluation scores its poses")
     pose_enc, depth, head_points = (

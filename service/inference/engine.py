@@ -17,14 +17,17 @@ from torch import Tensor
 from kernels import kernel_path
 from model import VGGT, VGGTConfig
 from model.artifact import load, read_manifest
+from model.descriptor import described
 from model.errors import ArtifactError, ReconstructionError
+from model.execution import autocast, in_plain_torch, unused
 from model.observation import observed
+from model.prediction import Prediction
 from model.preprocess import PreprocessedImages
 from model.reconstruction import Reconstruction, decode
 from service.inference.cost import Cost, CostModel
 from service.inference.memory import PeakMemory, free_budget
 from service.inference.plan import Planner
-from service.problems import NonFiniteOutput, NoTracks, NotReady, OutOfMemory, retry_after
+from service.problems import InvalidOption, NonFiniteOutput, NoTracks, NotReady, OutOfMemory, retry_after
 from service.results.document import ModelDocument
 from service.settings import Settings
 
@@ -37,18 +40,25 @@ _log = logging.getLogger("service")
 
 @dataclass(frozen=True)
 class Tracks:
-    """Where N query points of the first frame are in S frames: pixels of the network grid, and two probabilities."""
+    """Where N query points of the first frame are in S frames: pixels of the network grid, and two probabilities.
+
+    Pixel centres count from 0, as `ImageTransform.to_original` takes them. Not every track head knows a confidence.
+    """
 
     points: Tensor  # [S, N, 2]
     visibility: Tensor  # [S, N]
-    confidence: Tensor  # [S, N]
+    confidence: Tensor | None  # [S, N]
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass of the network: the scene, tracks if asked for, seconds by stage and peak bytes beyond the model."""
+    """One pass of the network over S frames.
+
+    The scene, descriptors [S, D] of the frames, tracks if asked for, seconds by stage and peak bytes beyond the model.
+    """
 
     reconstruction: Reconstruction
+    descriptors: Tensor
     tracks: Tracks | None
     seconds: dict[str, float]
     peak_bytes: int
@@ -92,6 +102,7 @@ class Engine:
         """What results and /capabilities say about the model."""
         provenance = self.manifest["provenance"]
         schemes = sorted({str(layer["scheme"]) for layer in self.manifest["layers"].values()})
+        slow = () if self._net is None else in_plain_torch(self._net, self.device)
         return ModelDocument(
             name=str(provenance.get("checkpoint") or self.artifact.resolve().name),
             artifact=self.digest,
@@ -99,6 +110,7 @@ class Engine:
             device=self.device,
             kernels=str(kernel_path(self.device)),
             precision=", ".join(schemes),
+            fallbacks=[*unused(self.manifest["execution"], self.device), *slow],
         )
 
     @property
@@ -130,12 +142,14 @@ class Engine:
             "ready after %.1f s: %s on %s, %s kernels; a pass may take %s bytes",
             time.perf_counter() - started, model.name, model.device, model.kernels, self.planner.budget,
         )  # fmt: skip
+        for sentence in model.fallbacks:
+            _log.warning("%s", sentence)
 
     def _measure(self, net: VGGT, frames: int, side: int) -> Cost:
         assert self._peak is not None
         images = torch.full((frames, 3, side, side), 0.5, device=self.device)
         started = time.perf_counter()
-        with torch.inference_mode(), self._peak.measured():
+        with torch.inference_mode(), self._peak.measured(), autocast(self.device):
             net(images)
             self._wait()
         return Cost(self._peak.bytes, time.perf_counter() - started)
@@ -146,12 +160,12 @@ class Engine:
         observer: Observer = lambda stage, share: None,
         query_points: Tensor | None = None,
     ) -> Pass:
-        """One pass. `query_points` `[N, 2]` are network pixels of the first frame.
+        """One pass. `query_points` `[N, 2]` are network pixels of the first frame, centres counting from 0.
 
-        Raises NonFiniteOutput, OutOfMemory, NoTracks, and whatever `observer` raises to stop it.
+        Raises NonFiniteOutput, OutOfMemory, NoTracks, InvalidOption, and whatever `observer` raises to stop it.
         """
-        if query_points is not None and "track" not in self.heads:
-            raise NoTracks(f"This model has no track head; it has {', '.join(self.heads)}.", heads=list(self.heads))
+        if query_points is not None:
+            self.check_tracks(*batch.images.shape[-2:])
         try:
             return self._infer(batch, observer, query_points)
         except ReconstructionError as error:
@@ -166,6 +180,18 @@ class Engine:
         if torch.device(self.device).type == "cuda":
             torch.cuda.empty_cache()
         raise OutOfMemory(f"{count} pictures don't fit into the device's memory; send fewer.", pictures=count)
+
+    def check_tracks(self, height: int, width: int) -> None:
+        """Raises NoTracks without a track head, InvalidOption if it can't follow points in so few network pixels."""
+        tracker = self._config.track_head
+        if tracker is None:
+            raise NoTracks(f"This model has no track head; it has {', '.join(self.heads)}.", heads=list(self.heads))
+        if min(height, width) < tracker.least_side:
+            raise InvalidOption(
+                f"Points can't be followed in pictures of {width} x {height} network pixels; this model's tracker "
+                f"needs {tracker.least_side} a side. Leave query_points out, or send less thin pictures.",
+                option="query_points",
+            )
 
     def _infer(self, batch: PreprocessedImages, observer: Observer, query_points: Tensor | None) -> Pass:
         net, peak = self.net, self._peak
@@ -183,27 +209,40 @@ class Engine:
             queries = None if query_points is None else query_points.to(self.device)
             self._wait()
             marks.append(time.perf_counter())
-            with observed(net, watch):
+            watching = observed(net, watch, queries is not None)
+            with watching, described(net) as descriptors, autocast(self.device):
                 prediction = net(images, queries)
             self._wait()
             marks.append(time.perf_counter())
             reconstruction = decode(prediction, batch)
             marks.append(time.perf_counter())
-        tracks = None
-        if prediction.track is not None and prediction.vis is not None and prediction.conf is not None:
-            tracks = Tracks(*(t[0].float().cpu() for t in (prediction.track, prediction.vis, prediction.conf)))
+        tracks = None if queries is None else _tracks(prediction)
         if len(marks) == 4:  # a network that can't be watched: all of it counts as aggregator
             marks.insert(3, marks[2])
         seconds = {stage: b - a for stage, (a, b) in zip(_STAGES, pairwise(marks), strict=True)}
         frames, _, height, width = batch.images.shape
         cost = Cost(peak.bytes, seconds["transfer"] + seconds["aggregator"] + seconds["heads"])
-        self.planner.model.observe(frames, height, width, cost)
-        return Pass(reconstruction, tracks, seconds, peak.bytes)
+        if queries is None:  # what tracking takes besides would mislead the plans of requests without
+            self.planner.model.observe(frames, height, width, cost)
+        return Pass(reconstruction, descriptors[0], tracks, seconds, peak.bytes)
 
     def _wait(self) -> None:
         """Let the device finish, so that clocks tell the truth."""
         if torch.device(self.device).type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def _tracks(prediction: Prediction) -> Tracks:
+    """Raises ReconstructionError if they are not finite."""
+    points, visibility, confidence = (
+        None if value is None else value[0].float().cpu()
+        for value in (prediction.track, prediction.vis, prediction.conf)
+    )
+    assert points is not None
+    assert visibility is not None
+    if not (points.isfinite().all() and visibility.isfinite().all()):
+        raise ReconstructionError("its tracks are not finite")
+    return Tracks(points, visibility, confidence)
 
 
 def _config(manifest: Mapping[str, Any], artifact: Path) -> VGGTConfig:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -29,12 +29,17 @@ from service.problems import (
     TooManyPictures,
     UnsupportedBody,
     UploadTimeout,
+    URLsOff,
     retry_after,
 )
+from service.remote.fetcher import Fetcher
 from service.settings import Settings
+
+T = TypeVar("T")
 
 PICTURE_FIELDS = ("images", "files")
 CONTAINER_FIELDS = ("archive", "video")
+URL_FIELD = "urls"
 MASK_FIELD = "masks"
 
 _NAME_LENGTH = 120
@@ -52,7 +57,7 @@ class SentFile:
 
 @dataclass(frozen=True)
 class Upload:
-    """One parsed form: pictures, archives and videos in the order in which they were sent, masks, and text fields."""
+    """One parsed form: pictures, archives and videos, sent or fetched, in the order of the form, masks, and text."""
 
     files: tuple[SentFile, ...]
     masks: tuple[SentFile, ...]
@@ -88,23 +93,45 @@ class Body:
         with suppress(asyncio.TimeoutError, ClientDisconnect):
             await asyncio.wait_for(self._drain(), _LINGER_SECONDS)
 
+    async def unless_gone(self, work: Awaitable[T]) -> T:
+        """The result of `work`; if the client goes away first, end it and raise ClientDisconnect.
+
+        For a body that is read to its end.
+        """
+        task: asyncio.Future[T] = asyncio.ensure_future(work)
+        gone = asyncio.create_task(self._gone())
+        both: set[asyncio.Future] = {task, gone}
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise ClientDisconnect
+        finally:
+            gone.cancel()
+            task.cancel()
+            await asyncio.wait(both)  # what it had open is closed
+
     async def _drain(self) -> None:
         async for _ in self.chunks():
             pass
 
+    async def _gone(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
 
 @asynccontextmanager
-async def receive(body: Body, settings: Settings) -> AsyncIterator[Upload]:
-    """The form in `body`; its spooled files are closed, and so removed, when the context ends.
+async def receive(body: Body, settings: Settings, fetcher: Fetcher | None = None) -> AsyncIterator[Upload]:
+    """The form in `body`, its URLs fetched; spooled files are closed, and so removed, when the context ends.
 
-    Raises a Problem for a body that is malformed, too large, too slow or without pictures, and ClientDisconnect
-    if the client goes away.
+    Raises a Problem for a body that is malformed, too large, too slow or without pictures, for a URL that is refused
+    or gives nothing, and ClientDisconnect if the client goes away.
     """
     try:
-        parts = await asyncio.wait_for(_parse(body, settings), settings.upload_timeout)
+        parts = await asyncio.wait_for(_parse(body, settings, fetcher), settings.upload_timeout)
     except asyncio.TimeoutError:  # another class than TimeoutError on Python 3.10
         raise UploadTimeout(
-            f"The body did not arrive within {settings.upload_timeout:g} seconds.",
+            f"The body, and what its URLs name, did not arrive within {settings.upload_timeout:g} seconds.",
             upload_timeout=settings.upload_timeout,
         ) from None
     try:
@@ -128,7 +155,7 @@ class _Parts:
             part.file.close()
 
 
-async def _parse(body: Body, settings: Settings) -> _Parts:
+async def _parse(body: Body, settings: Settings, fetcher: Fetcher | None) -> _Parts:
     content_type = body.headers.get("content-type", "")
     if content_type.partition(";")[0].strip().lower() != "multipart/form-data":
         raise UnsupportedBody(
@@ -138,33 +165,49 @@ async def _parse(body: Body, settings: Settings) -> _Parts:
     with suppress(ValueError):  # a Content-Length that is no number is the server's to refuse
         _check_total(int(body.headers.get("content-length", "0")), settings)
     parser = _Parser(body, settings)
-    try:
+    with _readable():
         form = await parser.parse()
-    except MultiPartException as error:
-        raise MalformedBody(f"The multipart body can't be read: {error.message}") from None
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise StorageFull("There is no room to take in the upload.", headers=retry_after(60)) from None
     parts = _Parts([], [], {})
+    urls: dict[int, str] = {}
     try:
         for field, value in form.multi_items():
             if isinstance(value, UploadFile) and field in (*PICTURE_FIELDS, *CONTAINER_FIELDS):
                 parts.files.append(value)
+            elif isinstance(value, str) and field == URL_FIELD:
+                urls[len(parts.files) + len(urls)] = value
             elif isinstance(value, UploadFile) and field == MASK_FIELD:
                 parts.masks.append(value)
             elif isinstance(value, str) and field in Options.model_fields and field not in parts.options:
                 parts.options[field] = value
             else:
                 raise _unexpected(field, value, again=field in parts.options)
-        if not parts.files:
+        if not parts.files and not urls:
             raise NoPictures("The form has no pictures; add one file part named images per picture.")
-        if len(parts.files) > settings.max_images:
+        if len(parts.files) + len(urls) > settings.max_images:
             raise too_many_pictures(settings)
+        if urls and fetcher is None:
+            raise URLsOff("This service fetches nothing by URL; send the pictures themselves, as parts named images.")
+        if urls and fetcher is not None:
+            with _readable():
+                fetched = await body.unless_gone(fetcher.fetch(urls, parser.total))
+            for place, file in fetched.items():  # in rising order, so each lands where the form has it
+                parts.files.insert(place, file)
     except BaseException:
         await form.close()
         raise
     return parts
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except MultiPartException as error:
+        raise MalformedBody(f"The multipart body can't be read: {error.message}") from None
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise StorageFull("There is no room to take in the upload.", headers=retry_after(60)) from None
 
 
 def _unexpected(field: str, value: UploadFile | str, *, again: bool) -> InvalidOption:
@@ -173,7 +216,7 @@ def _unexpected(field: str, value: UploadFile | str, *, again: bool) -> InvalidO
         return InvalidOption(f"The form has the option {field} more than once.", option=field)
     return InvalidOption(
         f"The form has a {kind} field {field[:_NAME_LENGTH]!r}; pictures are file parts named images, archive, video "
-        f"or masks, and the text options are {', '.join(Options.model_fields)}.",
+        f"or masks, or text parts named urls, and the text options are {', '.join(Options.model_fields)}.",
         option=field[:_NAME_LENGTH],
     )
 
@@ -187,14 +230,14 @@ class _Parser(MultiPartParser):
         )
         self.settings = settings
         self.complete = False
+        self.total = 0  # bytes of the body so far
         self._parts = 0
         self._part_bytes = 0
 
     async def _counted(self, body: Body) -> AsyncGenerator[bytes, None]:
-        total = 0
         async for chunk in body.chunks():
-            total += len(chunk)
-            _check_total(total, self.settings)
+            self.total += len(chunk)
+            _check_total(self.total, self.settings)
             yield chunk
         if not self.complete:  # raised here, the parser closes its files
             raise MalformedBody("The multipart body ends before its closing boundary.")

@@ -137,6 +137,9 @@ class Options(PointOptions):
     )  # fmt: skip
     fps: Positive | None = Field(None, le=120, description="frames taken from each second of a video; default 1")
     drop_blurred: bool = Field(True, description="leave out a video's frames that are far less sharp than the rest")
+    close_loops: bool = Field(
+        True, description="where a scene of several passes comes back to a place, look again and take back the drift"
+    )
     cameras: Json[Annotated[list[KnownCamera | None], Field(max_length=10_000)]] | None = Field(
         None, description="known cameras, one entry (or null) per picture, as JSON",
         examples=['[{"intrinsic": [[500,0,320],[0,500,240],[0,0,1]]}, null]'],

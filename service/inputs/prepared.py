@@ -169,6 +169,11 @@ def check_against_pictures(options: Options, transforms: Sequence[ImageTransform
                 f"query_points has ({x:g}, {y:g}), outside the first picture of {width} x {height} pixels.",
                 option="query_points",
             )
+        if not transforms[0].sees(torch.tensor((x, y))):
+            raise InvalidOption(
+                f"query_points has ({x:g}, {y:g}), which mode crop cuts off the first picture; use fit or pad.",
+                option="query_points",
+            )
 
 
 def _check_place(place: PicturePoint, transforms: Sequence[ImageTransform], option: str) -> None:

@@ -12,13 +12,16 @@ from typing import Any
 import torch
 
 from model.chunking import join, take
+from model.loops import most_loops
 from model.reconstruction import Reconstruction
 from model.shrinking import shrink
-from service.inference.engine import Engine, Pass, Tracks
+from service.inference.engine import Engine, Observer, Pass, Tracks
 from service.inference.plan import Plan
 from service.inputs.prepared import PreparedScene
 from service.jobs.alignment import apply_knowledge
 from service.jobs.job import STAGES, Job
+from service.jobs.revisits import revisit
+from service.jobs.trail import Trail
 from service.metrics import Metrics
 from service.problems import OutOfMemory
 from service.results.catalogue import CLOUD_FILES, Catalogue
@@ -51,6 +54,7 @@ class _Run:
     seconds: dict[str, float] = field(default_factory=dict)
     peak_bytes: int = 0
     out_of_memory: int = 0
+    loops: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, done: Pass) -> None:
         for stage, seconds in done.seconds.items():
@@ -108,7 +112,8 @@ class Work:
         arrays = arrays_of(scene, prepared.keep if plan.factor == 1 else _resized(prepared, scene))
         if tracks is not None:
             values = (tracks.points, tracks.visibility, tracks.confidence)
-            arrays.update({name: value.numpy() for name, value in zip(TRACKS, values, strict=True)})
+            found = {name: value for name, value in zip(TRACKS, values, strict=True) if value is not None}
+            arrays.update({name: value.numpy() for name, value in found.items()})
         with tracer.start_as_current_span("store"):
             self._storage.save(job.result, arrays, document.model_dump_json().encode())
         timings["store"] = time.perf_counter() - began
@@ -149,28 +154,37 @@ class Work:
         batch = prepared.batch()
         if plan.factor < 1:
             batch = shrink(batch, plan.factor, self._engine.patch_size)
-        parts, tracks = [], None
+        total = len(plan.chunks) + (most_loops(len(plan.chunks)) if prepared.options.close_loops else 0)
+        points = prepared.options.query_points
+        trail = Trail(points, batch.transforms[0]) if points else None
+        passes = []
         for number, frames in enumerate(plan.chunks):
-
-            def observe(stage: str, share: float, number: int = number) -> None:
-                within = _HEADS_FROM * share if stage == "aggregator" else _HEADS_FROM + (1 - _HEADS_FROM) * share
-                report(stage, 0.02 + _NETWORK_SHARE * (number + within) / len(plan.chunks))
-
-            report("transfer", 0.02 + _NETWORK_SHARE * number / len(plan.chunks))
-            queries = None
-            if number == 0 and prepared.options.query_points:
-                first = batch.transforms[0]
-                queries = torch.tensor(prepared.options.query_points) * torch.tensor(first.scale)
-                queries = queries + torch.tensor(first.offset)
-            done = self._engine.infer(take(batch, frames), observe, queries)
+            observe = _observer(report, number, total)
+            observe("transfer", 0.0)
+            done = self._engine.infer(
+                take(batch, frames), observe, None if trail is None else trail.queries(frames.start)
+            )
             run.add(done)
-            parts.append(done.reconstruction)
-            tracks = tracks or done.tracks
+            passes.append(done)
+            if trail is not None:
+                trail.extend(frames.start, done.tracks)
+        places = None
+        if total > len(plan.chunks):
+            revisits = revisit(
+                self._engine,
+                batch,
+                plan.chunks,
+                passes,
+                lambda i: _observer(report, len(plan.chunks) + i, total, "loops"),
+            )
+            for done in revisits.passes:
+                run.add(done)
+            run.loops, places = revisits.document(), revisits.places
         report("post", 0.02 + _NETWORK_SHARE)
         began = time.perf_counter()
-        scene = join(parts, plan.chunks)
+        scene = join([done.reconstruction for done in passes], plan.chunks, places)
         run.seconds["post"] = run.seconds.get("post", 0.0) + time.perf_counter() - began
-        return scene, tracks
+        return scene, None if trail is None else trail.tracks
 
     def _told(self, plan: Plan, run: _Run) -> dict[str, Any]:
         return {
@@ -178,6 +192,7 @@ class Work:
             "measured_memory_bytes": run.peak_bytes,
             "memory_budget_bytes": self._engine.planner.budget,
             "out_of_memory_recovered": run.out_of_memory,
+            "loops": run.loops,
         }
 
     def _count(self, prepared: PreparedScene, plan: Plan, run: _Run, timings: dict[str, float]) -> None:
@@ -191,6 +206,16 @@ class Work:
             metrics.admission_error.observe(plan.cost.bytes / run.peak_bytes)
         metrics.frames.inc(len(prepared.pixels))
         metrics.points.inc(int(prepared.keep.sum()))
+
+
+def _observer(report: Report, number: int, total: int, name: str | None = None) -> Observer:
+    """Tells `report` how far pass `number` of `total` is, under its stages' names or under one."""
+
+    def observe(stage: str, share: float) -> None:
+        within = _HEADS_FROM + (1 - _HEADS_FROM) * share if stage == "heads" else _HEADS_FROM * share
+        report(name or stage, 0.02 + _NETWORK_SHARE * (number + within) / total)
+
+    return observe
 
 
 def _resized(prepared: PreparedScene, scene: Reconstruction) -> Any:

@@ -9,8 +9,15 @@ import torch
 from numpy.typing import NDArray
 
 from model.geometry import invert_extrinsics, matrix_to_quaternion
+from service.inputs.prepared import read_transform
 from service.results.scene import Scene
 
+_TRACKS = (
+    "frames[i] is picture i. points are [x, y] in pixels of the original picture after EXIF rotation, pixel edges at "
+    "integers; a point may leave the picture. visibility and confidence lie in [0, 1]: the probabilities that the "
+    "point can be seen, and that its place is right; confidence is null if the model does not tell. In a scene of "
+    "several passes points are handed from one to the next, and both are multiplied by those at the handover."
+)
 _OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])  # camera axes x right, y up, z backward
 
 
@@ -69,22 +76,17 @@ def trajectory_tum(scene: Scene) -> str:
 
 
 def tracks_json(scene: Scene) -> dict[str, Any]:
-    """The query points in every picture, pixels of the original; null where a chunked run did not follow them."""
-    points, visibility, confidence = (
-        scene.tracks[name] for name in ("track_points", "track_visibility", "track_confidence")
-    )
-    frames: list[dict[str, Any] | None] = []
+    """The query points in every picture, in the order in which they were asked for."""
+    points, visibility = scene.tracks["track_points"], scene.tracks["track_visibility"]
+    confidence = scene.tracks.get("track_confidence")
+    frames = []
     for picture in scene.document.pictures:
-        if picture.index >= len(points):
-            frames.append(None)
-            continue
-        scale, offset = picture.transform["scale"], picture.transform["offset"]
-        original = (points[picture.index] - [offset["x"], offset["y"]]) / [scale["x"], scale["y"]]
+        network = torch.from_numpy(np.array(points[picture.index]))
         frames.append(
             {
-                "points": original.tolist(),
+                "points": read_transform(picture.transform).to_original(network).tolist(),
                 "visibility": visibility[picture.index].tolist(),
-                "confidence": confidence[picture.index].tolist(),
+                "confidence": None if confidence is None else confidence[picture.index].tolist(),
             }
         )
-    return {"frames": frames}
+    return {"conventions": _TRACKS, "frames": frames}

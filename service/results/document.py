@@ -45,7 +45,8 @@ class Size(_Document):
 
 
 class ModelDocument(_Document):
-    """Which network made this, and on what. `precision` lists the schemes of its quantised layers."""
+    """Which network made this, and on what. `precision` lists the schemes of its quantised layers, `fallbacks` what of
+    it runs in another way on this device, and why."""
 
     name: str
     artifact: str
@@ -53,6 +54,7 @@ class ModelDocument(_Document):
     device: str
     kernels: str
     precision: str = ""
+    fallbacks: list[str] = []
 
 
 class ScaleDocument(_Document):
@@ -190,7 +192,10 @@ class ReconstructionDocument(_Document):
     conventions: str
     scale: ScaleDocument = ScaleDocument()
     options: dict[str, Any] = Field({}, description="the options that were sent, as they were sent")
-    run: dict[str, Any] = Field({}, description="passes, resolution, memory predicted and measured, what was given up")
+    run: dict[str, Any] = Field(
+        {},
+        description="passes, resolution, memory predicted and measured, what was given up, loops that were looked at",
+    )
     timings: dict[str, float]
     pictures: list[PictureDocument]
     links: Links

@@ -4,7 +4,8 @@
     results/{name}/    arrays and ``result.json``; ``exports/`` holds files made from them, each beside its SHA-256
 
 A result's name is its job's id and which attempt made it, so two attempts never write to the same place. Every folder
-and file appears by renaming, so it is whole or not there. Whether a result exists is the job store's word: what it does
+and file appears by renaming, so it is whole or not there; inputs and results are on the disk, not only in its cache,
+before a job's record says so, and so outlive a power cut. Whether a result exists is the job store's word: what it does
 not know is swept away at the next start. Names inside are fixed; nothing that a client sends becomes part of a path.
 """
 
@@ -120,10 +121,7 @@ class Storage:
             (folder / "exports").mkdir()
             for key, array in arrays.items():
                 np.save(folder / f"{key}.npy", array, allow_pickle=False)
-            with (folder / RESULT).open("wb") as file:
-                file.write(result)
-                file.flush()
-                os.fsync(file.fileno())
+            (folder / RESULT).write_bytes(result)
 
         shutil.rmtree(self._results / name, ignore_errors=True)  # an attempt that was cut off before it was recorded
         self._appear(self._results / name, write)
@@ -204,7 +202,9 @@ class Storage:
             try:
                 partial.mkdir()
                 write(partial)
+                _sync(partial)
                 partial.rename(target)
+                _sync_one(target.parent)
             except BaseException:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
@@ -224,6 +224,20 @@ class Storage:
         for _, old in ages[:-_EXPORTS_KEPT]:
             old.unlink()
             old.with_suffix("").unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    """Wait until everything in `folder`, and its listings, are on the disk."""
+    for path in (*folder.rglob("*"), folder):
+        _sync_one(path)
+
+
+def _sync_one(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import Any
 
 from service.inputs.options import Options
 from service.problems import MEDIA_TYPE, PROBLEMS
+from service.remote.hosts import URL_LENGTH
 
 _FILE = {"type": "string", "format": "binary"}
 
@@ -63,6 +64,13 @@ def form_body() -> dict[str, Any]:
         },
         "archive": {**_FILE, "description": "A zip archive of pictures, in natural order of their names."},
         "video": {**_FILE, "description": "An MP4, QuickTime, Matroska, WebM or AVI video; see fps."},
+        "urls": {
+            "type": "array",
+            "items": {"type": "string", "maxLength": URL_LENGTH},
+            "description": "https URLs of pictures, archives or videos, one part each, in one order with `images`; the "
+            "last part of the path is the name. Only where the operator allows it: `urls` of /capabilities says so.",
+            "examples": [["https://images.example.org/left.jpg"]],
+        },
         "masks": {
             "type": "array",
             "items": _FILE,

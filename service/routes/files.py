@@ -102,7 +102,13 @@ def files_router(parts: Parts) -> APIRouter:
     for name in PLAIN_FILES:
         plain(name)
 
-    @router.get(f"/{TRACKS_FILE}", responses=file_answer("application/json", "Tracks"), response_class=Response)
+    @router.get(
+        f"/{TRACKS_FILE}",
+        responses=file_answer(
+            "application/json", "Query points in every picture: frames[i].points, visibility, confidence"
+        ),
+        response_class=Response,
+    )
     def tracks(id: str, request: Request, client: Asking) -> Response:
         job = finished(parts, client, id)
         return send(request, catalogue.tracks(job.result), "application/json", TRACKS_FILE, TRACKS_FILE)

@@ -17,10 +17,11 @@ from service.parts import Parts
 from service.problems import PROBLEMS, NotFound, Wedged
 from service.results.catalogue import ARCHIVE_FILE, CLOUD_FILES, MANIFEST_FILE, PLAIN_FILES, TRACKS_FILE
 from service.routes.documentation import documented
+from service.settings import Settings
 
 _LIMITS = (
     "max_images", "max_image_bytes", "max_total_bytes", "max_pixels", "max_total_pixels", "max_unpacked_bytes",
-    "queue_limit", "max_queue_seconds", "upload_timeout", "video_timeout", "job_timeout",
+    "queue_limit", "max_queue_seconds", "upload_timeout", "fetch_timeout", "video_timeout", "job_timeout",
 )  # fmt: skip
 
 
@@ -78,6 +79,7 @@ def _capabilities(parts: Parts) -> dict[str, Any]:
         "default_mode": settings.mode,
         "input_formats": list(FORMATS),
         "container_formats": {"archive": ["ZIP"], "video": ["MP4", "QuickTime", "Matroska", "WebM", "AVI"]},
+        "urls": _urls(settings),
         "output_formats": {
             "points": ["ply", "ply-ascii", "glb", "colmap", "colmap-text", "npz"],
             "cameras": ["json", "transforms.json", "tum", "colmap"],
@@ -101,3 +103,10 @@ def _capabilities(parts: Parts) -> dict[str, Any]:
         },
         "authentication": "bearer" if parts.access.restricted else "none",
     }
+
+
+def _urls(settings: Settings) -> str:
+    """What the form's field `urls` may name. Which hosts are listed is the operator's own business."""
+    if not settings.fetch_urls:
+        return "off"
+    return "public https servers" if settings.fetch_hosts is None else "listed hosts"

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
+from model.shrinking import shrunk
 from service.access import Client
 from service.inputs.body import Body, receive
 from service.inputs.options import read_options
@@ -25,13 +26,12 @@ from service.jobs.job import Job, new_id
 from service.jobs.status import status_of
 from service.metrics import REJECTIONS
 from service.parts import Parts, UploadPlace
-from service.problems import MEDIA_TYPE, PROBLEMS, Cancelled, NoTracks, Problem, StoreUnavailable, restored, retry_after
+from service.problems import MEDIA_TYPE, PROBLEMS, Cancelled, Problem, StoreUnavailable, restored, retry_after
+from service.remote.fetcher import Fetcher
 from service.results.document import ReconstructionDocument, StatusDocument
 from service.routes.clients import Asking
 from service.routes.documentation import documented, form_body
 from service.routes.negotiation import Preference, choose, read_idempotency_key, read_prefer
-
-T = TypeVar("T")
 
 _GRACE_SECONDS = 5.0  # beyond a job's deadline, for the worker to say so itself
 _UNUSED = ("not-found", "range-not-satisfiable", "not-finished", "worker-stuck")
@@ -96,6 +96,7 @@ class _Submission:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._fetcher = Fetcher(parts.settings) if parts.settings.fetch_urls else None
 
     async def answer(self, request: Request, body: Body, asked: _Asked) -> Response:
         parts = self._parts
@@ -103,7 +104,10 @@ class _Submission:
         await asyncio.to_thread(parts.storage.check_room)
         async with parts.upload_place() as place:
             prepared = await self._read(request, body)
-            plan = parts.engine.planner.plan(len(prepared.pixels), *prepared.pixels.shape[1:3])
+            frames, height, width, _ = prepared.pixels.shape
+            plan = parts.engine.planner.plan(frames, height, width)
+            if prepared.options.query_points is not None:
+                parts.engine.check_tracks(*shrunk(height, width, plan.factor, parts.engine.patch_size))
             if prepared.options.dry_run:
                 told = {"frames": plan.frames, "network_size": _size(prepared), **plan.document()}
                 return JSONResponse({"dry_run": True, **told})
@@ -112,22 +116,21 @@ class _Submission:
         parts.worker.notify()
         timings: dict[str, float] = {}
         if not job.ended:
-            job, timings = await self._wait(request, job, asked.preference, mine=new)
+            job, timings = await self._wait(body, job, asked.preference, mine=new)
         return await asyncio.to_thread(self._respond, job, asked, timings, reused=not new)
 
     async def _read(self, request: Request, body: Body) -> PreparedScene:
         parts = self._parts
         began = time.perf_counter()
-        async with receive(body, parts.settings) as upload:
+        async with receive(body, parts.settings, self._fetcher) as upload:
             seconds = time.perf_counter() - began
             parts.metrics.stages.labels("upload").observe(seconds)
             options = read_options({**dict(request.query_params), **upload.options})
-            if options.query_points is not None and "track" not in parts.engine.heads:
-                heads = list(parts.engine.heads)
-                raise NoTracks(f"This model has no track head; it has {', '.join(heads)}.", heads=heads)
             engine = parts.engine
+            if options.query_points is not None:  # before decoding; the pictures' own size is not known yet
+                engine.check_tracks(engine.image_size, engine.image_size)
             work = parts.on_pictures(prepare, upload, options, parts.settings, engine.image_size, engine.patch_size)
-            prepared = await _unless_gone(request, work)
+            prepared = await body.unless_gone(work)
         prepared.seconds["upload"] = seconds
         return prepared
 
@@ -154,9 +157,7 @@ class _Submission:
             parts.events.publish(job.id, "state", {"state": "queued", "progress": 0.0}, number=added.event)
         return added
 
-    async def _wait(
-        self, request: Request, job: Job, preference: Preference, mine: bool
-    ) -> tuple[Job, dict[str, float]]:
+    async def _wait(self, body: Body, job: Job, preference: Preference, mine: bool) -> tuple[Job, dict[str, float]]:
         """The job when it has ended, or when the client waits no longer. A client that leaves takes its job along."""
         parts = self._parts
         patience = max(job.deadline - time.time(), 0.0) + _GRACE_SECONDS
@@ -165,7 +166,7 @@ class _Submission:
         ended = None
         if patience > 0:
             try:
-                ended = await _unless_gone(request, parts.events.wait_for_end(job.id, patience))
+                ended = await body.unless_gone(parts.events.wait_for_end(job.id, patience))
             except (ClientDisconnect, asyncio.CancelledError):
                 if mine and preference.wait is None:
                     await asyncio.shield(asyncio.to_thread(parts.cancel, job.id))
@@ -226,23 +227,3 @@ def _outcome(parts: Parts) -> Iterator[list[str]]:
         raise
     finally:
         parts.metrics.requests.labels(outcome[-1] if outcome else Problem.slug).inc()
-
-
-async def _unless_gone(request: Request, work: Awaitable[T]) -> T:
-    """The result of `work`; if the client goes away first, cancel it and raise ClientDisconnect."""
-    task: asyncio.Future[T] = asyncio.ensure_future(work)
-    gone = asyncio.create_task(_gone(request))
-    both: set[asyncio.Future] = {task, gone}
-    try:
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ClientDisconnect
-    finally:
-        gone.cancel()
-        task.cancel()
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -37,7 +37,18 @@ def _arguments(op: str) -> tuple[Any, ...]:
     return {
         "quantize_rows": (x, *prologue, 4),
         "integer_matmul": (_codes((5, K), 8), _weight(4), 8, 4),
-        "linear": (x, _weight(4), torch.rand(N), torch.randn(N), 4, 4, *prologue, torch.randn(N), torch.randn(5, N)),
+        "linear": (
+            x,
+            _weight(4),
+            torch.rand(N),
+            torch.randn(N),
+            4,
+            4,
+            *prologue,
+            torch.randn(N),
+            torch.randn(5, N),
+            x.dtype,
+        ),
         "qk_norm_rope": (
             torch.randn(2, 7, 3, 2, 16),
             *(torch.randn(16) for _ in range(4)),

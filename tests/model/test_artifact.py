@@ -204,3 +204,16 @@ def test_weights_that_stay_float_take_one_byte_in_memory(artifact: Path) -> None
     layer = loaded.aggregator.patch_embed.patch_embed.proj
     assert layer.parametrizations.weight.original0.dtype == torch.int8
     assert layer.weight.dtype == torch.float32
+
+
+def test_the_kernels_of_a_gpu_are_built_and_tried_while_an_artifact_is_loaded(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first pass may be captured in a graph, which neither building nor the trial survives."""
+
+    def kernel_path(device: str) -> None:
+        raise InterruptedError(device)
+
+    monkeypatch.setattr("model.artifact.kernel_path", kernel_path)
+    with pytest.raises(InterruptedError, match="cuda:0"):
+        load(artifact, device="cuda:0")

@@ -37,7 +37,8 @@ def test_a_memory_budget_that_holds_no_frame_still_decodes_one_at_a_time(monkeyp
         torch.testing.assert_close(got, want)
 
 
-def test_bfloat16_convolutions_stay_close_and_return_float32() -> None:
+def test_bfloat16_convolutions_stay_close_and_return_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dpt_head, "computes_bfloat16", lambda device: True)
     head, tokens = _head(), _tokens()
     expected, _ = head(tokens, SIZE)
     head.arithmetic = "bfloat16"
@@ -45,6 +46,15 @@ def test_bfloat16_convolutions_stay_close_and_return_float32() -> None:
     assert got.dtype == torch.float32
     assert all(parameter.dtype == torch.float32 for parameter in head.parameters())
     assert 0 < ((got / expected).log().abs()).max() < 0.05
+
+
+def test_where_bfloat16_is_slow_the_convolutions_run_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dpt_head, "computes_bfloat16", lambda device: False)
+    head, tokens = _head(), _tokens()
+    expected, _ = head(tokens, SIZE)
+    head.arithmetic = "bfloat16"
+    assert head.dtype(torch.device("cpu")) == torch.float32
+    assert torch.equal(head(tokens, SIZE)[0], expected)
 
 
 def test_channels_may_be_mixed_before_the_resize() -> None:

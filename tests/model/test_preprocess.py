@@ -177,3 +177,25 @@ def test_padding_is_never_blended_into_a_restored_map() -> None:
     values = torch.where(transform.content_mask(), 1.0, 99.0)
     restored = transform.map_to_original(values)
     torch.testing.assert_close(restored, torch.ones(50, 100))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_place_goes_to_the_network_and_back(mode: str) -> None:
+    pictures = [Image.new("RGB", size) for size in ((120, 90), (90, 240), (48, 48))]
+    for transform in preprocess_images(pictures, mode, 96, 12).transforms:
+        height, width = transform.original_size
+        places = torch.tensor([[0.0, 0.0], [width / 2, height / 2], [width, height]], dtype=torch.float64)
+        torch.testing.assert_close(transform.to_original(transform.to_network(places)), places)
+        assert transform.sees(places[1])
+
+
+def test_the_network_counts_the_centres_of_pixels_from_0() -> None:
+    (transform,) = preprocess_images([Image.new("RGB", (96, 96))], "fit", 96, 12).transforms
+    assert transform.to_network(torch.tensor([0.5, 95.5])).tolist() == [0, 95]
+
+
+def test_the_network_sees_what_its_mode_keeps() -> None:
+    tall = [Image.new("RGB", (90, 240))]
+    top = torch.tensor([[45.0, 1.0], [45.0, 120.0]])
+    assert preprocess_images(tall, "crop", 96, 12).transforms[0].sees(top).tolist() == [False, True]
+    assert preprocess_images(tall, "pad", 96, 12).transforms[0].sees(top).tolist() == [True, True]

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from model.preprocess import preprocess_images
-from model.shrinking import shrink
+from model.shrinking import shrink, shrunk
 
 
 def test_a_shrunk_batch_still_leads_to_the_original_grid() -> None:
@@ -22,3 +22,8 @@ def test_a_shrunk_batch_still_leads_to_the_original_grid() -> None:
 def test_nothing_shrinks_below_one_patch() -> None:
     batch = preprocess_images([Image.new("RGB", (200, 100))], "fit", 96, 12)
     assert shrink(batch, 0.01, 12).images.shape[-2:] == (12, 12)
+
+
+def test_the_size_is_told_beforehand() -> None:
+    batch = preprocess_images([Image.new("RGB", (200, 40))], "fit", 96, 12)
+    assert shrunk(*batch.images.shape[-2:], 0.3, 12) == shrink(batch, 0.3, 12).images.shape[-2:] == (12, 24)

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from kernels import SCHEMES, QuantizedLinear
+from kernels import SCHEMES, KernelPath, QuantizedLinear
+from model import transformer
 from model.rope import patch_positions, rotation
 from model.transformer import Attention, Block
 
@@ -72,7 +76,8 @@ def test_a_quantised_layer_is_called_once_with_all_that_surrounds_it(monkeypatch
     monkeypatch.setattr(QuantizedLinear, "forward", recorded)
     with torch.no_grad():
         _quantised(_block(), "w4a4")(torch.randn(1, 5, DIM))
-    assert calls == [{"norm"}, {"layer_scale", "residual"}, {"norm"}, {"gelu", "layer_scale", "residual"}]
+    around = [{"norm"}, {"layer_scale", "residual"}, {"norm"}, {"gelu", "layer_scale", "residual"}]
+    assert calls == [parts | {"dtype"} for parts in around]
 
 
 @torch.no_grad()
@@ -82,13 +87,59 @@ def test_tokens_beyond_a_chunk_of_the_mlp_change_nothing() -> None:
     torch.testing.assert_close(block(x), mixed + block.ls2(block.mlp(block.norm2(mixed))), atol=1e-5, rtol=1e-5)
 
 
+def _path(*operators: str) -> Callable[[torch.device], KernelPath]:
+    return lambda device: KernelPath("a path", operators=frozenset(operators))
+
+
 @torch.no_grad()
-def test_8_bit_attention_stays_close_to_float_attention() -> None:
+def test_8_bit_attention_stays_close_to_float_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transformer, "kernel_path", _path("int8_attention"))
     torch.manual_seed(0)
     attention, x = Attention(DIM, HEADS, qk_norm=True), torch.randn(2, 100, DIM)
     expected = attention(x)
     attention.arithmetic = "int8"
     assert 0 < (attention(x) - expected).norm() < 0.02 * expected.norm()
+
+
+@torch.no_grad()
+def test_where_8_bit_attention_has_no_kernel_torch_attends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transformer, "kernel_path", _path("linear"))
+    attention, x = Attention(DIM, HEADS), torch.randn(2, 10, DIM)
+    expected = attention(x)
+    attention.arithmetic = "int8"
+    assert torch.equal(attention(x), expected)
+
+
+def test_quantised_layers_give_the_narrow_type_under_autocast_as_torch_products_do() -> None:
+    block, x = _quantised(_block(), "w4a8"), torch.randn(1, 9, DIM)
+    types = {}
+    for name in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"):
+        block.get_submodule(name).register_forward_hook(
+            lambda layer, given, output, name=name: types.update({name: (given[0].dtype, output.dtype)})
+        )
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        block(x)
+    wide, narrow = torch.float32, torch.bfloat16
+    assert types == {
+        "attn.qkv": (wide, narrow),
+        "attn.proj": (narrow, wide),
+        "mlp.fc1": (wide, narrow),
+        "mlp.fc2": (narrow, wide),
+    }
+
+
+def test_on_a_gpu_the_mlp_takes_all_tokens_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shown by fake tensors, which need no GPU; torch's attention is left out, since it does need one."""
+    monkeypatch.setattr(Attention, "forward", lambda self, x, rope, **around: x)
+    calls: list[int] = []
+    block = _block()
+    block.mlp.register_forward_hook(lambda mlp, given, output: calls.append(len(given[0])))
+    for device in ("cpu", "cuda"):
+        with FakeTensorMode(), torch.inference_mode():
+            parameters = {name: torch.empty(value.shape, device=device) for name, value in block.named_parameters()}
+            x = torch.empty(1, 5000, DIM, device=device)
+            assert torch.func.functional_call(block, parameters, (x,)).shape == x.shape
+    assert calls == [2048, 2048, 904, 1]
 
 
 def test_a_quantised_block_keeps_its_stream_in_float32_under_autocast() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model import VGGT, VGGTConfig
+from model import VGGT, VGGTConfig, dpt_head
 from model.checkpoint import build_empty
 from model.presets import PRESETS
 from model.track_head import CorrelationPyramid
@@ -100,7 +100,8 @@ def test_pictures_too_small_to_track_in_are_refused() -> None:
 
 
 @torch.no_grad()
-def test_reduced_arithmetic_is_off_until_it_is_asked_for(net: VGGT) -> None:
+def test_reduced_arithmetic_is_off_until_it_is_asked_for(net: VGGT, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dpt_head, "computes_bfloat16", lambda device: True)
     assert (net.attention, net.dense_heads) == ("float", "float32")
     images = torch.rand(2, 3, 28, 42)
     exact = net(images)

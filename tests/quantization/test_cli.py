@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from model import execution
 from model.artifact import load
 from quantization.cli import main
 
@@ -52,6 +54,19 @@ def test_inspect_prints_what_is_in_an_artifact(artifact: Path, capsys: pytest.Ca
     assert "camera, depth, point" in text
     assert "aggregator.global_blocks.0.attn.qkv" in text
     assert "calibration       none" in text
+    assert "execution         attention float, dense heads float32" in text
+
+
+def test_inspect_says_what_this_machine_computes_otherwise(
+    artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast = shutil.copytree(artifact, tmp_path / "fast")
+    manifest = json.loads((fast / "manifest.json").read_text())
+    manifest["execution"]["dense_heads"] = "bfloat16"
+    (fast / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setattr(execution, "computes_bfloat16", lambda device: False)
+    assert main(["inspect", str(fast)]) == 0
+    assert "dense heads bfloat16 (dense heads run in float32: this cpu is slower" in capsys.readouterr().out
 
 
 def test_inspect_prints_the_manifest_as_json(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 import torch
+import trustme
 import uvicorn
 
 from model import VGGT
@@ -84,6 +85,17 @@ def object_store(object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[trustme.CA]:
+    """An authority that this process trusts in this module."""
+    certificates = trustme.CA(key_type=trustme.KeyType.ECDSA)
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    certificates.cert_pem.write_to_path(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(path))
+        yield certificates
+
+
+@pytest.fixture(scope="module")
 def serve(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """Start services: serve(engine_class, wait=True, **settings)."""
     with ExitStack() as stack:
@@ -91,7 +103,7 @@ def serve(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         def start(engine_class: type[Engine] = Engine, wait: bool = True, **options: Any) -> Running:
             options.setdefault("data_dir", tmp_path_factory.mktemp("data"))
             options.setdefault("shutdown_timeout", 1)
-            settings = Settings(artifact=artifact, **options)
+            settings = Settings(**{"artifact": artifact, **options})
             app = create_app(settings, engine_class(settings))
             protocol = limited_protocol(settings.header_timeout)
             server = uvicorn.Server(uvicorn.Config(app, http=protocol, port=0, log_config=None, server_header=False))

@@ -108,6 +108,14 @@ def test_an_interrupted_run_goes_on_where_it_was(
     assert {path.name for path in out.iterdir()} == {"result.json", "scene.glb"}
 
 
+def test_a_url_is_passed_on_to_the_server_which_has_the_last_word(
+    process: Process, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "https://images.example.org/a.png"
+    assert main(["reconstruct", pictures[0], url, "--server", process.url, "--out", str(tmp_path / "out")]) == 1
+    assert "fetches nothing by URL" in capsys.readouterr().err
+
+
 def test_a_key_is_shown_once_and_stored_as_a_hash(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["key", "alice", "--file", str(tmp_path / "keys.json"), "--json"]) == 0
     key = json.loads(capsys.readouterr().out)["key"]
@@ -168,6 +176,14 @@ def test_an_artifact_with_damaged_weights_stops_the_service_with_one_sentence(ar
             ["reconstruct", "a.png", "--artifact", "{artifact}", "--output", "x", "--out", "{tmp}/o"],
             "--output",
             id="an output without a server",
+        ),
+        pytest.param(
+            ["reconstruct", "https://images.example.org/a.png", "--artifact", "{artifact}", "--out", "{tmp}/o"],
+            "give --server",
+            id="a URL without a server",
+        ),
+        pytest.param(
+            ["serve", "--artifact", "{artifact}", "--fetch-hosts", "a,*"], "--fetch-hosts a,*", id="a host that is none"
         ),
         pytest.param(["key", "", "--file", "{tmp}/keys.json"], "1 to 100", id="a key for nobody"),
         pytest.param(

@@ -3,10 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trustme
 
 from service.client import Client, ServiceError
 from service.results.document import ReconstructionDocument
 from tests.service.pictures import encode, make_picture
+from tests.service.remote.origin import Origin, plain
 from tests.service.running import Running, Serve
 
 
@@ -54,6 +56,16 @@ def test_progress_is_reported_and_the_same_key_gives_the_same_reconstruction(cli
         ids.add(id)
     assert len(ids) == 1
     assert "aggregator" in {stage for stage, _ in seen}
+
+
+def test_a_url_is_left_to_the_service_to_fetch(serve: Serve, certificates: trustme.CA, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encode(make_picture()))
+    origin = Origin(certificates, answers={"/b.png": plain(encode(make_picture(seed=1)))})
+    fetching = serve(fetch_urls=True, fetch_hosts=origin.url(""))
+    client = Client(f"http://127.0.0.1:{fetching.port}")
+    document = client.reconstruct([origin.url("/b.png"), tmp_path / "a.png"], {})
+    origin.stop()
+    assert [picture.filename for picture in document.pictures] == ["b.png", "a.png"]
 
 
 def test_the_services_own_words_are_passed_on(client: Client, tmp_path: Path) -> None:

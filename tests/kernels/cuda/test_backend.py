@@ -230,6 +230,19 @@ def test_a_layer_with_all_its_surroundings_is_the_definition_bit_for_bit(
     assert torch.equal(_linear(machine, arguments), reference.linear(*arguments))
 
 
+@pytest.mark.parametrize(
+    ("taken", "given"), [(torch.bfloat16, torch.float32), (torch.float32, torch.bfloat16)], ids=str
+)
+def test_the_output_may_be_of_another_type_than_the_tokens(
+    machine: Any, taken: torch.dtype, given: torch.dtype
+) -> None:
+    arguments = _linear_arguments((4, 4), 5, 64, 16, taken)
+    arguments[-1] = arguments[-1].to(given)
+    output = _linear(machine, [*arguments, given])
+    assert output.dtype == given
+    assert torch.equal(output, reference.linear(*arguments, given))
+
+
 @pytest.mark.parametrize("missing", [(), (3,), (-2,), (-1,), (3, -2, -1)], ids=str)
 def test_each_part_of_the_epilogue_may_be_missing(machine: Any, missing: tuple[int, ...]) -> None:
     arguments = _linear_arguments((4, 4), 5, 64, 16, torch.float32)

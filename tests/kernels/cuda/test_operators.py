@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from kernels import W4A4Linear, kernel_path, ops, reference
 from kernels.cuda import operators
 from kernels.cuda.backend import CudaBackend
 from kernels.cuda.build import BuildError
+from kernels.cuda.library import KernelError, KernelLibrary
 from kernels.cuda.targets import Target
 from kernels.cuda.tiles import tiles_of
 
@@ -27,6 +29,7 @@ def device_of_capability(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     properties = SimpleNamespace(major=7, minor=5, multi_processor_count=40)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: properties)
     operators._find_backend.cache_clear()
     yield
@@ -71,6 +74,32 @@ def test_kernels_that_cannot_be_built_are_reported_with_the_reason(monkeypatch: 
     monkeypatch.setattr(operators, "TARGETS", {(7, 5): Target((7, 5), "sm_75")})
     monkeypatch.setattr(operators, "build", build)
     assert str(kernel_path("cuda")) == "reference (the kernels for sm_75 are missing: nvcc was not found)"
+
+
+@pytest.mark.usefixtures("device_of_capability")
+def test_a_graph_that_captures_the_first_use_is_told_to_ask_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with pytest.raises(KernelError, match=r"ask kernels.kernel_path\('cuda:0'\) before"):
+        operators.find_backend(torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    found = kernel_path("cuda")
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert kernel_path("cuda") == found
+
+
+def test_the_path_of_a_gpu_says_which_operators_and_layers_have_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = Target((8, 0), "sm_80", int4=True)
+    backend = CudaBackend(cast(KernelLibrary, None), target, 108, lambda device: 0, tiles_of(target))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(operators, "find_backend", lambda device: backend)
+    path = kernel_path("cuda")
+    assert str(path) == "cuda sm_80"
+    assert path.operators == {"quantize_rows", "integer_matmul", "linear", "qk_norm_rope"}
+    assert path.fits(1024, True)
+    assert path.fits(1536, False)
+    assert not path.fits(1536, True)  # no rotation kernel but for powers of two
+    assert not path.fits(8192, True)  # wider than a thread block holds
+    assert not path.fits(40, False)
 
 
 def _layer() -> W4A4Linear:

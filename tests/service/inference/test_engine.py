@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 
 import pytest
 import torch
 
-from model import VGGT
+from model import VGGT, dpt_head, execution
 from model.artifact import save
 from model.errors import ArtifactError
 from model.preprocess import PreprocessedImages, preprocess_images
@@ -63,13 +64,29 @@ def test_what_was_measured_at_the_start_predicts_more_for_more_frames(engine: En
     assert engine.planner.budget > 2**20
 
 
+def test_what_runs_otherwise_than_the_artifact_permits_is_reported_and_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(quantize_network(VGGT(PRESETS["demo"]), Recipe(dense_heads="bfloat16")), tmp_path / "fast")
+    for module in (dpt_head, execution):
+        monkeypatch.setattr(module, "computes_bfloat16", lambda device: False)
+    engine = Engine(Settings(artifact=tmp_path / "fast"))
+    with caplog.at_level(logging.WARNING, "service"):
+        engine.load()
+    sentence = "dense heads run in float32: this cpu is slower in bfloat16"
+    assert engine.document().fallbacks == [sentence]
+    assert [record.getMessage() for record in caplog.records] == [sentence]
+
+
 def test_an_observer_can_stop_a_pass(engine: Engine) -> None:
     def stop(stage: str, share: float) -> None:
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
         engine.infer(batch(engine), stop)
-    assert engine.infer(batch(engine)).tracks is None
+    done = engine.infer(batch(engine))
+    assert done.tracks is None
+    assert len(done.descriptors) == len(done.reconstruction.depth)
 
 
 def test_query_points_need_a_track_head(engine: Engine) -> None:

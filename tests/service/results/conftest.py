@@ -53,6 +53,6 @@ def scene() -> Scene:
         pictures=describe_pictures(reconstruction, ("a b.png", "b.png")),
         links=Links.of("", "result.json", True),
     )
-    points = torch.tensor([[[48.0, 48.0]], [[50.0, 47.0]]]).numpy()
+    points = torch.tensor([[[47.5, 47.5]], [[50.0, 47.0]]]).numpy()
     tracks = dict(zip(TRACKS, (points, np.ones((2, 1)), np.full((2, 1), 0.5)), strict=True))
     return Scene(document, **arrays_of(reconstruction, np.ones((2, 96, 96), bool)), tracks=tracks)

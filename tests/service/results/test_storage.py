@@ -135,6 +135,23 @@ def test_a_save_that_fails_leaves_nothing(storage: Storage) -> None:
     assert list((storage.root / "results").iterdir()) == []
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files can't be named here")
+def test_a_result_is_on_the_disk_before_it_appears_and_nothing_is_synced_twice(
+    storage: Storage, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    rename = Path.rename
+    monkeypatch.setattr(os, "fsync", lambda file: events.append(os.readlink(f"/proc/self/fd/{file}")))
+    monkeypatch.setattr(Path, "rename", lambda path, to: (events.append("rename"), rename(path, to))[1])
+    save(storage, scene)
+    at = events.index("rename")
+    results, partial = storage.root / "results", storage.root / "results" / f"{ID}.partial"
+    written = [partial / path.relative_to(results / ID) for path in (results / ID).rglob("*")]
+    assert len(written) == len(scene.tracks) + 7  # five maps, the document and the folder of exports
+    assert sorted(events[:at]) == sorted(map(str, (*written, partial)))
+    assert events[at:] == ["rename", str(results)]
+
+
 def test_one_folder_serves_one_process(storage: Storage) -> None:
     with pytest.raises(StorageInUseError, match="another service"):
         Storage(storage.root)

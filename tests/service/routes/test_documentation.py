@@ -16,6 +16,21 @@ def test_openapi_documents_the_multipart_body_and_the_problems(service: Running)
     post = service.client.get("/openapi.json").json()["paths"]["/reconstruct"]["post"]
     schema = post["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert schema["properties"]["images"]["items"] == {"type": "string", "format": "binary"}
-    assert {"200", "202", "400", "401", "406", "408", "413", "415", "422", "429", "500", "503", "504", "507"} <= set(
-        post["responses"]
-    )
+    assert schema["properties"]["urls"]["items"]["type"] == "string"
+    assert {
+        "200",
+        "202",
+        "400",
+        "401",
+        "406",
+        "408",
+        "413",
+        "415",
+        "422",
+        "424",
+        "429",
+        "500",
+        "503",
+        "504",
+        "507",
+    } <= set(post["responses"])

@@ -100,6 +100,7 @@ def test_capabilities_state_limits_modes_and_the_model(service: Running) -> None
     assert capabilities["network"] == {"image_size": 96, "patch_size": 12}
     assert capabilities["model"]["kernels"]
     assert capabilities["model"]["device"] == "cpu"
+    assert capabilities["model"]["fallbacks"] == []
 
 
 def test_a_worker_that_is_stuck_fails_health(serve: Serve) -> None:

@@ -37,7 +37,9 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one and prints it")
     device: str = Field("cpu", description="torch device that runs the network, for example cpu or cuda:0")
     data_dir: Path | None = Field(None, description="folder for results; without it a temporary one, removed on exit")
-    keep: int = Field(100, ge=1, description="reconstructions kept on disk; the oldest is removed first")
+    keep: int = Field(
+        100, ge=1, description="reconstructions kept, by all replicas together; the oldest is removed first"
+    )
     mode: Literal["fit", "crop", "pad"] = Field(
         "fit", description="how pictures are brought to the network's size when a request does not say"
     )
@@ -49,7 +51,9 @@ class Settings(BaseSettings):
     )
     max_total_pixels: int = Field(400_000_000, ge=1, description="most pixels of all pictures of one request")
     max_unpacked_bytes: int = Field(512 * 2**20, ge=1, description="most bytes of an archive's pictures once unpacked")
-    queue_limit: int = Field(8, ge=0, description="requests that may wait while another one runs")
+    queue_limit: int = Field(
+        8, ge=0, description="requests that may wait while another one runs, in the queue that replicas share"
+    )
     max_queue_seconds: float = Field(3600.0, gt=0, description="most predicted seconds of work that may wait")
     upload_timeout: float = Field(
         60.0, gt=0, description="seconds a request body, with what its URLs name, may take to arrive"
@@ -73,7 +77,9 @@ class Settings(BaseSettings):
     )
     pass_frames: int | None = Field(None, ge=2, description="most frames in one pass; longer scenes are chunked")
     keep_hours: float | None = Field(None, gt=0, description="hours after which a result is removed; without it never")
-    keep_bytes: int = Field(20 * 2**30, ge=1, description="most bytes of results on disk; the oldest go first")
+    keep_bytes: int = Field(
+        20 * 2**30, ge=1, description="most bytes of results, on disk or in the object store; the oldest go first"
+    )
     min_free_bytes: int = Field(
         256 * 2**20, ge=0, description="free bytes on the results' disk below which uploads end"
     )

@@ -98,7 +98,7 @@ def test_a_failure_is_kept_with_its_reason(serve: Serve) -> None:
     assert status["problem"]["type"] == "/problems/internal-error"
     assert "secret" not in json.dumps(status)
     problem(service.client.get(f"/reconstructions/{id}/points.ply"), 404, "not-found")
-    assert service.metric('recon_jobs_total{state="failed"}') == 1
+    wait_until(lambda: service.metric('recon_jobs_total{state="failed"}') == 1)
 
 
 def test_a_request_may_set_itself_a_deadline(gated: Running) -> None:
@@ -166,7 +166,7 @@ def test_a_queued_reconstruction_is_cancelled_at_once_and_never_runs(gated: Runn
     gated.engine.opened.set()
     gated.wait_for_state(running, "succeeded")
     assert gated.engine.calls == 1
-    assert list((gated.data_dir / "incoming").iterdir()) == []
+    wait_until(lambda: list((gated.data_dir / "incoming").iterdir()) == [])
 
 
 def test_a_running_reconstruction_is_stopped_in_mid_pass(gated: Running) -> None:

@@ -10,13 +10,14 @@ not stored: they follow from it, to the same bytes on every replica.
 from __future__ import annotations
 
 import logging
+import secrets
 import shutil
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -124,8 +125,8 @@ class SharedStorage(Storage):
             if folder not in kept and last < oldest:
                 self._bucket.remove(folder)
         for path in copies:
-            if path.name not in asked.results and not self._busy(path.name):
-                super().remove(path.name)
+            if path.name not in asked.results:
+                self._drop(path)
         return set()  # a listing is no proof that a result is lost
 
     @contextmanager
@@ -151,6 +152,8 @@ class SharedStorage(Storage):
             with self._guard:
                 self._used[name] = time.monotonic()
                 self._held[name] -= 1
+                if not self._held[name]:
+                    del self._held[name]
 
     def _fetch(self, name: str, folder: Path) -> None:
         self.check_room()
@@ -166,20 +169,30 @@ class SharedStorage(Storage):
         except FileNotFoundError:
             raise gone() from None
 
-    def _busy(self, name: str) -> bool:
+    def _drop(self, copy: Path) -> bool:
+        """Remove a copy, unless it is used now or was lately; who wants it from here on fetches it anew."""
+        away = copy.with_name(f"{copy.name}.{secrets.token_hex(4)}")
         with self._guard:
-            return self._held[name] > 0 or time.monotonic() - self._used.get(name, 0.0) < _FRESH_SECONDS
+            fresh = time.monotonic() - self._used.get(copy.name, -_FRESH_SECONDS) < _FRESH_SECONDS
+            if self._held[copy.name] or fresh:
+                return False
+            with suppress(FileNotFoundError):  # somebody else was faster
+                copy.rename(away)
+        shutil.rmtree(away, ignore_errors=True)
+        return True
 
     def _evict(self) -> None:
         """Drop the copies that were not used for longest, until the rest is within the bound."""
         copies = sorted(self._copies(), key=lambda path: self._used.get(path.name, 0.0))
         sizes = {path: bytes_in(path) for path in copies}
+        with self._guard:
+            names = {path.name for path in copies}
+            self._used = {name: used for name, used in self._used.items() if name in names}
         total = sum(sizes.values())
         for path in copies:
             if total <= self._cache_bytes:
                 return
-            if not self._busy(path.name):
-                super().remove(path.name)
+            if self._drop(path):
                 total -= sizes[path]
 
     def _copies(self) -> list[Path]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -111,6 +112,24 @@ def test_what_is_used_least_is_dropped_from_the_disk_and_fetched_again(
     reader.check_room()
     assert {path.name for path in (reader.root / "results").iterdir()} == {names[0], names[2]}
     assert all(reader.result(name) == scene.document for name in names)
+
+
+def test_readers_never_miss_what_is_dropped_beside_them(
+    replica: Open, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "_FRESH_SECONDS", 0.0)
+    names = [f"{number}" * 32 + "-1" for number in range(3)]
+    writer, reader = replica(), replica(cache_bytes=1)
+    for name in names:
+        save(writer, scene, name)
+
+    def read(name: str) -> None:
+        for _ in range(15):
+            np.testing.assert_array_equal(reader.scene(name).depth, scene.depth)
+            reader.check_room()
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(read, names * 2))
 
 
 def test_what_was_just_used_stays_however_small_the_bound(replica: Open, scene: Scene) -> None:

@@ -258,7 +258,8 @@ def gone() -> NotFound:
 def bytes_in(folder: Path) -> int:
     """Bytes of all files in and below `folder`; what is removed meanwhile does not count."""
     total = 0
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):
-            total += path.stat().st_size if path.is_file() else 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += Path(place, name).stat().st_size
     return total

@@ -20,7 +20,6 @@ from typing import Any, get_args
 import uvicorn
 from tqdm import tqdm
 
-from kernels import kernel_path
 from model.errors import ArtifactError
 from model.preprocess import MODES
 from service.access import KeysError, add_key
@@ -43,7 +42,7 @@ from service.tracing import TracingError, configure_tracing
 
 BAD_INPUT = 2
 _SAMPLES = Path(__file__).with_name("samples")
-_CHOICES = ("mode", "log_level", "log_format")
+_CHOICES = ("engine", "mode", "log_level", "log_format")
 _API_KEY = "RECON_API_KEY"
 _RESUME = ".reconstruction.json"
 _STUCK = 70  # EX_SOFTWARE
@@ -162,10 +161,8 @@ def _serve(options: argparse.Namespace) -> int:
     settings = load_settings({name: getattr(options, name) for name in Settings.model_fields if name in options})
     configure_logs(settings.log_level, settings.log_format)
     configure_tracing()
-    engine = Engine(settings)
-    kernels = kernel_path(settings.device)
-    if settings.require_native_kernels and not kernels.native:
-        raise SettingsError(f"native kernels are required, but what runs here is {kernels}.")
+    engine = _engine(settings)
+    engine.check_kernels()
 
     def stop() -> None:
         if app.state.parts.watchdog.stalled:
@@ -184,6 +181,7 @@ def _serve(options: argparse.Namespace) -> int:
     config = uvicorn.Config(
         app,
         http=limited_protocol(settings.header_timeout),
+        loop="asyncio",  # Ray brings another one along, which uvicorn would prefer
         log_config=None,
         server_header=False,
         access_log=False,
@@ -194,6 +192,17 @@ def _serve(options: argparse.Namespace) -> int:
     if engine.failure is not None:
         raise engine.failure
     return 0
+
+
+def _engine(settings: Settings) -> Engine:
+    if settings.engine == "local":
+        return Engine(settings)
+    os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # read on import; it takes SIGTERM for a crash
+    try:
+        from service.inference.cluster import ClusterEngine  # the only way to Ray, which is large and an extra
+    except ImportError as error:
+        raise SettingsError(f"--engine ray: {error.name} is missing; install .[ray], with constraints.txt.") from None
+    return ClusterEngine(settings)
 
 
 def _exit_cleanly(number: int, frame: FrameType | None) -> None:

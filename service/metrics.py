@@ -31,7 +31,8 @@ REJECTIONS = tuple(
 class Metrics:
     """The service's counters, gauges and histograms. Seconds and bytes throughout."""
 
-    def __init__(self, device: str, queue_capacity: int) -> None:
+    def __init__(self, device: str | None, queue_capacity: int) -> None:
+        """`device` is the one whose memory to watch; None if the network runs in other processes."""
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self.requests = Counter("recon_requests", "Reconstruction requests by outcome.", ["outcome"], registry=registry)
@@ -72,6 +73,7 @@ class Metrics:
         )
         self.ready = Gauge("recon_ready", "1 once the model is loaded, until the service drains.", registry=registry)
         self.draining = Gauge("recon_draining", "1 while the service shuts down.", registry=registry)
+        self.replicas = Gauge("recon_replicas", "Copies of the network by state.", ["state"], registry=registry)
         self.build = Info("recon_build", "What runs here.", registry=registry)
         for label, values in (
             (self.requests, ("ok", "accepted", "disconnected", *PROBLEMS)),
@@ -96,8 +98,8 @@ class Metrics:
         """The Prometheus text exposition."""
         return generate_latest(self.registry)
 
-    def _watch_memory(self, device: str) -> None:
-        if torch.device(device).type != "cuda":
+    def _watch_memory(self, device: str | None) -> None:
+        if device is None or torch.device(device).type != "cuda":
             return
         memory = Gauge("recon_gpu_memory_bytes", "GPU memory by kind.", ["kind"], registry=self.registry)
         memory.labels("allocated").set_function(lambda: torch.cuda.memory_allocated(device))

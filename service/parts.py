@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from service import __version__
@@ -53,22 +54,24 @@ class Parts:
         self.settings = settings
         self.engine = engine
         self.access = Access(settings.api_keys)
+        bounds = Bounds(settings.queue_limit + engine.lanes, settings.max_queue_seconds)
         with ExitStack() as opened:  # and closed again, unless all of it can be used
             self.storage = _storage(settings)
             opened.callback(self.storage.close)
-            self.store = _store(settings, self.storage)
+            self.store = _store(settings, self.storage, bounds)
             opened.callback(self.store.close)
             self.retention = Retention(self.store, self.storage, settings)
             self.retention.recover()
             opened.pop_all()
         self.catalogue = Catalogue(self.storage)
         self.events = Events()
-        self.metrics = Metrics(settings.device, settings.queue_limit + 1)
+        self.metrics = Metrics(settings.device if settings.engine == "local" else None, bounds.jobs)
         work = Work(engine, self.storage, self.catalogue, self.metrics)
-        self.worker = Worker(self.store, self.storage, work, self.retention, self.events, self.metrics)
+        self.worker = Worker(self.store, self.storage, work, self.retention, self.events, self.metrics, engine.lanes)
         told = (self.store, self.worker, self.events)
         self.between_replicas: tuple[Heartbeat, Follower] = Heartbeat(*told), Follower(*told)
         self.watchdog = Watchdog(self.worker, settings.stall_timeout, on_failure)
+        engine.on_loss = self._fail
         self.draining = False
         self._on_failure = on_failure
         self._uploads = 0
@@ -76,14 +79,12 @@ class Parts:
         self._upload_count = threading.Lock()
         self._pictures = ThreadPoolExecutor(2, thread_name_prefix="pictures")
         self._background: list[asyncio.Task[None]] = []
-        model = engine.document()
         self.metrics.queue_depth.set_function(self._depth)
         self.metrics.ready.set_function(self._taking_work)
         self.metrics.draining.set_function(lambda: float(self.draining))
-        self.metrics.build.info(
-            {"version": __version__, "model": model.name, "model_sha": engine.digest, "device": model.device}
-            | {"precision": model.precision, "kernels": model.kernels}
-        )
+        for state in engine.replicas:
+            self.metrics.replicas.labels(state).set_function(partial(self._replicas, state))
+        self._describe_build()
 
     def check_serving(self) -> None:
         """Raises Draining, Wedged or NotReady if nothing new can be taken."""
@@ -91,7 +92,7 @@ class Parts:
             raise Wedged("The network has shown no progress for too long.", headers=retry_after(30))
         if self.draining:
             raise Draining("The service is shutting down.", headers=retry_after(30))
-        _ = self.engine.net
+        self.engine.check_ready()
 
     def check_store(self) -> None:
         """Raises StoreUnavailable if the database that replicas share can't be reached."""
@@ -183,6 +184,7 @@ class Parts:
         for rounds in self.between_replicas:
             await asyncio.to_thread(rounds.stop)
         self._pictures.shutdown(cancel_futures=True)
+        await asyncio.to_thread(self.engine.close)
         if ended:
             self.store.close()
             self.storage.close()
@@ -191,13 +193,27 @@ class Parts:
         try:
             await asyncio.to_thread(self.engine.load)
         except Exception as error:  # whatever stops the model from loading has to stop the process, in words
-            self.engine.failure = error
-            self._on_failure()
+            self._fail(error)
             return
+        self._describe_build()  # only the loaded network knows its kernels for sure
         self.worker.start()
         if self.storage.shared:
             for rounds in self.between_replicas:
                 rounds.start()
+
+    def _fail(self, error: Exception) -> None:
+        self.engine.failure = error
+        self._on_failure()
+
+    def _describe_build(self) -> None:
+        model = self.engine.document()
+        self.metrics.build.info(
+            {"version": __version__, "model": model.name, "model_sha": self.engine.digest, "device": model.device}
+            | {"precision": model.precision, "kernels": model.kernels}
+        )
+
+    def _replicas(self, state: str) -> float:
+        return self.engine.replicas[state]
 
     async def _tidy(self) -> None:
         while True:
@@ -218,7 +234,6 @@ def _storage(settings: Settings) -> Storage:
     return SharedStorage(settings.data_dir, settings.min_free_bytes, bucket, settings.cache_bytes)
 
 
-def _store(settings: Settings, storage: Storage) -> JobStore:
+def _store(settings: Settings, storage: Storage, bounds: Bounds) -> JobStore:
     url = settings.shared_database()
-    bounds = Bounds(settings.queue_limit + 1, settings.max_queue_seconds)
     return JobStore(Database(url or storage.database), bounds, None if url is None else settings.lease)

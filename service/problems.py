@@ -225,7 +225,7 @@ class NonFiniteOutput(Problem):
 
 
 class Interrupted(Problem):
-    """The service ended in mid-work, more than once, with this reconstruction; it is not tried again."""
+    """The service, or its replica of the network, ended in mid-work more than once with this reconstruction."""
 
     status, title, slug = 500, "Interrupted", "interrupted"
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 from PIL import Image
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -33,9 +33,23 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     artifact: Path = Field(description="folder of the quantised model, made by `python -m quantization quantize`")
+    engine: Literal["local", "ray"] = Field(
+        "local",
+        description="what runs the network: this process, or replicas that Ray Serve keeps on GPUs and machines",
+    )
     host: str = Field(LOOPBACK, description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one and prints it")
     device: str = Field("cpu", description="torch device that runs the network, for example cpu or cuda:0")
+    replicas: int = Field(1, ge=1, description="with --engine ray, most replicas of the network; each has its own GPU")
+    min_replicas: int | None = Field(
+        None, ge=1, description="with --engine ray, replicas that stay when little is to do; without it all"
+    )
+    replica_cpus: int | None = Field(
+        None, ge=1, description="processor cores of a replica; without it the replicas share this machine's"
+    )
+    ray_address: str | None = Field(
+        None, description="host:port of a Ray cluster that this machine is part of; without it one of the service's own"
+    )
     data_dir: Path | None = Field(None, description="folder for results; without it a temporary one, removed on exit")
     keep: int = Field(
         100, ge=1, description="reconstructions kept, by all replicas together; the oldest is removed first"
@@ -115,13 +129,26 @@ class Settings(BaseSettings):
 
     @field_validator("device")
     @classmethod
-    def _known_device(cls, value: str) -> str:
+    def _known_device(cls, value: str, info: ValidationInfo) -> str:
         try:
             device = torch.device(value)
         except RuntimeError:
             raise ValueError("not a torch device such as cpu or cuda:0") from None
-        if device.type == "cuda" and not torch.cuda.is_available():
+        if info.data.get("engine") == "ray":  # a replica's device, perhaps another machine's
+            if device.index:
+                raise ValueError("each replica sees one GPU, its own; use cuda")
+        elif device.type == "cuda" and not torch.cuda.is_available():
             raise ValueError("this machine has no usable CUDA device; use cpu")
+        return value
+
+    @field_validator("replicas", "min_replicas", "replica_cpus", "ray_address")
+    @classmethod
+    def _belongs_to_ray(cls, value: Any, info: ValidationInfo) -> Any:
+        assert info.field_name is not None
+        if value != cls.model_fields[info.field_name].default and info.data.get("engine") == "local":
+            raise ValueError("it belongs to --engine ray")
+        if info.field_name == "min_replicas" and value is not None and value > info.data.get("replicas", value):
+            raise ValueError(f"there are at most {info.data['replicas']} replicas")
         return value
 
     @model_validator(mode="after")

@@ -22,7 +22,8 @@ def test_layers_import_only_what_stands_below_them(capsys: pytest.CaptureFixture
     [
         ("kernels", ("numpy.random", "PIL", "safetensors", "huggingface_hub", "fastapi", "sklearn")),
         ("model.artifact", ("huggingface_hub", "fastapi", "pydantic", "sklearn", "scipy", "matplotlib")),
-        ("service.app", ("huggingface_hub", "sklearn", "matplotlib", "quantization")),
+        ("service.app", ("huggingface_hub", "sklearn", "matplotlib", "quantization", "ray")),
+        ("service.inference.replica", ("ray",)),
     ],
 )
 def test_importing_loads_nothing_that_serving_can_do_without(package: str, forbidden: tuple[str, ...]) -> None:

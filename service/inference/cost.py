@@ -46,6 +46,18 @@ class CostModel:
             self._first.append((float(self.tokens(frames, height, width)), float(cost.bytes), cost.seconds))
             self._fit()
 
+    @property
+    def calibration(self) -> list[tuple[float, float, float]]:
+        """Tokens, peak bytes and seconds of the passes of the start-up; another model can begin with them."""
+        with self._lock:
+            return self._first[:]
+
+    @calibration.setter
+    def calibration(self, measured: list[tuple[float, float, float]]) -> None:
+        with self._lock:
+            self._first = measured[:]
+            self._fit()
+
     def observe(self, frames: int, height: int, width: int, cost: Cost) -> None:
         """Learn from a pass that a request paid for."""
         with self._lock:

@@ -29,7 +29,7 @@ from service.inference.memory import PeakMemory, free_budget
 from service.inference.plan import Planner
 from service.problems import InvalidOption, NonFiniteOutput, NoTracks, NotReady, OutOfMemory, retry_after
 from service.results.document import ModelDocument
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 
 Observer = Callable[[str, float], None]
 
@@ -47,7 +47,7 @@ class Tracks:
 
     points: Tensor  # [S, N, 2]
     visibility: Tensor  # [S, N]
-    confidence: Tensor | None  # [S, N]
+    confidence: Tensor | None = None  # [S, N]
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,18 @@ class Pass:
     seconds: dict[str, float]
     peak_bytes: int
 
+    @property
+    def cost(self) -> Cost:
+        """What the network took; making a scene of its output does not count."""
+        return Cost(self.peak_bytes, sum(self.seconds[stage] for stage in ("transfer", "aggregator", "heads")))
+
 
 class Engine:
     """A quantised VGGT on one device.
 
     The constructor reads only the manifest, so that a wrong path fails before anything listens; `load` reads the
     weights, runs the network a few times and learns from it what requests will cost. Both raise ArtifactError.
+    `on_loss` is called, from any thread, if a loaded network is lost for good, as one in this process never is.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -79,6 +85,7 @@ class Engine:
         self._config = _config(self.manifest, settings.artifact)
         self.digest = _digest(settings.artifact)
         self.failure: Exception | None = None
+        self.on_loss: Callable[[Exception], None] = lambda error: None
         self.planner = Planner(CostModel(self.patch_size), settings.memory_budget, settings.pass_frames)
         self._peak: PeakMemory | None = None
         self._net: VGGT | None = None
@@ -114,15 +121,36 @@ class Engine:
         )
 
     @property
+    def lanes(self) -> int:
+        """How many passes may run at a time."""
+        return 1
+
+    @property
+    def replicas(self) -> dict[str, int]:
+        """How many copies of the network run and how many are being started."""
+        return {"running": int(self.ready), "starting": int(not self.ready)}
+
+    @property
     def ready(self) -> bool:
         return self._net is not None
+
+    def check_ready(self) -> None:
+        """Raises NotReady while no pass can run."""
+        if not self.ready:
+            raise NotReady("The model is still being loaded.", headers=retry_after())
 
     @property
     def net(self) -> VGGT:
         """The loaded network. Raises NotReady before."""
-        if self._net is None:
-            raise NotReady("The model is still being loaded.", headers=retry_after())
+        self.check_ready()
+        assert self._net is not None
         return self._net
+
+    def check_kernels(self) -> None:
+        """Raises SettingsError if native kernels are required and others would run."""
+        kernels = kernel_path(self.device)
+        if self.settings.require_native_kernels and not kernels.native:
+            raise SettingsError(f"native kernels are required, but what runs here is {kernels}.")
 
     def load(self) -> None:
         """Read the weights, warm up, and measure: half a picture, one, two, so that costs can be predicted."""
@@ -144,6 +172,9 @@ class Engine:
         )  # fmt: skip
         for sentence in model.fallbacks:
             _log.warning("%s", sentence)
+
+    def close(self) -> None:
+        """Release what `load` has started outside of this process: here, nothing."""
 
     def _measure(self, net: VGGT, frames: int, side: int) -> Cost:
         assert self._peak is not None
@@ -220,11 +251,11 @@ class Engine:
         if len(marks) == 4:  # a network that can't be watched: all of it counts as aggregator
             marks.insert(3, marks[2])
         seconds = {stage: b - a for stage, (a, b) in zip(_STAGES, pairwise(marks), strict=True)}
+        done = Pass(reconstruction, descriptors[0], tracks, seconds, peak.bytes)
         frames, _, height, width = batch.images.shape
-        cost = Cost(peak.bytes, seconds["transfer"] + seconds["aggregator"] + seconds["heads"])
         if queries is None:  # what tracking takes besides would mislead the plans of requests without
-            self.planner.model.observe(frames, height, width, cost)
-        return Pass(reconstruction, descriptors[0], tracks, seconds, peak.bytes)
+            self.planner.model.observe(frames, height, width, done.cost)
+        return done
 
     def _wait(self) -> None:
         """Let the device finish, so that clocks tell the truth."""

@@ -34,8 +34,12 @@ def of_kind(kind: str, objects: tuple[dict[str, Any], ...]) -> list[dict[str, An
 
 
 def pod_templates(objects: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:
-    """Templates of the pods that workloads among `objects` make."""
-    return [item["spec"]["template"] for item in objects if "template" in item.get("spec", {})]
+    """Templates of the pods that workloads among `objects` make, those of Ray clusters included."""
+    templates = [item["spec"]["template"] for item in objects if "template" in item.get("spec", {})]
+    for service in of_kind("RayService", objects):
+        cluster = service["spec"]["rayClusterConfig"]
+        templates += [group["template"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+    return templates
 
 
 def containers(pod: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,11 @@ def test_defaults_need_only_an_artifact() -> None:
     assert (settings.artifact, settings.host, settings.mode) == (Path("a"), "127.0.0.1", "fit")
 
 
+def test_a_device_that_this_machine_lacks_may_be_that_of_replicas() -> None:
+    settings = load_settings({"artifact": "a", "engine": "ray", "device": "cuda", "replicas": "4"}, {})
+    assert (settings.device, settings.replicas, settings.min_replicas) == ("cuda", 4, None)
+
+
 def test_environment_variables_are_read_and_flags_win_over_them() -> None:
     environ = {"VGGT_ARTIFACT": "a", "VGGT_PORT": "1234", "VGGT_MAX_IMAGES": "7", "HOME": "/"}
     settings = load_settings({"port": "99"}, environ)
@@ -41,6 +46,11 @@ def test_environment_variables_are_read_and_flags_win_over_them() -> None:
         ),
         pytest.param({"lease": "0"}, {}, ["--lease 0"], id="no lease"),
         pytest.param({"max_pixels": "1000000000"}, {}, ["--max-pixels"], id="more pixels than Pillow opens"),
+        pytest.param({"replicas": "2"}, {}, ["--replicas 2", "--engine ray"], id="replicas in one process"),
+        pytest.param(
+            {"engine": "ray", "min_replicas": "3"}, {"VGGT_REPLICAS": "2"}, ["at most 2"], id="least over most"
+        ),
+        pytest.param({"engine": "ray", "device": "cuda:1"}, {}, ["use cuda"], id="another replica's GPU"),
     ],
 )
 def test_a_bad_setting_is_refused_naming_key_and_value(

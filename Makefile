@@ -18,10 +18,10 @@ serve: $(VENV)/.demo kernels-cpu  ## serve the bundled demo model until interrup
 	test -d $(DEMO)/artifact || $(BIN)/python -m quantization quantize demo --calibration synthetic --out $(DEMO)/artifact
 	$(BIN)/python -m service serve --artifact $(DEMO)/artifact --data-dir $(DEMO)/data
 
-test: $(VENV)/.dev kernels-cpu  ## every test that needs no GPU
+test: $(VENV)/.dev kernels-cpu build/moto/bin/moto_server  ## every test that needs no GPU
 	$(BIN)/python -m pytest
 
-service-stress: $(VENV)/.dev kernels-cpu  ## 32 clients, ten kills, schemathesis on true processes: 15 minutes on 2 cores
+service-stress: $(VENV)/.dev kernels-cpu build/moto/bin/moto_server  ## load, kills, replicas, schema on true processes: 20 minutes
 	$(BIN)/python -m pytest -m stress tests/service/stress \
 	  --ignore tests/service/stress/test_cluster.py --ignore tests/service/stress/test_rayservice.py
 
@@ -65,6 +65,10 @@ policies: build/checkov/bin/checkov  ## the policy linter on the images' recipe 
 build/checkov/bin/checkov:  # its dependencies contradict ours
 	$(PYTHON) -m venv build/checkov
 	build/checkov/bin/pip install --quiet checkov==3.3.30
+
+build/moto/bin/moto_server:  # an S3 server for tests; its dependencies contradict ours too
+	$(PYTHON) -m venv build/moto
+	build/moto/bin/pip install --quiet "moto[s3]==5.2.5" flask==3.1.3 flask-cors==6.0.5
 
 build/kubernetes-models/node_modules:
 	npm install --silent --no-save --prefix build/kubernetes-models \

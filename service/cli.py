@@ -28,9 +28,12 @@ from service.client import Client, ServiceError
 from service.demo import SamplesError, run_demo
 from service.inference.engine import Engine
 from service.inputs.options import Options
+from service.jobs.database import DatabaseError
+from service.jobs.schema import SchemaError
 from service.local import reconstruct_here
 from service.logs import configure_logs
 from service.problems import Problem
+from service.results.bucket import BucketError
 from service.results.document import ReconstructionDocument
 from service.results.storage import StorageInUseError
 from service.server import DrainingServer, end_process, limited_protocol
@@ -43,6 +46,10 @@ _CHOICES = ("engine", "mode", "log_level", "log_format")
 _API_KEY = "RECON_API_KEY"
 _RESUME = ".reconstruction.json"
 _STUCK = 70  # EX_SOFTWARE
+_BAD_INPUT = (
+    SettingsError, ArtifactError, SamplesError, KeysError, StorageInUseError, TracingError, DatabaseError, SchemaError,
+    BucketError,
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = options.run(options)
         return status
-    except (SettingsError, ArtifactError, SamplesError, KeysError, StorageInUseError, TracingError) as error:
+    except _BAD_INPUT as error:
         _say(f"error: {error}")
         return BAD_INPUT
     except Problem as problem:

@@ -52,8 +52,8 @@ def reconstruct_here(
         job = Job(new_id(), "", fingerprint, len(prepared.pixels), 0.0, now + settings.job_timeout, now)
         storage.accept(job.id, prepared.save)
         Work(engine, storage, catalogue, Metrics(settings.device, 1)).do(job, progress)
-        with zipfile.ZipFile(catalogue.archive(job.id).path) as archive:
+        with zipfile.ZipFile(catalogue.archive(job.result).path) as archive:
             extract(archive, out)
-        return storage.result(job.id).in_folder()
+        return storage.result(job.result).in_folder()
     finally:
         storage.close()

@@ -39,7 +39,10 @@ class Metrics:
         self.jobs = Counter("recon_jobs", "Reconstructions by how they ended.", ["state"], registry=registry)
         self.reused = Counter("recon_reused", "Requests answered with an earlier result.", registry=registry)
         self.queue_depth = Gauge(
-            "recon_queue_depth", "Requests admitted and not done yet, the running one included.", registry=registry
+            "recon_queue_depth",
+            "Requests admitted and not done yet, those that run included. Of all replicas together where they share a "
+            "database: take the maximum over them, not the sum.",
+            registry=registry,
         )
         capacity = Gauge("recon_queue_capacity", "Requests that can be admitted at once.", registry=registry)
         capacity.set(queue_capacity)

@@ -248,6 +248,12 @@ class Wedged(Problem):
     status, title, slug = 503, "Worker stuck", "worker-stuck"
 
 
+class StoreUnavailable(Problem):
+    """The database or the object store that the replicas share can't be reached. Ask again after ``Retry-After``."""
+
+    status, title, slug = 503, "Store unavailable", "store-unavailable"
+
+
 class OutOfMemory(Problem):
     """The device ran out of memory even after smaller chunks and a lower resolution. The service goes on."""
 

@@ -10,8 +10,10 @@ from typing import Any, Literal
 
 import torch
 from PIL import Image
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 from model.preprocess import MODES
 from service.remote.hosts import Hosts
@@ -49,7 +51,9 @@ class Settings(BaseSettings):
         None, description="host:port of a Ray cluster that this machine is part of; without it one of the service's own"
     )
     data_dir: Path | None = Field(None, description="folder for results; without it a temporary one, removed on exit")
-    keep: int = Field(100, ge=1, description="reconstructions kept on disk; the oldest is removed first")
+    keep: int = Field(
+        100, ge=1, description="reconstructions kept, by all replicas together; the oldest is removed first"
+    )
     mode: Literal["fit", "crop", "pad"] = Field(
         "fit", description="how pictures are brought to the network's size when a request does not say"
     )
@@ -61,7 +65,9 @@ class Settings(BaseSettings):
     )
     max_total_pixels: int = Field(400_000_000, ge=1, description="most pixels of all pictures of one request")
     max_unpacked_bytes: int = Field(512 * 2**20, ge=1, description="most bytes of an archive's pictures once unpacked")
-    queue_limit: int = Field(8, ge=0, description="requests that may wait while another one runs")
+    queue_limit: int = Field(
+        8, ge=0, description="requests that may wait while another one runs, in the queue that replicas share"
+    )
     max_queue_seconds: float = Field(3600.0, gt=0, description="most predicted seconds of work that may wait")
     upload_timeout: float = Field(
         60.0, gt=0, description="seconds a request body, with what its URLs name, may take to arrive"
@@ -85,12 +91,31 @@ class Settings(BaseSettings):
     )
     pass_frames: int | None = Field(None, ge=2, description="most frames in one pass; longer scenes are chunked")
     keep_hours: float | None = Field(None, gt=0, description="hours after which a result is removed; without it never")
-    keep_bytes: int = Field(20 * 2**30, ge=1, description="most bytes of results on disk; the oldest go first")
+    keep_bytes: int = Field(
+        20 * 2**30, ge=1, description="most bytes of results, on disk or in the object store; the oldest go first"
+    )
     min_free_bytes: int = Field(
         256 * 2**20, ge=0, description="free bytes on the results' disk below which uploads end"
     )
     api_keys: Path | None = Field(
         None, description="file of hashed API keys, made by `python -m service key`; without it everybody may use it"
+    )
+    database: SecretStr | None = Field(
+        None,
+        description="PostgreSQL database that replicas share, postgresql://user:password@host/name; needs object_store "
+        "too; without it jobs are recorded in the data folder",
+    )
+    database_file: Path | None = Field(None, description="file that holds the address of the database, as secrets do")
+    object_store: str | None = Field(
+        None,
+        description="object store that replicas share, for example s3://bucket/prefix; needs database; endpoint and "
+        "credentials come from the provider's own variables; the data folder then holds copies",
+    )
+    lease: float = Field(
+        15.0, ge=1, description="seconds without news of a replica after which another takes over what it runs"
+    )
+    cache_bytes: int = Field(
+        10 * 2**30, ge=1, description="most bytes of copies on disk of what lies in the object store"
     )
     require_native_kernels: bool = Field(False, description="refuse to start on the slow reference kernels")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
@@ -126,6 +151,38 @@ class Settings(BaseSettings):
             raise ValueError(f"there are at most {info.data['replicas']} replicas")
         return value
 
+    @model_validator(mode="after")
+    def _shared_together(self) -> Settings:
+        if self.database is not None and self.database_file is not None:
+            raise ValueError("both database and database_file are given; leave one out")
+        if (self.database or self.database_file) and self.object_store is None:
+            raise ValueError("replicas that share a database need object_store too")
+        if self.object_store is not None and not (self.database or self.database_file):
+            raise ValueError("replicas that share an object_store need database, or database_file, too")
+        return self
+
+    def shared_database(self) -> URL | None:
+        """Where jobs of all replicas are recorded; None for a process by itself. Raises SettingsError."""
+        if self.database is not None:
+            return _postgresql(self.database.get_secret_value(), "database")
+        if self.database_file is None:
+            return None
+        try:
+            return _postgresql(self.database_file.read_text().strip(), f"{self.database_file}")
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"can't read database_file {self.database_file}: {error}.") from None
+
+
+def _postgresql(text: str, source: str) -> URL:
+    """The address without a word of it in an error: it holds a password."""
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise SettingsError(f"{source} holds no address such as postgresql://user:password@host/name.") from None
+    if url.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
+        raise SettingsError(f"{source} is an address for {url.drivername}; give one that begins with postgresql://.")
+    return url.set(drivername="postgresql+psycopg")
+
 
 assert MODES == ("fit", "crop", "pad"), "Settings.mode and the forms offer exactly the modes of preprocessing"
 
@@ -151,6 +208,8 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str] = os.envi
         return Settings(**{**variables, **flags})
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"]:
+            raise SettingsError(f"{first['msg'].removeprefix('Value error, ')}.") from None
         name = str(first["loc"][0])
         flag, variable = "--" + name.replace("_", "-"), PREFIX + name.upper()
         if first["type"] == "missing":

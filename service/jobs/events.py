@@ -1,7 +1,8 @@
 """What happens to jobs as it happens: a short history per job, waiting readers, server-sent events.
 
 Published from the worker's thread, read on the event loop. An event's number is the milliseconds of its time, made
-strictly increasing; so numbers go on rising after a restart, and a reader that comes back misses nothing that is left.
+strictly increasing. The latest one is on record with the job, so numbers go on rising after a restart and on another
+replica, and a reader that comes back misses nothing that is left.
 """
 
 from __future__ import annotations
@@ -37,6 +38,12 @@ class _Channel:
     def __init__(self) -> None:
         self.history: deque[Event] = deque(maxlen=_HISTORY)
         self.changed = asyncio.Event()
+        self.readers = 0
+        self.closing = False
+
+    @property
+    def last(self) -> int:
+        return self.history[-1].number if self.history else 0
 
 
 class Events:
@@ -52,30 +59,41 @@ class Events:
         """Where readers wait."""
         self._loop = loop
 
-    def publish(self, id: str, kind: str, data: dict[str, Any]) -> None:
-        """Add an event and wake its readers. Progress that follows progress too soon is dropped."""
+    def publish(self, id: str, kind: str, data: dict[str, Any], number: int | None = None) -> None:
+        """Add an event and wake its readers.
+
+        One that is on record has its `number` already, and is dropped if it is no news here. So is progress that
+        follows progress too soon, and everything after the end.
+        """
         with self._lock:
             channel = self._channel(id)
             now = int(1000 * time.time())
             last = channel.history[-1] if channel.history else None
-            if kind == "progress" and last is not None and _too_soon(last, data, now):
+            if last is not None and (last.kind == "end" or (number is not None and number <= last.number)):
                 return
-            number = max(now, last.number + 1 if last else 0)
-            channel.history.append(Event(number, kind, data))
+            if kind == "progress" and number is None and last is not None and _too_soon(last, data, now):
+                return
+            channel.history.append(Event(number or max(now, channel.last + 1), kind, data))
         self._wake(channel)
 
-    def end_number(self, id: str, finished: float) -> int:
-        """Number of the end of a job that ended at the time `finished`.
-
-        That of its history; where the end has left it, or not come yet, one above everything that is there.
-        """
+    def last_number(self, id: str) -> int:
+        """Number of the latest event of a job that is known here; 0 for none."""
         with self._lock:
             channel = self._channels.get(id)
-            last = channel.history[-1] if channel is not None and channel.history else None
-        number = int(1000 * finished)
-        if last is None:
-            return number
-        return last.number if last.kind == "end" else max(number, last.number + 1)
+            return 0 if channel is None else channel.last
+
+    def awaited(self) -> set[str]:
+        """The jobs that somebody follows here."""
+        with self._lock:
+            return {id for id, channel in self._channels.items() if channel.readers}
+
+    def dismiss(self, id: str) -> None:
+        """Send a job's readers home: it is no longer there."""
+        with self._lock:
+            channel = self._channels.pop(id, None)
+        if channel is not None:
+            channel.closing = True
+            self._wake(channel)
 
     def close(self) -> None:
         """Send every reader home: the service is shutting down."""
@@ -86,7 +104,7 @@ class Events:
             self._wake(channel)
 
     async def wait_for_end(self, id: str, timeout: float | None) -> Event | None:
-        """The job's end; None if the service closes or `timeout` seconds are over before."""
+        """The job's end; None if the job goes, the service closes or `timeout` seconds are over before."""
         try:
             return await asyncio.wait_for(self._end(id), timeout)
         except asyncio.TimeoutError:
@@ -103,9 +121,19 @@ class Events:
 
         None is yielded whenever `heartbeat` seconds pass without one.
         """
+        with self._lock:
+            channel = self._channel(id)
+            channel.readers += 1
+        try:
+            async for event in self._follow(channel, after, heartbeat):
+                yield event
+        finally:
+            with self._lock:
+                channel.readers -= 1
+
+    async def _follow(self, channel: _Channel, after: int, heartbeat: float | None) -> AsyncIterator[Event | None]:
         while True:
             with self._lock:
-                channel = self._channel(id)
                 channel.changed.clear()
                 events = [event for event in channel.history if event.number > after]
             for event in events:
@@ -113,9 +141,9 @@ class Events:
                 after = event.number
                 if event.kind == "end":
                     return
-            if self.closing:
+            if self.closing or channel.closing:
                 return
-            if channel.history and channel.history[-1].number > after:
+            if channel.last > after:
                 continue  # published while this reader was sending; another reader may have cleared the flag
             try:
                 await asyncio.wait_for(channel.changed.wait(), heartbeat)
@@ -126,8 +154,9 @@ class Events:
         channel = self._channels.get(id)
         if channel is None:
             channel = self._channels[id] = _Channel()
-            while len(self._channels) > _JOBS:
-                self._channels.popitem(last=False)
+            quiet = [old for old, other in self._channels.items() if not other.readers and other is not channel]
+            for old in quiet[: max(len(self._channels) - _JOBS, 0)]:
+                del self._channels[old]
         return channel
 
     def _wake(self, channel: _Channel) -> None:

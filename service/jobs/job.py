@@ -22,7 +22,13 @@ def new_id() -> str:
 
 @dataclass(frozen=True)
 class Job:
-    """A row of the job store. Times are seconds since the epoch; `client` is the API key's name, "" without keys."""
+    """A row of the job store. Times are seconds since the epoch; `client` is the API key's name, "" without keys.
+
+    `token` counts how often the job was taken up: only who holds the latest one may record anything. Its attempts may
+    be fewer, for a shutdown costs none. `worker` names the process that took it up last, and `lease_end` is when others
+    may take it from that one, if ever. `event` is the number of the latest event that is on record, `bytes` the size of
+    the result.
+    """
 
     id: str
     client: str
@@ -36,7 +42,19 @@ class Job:
     finished: float | None = None
     attempts: int = 0
     problem: dict[str, Any] | None = None
+    token: int = 0
+    worker: str | None = None
+    lease_end: float | None = None
+    stage: str | None = None
+    progress: float = 0.0
+    event: int = 0
+    bytes: int = 0
 
     @property
     def ended(self) -> bool:
         return self.state in ENDED
+
+    @property
+    def result(self) -> str:
+        """The name under which the result of the latest attempt is stored; earlier attempts have other names."""
+        return f"{self.id}-{self.token}" if self.token else self.id

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 
 from service.jobs.store import JobStore
-from service.results.storage import Storage
+from service.results.storage import Known, Storage
 from service.settings import Settings
 
 _RECORDS_KEPT = 10_000  # of jobs that ended without a result
+_SWEEP_SECONDS = 3600.0
 
 
 class Retention:
@@ -18,35 +19,52 @@ class Retention:
         self._store = store
         self._storage = storage
         self._settings = settings
+        self._next_sweep = 0.0
 
     def enforce(self) -> None:
         """Remove what is too old or too much. A result's record goes first, so nothing half-removed is ever served."""
         ended = self._store.ended()
         results = [job for job in ended if job.state == "succeeded"]
         others = [job for job in ended if job.state != "succeeded"]
-        gone = {job.id for job in results[: max(len(results) - self._settings.keep, 0)]}
-        gone |= {job.id for job in others[: max(len(others) - _RECORDS_KEPT, 0)]}
+        surplus = results[: max(len(results) - self._settings.keep, 0)] + others[: max(len(others) - _RECORDS_KEPT, 0)]
+        gone = {job.id: job for job in surplus}
         if self._settings.keep_hours is not None:
             oldest = time.time() - 3600 * self._settings.keep_hours
-            gone |= {job.id for job in ended if (job.finished or 0.0) < oldest}
-        sizes = self._storage.sizes()
-        left = [job.id for job in results if job.id not in gone]
-        total = sum(sizes.get(id, 0) for id in left)
-        for id in left[:-1]:  # the newest stays, however large
+            gone |= {job.id: job for job in ended if (job.finished or 0.0) < oldest}
+        left = [job for job in results if job.id not in gone]
+        sizes = self._storage.sizes(left)
+        total = sum(sizes.values())
+        for job in left[:-1]:  # the newest stays, however large
             if total <= self._settings.keep_bytes:
                 break
-            gone.add(id)
-            total -= sizes.get(id, 0)
-        for id in gone:
-            self._store.forget(id)
-            self._storage.remove(id)
+            gone[job.id] = job
+            total -= sizes[job.id]
+        for job in gone.values():
+            self._store.forget(job.id)
+            self._storage.remove(job.result)
+
+    def tidy(self) -> None:
+        """What is due every now and then: `enforce`, and where replicas share the storage, once an hour `sweep`."""
+        if self._storage.shared and time.monotonic() >= self._next_sweep:
+            self._next_sweep = time.monotonic() + _SWEEP_SECONDS
+            self.sweep()
+        self.enforce()
 
     def recover(self) -> None:
         """After a start: drop what no job stands for, and records whose result is missing."""
         self._store.recover()
-        ended = self._store.ended()
-        finished = {job.id for job in ended if job.state == "succeeded"}
-        waiting = {job.id for job in self._store.waiting()}
-        for id in self._storage.sweep(waiting, finished):
-            self._store.forget(id)
+        if not self._storage.shared:
+            self.sweep()
         self.enforce()
+
+    def sweep(self) -> None:
+        """Remove from the storage what no job stands for, and records whose result is missing."""
+        lost = self._storage.sweep(self._known)
+        for job in self._store.ended():
+            if job.state == "succeeded" and job.result in lost:
+                self._store.forget(job.id)
+
+    def _known(self) -> Known:
+        waiting, ended = self._store.waiting(), self._store.ended()
+        results = {job.result for job in waiting if job.state != "queued"}
+        return Known({job.id for job in waiting}, results | {job.result for job in ended if job.state == "succeeded"})

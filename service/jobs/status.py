@@ -20,15 +20,16 @@ def status_of(job: Job, store: JobStore, worker: Worker) -> StatusDocument:
     if job.state == "queued":
         ahead = store.ahead(job.id)
         position = len(ahead)
-        eta = sum(_left(other, worker) for other in ahead) / worker.lanes + job.predicted_seconds
-    elif running is not None:
+        lanes = max(worker.lanes, sum(other.state != "queued" for other in ahead))  # those of other replicas are seen
+        eta = sum(_left(other, worker) for other in ahead) / lanes + job.predicted_seconds
+    elif not job.ended:
         eta = _left(job, worker)
     assert job.state != "succeeded"
     return StatusDocument(
         id=job.id,
         state=job.state,
-        progress=1.0 if job.ended else running.progress if running is not None else 0.0,
-        stage="queue" if job.state == "queued" else running.stage if running is not None else None,
+        progress=1.0 if job.ended else job.progress if running is None else running.progress,
+        stage="queue" if job.state == "queued" else job.stage if running is None else running.stage,
         queue_position=position,
         eta_seconds=None if eta is None else round(eta, 3),
         frames=job.frames,
@@ -42,9 +43,9 @@ def status_of(job: Job, store: JobStore, worker: Worker) -> StatusDocument:
 
 def _left(job: Job, worker: Worker) -> float:
     activity = worker.activity(job.id)
-    if activity is None or job.started is None:
+    if job.state == "queued" or job.started is None:
         return job.predicted_seconds
-    elapsed, progress = time.time() - job.started, activity.progress
+    elapsed, progress = time.time() - job.started, job.progress if activity is None else activity.progress
     if progress > _TRUSTED:
         return max(elapsed * (1 - progress) / progress, 0.0)
     return max(job.predicted_seconds - elapsed, 0.0)

@@ -1,53 +1,28 @@
-"""Jobs in SQLite: the queue, its bound, and what became of every job. It outlives the process.
+"""Jobs on record: the queue, its bound, who works on what, and what became of every job. It outlives the process.
 
-Each method is one transaction, synced to disk before it returns, and safe to call from several threads.
+Each method is one transaction, synced to disk before it returns, and safe to call from several threads. On a database
+that replicas share it is safe to call from any of them: what runs is leased to its worker, whoever wants to record
+something about it shows the token of its latest lease, and the database's clock says when a lease is over.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from service.jobs.job import Job, State
-from service.problems import Interrupted, KeyReused, QueueFull, QuotaExceeded, StorageFull, retry_after
+from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, insert, or_, select, update
+
+from service.jobs.database import Database
+from service.jobs.job import ENDED, Job, State
+from service.jobs.schema import idempotency_keys, jobs
+from service.problems import Interrupted, KeyReused, QueueFull, QuotaExceeded, retry_after
 
 _ATTEMPTS = 3
-_TABLE = """
-CREATE TABLE IF NOT EXISTS jobs (
-    place INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    client TEXT NOT NULL,
-    fingerprint TEXT NOT NULL,
-    frames INTEGER NOT NULL,
-    predicted_seconds REAL NOT NULL,
-    deadline REAL NOT NULL,
-    created REAL NOT NULL,
-    state TEXT NOT NULL,
-    started REAL,
-    finished REAL,
-    attempts INTEGER NOT NULL,
-    problem TEXT
-);
-CREATE TABLE IF NOT EXISTS idempotency_keys (
-    client TEXT NOT NULL,
-    key TEXT NOT NULL,
-    fingerprint TEXT NOT NULL,
-    job TEXT NOT NULL,
-    PRIMARY KEY (client, key)
-);
-CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, place);
-CREATE INDEX IF NOT EXISTS jobs_by_fingerprint ON jobs (fingerprint);
-CREATE INDEX IF NOT EXISTS jobs_by_client ON jobs (client, created);
-"""
-_COLUMNS = ", ".join(field.name for field in fields(Job))
-_WAITING = "state IN ('queued', 'running', 'cancelling')"
+_UNDER_WAY = jobs.c.state.not_in(ENDED)
+_RUNNING: tuple[State, ...] = ("running", "cancelling")
+_ROW = select(*(jobs.c[field.name] for field in fields(Job)))
 
 
 @dataclass(frozen=True)
@@ -59,191 +34,222 @@ class Bounds:
 
 
 class JobStore:
-    """The jobs in the database file `path`."""
+    """The jobs in `database`. A job that is taken up is leased for `lease` seconds; without, until a restart."""
 
-    def __init__(self, path: Path, bounds: Bounds) -> None:
+    def __init__(self, database: Database, bounds: Bounds, lease: float | None = None) -> None:
         self.bounds = bounds
-        self._lock = threading.Lock()
-        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._database.row_factory = sqlite3.Row
-        self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute("PRAGMA synchronous=FULL")
-        self._database.executescript(_TABLE)
+        self.lease = lease
+        self._database = database
 
     def recover(self) -> None:
-        """After a start: what was running is queued again; what has been tried too often has failed."""
-        problem = Interrupted(f"The service ended {_ATTEMPTS} times while it worked on this reconstruction.")
-        with self._transaction() as database:
-            database.execute(
-                "UPDATE jobs SET state = 'failed', finished = ?, problem = ? WHERE state = 'running' AND attempts >= ?",
-                (time.time(), json.dumps(problem.document()), _ATTEMPTS),
-            )
-            database.execute("UPDATE jobs SET state = 'queued' WHERE state = 'running'")
-            database.execute(
-                "UPDATE jobs SET state = 'cancelled', finished = ? WHERE state = 'cancelling'", (time.time(),)
-            )
+        """After a start of the only process: what was running is queued again, unless it was tried too often."""
+        if self.lease is not None:
+            return
+        with self._database.transaction() as connection:
+            now = self._database.now(connection)
+            for job in self._all(connection, _ROW.where(jobs.c.state.in_(_RUNNING))):
+                if not self._given_up(connection, job, now):
+                    self._write(connection, replace(job, state="queued"))
 
     def check_room(self, uploads: int) -> None:
         """Raises QueueFull if nothing can wait beside `uploads` requests that are still being read."""
-        with self._transaction() as database:
-            self._check_room(database, uploads)
+        with self._database.transaction() as connection:
+            self._check_room(connection, uploads)
 
     def known(self, client: str, fingerprint: str, key: str | None, reuse: bool) -> Job | None:
         """The job that already answers this request: its idempotency key's, or a finished one with equal input.
 
         Raises KeyReused if the key belongs to another request. A key that finds a finished twin is bound to it.
         """
-        with self._transaction() as database:
-            return self._known(database, client, fingerprint, key, reuse)
+        with self._database.transaction() as connection:
+            self._database.alone(connection)
+            return self._known(connection, client, fingerprint, key, reuse)
 
     def add(self, job: Job, key: str | None = None, reuse: bool = False, hourly: int | None = None) -> Job:
         """Queue `job`, unless another one is `known` by now: then that one is returned.
 
         Raises KeyReused, QueueFull, and QuotaExceeded beyond `hourly` jobs of its client in an hour.
         """
-        with self._transaction() as database:
-            known = self._known(database, job.client, job.fingerprint, key, reuse)
+        with self._database.transaction() as connection:
+            self._database.alone(connection)
+            known = self._known(connection, job.client, job.fingerprint, key, reuse)
             if known is not None:
                 return known
-            self._check_room(database)
+            self._check_room(connection)
             if hourly is not None:
-                self._check_quota(database, job, hourly)
-            row = asdict(job) | {"problem": None if job.problem is None else json.dumps(job.problem)}
-            names = ", ".join(f":{name}" for name in row)
-            database.execute(f"INSERT INTO jobs ({', '.join(row)}) VALUES ({names})", row)
-            self._bind(database, job, key)
+                self._check_quota(connection, job, hourly)
+            job = replace(job, event=_number(job, self._database.now(connection)))
+            connection.execute(insert(jobs).values(_columns(job)))
+            self._bind(connection, job, key)
         return job
 
-    def claim(self) -> Job | None:
-        """The job that has waited longest, now running; None if none waits."""
-        with self._transaction() as database:
-            job = self._one(database, "state = 'queued'", (), "ORDER BY place LIMIT 1")
-            if job is None:
+    def claim(self, worker: str = "", besides: Collection[str] = ()) -> Job | None:
+        """Take up the job that has waited longest, or whose lease is over; None if there is none `besides` those."""
+        with self._database.transaction() as connection:
+            now = self._database.now(connection)
+            abandoned = and_(jobs.c.state.in_(_RUNNING), jobs.c.lease_end < now)
+            free = and_(or_(jobs.c.state == "queued", abandoned), jobs.c.id.not_in(besides))
+            first = _ROW.where(free).order_by(jobs.c.place).limit(1).with_for_update(skip_locked=True)
+            while (job := self._one(connection, first)) is not None:
+                if job.state != "queued" and self._given_up(connection, job, now):
+                    continue
+                taken = replace(
+                    job, state="running", attempts=job.attempts + 1, token=job.token + 1, worker=worker, started=now,
+                    lease_end=self._lease_end(now), stage=None, progress=0.0, event=_number(job, now),
+                )  # fmt: skip
+                return self._write(connection, taken)
+            return None
+
+    def renew(self, running: Iterable[Job]) -> dict[str, State | None]:
+        """Lease jobs on, and record their `stage`, `progress` and `event`.
+
+        Returns the state of each by its id: a job that is "cancelling" is to be stopped, one with None is another's.
+        """
+        states: dict[str, State | None] = {}
+        with self._database.transaction() as connection:
+            now = self._database.now(connection)
+            for job in sorted(running, key=lambda job: job.id):
+                held = self._held(connection, job)
+                states[job.id] = None if held is None else held.state
+                if held is not None:
+                    told = replace(held, stage=job.stage, progress=job.progress, event=max(held.event, job.event))
+                    self._write(connection, replace(told, lease_end=self._lease_end(now)))
+        return states
+
+    def finish(
+        self, job: Job, state: State, problem: dict[str, Any] | None = None, after: int = 0, bytes: int = 0
+    ) -> Job | None:
+        """Record a job's end, with an event numbered above `after`. For a success this makes its result exist.
+
+        Returns the job as it is recorded, cancelled if that was asked for meanwhile; None if it has been taken up by
+        another worker since, whose job it now is: then nothing is recorded.
+        """
+        with self._database.transaction() as connection:
+            held = self._held(connection, job)
+            if held is None:
                 return None
-            database.execute(
-                "UPDATE jobs SET state = 'running', attempts = attempts + 1, started = ? WHERE id = ?",
-                (time.time(), job.id),
-            )
-            return self._one(database, "id = ?", (job.id,))
-
-    def finish(self, id: str, state: State, problem: dict[str, Any] | None = None) -> None:
-        """Record a job's end. For a success this is the act that makes its result exist."""
-        with self._transaction() as database:
-            database.execute(
-                f"UPDATE jobs SET state = ?, finished = ?, problem = ? WHERE id = ? AND {_WAITING}",
-                (state, time.time(), None if problem is None else json.dumps(problem), id),
+            if held.state == "cancelling" and state == "succeeded":
+                state = "cancelled"
+            return self._end(
+                connection, replace(held, bytes=bytes), state, self._database.now(connection), problem, after
             )
 
-    def requeue(self, id: str) -> None:
-        """Put a running job back at its place, as if it had not been tried: the service is shutting down."""
-        with self._transaction() as database:
-            database.execute(
-                "UPDATE jobs SET state = 'queued', attempts = attempts - 1, started = NULL "
-                "WHERE id = ? AND state = 'running'",
-                (id,),
-            )
+    def requeue(self, job: Job) -> Job | None:
+        """Put a running job back at its place, as if it had not been tried. Returns what `finish` does."""
+        with self._database.transaction() as connection:
+            held = self._held(connection, job)
+            if held is None:
+                return None
+            now = self._database.now(connection)
+            if held.state == "cancelling":
+                return self._end(connection, held, "cancelled", now)
+            back = replace(
+                held, state="queued", attempts=held.attempts - 1, started=None, lease_end=None, stage=None,
+                progress=0.0, event=_number(held, now),
+            )  # fmt: skip
+            return self._write(connection, back)
 
-    def cancel(self, id: str) -> Job | None:
-        """A queued job is cancelled at once, a running one as soon as the worker sees it. Returns the job as it is."""
-        with self._transaction() as database:
-            database.execute(
-                "UPDATE jobs SET state = 'cancelled', finished = ? WHERE id = ? AND state = 'queued'", (time.time(), id)
-            )
-            database.execute("UPDATE jobs SET state = 'cancelling' WHERE id = ? AND state = 'running'", (id,))
-            return self._one(database, "id = ?", (id,))
+    def cancel(self, id: str, after: int = 0) -> Job | None:
+        """A queued job is cancelled at once, a running one as soon as its worker sees it. Returns the job as it is."""
+        with self._database.transaction() as connection:
+            job = self._one(connection, _ROW.where(jobs.c.id == id).with_for_update())
+            if job is not None and job.state == "queued":
+                return self._end(connection, job, "cancelled", self._database.now(connection), after=after)
+            if job is not None and job.state == "running":
+                return self._write(connection, replace(job, state="cancelling"))
+            return job
 
     def forget(self, id: str) -> None:
         """Remove an ended job's row; its result no longer exists."""
-        with self._transaction() as database:
-            database.execute(f"DELETE FROM jobs WHERE id = ? AND NOT {_WAITING}", (id,))
-            database.execute("DELETE FROM idempotency_keys WHERE job = ?", (id,))
+        with self._database.transaction() as connection:
+            gone = connection.execute(delete(jobs).where(jobs.c.id == id, jobs.c.state.in_(ENDED)))
+            if gone.rowcount:
+                connection.execute(delete(idempotency_keys).where(idempotency_keys.c.job == id))
 
     def get(self, id: str) -> Job | None:
-        with self._transaction() as database:
-            return self._one(database, "id = ?", (id,))
+        with self._database.transaction() as connection:
+            return self._one(connection, _ROW.where(jobs.c.id == id))
+
+    def several(self, ids: Collection[str]) -> dict[str, Job]:
+        """Those of the jobs that are there, by their ids."""
+        with self._database.transaction() as connection:
+            return {job.id: job for job in self._all(connection, _ROW.where(jobs.c.id.in_(ids)))}
 
     def page(self, client: str, limit: int, before: str | None, state: State | None) -> list[Job]:
         """A client's jobs, newest first; those before job `before`, if given."""
-        with self._transaction() as database:
-            condition, values = "client = ?", [client]
-            if before is not None:
-                condition += " AND place < (SELECT place FROM jobs WHERE id = ? AND client = ?)"
-                values += [before, client]
-            if state is not None:
-                condition += " AND state = ?"
-                values.append(state)
-            return self._all(database, condition, tuple(values), f"ORDER BY place DESC LIMIT {int(limit)}")
+        wanted = _ROW.where(jobs.c.client == client).order_by(jobs.c.place.desc()).limit(limit)
+        if before is not None:
+            wanted = wanted.where(jobs.c.place < _place(before, jobs.c.client == client))
+        if state is not None:
+            wanted = wanted.where(jobs.c.state == state)
+        with self._database.transaction() as connection:
+            return self._all(connection, wanted)
 
     def ahead(self, id: str) -> list[Job]:
         """The jobs that a queued one waits for, in order."""
-        with self._transaction() as database:
-            place = "(SELECT place FROM jobs WHERE id = ?)"
-            return self._all(database, f"{_WAITING} AND place < {place}", (id,), "ORDER BY place")
+        with self._database.transaction() as connection:
+            return self._all(connection, _ROW.where(_UNDER_WAY, jobs.c.place < _place(id)).order_by(jobs.c.place))
 
     def waiting(self) -> list[Job]:
         """Every job that has not ended, in order."""
-        with self._transaction() as database:
-            return self._all(database, _WAITING, (), "ORDER BY place")
+        with self._database.transaction() as connection:
+            return self._all(connection, _ROW.where(_UNDER_WAY).order_by(jobs.c.place))
 
     def ended(self) -> list[Job]:
         """Every job that has ended, oldest end first."""
-        with self._transaction() as database:
-            return self._all(database, f"NOT {_WAITING}", (), "ORDER BY finished")
+        with self._database.transaction() as connection:
+            return self._all(connection, _ROW.where(jobs.c.state.in_(ENDED)).order_by(jobs.c.finished))
+
+    def depth(self) -> int:
+        """How many jobs have not ended."""
+        with self._database.transaction() as connection:
+            return int(connection.scalar(select(func.count()).where(_UNDER_WAY)) or 0)
 
     def close(self) -> None:
-        with self._lock:
-            self._database.close()
+        self._database.close()
 
-    def _known(
-        self, database: sqlite3.Connection, client: str, fingerprint: str, key: str | None, reuse: bool
-    ) -> Job | None:
+    def _known(self, connection: Connection, client: str, fingerprint: str, key: str | None, reuse: bool) -> Job | None:
         if key is not None:
-            row = database.execute(
-                "SELECT fingerprint, job FROM idempotency_keys WHERE client = ? AND key = ?", (client, key)
-            ).fetchone()
-            if row is not None:
-                if row["fingerprint"] != fingerprint:
+            keys = idempotency_keys.c
+            bound = connection.execute(
+                select(keys.fingerprint, keys.job).where(keys.client == client, keys.key == key)
+            ).one_or_none()
+            if bound is not None:
+                if bound.fingerprint != fingerprint:
                     raise KeyReused("This Idempotency-Key was sent before with other pictures or options.")
-                return self._one(database, "id = ?", (row["job"],))
+                return self._one(connection, _ROW.where(jobs.c.id == bound.job))
         if not reuse:
             return None
-        twin = self._one(
-            database,
-            "fingerprint = ? AND client = ? AND state = 'succeeded'",
-            (fingerprint, client),
-            "ORDER BY place DESC LIMIT 1",
-        )
+        equal = and_(jobs.c.fingerprint == fingerprint, jobs.c.client == client, jobs.c.state == "succeeded")
+        twin = self._one(connection, _ROW.where(equal).order_by(jobs.c.place.desc()).limit(1))
         if twin is not None:
-            self._bind(database, twin, key)
+            self._bind(connection, twin, key)
         return twin
 
-    def _bind(self, database: sqlite3.Connection, job: Job, key: str | None) -> None:
+    def _bind(self, connection: Connection, job: Job, key: str | None) -> None:
         if key is not None:
-            database.execute(
-                "INSERT INTO idempotency_keys VALUES (?, ?, ?, ?)", (job.client, key, job.fingerprint, job.id)
-            )
+            row = {"client": job.client, "key": key, "fingerprint": job.fingerprint, "job": job.id}
+            connection.execute(insert(idempotency_keys).values(row))
 
-    def _check_room(self, database: sqlite3.Connection, uploads: int = 0) -> None:
-        jobs, seconds = database.execute(
-            f"SELECT COUNT(*), TOTAL(predicted_seconds) FROM jobs WHERE {_WAITING}"
-        ).fetchone()
-        if jobs + uploads >= self.bounds.jobs:
+    def _check_room(self, connection: Connection, uploads: int = 0) -> None:
+        counted = select(func.count(), func.coalesce(func.sum(jobs.c.predicted_seconds), 0.0)).where(_UNDER_WAY)
+        count, seconds = connection.execute(counted).one()
+        if count + uploads >= self.bounds.jobs:
             raise QueueFull(
-                f"{jobs + uploads} requests are under way and no more can wait.",
-                headers=retry_after(seconds / max(jobs, 1)),
+                f"{count + uploads} requests are under way and no more can wait.",
+                headers=retry_after(seconds / max(count, 1)),
                 queue_capacity=self.bounds.jobs,
             )
-        if jobs and seconds >= self.bounds.seconds:
+        if count and seconds >= self.bounds.seconds:
             raise QueueFull(
                 f"{seconds:.0f} seconds of work are waiting; no more is taken.",
                 headers=retry_after(seconds - self.bounds.seconds),
                 max_queue_seconds=self.bounds.seconds,
             )
 
-    def _check_quota(self, database: sqlite3.Connection, job: Job, hourly: int) -> None:
-        used, oldest = database.execute(
-            "SELECT COUNT(*), MIN(created) FROM jobs WHERE client = ? AND created > ?", (job.client, job.created - 3600)
-        ).fetchone()
+    def _check_quota(self, connection: Connection, job: Job, hourly: int) -> None:
+        recent = and_(jobs.c.client == job.client, jobs.c.created > job.created - 3600)
+        used, oldest = connection.execute(select(func.count(), func.min(jobs.c.created)).where(recent)).one()
         if used >= hourly:
             raise QuotaExceeded(
                 f"This API key may start {hourly} reconstructions an hour.",
@@ -251,28 +257,53 @@ class JobStore:
                 per_hour=hourly,
             )
 
-    def _one(
-        self, database: sqlite3.Connection, condition: str, values: tuple[Any, ...], order: str = ""
-    ) -> Job | None:
-        found = self._all(database, condition, values, order)
+    def _given_up(self, connection: Connection, job: Job, now: float) -> bool:
+        """End a job whose worker is gone, if it was being cancelled or has been tried too often."""
+        if job.state == "cancelling":
+            self._end(connection, job, "cancelled", now)
+        elif job.attempts >= _ATTEMPTS:
+            problem = Interrupted(f"The service ended {_ATTEMPTS} times while it worked on this reconstruction.")
+            self._end(connection, job, "failed", now, problem.document())
+        else:
+            return False
+        return True
+
+    def _held(self, connection: Connection, job: Job) -> Job | None:
+        """The job as it is, locked, if its latest token is still that of `job` and it has not ended."""
+        latest = and_(jobs.c.id == job.id, jobs.c.token == job.token, jobs.c.state.in_(_RUNNING))
+        return self._one(connection, _ROW.where(latest).with_for_update())
+
+    def _end(
+        self, connection: Connection, job: Job, state: State, now: float,
+        problem: dict[str, Any] | None = None, after: int = 0,
+    ) -> Job:  # fmt: skip
+        ended = replace(job, state=state, finished=now, problem=problem, lease_end=None, event=_number(job, now, after))
+        return self._write(connection, ended)
+
+    def _lease_end(self, now: float) -> float | None:
+        return None if self.lease is None else now + self.lease
+
+    def _write(self, connection: Connection, job: Job) -> Job:
+        connection.execute(update(jobs).where(jobs.c.id == job.id).values(_columns(job)))
+        return job
+
+    def _one(self, connection: Connection, wanted: Select) -> Job | None:
+        found = self._all(connection, wanted)
         return found[0] if found else None
 
-    def _all(self, database: sqlite3.Connection, condition: str, values: tuple[Any, ...], order: str) -> list[Job]:
-        rows = database.execute(f"SELECT {_COLUMNS} FROM jobs WHERE {condition} {order}", values).fetchall()
-        return [Job(**{**row, "problem": row["problem"] and json.loads(row["problem"])}) for row in map(dict, rows)]
+    def _all(self, connection: Connection, wanted: Select) -> list[Job]:
+        rows = [dict(row) for row in connection.execute(wanted).mappings()]
+        return [Job(**{**row, "problem": row["problem"] and json.loads(row["problem"])}) for row in rows]
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                self._database.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._database
-                    self._database.execute("COMMIT")
-                except BaseException:
-                    self._database.execute("ROLLBACK")
-                    raise
-            except sqlite3.OperationalError as error:
-                if "full" not in str(error):
-                    raise
-                raise StorageFull("There is no room to record the job.", headers=retry_after(60)) from None
+
+def _columns(job: Job) -> dict[str, Any]:
+    return {**asdict(job), "problem": None if job.problem is None else json.dumps(job.problem)}
+
+
+def _number(job: Job, now: float, after: int = 0) -> int:
+    """The number of a job's next event: the milliseconds of its time, and above all that came before."""
+    return max(int(1000 * now), job.event + 1, after + 1)
+
+
+def _place(id: str, *conditions: ColumnElement[bool]) -> Any:
+    return select(jobs.c.place).where(jobs.c.id == id, *conditions).scalar_subquery()

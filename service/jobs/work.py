@@ -77,7 +77,8 @@ class Work:
         Raises a Problem, or what `report` raises.
         """
         started = time.time()
-        prepared = PreparedScene.load(self._storage.incoming(job.id))
+        with self._storage.incoming(job.id) as folder:
+            prepared = PreparedScene.load(folder)
         timings = {**prepared.seconds, "queue": max(started - job.created, 0.0)}
         plan = self._engine.planner.plan(len(prepared.pixels), *prepared.pixels.shape[1:3])
         run = _Run()
@@ -114,7 +115,7 @@ class Work:
             found = {name: value for name, value in zip(TRACKS, values, strict=True) if value is not None}
             arrays.update({name: value.numpy() for name, value in found.items()})
         with tracer.start_as_current_span("store"):
-            self._storage.save(job.id, arrays, document.model_dump_json().encode())
+            self._storage.save(job.result, arrays, document.model_dump_json().encode())
         timings["store"] = time.perf_counter() - began
 
         report("export", 0.97)
@@ -122,9 +123,9 @@ class Work:
         for name in prepared.options.output_names:
             with tracer.start_as_current_span("export", attributes={"file": name}):
                 if name in CLOUD_FILES:
-                    export = self._catalogue.cloud_file(job.id, name, prepared.options)
+                    export = self._catalogue.cloud_file(job.result, name, prepared.options)
                 else:
-                    export = self._catalogue.plain_file(job.id, name)
+                    export = self._catalogue.plain_file(job.result, name)
             self._metrics.artifact_bytes.labels(name).inc(export.bytes)
         timings["export"] = time.perf_counter() - began
         self._count(prepared, plan, run, timings)

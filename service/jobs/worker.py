@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
+import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,17 +19,18 @@ from service.jobs.retention import Retention
 from service.jobs.store import JobStore
 from service.jobs.work import Work
 from service.metrics import Metrics
-from service.problems import DeadlineExceeded, Problem
+from service.problems import DeadlineExceeded, Problem, StoreUnavailable
 from service.results.storage import Storage
 from service.tracing import tracer
 
 _IDLE_SECONDS = 1.0
+_TAKEN = "job %s was taken up by another replica; what was made of it here is dropped"
 
 _log = logging.getLogger("service")
 
 
 class _Stopped(Exception):  # noqa: N818 - not an error
-    """The job was cancelled, or the service can't wait for it any longer."""
+    """The job was cancelled, the service can't wait for it any longer, or it is another replica's now."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Worker:
         metrics: Metrics,
         lanes: int = 1,
     ) -> None:
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._store = store
         self._storage = storage
         self._work = work
@@ -62,6 +68,7 @@ class Worker:
         self._draining = threading.Event()
         self._aborting = threading.Event()
         self._cancelled: set[str] = set()
+        self._let_go: set[tuple[str, int]] = set()
         self._activities: dict[str, Activity] = {}
         self._threads = [
             threading.Thread(target=self._run, name=f"worker-{lane}", daemon=True) for lane in range(lanes)
@@ -78,8 +85,12 @@ class Worker:
             self._news.notify_all()
 
     def cancel(self, id: str) -> None:
-        """Stop working on the job at its next step, if it is worked on here."""
+        """Stop working on the job at its next step; it is worked on here."""
         self._cancelled.add(id)
+
+    def let_go(self, job: Job) -> None:
+        """Stop working on the job at its next step and leave it alone: another replica has taken it up."""
+        self._let_go.add((job.id, job.token))
 
     def drain(self) -> None:
         """Take no further job."""
@@ -114,15 +125,22 @@ class Worker:
         """What is done on the job here and now."""
         return self._activities.get(id)
 
+    def activities(self) -> list[Activity]:
+        """What is done here and now."""
+        return [*self._activities.values()]
+
     def stalled_seconds(self) -> float:
         """How long a running job has shown no progress, the slowest one's; 0 while idle."""
         now = time.monotonic()
-        return max((now - activity.changed for activity in [*self._activities.values()]), default=0.0)
+        return max((now - activity.changed for activity in self.activities()), default=0.0)
 
     def _run(self) -> None:
         while not self._draining.is_set():
             heard = self._news_count
-            job = self._store.claim()
+            try:
+                job = self._store.claim(self.name, [*self._activities])
+            except StoreUnavailable:
+                job = None
             if job is None:
                 self._wait_for_news(heard)
                 continue
@@ -139,21 +157,26 @@ class Worker:
     def _one(self, job: Job) -> None:
         began = time.monotonic()
         self._metrics.queue_wait.observe(max(time.time() - job.created, 0.0))
-        self._events.publish(job.id, "state", {"state": "running", "progress": 0.0})
+        self._events.publish(job.id, "state", {"state": "running", "progress": 0.0}, number=job.event)
         self._activities[job.id] = Activity(job, "decode", 0.0, began)
         state: State = "failed"
         problem: Problem | None = None
         timings: dict[str, float] = {}
         try:
             with tracer.start_as_current_span("reconstruction", attributes={"id": job.id, "frames": job.frames}):
+                self._report(job, "decode", 0.0)
                 timings = self._work.do(job, partial(self._report, job))
             state = "cancelled" if job.id in self._cancelled else "succeeded"
         except _Stopped:
-            if self._aborting.is_set() and job.id not in self._cancelled:
-                self._store.requeue(job.id)
+            if job.id not in self._cancelled:
+                self._put_back(job)
                 return
             state = "cancelled"
-            self._metrics.cancelled.labels("running").inc()
+        except StoreUnavailable:
+            _log.warning("job %s goes back into the queue until what it needs can be reached", job.id)
+            self._put_back(job)
+            time.sleep(_IDLE_SECONDS)
+            return
         except Problem as error:
             problem = error
         except Exception:
@@ -161,23 +184,61 @@ class Worker:
             problem = Problem("The service met a condition that it did not expect; its log says more.")
         finally:
             del self._activities[job.id]
+        if state == "cancelled":
+            self._metrics.cancelled.labels("running").inc()
+        self._end(job, state, problem, timings, began)
+
+    def _end(self, job: Job, state: State, problem: Problem | None, timings: dict[str, float], began: float) -> None:
+        """Record how the job ended, unless it is another replica's by now, and tell everybody."""
         if state != "succeeded":
-            self._storage.remove(job.id)
+            self._storage.remove(job.result)
         document = None if problem is None else problem.document()
-        self._store.finish(job.id, state, document)
-        self._storage.drop_incoming(job.id)
-        self._retention.enforce()
+        size = self._storage.size(job.result) if state == "succeeded" else 0
+        ended = self._insist(lambda: self._store.finish(job, state, document, self._events.last_number(job.id), size))
         self._cancelled.discard(job.id)
-        self._metrics.jobs.labels(state).inc()
+        self._let_go.discard((job.id, job.token))
+        if ended is None or ended.state != state:
+            self._storage.remove(job.result)
+        if ended is None:
+            _log.warning(_TAKEN, job.id)
+            return
+        self._storage.drop_incoming(job.id)
+        with suppress(StoreUnavailable):  # then the next round does it
+            self._retention.enforce()
         seconds = time.monotonic() - began
         self._metrics.job_seconds.labels(self._metrics.frames_bucket(job.frames)).observe(seconds)
-        _log.info("job %s %s after %.2f s, %d frames", job.id, state, seconds, job.frames)
-        ended = {"state": state, "progress": 1.0, "problem": document, "timings": timings}
-        self._events.publish(job.id, "end", ended)
+        _log.info("job %s %s after %.2f s, %d frames", job.id, ended.state, seconds, job.frames)
+        self._tell(ended, timings)
+
+    def _tell(self, ended: Job, timings: dict[str, float]) -> None:
+        self._metrics.jobs.labels(ended.state).inc()
+        told = {"state": ended.state, "progress": 1.0, "problem": ended.problem, "timings": timings}
+        self._events.publish(ended.id, "end", told, number=ended.event)
+
+    def _put_back(self, job: Job) -> None:
+        """Leave the job to whoever comes next, without a trace of this attempt."""
+        back = self._insist(lambda: self._store.requeue(job))
+        self._let_go.discard((job.id, job.token))
+        self._storage.remove(job.result)
+        if back is None:
+            _log.warning(_TAKEN, job.id)
+        elif back.ended:
+            self._storage.drop_incoming(job.id)
+            self._tell(back, {})
+
+    def _insist(self, record: Callable[[], Job | None]) -> Job | None:
+        """Record something, as soon as the database can be reached; at a shutdown at once or never."""
+        while True:
+            try:
+                return record()
+            except StoreUnavailable:
+                if self._aborting.is_set():
+                    raise  # the lease runs out, and another replica does it again
+                time.sleep(_IDLE_SECONDS)
 
     def _report(self, job: Job, stage: str, progress: float) -> None:
         activity = self._activities[job.id]
-        if job.id in self._cancelled or self._aborting.is_set():
+        if job.id in self._cancelled or (job.id, job.token) in self._let_go or self._aborting.is_set():
             raise _Stopped
         if time.time() > job.deadline:
             raise DeadlineExceeded(

@@ -122,47 +122,51 @@ class Catalogue:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
-    def cloud_file(self, id: str, name: str, given: PointOptions) -> Export:
+    def cloud_file(self, result: str, name: str, given: PointOptions) -> Export:
         """A file of `CLOUD_FILES` with the options `given`, and where not given those of the reconstruction."""
-        document = self._storage.result(id)
+        document = self._storage.result(result)
         stored = {key: value for key, value in document.options.items() if key in PointOptions.model_fields}
         options = given.over(PointOptions.model_validate(stored))
         tag = hashlib.sha256(json.dumps(options.model_dump(), sort_keys=True).encode()).hexdigest()[:16]
         write = CLOUD_FILES[name].write
-        return self._storage.export(id, f"{tag}-{name}", lambda path: write(self._storage.scene(id), options, path))
+        return self._storage.export(
+            result, f"{tag}-{name}", lambda path: write(self._storage.scene(result), options, path)
+        )
 
-    def plain_file(self, id: str, name: str) -> Export:
+    def plain_file(self, result: str, name: str) -> Export:
         """A file of `PLAIN_FILES`."""
         write = PLAIN_FILES[name].write
-        return self._storage.export(id, name, lambda path: write(self._storage.scene(id), path))
+        return self._storage.export(result, name, lambda path: write(self._storage.scene(result), path))
 
-    def tracks(self, id: str) -> Export:
+    def tracks(self, result: str) -> Export:
         """The tracks of the query points. Raises NoTracks if none were asked for."""
-        if self._storage.result(id).links.tracks is None:
+        if self._storage.result(result).links.tracks is None:
             raise NoTracks("This reconstruction was made without query_points, so it has no tracks.")
-        return self._storage.export(id, TRACKS_FILE, lambda path: _json(tracks_json)(self._storage.scene(id), path))
+        return self._storage.export(
+            result, TRACKS_FILE, lambda path: _json(tracks_json)(self._storage.scene(result), path)
+        )
 
-    def picture(self, id: str, index: int) -> Export:
+    def picture(self, result: str, index: int) -> Export:
         """One picture as the network saw it, without padding, as PNG. Raises NotFound."""
-        self._check_index(id, index)
+        self._check_index(result, index)
 
         def make(path: Path) -> None:
-            scene = self._storage.scene(id)
+            scene = self._storage.scene(result)
             rows, columns = np.nonzero(scene.mask[index].any(1))[0], np.nonzero(scene.mask[index].any(0))[0]
             content = scene.colors[index][rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
             _write(path, png(Image.fromarray(np.ascontiguousarray(content))))
 
-        return self._storage.export(id, f"picture-{index}.png", make)
+        return self._storage.export(result, f"picture-{index}.png", make)
 
-    def map_file(self, id: str, kind: MapKind, index: int, grid: Grid) -> Export:
+    def map_file(self, result: str, kind: MapKind, index: int, grid: Grid) -> Export:
         """One picture's depth or confidence. Raises NotFound."""
-        self._check_index(id, index)
+        self._check_index(result, index)
         return self._storage.export(
-            id, f"{index}-{grid}-{kind}", lambda path: self._write_map(id, kind, index, grid, path)
+            result, f"{index}-{grid}-{kind}", lambda path: self._write_map(result, kind, index, grid, path)
         )
 
-    def _write_map(self, id: str, kind: MapKind, index: int, grid: Grid, path: Path) -> None:
-        scene = self._storage.scene(id)
+    def _write_map(self, result: str, kind: MapKind, index: int, grid: Grid, path: Path) -> None:
+        scene = self._storage.scene(result)
         if kind.startswith("confidence"):
             confidence = scene.confidence_map(index, grid)
             _write(path, map_npy(confidence) if kind == "confidence.npy" else png(confidence_picture(confidence)))
@@ -177,39 +181,41 @@ class Catalogue:
         else:
             _write(path, png(depth_picture(depth)))
 
-    def manifest(self, id: str) -> Export:
+    def manifest(self, result: str) -> Export:
         """What made the result, and size and SHA-256 of every file with the reconstruction's own options."""
 
         def make(path: Path) -> None:
-            document = self._storage.result(id)
-            files = {name: {"bytes": export.bytes, "sha256": export.sha256} for name, export in self._everything(id)}
+            document = self._storage.result(result)
+            files = {
+                name: {"bytes": export.bytes, "sha256": export.sha256} for name, export in self._everything(result)
+            }
             told = document.model_dump(mode="json", exclude={"pictures", "links", "state", "progress"})
             _write(path, (json.dumps({**told, "files": files}, indent=1) + "\n").encode())
 
-        return self._storage.export(id, MANIFEST_FILE, make)
+        return self._storage.export(result, MANIFEST_FILE, make)
 
-    def archive(self, id: str) -> Export:
+    def archive(self, result: str) -> Export:
         """All files of the manifest, the manifest and ``result.json`` in one zip archive."""
 
         def make(path: Path) -> None:
-            document = self._storage.result(id).in_folder()
+            document = self._storage.result(result).in_folder()
             with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
                 _add(archive, document.links.self, (document.model_dump_json(indent=1) + "\n").encode())
-                for name, export in (*self._everything(id), (MANIFEST_FILE, self.manifest(id))):
+                for name, export in (*self._everything(result), (MANIFEST_FILE, self.manifest(result))):
                     entry = archive.open(zipfile.ZipInfo(name, _STAMP), "w", force_zip64=True)
                     with entry, export.path.open("rb") as source:
                         shutil.copyfileobj(source, entry)
 
-        return self._storage.export(id, ARCHIVE_FILE, make)
+        return self._storage.export(result, ARCHIVE_FILE, make)
 
-    def _everything(self, id: str) -> Iterator[tuple[str, Export]]:
-        document = self._storage.result(id)
+    def _everything(self, result: str) -> Iterator[tuple[str, Export]]:
+        document = self._storage.result(result)
         for name in CLOUD_FILES:
-            yield name, self.cloud_file(id, name, PointOptions())
+            yield name, self.cloud_file(result, name, PointOptions())
         for name in PLAIN_FILES:
-            yield name, self.plain_file(id, name)
+            yield name, self.plain_file(result, name)
         if document.links.tracks is not None:
-            yield TRACKS_FILE, self.tracks(id)
+            yield TRACKS_FILE, self.tracks(result)
         for picture in document.in_folder().pictures:
             depth, links = picture.depth.links, picture.links
             for name, kind in (
@@ -217,11 +223,11 @@ class Catalogue:
                 (depth.preview, "depth-preview.png"), (links.confidence, "confidence.npy"),
                 (links.confidence_preview, "confidence-preview.png"),
             ):  # fmt: skip
-                yield name, self.map_file(id, kind, picture.index, "original")  # type: ignore[arg-type]
-            yield links.picture, self.picture(id, picture.index)
+                yield name, self.map_file(result, kind, picture.index, "original")  # type: ignore[arg-type]
+            yield links.picture, self.picture(result, picture.index)
 
-    def _check_index(self, id: str, index: int) -> None:
-        last = len(self._storage.result(id).pictures) - 1
+    def _check_index(self, result: str, index: int) -> None:
+        last = len(self._storage.result(result).pictures) - 1
         if not 0 <= index <= last:
             raise NotFound(f"This reconstruction has pictures 0 to {last}; {index} was asked for.")
 

@@ -1,12 +1,12 @@
 """Results and waiting inputs on disk, and the files made from results.
 
-    incoming/{id}/   one accepted job's input, until it has ended
-    results/{id}/    arrays and ``result.json``; ``exports/`` holds files made from them, each beside its SHA-256
+    incoming/{id}/     one accepted job's input, until it has ended
+    results/{name}/    arrays and ``result.json``; ``exports/`` holds files made from them, each beside its SHA-256
 
-Every folder and file appears by renaming, so it is whole or not there; inputs and results are on the disk, not only in
-its cache, before a job's record says so, and so outlive a power cut. Whether a result exists is the job store's
-word: what it does not know is swept away at the next start. Names inside are fixed; nothing that a client sends
-becomes part of a path.
+A result's name is its job's id and which attempt made it, so two attempts never write to the same place. Every folder
+and file appears by renaming, so it is whole or not there; inputs and results are on the disk, not only in its cache,
+before a job's record says so, and so outlive a power cut. Whether a result exists is the job store's word: what it does
+not know is swept away at the next start. Names inside are fixed; nothing that a client sends becomes part of a path.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,17 +29,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.artifact import sha256
+from service.jobs.job import Job
 from service.problems import NotFound, StorageFull, retry_after
 from service.results.document import ReconstructionDocument
 from service.results.scene import ARRAYS, TRACKS, Scene
 
-_ID = re.compile(r"[0-9a-f]{32}")
-_RESULT = "result.json"
+NAME = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,8})?")
+RESULT = "result.json"
 _EXPORTS_KEPT = 1024  # per reconstruction
 
 
 class StorageInUseError(RuntimeError):
     """Another process serves from the same folder."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the job store knows: inputs that are waited for, by job, and results by name."""
+
+    inputs: set[str]
+    results: set[str]
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,8 @@ class Storage:
 
     Raises StorageInUseError if another process has it.
     """
+
+    shared = False
 
     def __init__(self, root: Path | None, min_free_bytes: int = 0) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="reconstructions-") if root is None else None
@@ -94,79 +105,85 @@ class Storage:
         self.check_room()
         self._appear(self._incoming / id, write)
 
-    def incoming(self, id: str) -> Path:
-        """Where a waiting job's input lies."""
-        return self._incoming / id
+    @contextmanager
+    def incoming(self, id: str) -> Iterator[Path]:
+        """A folder with a waiting job's input, to be read."""
+        yield self._incoming / id
 
     def drop_incoming(self, id: str) -> None:
         shutil.rmtree(self._incoming / id, ignore_errors=True)
 
-    def save(self, id: str, arrays: Mapping[str, NDArray[Any]], result: bytes) -> None:
+    def save(self, name: str, arrays: Mapping[str, NDArray[Any]], result: bytes) -> None:
         """Store a result. Raises StorageFull; then nothing is left."""
         self.check_room()
 
         def write(folder: Path) -> None:
             (folder / "exports").mkdir()
-            for name, array in arrays.items():
-                np.save(folder / f"{name}.npy", array, allow_pickle=False)
-            (folder / _RESULT).write_bytes(result)
+            for key, array in arrays.items():
+                np.save(folder / f"{key}.npy", array, allow_pickle=False)
+            (folder / RESULT).write_bytes(result)
 
-        shutil.rmtree(self._results / id, ignore_errors=True)  # an attempt that was cut off before it was recorded
-        self._appear(self._results / id, write)
+        shutil.rmtree(self._results / name, ignore_errors=True)  # an attempt that was cut off before it was recorded
+        self._appear(self._results / name, write)
 
-    def result(self, id: str) -> ReconstructionDocument:
+    def result(self, name: str) -> ReconstructionDocument:
         """The result's document. Raises NotFound."""
         try:
-            return ReconstructionDocument.model_validate_json((self._folder(id) / _RESULT).read_bytes())
+            return ReconstructionDocument.model_validate_json((self._folder(name) / RESULT).read_bytes())
         except FileNotFoundError:
-            raise _gone() from None
+            raise gone() from None
 
-    def scene(self, id: str) -> Scene:
+    def scene(self, name: str) -> Scene:
         """The result with its arrays mapped, not read. Raises NotFound."""
-        document = self.result(id)
-        folder = self._folder(id)
+        document = self.result(name)
+        folder = self._folder(name)
 
-        def load(name: str) -> NDArray[Any]:
-            array: NDArray[Any] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        def load(key: str) -> NDArray[Any]:
+            array: NDArray[Any] = np.load(folder / f"{key}.npy", mmap_mode="r", allow_pickle=False)
             return array
 
         try:
-            tracks = {name: load(name) for name in TRACKS if (folder / f"{name}.npy").exists()}
-            return Scene(document, **{name: load(name) for name in ARRAYS}, tracks=tracks)
+            tracks = {key: load(key) for key in TRACKS if (folder / f"{key}.npy").exists()}
+            return Scene(document, **{key: load(key) for key in ARRAYS}, tracks=tracks)
         except FileNotFoundError:
-            raise _gone() from None
+            raise gone() from None
 
-    def export(self, id: str, name: str, make: Callable[[Path], None]) -> Export:
-        """The file `name` made from a result, by `make` if nobody asked for it before. Raises NotFound, StorageFull."""
-        exports = self._folder(id) / "exports"
-        path, digest = exports / name, exports / f"{name}.sha256"
+    def export(self, name: str, file: str, make: Callable[[Path], None]) -> Export:
+        """The file `file` made from a result, by `make` if nobody asked for it before. Raises NotFound, StorageFull."""
+        exports = self._folder(name) / "exports"
+        path, digest = exports / file, exports / f"{file}.sha256"
         with self._guard:
-            making = self._locks.setdefault((id, name), threading.Lock())
+            making = self._locks.setdefault((name, file), threading.Lock())
         with making, _room():
             if not digest.exists():
                 if not exports.is_dir():
-                    raise _gone()
+                    raise gone()
                 self._make(exports, path, digest, make)
             os.utime(digest)
             return Export(path, path.stat().st_size, digest.read_text())
 
-    def sizes(self) -> dict[str, int]:
-        """Bytes on disk of every result."""
-        return {folder.name: _size(folder) for folder in self._results.iterdir() if _ID.fullmatch(folder.name)}
+    def size(self, name: str) -> int:
+        """Bytes of a result that was saved here."""
+        return bytes_in(self._results / name)
 
-    def remove(self, id: str) -> None:
+    def sizes(self, results: Sequence[Job]) -> dict[str, int]:
+        """Bytes of each job's result, by the job's id; files made from it since count."""
+        return {job.id: self.size(job.result) for job in results}
+
+    def remove(self, name: str) -> None:
         """Remove a result and its files. Downloads that are under way end undisturbed."""
-        shutil.rmtree(self._results / id, ignore_errors=True)
+        shutil.rmtree(self._results / name, ignore_errors=True)
 
-    def sweep(self, waiting: set[str], finished: set[str]) -> set[str]:
-        """Remove what no job stands for; returns the ids of `finished` whose result is missing."""
-        for folder, known in ((self._incoming, waiting), (self._results, finished)):
+    def sweep(self, known: Callable[[], Known]) -> set[str]:
+        """Remove what no job stands for; returns the names of known results that are missing."""
+        asked = known()
+        for folder, names in ((self._incoming, asked.inputs), (self._results, asked.results)):
             for path in folder.iterdir():
-                if path.name not in known:
+                if path.name not in names:
                     shutil.rmtree(path, ignore_errors=True)
         for partial in self._results.glob("*/exports/*.partial"):
             partial.unlink()
-        return {id for id in finished if not (self._results / id / _RESULT).is_file()}
+        return {name for name in asked.results if not (self._results / name / RESULT).is_file()}
 
     def close(self) -> None:
         """Release the folder, and remove it if it is temporary."""
@@ -174,10 +191,10 @@ class Storage:
         if self._temporary is not None:
             self._temporary.cleanup()
 
-    def _folder(self, id: str) -> Path:
-        if not _ID.fullmatch(id):
-            raise _gone()
-        return self._results / id
+    def _folder(self, name: str) -> Path:
+        if not NAME.fullmatch(name):
+            raise gone()
+        return self._results / name
 
     def _appear(self, target: Path, write: Callable[[Path], None]) -> None:
         partial = target.with_name(f"{target.name}.partial")
@@ -233,9 +250,16 @@ def _room() -> Iterator[None]:
         raise StorageFull("The disk for results is full; nothing was kept.", headers=retry_after(60)) from None
 
 
-def _gone() -> NotFound:
+def gone() -> NotFound:
+    """What to say of a result that is not there."""
     return NotFound("There is no reconstruction of this id; it may have been removed to make room.")
 
 
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def bytes_in(folder: Path) -> int:
+    """Bytes of all files in and below `folder`; what is removed meanwhile does not count."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += Path(place, name).stat().st_size
+    return total

@@ -33,7 +33,7 @@ def file_answer(media_type: str, description: str) -> dict[int | str, dict[str, 
         206: {"description": "The range that was asked for", "content": content},
         304: {"description": "The client has it already"},
         **documented("not-found", "not-finished", "range-not-satisfiable", "invalid-option", "key-required",
-                     "storage-full", "no-tracks"),
+                     "storage-full", "no-tracks", "store-unavailable"),
     }  # fmt: skip
 
 

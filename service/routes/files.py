@@ -47,9 +47,9 @@ def files_router(parts: Parts) -> APIRouter:
         return Download(request.headers, export, media_type, name)
 
     def cloud(request: Request, client: Client, id: str, name: str, options: PointOptions) -> Response:
-        finished(parts, client, id)
+        job = finished(parts, client, id)
         with parts.metrics.stages.labels("export").time():
-            export = catalogue.cloud_file(id, name, options)
+            export = catalogue.cloud_file(job.result, name, options)
         return send(request, export, CLOUD_FILES[name].media_type, name, name)
 
     @router.get(
@@ -94,9 +94,9 @@ def files_router(parts: Parts) -> APIRouter:
             name=name.replace(".", "_"),
         )
         def download(id: str, request: Request, client: Asking) -> Response:
-            finished(parts, client, id)
+            job = finished(parts, client, id)
             with parts.metrics.stages.labels("export").time():
-                export = catalogue.plain_file(id, name)
+                export = catalogue.plain_file(job.result, name)
             return send(request, export, file.media_type, name, name)
 
     for name in PLAIN_FILES:
@@ -110,39 +110,39 @@ def files_router(parts: Parts) -> APIRouter:
         response_class=Response,
     )
     def tracks(id: str, request: Request, client: Asking) -> Response:
-        finished(parts, client, id)
-        return send(request, catalogue.tracks(id), "application/json", TRACKS_FILE, TRACKS_FILE)
+        job = finished(parts, client, id)
+        return send(request, catalogue.tracks(job.result), "application/json", TRACKS_FILE, TRACKS_FILE)
 
     @router.get(
         f"/{MANIFEST_FILE}", responses=file_answer("application/json", "What made this, and every file's SHA-256"),
         response_class=Response,
     )  # fmt: skip
     def manifest(id: str, request: Request, client: Asking) -> Response:
-        finished(parts, client, id)
-        return send(request, catalogue.manifest(id), "application/json", MANIFEST_FILE, MANIFEST_FILE)
+        job = finished(parts, client, id)
+        return send(request, catalogue.manifest(job.result), "application/json", MANIFEST_FILE, MANIFEST_FILE)
 
     @router.get(f"/{ARCHIVE_FILE}", responses=file_answer("application/zip", "All files"), response_class=Response)
     def everything(id: str, request: Request, client: Asking) -> Response:
-        finished(parts, client, id)
+        job = finished(parts, client, id)
         with parts.metrics.stages.labels("export").time():
-            export = catalogue.archive(id)
+            export = catalogue.archive(job.result)
         return send(request, export, "application/zip", f"reconstruction-{id[:8]}.zip", ARCHIVE_FILE)
 
     @router.get("/pictures/{index}.png", responses=file_answer(_PNG, "What the network saw"), response_class=Response)
     def picture(id: str, index: int, request: Request, client: Asking) -> Response:
-        finished(parts, client, id)
-        return send(request, catalogue.picture(id, index), _PNG, f"picture-{index}.png", "picture.png")
+        job = finished(parts, client, id)
+        return send(request, catalogue.picture(job.result, index), _PNG, f"picture-{index}.png", "picture.png")
 
     def per_picture(path: str, kind: MapKind, media_type: str, description: str) -> None:
         @router.get(path, responses=file_answer(media_type, description), response_class=Response, name=kind)
         def download(id: str, index: int, request: Request, client: Asking, grid: Grid = "original") -> Response:
             job = finished(parts, client, id)
             with parts.metrics.stages.labels("export").time():
-                export = catalogue.map_file(id, kind, index, grid)
+                export = catalogue.map_file(job.result, kind, index, grid)
             parts.metrics.artifact_bytes.labels(kind).inc(export.bytes)
             headers = {}
             if kind == "depth.png":
-                scale = parts.storage.result(job.id).pictures[index].depth.png_scale
+                scale = parts.storage.result(job.result).pictures[index].depth.png_scale
                 headers = {"X-Depth-Scale": repr(scale)}
             stem, _, suffix = kind.partition(".")
             name = f"{stem.replace('-preview', '')}-{index}{'-preview' if 'preview' in kind else ''}.{suffix}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter
@@ -36,10 +37,11 @@ def operations_router(parts: Parts) -> APIRouter:
 
     @router.get(
         "/readyz", summary="Is the model loaded, and does the service take work?",
-        responses=documented("not-ready", "draining", "worker-stuck"),
+        responses=documented("not-ready", "draining", "worker-stuck", "store-unavailable"),
     )  # fmt: skip
     async def ready() -> dict[str, str]:
         parts.check_serving()
+        await asyncio.to_thread(parts.check_store)
         return {"status": "ready"}
 
     @router.get(

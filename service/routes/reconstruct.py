@@ -26,7 +26,7 @@ from service.jobs.job import Job, new_id
 from service.jobs.status import status_of
 from service.metrics import REJECTIONS
 from service.parts import Parts, UploadPlace
-from service.problems import MEDIA_TYPE, PROBLEMS, Cancelled, Problem, restored, retry_after
+from service.problems import MEDIA_TYPE, PROBLEMS, Cancelled, Problem, StoreUnavailable, restored, retry_after
 from service.remote.fetcher import Fetcher
 from service.results.document import ReconstructionDocument, StatusDocument
 from service.routes.clients import Asking
@@ -102,7 +102,7 @@ class _Submission:
         parts = self._parts
         parts.check_serving()
         await asyncio.to_thread(parts.storage.check_room)
-        with parts.upload_place() as place:
+        async with parts.upload_place() as place:
             prepared = await self._read(request, body)
             frames, height, width, _ = prepared.pixels.shape
             plan = parts.engine.planner.plan(frames, height, width)
@@ -146,13 +146,15 @@ class _Submission:
         parts.storage.accept(job.id, prepared.save)
         try:
             added = parts.add_job(place, job, asked.key, asked.reuse, asked.client)
+        except StoreUnavailable:
+            raise  # the job may have been recorded all the same; if not, its input is swept away
         except BaseException:
             parts.storage.drop_incoming(job.id)
             raise
         if added.id != job.id:
             parts.storage.drop_incoming(job.id)
         else:
-            parts.events.publish(job.id, "state", {"state": "queued", "progress": 0.0})
+            parts.events.publish(job.id, "state", {"state": "queued", "progress": 0.0}, number=added.event)
         return added
 
     async def _wait(self, body: Body, job: Job, preference: Preference, mine: bool) -> tuple[Job, dict[str, float]]:
@@ -181,8 +183,10 @@ class _Submission:
         if job.state == "succeeded":
             if reused:
                 parts.metrics.reused.inc()
-            document = parts.storage.result(job.id)
+            document = parts.storage.result(job.result)
             served = document.served_at(address).model_copy(update={"reused": reused})
+            if not reused:
+                timings = timings or document.timings  # it ran on another replica
             timing = ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in timings.items())
             if timing:
                 headers["Server-Timing"] = timing

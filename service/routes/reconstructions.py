@@ -74,7 +74,7 @@ def reconstructions_router(parts: Parts) -> APIRouter:
     @router.get(
         "",
         response_model=ListDocument,
-        responses=documented("invalid-option", "key-required"),
+        responses=documented("invalid-option", "key-required", "store-unavailable"),
         summary="List reconstructions, newest first",
     )
     def listing(
@@ -112,7 +112,14 @@ def reconstructions_router(parts: Parts) -> APIRouter:
         response_model=ReconstructionDocument | StatusDocument,
         responses={
             200: {"description": "State or result; with Accept also the scene itself", "content": {GLTF: {}, _PLY: {}}},
-            **documented("not-found", "not-acceptable", "key-required", "not-finished", "range-not-satisfiable"),
+            **documented(
+                "not-found",
+                "not-acceptable",
+                "key-required",
+                "not-finished",
+                "range-not-satisfiable",
+                "store-unavailable",
+            ),
         },
         summary="State, or the result once it is there",
     )
@@ -122,11 +129,11 @@ def reconstructions_router(parts: Parts) -> APIRouter:
         if chosen != _JSON:
             finished(parts, client, id)
             name = _REPRESENTATIONS[chosen]
-            export = parts.catalogue.cloud_file(id, name, PointOptions())
+            export = parts.catalogue.cloud_file(job.result, name, PointOptions())
             return Download(request.headers, export, CLOUD_FILES[name].media_type, name, {"Vary": "Accept"})
         headers = {"Vary": "Accept"}
         if job.state == "succeeded":
-            document = parts.storage.result(id).served_at(f"/reconstructions/{id}")
+            document = parts.storage.result(job.result).served_at(f"/reconstructions/{id}")
             return JSONResponse(document.model_dump(mode="json"), headers=headers)
         status = status_of(job, parts.store, parts.worker)
         if not job.ended:
@@ -138,7 +145,7 @@ def reconstructions_router(parts: Parts) -> APIRouter:
         status_code=204,
         responses={
             202: {"model": StatusDocument, "description": "It is running and stops at its next step"},
-            **documented("not-found", "key-required"),
+            **documented("not-found", "key-required", "store-unavailable"),
         },
         summary="Cancel it if it waits or runs, else remove it and its files",
     )
@@ -148,7 +155,7 @@ def reconstructions_router(parts: Parts) -> APIRouter:
             return Response(status_code=204)
         if job.ended:
             parts.store.forget(id)
-            parts.storage.remove(id)
+            parts.storage.remove(job.result)
             return Response(status_code=204)
         job = parts.cancel(id) or job
         if job.state != "cancelling":
@@ -160,7 +167,7 @@ def reconstructions_router(parts: Parts) -> APIRouter:
         responses={
             200: {"description": "Server-sent events until it has ended", "content": {"text/event-stream": {}}},
             204: {"description": "It has ended and the client has seen that"},
-            **documented("not-found", "key-required", "not-acceptable", "invalid-option"),
+            **documented("not-found", "key-required", "not-acceptable", "invalid-option", "store-unavailable"),
         },
         response_class=StreamingResponse,
         summary="Follow it: states, stages, progress",
@@ -172,7 +179,7 @@ def reconstructions_router(parts: Parts) -> APIRouter:
         after = _event_number(last_event_id)
         job = await asyncio.to_thread(owned, parts, client, id)
         if job.ended:
-            end = Event(parts.events.end_number(job.id, job.finished or 0), "end", _ended(job))
+            end = Event(job.event, "end", _ended(job))
             if after >= end.number:
                 return Response(status_code=204)
             return _stream(_once(end))
@@ -214,7 +221,7 @@ async def _live(parts: Parts, job: Job, after: int) -> AsyncIterator[bytes]:
         now = await asyncio.to_thread(parts.store.get, job.id)
         if now is None or now.ended:  # its history is gone, but its end is on record
             if now is not None:
-                yield Event(int(1000 * (now.finished or 0)), "end", _ended(now)).encode()
+                yield Event(now.event, "end", _ended(now)).encode()
             return
 
 

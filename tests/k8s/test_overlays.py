@@ -15,7 +15,7 @@ from tests.k8s.cluster import K8S, OVERLAYS, containers, environment, of_kind, p
 
 CUSTOM = {"ScaledObject", "ServiceMonitor", "PrometheusRule", "RayService"}
 VERSIONS = ("1.33", kubernetes_validate.latest_version())
-SERVING = ("cpu-demo", "gpu", "gpu-artifact-image")
+SERVING = ("cpu-demo", "gpu", "gpu-artifact-image", "replicas")
 
 
 @pytest.fixture(params=OVERLAYS)
@@ -180,15 +180,48 @@ def test_variables_are_settings_of_the_service_with_values_that_it_takes(serving
     assert Settings(**{**given, "device": "cpu"}).artifact.is_relative_to("/artifacts")
 
 
-def test_results_that_are_kept_fit_the_disk(serving: tuple[dict[str, Any], ...]) -> None:
-    (workload,) = of_kind("StatefulSet", serving)
+@pytest.mark.parametrize("overlay", ["cpu-demo", "gpu", "gpu-artifact-image"])
+def test_results_that_are_kept_fit_the_disk(overlay: str) -> None:
+    (workload,) = of_kind("StatefulSet", render(overlay))
     (claim,) = workload["spec"]["volumeClaimTemplates"]
-    _, container = service_of(serving)
+    _, container = service_of(render(overlay))
     disk = quantity(claim["spec"]["resources"]["requests"]["storage"])
     assert int(environment(container)["VGGT_KEEP_BYTES"]) <= 0.8 * disk
 
 
-@pytest.mark.parametrize("overlay", ["gpu", "gpu-artifact-image"])
+def test_replicas_keep_nothing_on_disks_of_their_own_and_may_all_be_asked() -> None:
+    (workload,) = of_kind("StatefulSet", render("replicas"))
+    assert workload["spec"]["replicas"] >= 2
+    assert "volumeClaimTemplates" not in workload["spec"]
+    pod, container = service_of(render("replicas"))
+    (data,) = [volume for volume in pod["volumes"] if volume["name"] == "data"]
+    assert int(environment(container)["VGGT_CACHE_BYTES"]) <= 0.8 * quantity(data["emptyDir"]["sizeLimit"])
+    (service,) = of_kind("Service", render("replicas"))
+    assert service["spec"]["sessionAffinity"] == "None"
+
+
+def test_replicas_read_the_address_of_their_database_from_a_secret_and_may_call_it() -> None:
+    pod, container = service_of(render("replicas"))
+    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "database"]
+    (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "database"]
+    assert Path(environment(container)["VGGT_DATABASE_FILE"]).parent == Path(mount["mountPath"])
+    assert mount["readOnly"] is True
+    created = (K8S / "README.md").read_text()
+    for secret in (volume["secret"]["secretName"], container["envFrom"][0]["secretRef"]["name"]):
+        assert f"create secret generic {secret}" in created
+    assert f"--from-literal={Path(environment(container)['VGGT_DATABASE_FILE']).name}=" in created
+    (policy,) = of_kind("NetworkPolicy", render("replicas"))
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= pod_labels("replicas").items()
+    assert {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]} == {53, 5432, 443}
+
+
+def pod_labels(overlay: str) -> dict[str, str]:
+    (template,) = pod_templates(render(overlay))
+    labels: dict[str, str] = template["metadata"]["labels"]
+    return labels
+
+
+@pytest.mark.parametrize("overlay", ["gpu", "gpu-artifact-image", "replicas"])
 def test_a_gpu_is_requested_and_used(overlay: str) -> None:
     _, container = service_of(render(overlay))
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
@@ -216,9 +249,11 @@ def test_the_quantiser_fills_the_volume_that_the_service_reads() -> None:
 def test_the_autoscaler_scales_the_workload_that_is_there() -> None:
     (scaler,) = of_kind("ScaledObject", render("autoscaling"))
     target = scaler["spec"]["scaleTargetRef"]
-    (workload,) = of_kind(target["kind"], render("gpu"))
+    (workload,) = of_kind(target["kind"], render("replicas"))
     assert (target["apiVersion"], target["name"]) == (workload["apiVersion"], workload["metadata"]["name"])
-    assert "replicas" not in workload["spec"]  # else every apply would undo the autoscaler
+    assert scaler["spec"]["minReplicaCount"] == workload["spec"]["replicas"]  # what an apply goes back to for a moment
+    for trigger in scaler["spec"]["triggers"]:
+        assert trigger["metadata"]["query"].startswith("max("), "the queue is shared, so every replica tells all of it"
     assert scaler["metadata"]["namespace"] == workload["metadata"]["namespace"]
 
 

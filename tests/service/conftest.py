@@ -25,6 +25,7 @@ from service.inference.engine import Engine
 from service.server import limited_protocol
 from service.settings import Settings
 from tests.service.running import Running, Serve
+from tests.service.servers import ObjectServer, Postgres
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -54,6 +55,33 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     provenance = {"checkpoint": "tiny", "weights_licence": "CC0-1.0"}
     save(quantize_network(VGGT(PRESETS["demo"]), Recipe()), path, provenance=provenance)
     return path
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    try:
+        server.start()
+        yield server
+        server.stop()
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def object_server() -> Iterator[ObjectServer]:
+    server = ObjectServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def object_store(object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Address of an empty part of an object store, which the environment leads to."""
+    for name, value in object_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return object_server.url()
 
 
 @pytest.fixture(scope="module")

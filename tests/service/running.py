@@ -41,6 +41,12 @@ class Running:
                 return float(text.rsplit(" ", 1)[1])
         raise AssertionError(f"no metric {line}")
 
+    def result_folder(self, id: str) -> Path:
+        """Where the result of a reconstruction lies."""
+        job = self.parts.store.get(id)
+        assert job is not None
+        return self.data_dir / "results" / job.result
+
     def wait_for_state(self, id: str, *states: str) -> dict:
         """The document of a reconstruction once it is in one of `states`."""
         found: dict = {}

@@ -190,6 +190,18 @@ def test_an_artifact_with_damaged_weights_stops_the_service_with_one_sentence(ar
             ["serve", "--artifact", "{artifact}", "--api-keys", "{tmp}/none.json"], "none.json", id="no file of keys"
         ),
         pytest.param(
+            ["serve", "--artifact", "{artifact}", "--object-store", "s3://bucket"], "database",
+            id="an object store without a database",
+        ),
+        pytest.param(
+            ["serve", "--artifact", "{artifact}", "--database", "mysql://h/d", "--object-store", "file:///{tmp}/objects"],
+            "an address for mysql", id="a foreign database",
+        ),
+        pytest.param(
+            ["serve", "--artifact", "{artifact}", "--database", "postgresql://h/d", "--object-store", "ftp://h/d"],
+            "no object store", id="a foreign object store",
+        ),
+        pytest.param(
             ["demo", "--artifact", "{artifact}", "--samples", "{tmp}", "--out", "{tmp}/o"],
             "cameras.json",
             id="no samples",

@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from service.client import Client
+from service.jobs.database import Database
 from service.jobs.store import Bounds, JobStore
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import PATIENCE, Serve
@@ -105,7 +106,7 @@ def test_a_signal_lets_the_running_work_finish_refuses_new_work_and_keeps_the_qu
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
 
-    store = JobStore(tmp_path / "data" / "jobs.sqlite3", Bounds(10, 1e9))
+    store = JobStore(Database(tmp_path / "data" / "jobs.sqlite3"), Bounds(10, 1e9))
     states = [found.state for found in map(store.get, (running, queued)) if found]
     store.close()
     assert states == ["succeeded", "queued"]

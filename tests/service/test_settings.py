@@ -34,6 +34,17 @@ def test_environment_variables_are_read_and_flags_win_over_them() -> None:
         pytest.param({}, {"VGGT_MODE": "stretch"}, ["VGGT_MODE=stretch", "fit"], id="an unknown mode"),
         pytest.param({"max_images": "0"}, {}, ["--max-images 0"], id="no pictures at all"),
         pytest.param({"device": "gpu"}, {}, ["--device gpu", "torch device"], id="an unknown device"),
+        pytest.param(
+            {"database": "postgresql://h/d"}, {}, ["share a database", "object_store"], id="a database without a store"
+        ),
+        pytest.param({"object_store": "s3://b"}, {}, ["object_store", "database"], id="a store without a database"),
+        pytest.param(
+            {"object_store": "s3://b", "database_file": "f"},
+            {"VGGT_DATABASE": "postgresql://h/d"},
+            ["both database"],
+            id="two databases",
+        ),
+        pytest.param({"lease": "0"}, {}, ["--lease 0"], id="no lease"),
         pytest.param({"max_pixels": "1000000000"}, {}, ["--max-pixels"], id="more pixels than Pillow opens"),
         pytest.param({"replicas": "2"}, {}, ["--replicas 2", "--engine ray"], id="replicas in one process"),
         pytest.param(
@@ -52,3 +63,35 @@ def test_a_bad_setting_is_refused_naming_key_and_value(
     for word in words:
         assert word in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_database_may_stand_in_a_file_as_secrets_do(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("postgres://recon:geheim@db/jobs?sslmode=require\n")
+    shared = {"artifact": "a", "object_store": "s3://b"}
+    for settings in (
+        load_settings({**shared, "database_file": str(tmp_path / "url")}, {}),
+        load_settings(shared, {"VGGT_DATABASE": "postgresql://recon:geheim@db/jobs?sslmode=require"}),
+    ):
+        url = settings.shared_database()
+        assert url is not None
+        assert (url.drivername, url.host, url.database) == ("postgresql+psycopg", "db", "jobs")
+        assert url.password == "geheim"
+        assert "geheim" not in f"{settings!r} {url!r} {settings.model_dump_json()}"
+    assert load_settings({"artifact": "a"}, {}).shared_database() is None
+
+
+@pytest.mark.parametrize("address", ["geheim", "mysql://u:geheim@h/d", "postgresql+asyncpg://u:geheim@h/d", ""])
+def test_an_address_that_is_none_is_refused_without_telling_it(address: str, tmp_path: Path) -> None:
+    (tmp_path / "url").write_text(address)
+    for given in ({"database": address or " "}, {"database_file": str(tmp_path / "url")}):
+        settings = load_settings({"artifact": "a", "object_store": "s3://b", **given}, {})
+        with pytest.raises(SettingsError) as caught:
+            settings.shared_database()
+        assert "postgresql://" in str(caught.value)
+        assert "geheim" not in str(caught.value)
+
+
+def test_a_file_of_the_database_that_is_missing_is_named(tmp_path: Path) -> None:
+    settings = load_settings({"artifact": "a", "object_store": "s3://b", "database_file": str(tmp_path / "none")}, {})
+    with pytest.raises(SettingsError, match="none"):
+        settings.shared_database()

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.jobs.database import Database
 from service.jobs.store import Bounds, JobStore
 from service.local import reconstruct_here
 from service.settings import Settings
@@ -104,7 +105,7 @@ def test_a_signal_lets_running_work_finish_and_leaves_no_process(cluster: Cluste
     while left := {pid: name for pid, name in processes.items() if alive(pid)}:
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
-    store = JobStore(folder / "data" / "jobs.sqlite3", Bounds(10, 1e9))
+    store = JobStore(Database(folder / "data" / "jobs.sqlite3"), Bounds(10, 1e9))
     states = [found.state for found in map(store.get, ids) if found]
     store.close()
     assert states == ["succeeded", "succeeded", "queued"]

@@ -35,16 +35,59 @@ def test_numbers_rise_and_a_reader_goes_on_after_the_last_one_it_saw() -> None:
     assert _run(events, "a", after=numbers[1]) == seen[2:]
 
 
-def test_an_end_is_numbered_above_all_that_came_before_however_fast_it_came() -> None:
+def test_what_another_replica_recorded_comes_under_its_own_number_and_once() -> None:
     events = Events()
-    finished = time.time()  # the record's time of the end, before the numbers of hasty stages
-    for stage in range(20):
-        events.publish("a", "progress", {"stage": str(stage)})
-    last = _history(events, "a")[-1].number
-    assert events.end_number("a", finished) > last
+    for number in (7, 7, 5):
+        events.publish("a", "progress", {"stage": "heads"}, number=number)
+    events.publish("a", "progress", {"stage": "heads"}, number=8)  # it was thinned out where it comes from
+    assert [event.number for event in _history(events, "a")] == [7, 8]
+
+
+def test_a_job_that_is_taken_up_elsewhere_goes_on_above_the_number_on_record() -> None:
+    events = Events()
+    ahead = int(1000 * time.time()) + 5000  # the other replica's clock is fast
+    events.publish("a", "state", {"state": "running"}, number=ahead)
+    events.publish("a", "progress", {"stage": "heads"})
+    assert [event.number for event in _history(events, "a")] == [ahead, ahead + 1]
+    assert (events.last_number("a"), events.last_number("b")) == (ahead + 1, 0)
+
+
+def test_nothing_follows_an_end() -> None:
+    events = Events()
     events.publish("a", "end", {"state": "succeeded"})
-    assert events.end_number("a", finished) == _history(events, "a")[-1].number
-    assert events.end_number("gone", finished) == int(1000 * finished)
+    events.publish("a", "end", {"state": "failed"}, number=2**60)
+    assert [event.data["state"] for event in _history(events, "a")] == ["succeeded"]
+
+
+def test_readers_of_a_job_that_goes_are_sent_home() -> None:
+    events = Events()
+
+    async def run() -> Event | None:
+        events.attach(asyncio.get_running_loop())
+        waiting = asyncio.create_task(events.wait_for_end("a", 10))
+        await asyncio.sleep(0.01)
+        assert events.awaited() == {"a"}
+        events.dismiss("a")
+        return await waiting
+
+    assert asyncio.run(run()) is None
+    assert events.awaited() == set()
+
+
+def test_the_history_of_a_job_that_is_followed_is_never_given_up() -> None:
+    events = Events()
+
+    async def run() -> Event | None:
+        events.attach(asyncio.get_running_loop())
+        waiting = asyncio.create_task(events.wait_for_end("a", 10))
+        await asyncio.sleep(0.01)
+        for other in range(1000):
+            events.publish(str(other), "state", {})
+        events.publish("a", "end", {"state": "succeeded"})
+        return await waiting
+
+    assert asyncio.run(run()) is not None
+    assert len(events._channels) <= 257
 
 
 def test_what_is_published_from_another_thread_reaches_every_reader() -> None:

@@ -94,7 +94,7 @@ def test_a_way_that_never_comes_back_is_what_it_was_bit_for_bit(service: Running
     assert closed["id"] != opened["id"]
     for a, b in zip(opened["pictures"], closed["pictures"], strict=True):
         assert a["extrinsic"] == b["extrinsic"]
-    arrays = [service.data_dir / "results" / result["id"] / "depth.npy" for result in (opened, closed)]
+    arrays = [service.result_folder(result["id"]) / "depth.npy" for result in (opened, closed)]
     assert np.array_equal(*(np.load(path) for path in arrays))
 
 

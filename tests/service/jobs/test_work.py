@@ -86,7 +86,7 @@ def test_over_the_memory_budget_the_resolution_is_reduced_and_the_result_says_so
 def test_ordered_outputs_are_there_before_anybody_asks(serve: Serve) -> None:
     service = serve()
     result = reconstruct(service, 2, outputs="scene.glb,trajectory.txt")
-    exports = service.data_dir / "results" / result["id"] / "exports"
+    exports = service.result_folder(result["id"]) / "exports"
     assert {path.name.rpartition("-")[2] for path in exports.iterdir() if path.suffix != ".sha256"} == {
         "scene.glb",
         "trajectory.txt",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from service.jobs.database import Database
 from service.jobs.events import Events
 from service.jobs.job import Job
 from service.jobs.retention import Retention
@@ -47,7 +48,7 @@ class _Work:
 @pytest.fixture
 def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
     storage = Storage(tmp_path)
-    store = JobStore(storage.database, Bounds(10, 1e9))
+    store = JobStore(Database(storage.database), Bounds(10, 1e9))
     work: Any = _Work()
     retention = Retention(store, storage, Settings(artifact=Path("a")))
     worker = Worker(store, storage, work, retention, Events(), Metrics("cpu", 10), getattr(request, "param", 1))

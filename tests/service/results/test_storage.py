@@ -11,7 +11,7 @@ import pytest
 
 from service.problems import NotFound, StorageFull
 from service.results.scene import Scene
-from service.results.storage import Storage, StorageInUseError
+from service.results.storage import Known, Storage, StorageInUseError
 
 ID = "0" * 32
 
@@ -36,7 +36,9 @@ def test_what_is_saved_is_read_back(storage: Storage, scene: Scene) -> None:
     assert set(found.tracks) == set(scene.tracks)
 
 
-@pytest.mark.parametrize("id", ["", ".", "..", "../x", "/etc/passwd", "0" * 32 + "\n", "Z" * 32, "1" * 32])
+@pytest.mark.parametrize(
+    "id", ["", ".", "..", "../x", "/etc/passwd", f"{ID}\n", f"{ID}-0", f"{ID}-x", "Z" * 32, "1" * 32]
+)
 def test_an_id_that_is_none_never_becomes_a_path(storage: Storage, id: str) -> None:
     for look in (storage.result, storage.scene):
         with pytest.raises(NotFound):
@@ -119,7 +121,7 @@ def test_what_no_job_stands_for_is_swept_away(tmp_path: Path, scene: Scene) -> N
     (tmp_path / "results" / kept / "exports" / "x.ply.partial").write_bytes(b"half")
     storage.accept("e" * 32, lambda path: None)
     storage.accept("f" * 32, lambda path: None)
-    assert storage.sweep({"e" * 32}, {kept, lost}) == {lost}
+    assert storage.sweep(lambda: Known({"e" * 32}, {kept, lost})) == {lost}
     assert {path.name for path in (tmp_path / "results").iterdir()} == {kept}
     assert {path.name for path in (tmp_path / "incoming").iterdir()} == {"e" * 32}
     assert list((tmp_path / "results" / kept / "exports").iterdir()) == []

@@ -1,0 +1,146 @@
+"""Where jobs are recorded: an SQLite file of this process's own, or a PostgreSQL database that replicas share.
+
+A transaction is synced to disk before it returns. On SQLite they run one after the other; on PostgreSQL rows are locked
+where it matters, and a replica that stops in mid-transaction is cut off by the server.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, extract, func, select
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import StaticPool
+
+from service.jobs.schema import prepare
+from service.problems import Problem, StorageFull, StoreUnavailable, retry_after
+
+_ADMISSION = 0x7265636F6E  # names the lock of `alone`; any number that all replicas share
+_CONNECTION = {
+    "connect_timeout": 3,
+    "application_name": "quantvggt",
+    "client_encoding": "utf8",  # also where the database declares none
+    "prepare_threshold": None,  # so that a pooler between here and the server may hand out any connection
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+_SESSION = "SET statement_timeout = '10s'; SET idle_in_transaction_session_timeout = '5s'"
+_AWAY = (OperationalError, InterfaceError, InternalError, PoolTimeout)
+_DISK_FULL = "53100"
+_PAUSE_SECONDS = 1.0  # after a failure, before the database is asked again: those who ask must not pile up
+
+_log = logging.getLogger("service")
+
+
+class DatabaseError(RuntimeError):
+    """What a shared database needs is not installed."""
+
+
+class Database:
+    """The SQLite file, or the PostgreSQL database, at `place`, with its tables.
+
+    Raises SchemaError, DatabaseError, and StoreUnavailable if it can't be reached.
+    """
+
+    def __init__(self, place: Path | URL) -> None:
+        self.shared = isinstance(place, URL)
+        self._away_until = 0.0
+        self._turn: AbstractContextManager[Any] = nullcontext() if self.shared else threading.Lock()
+        self._engine = _postgresql(place) if isinstance(place, URL) else _sqlite(place)
+        with self.transaction() as connection:
+            self.alone(connection)
+            prepare(connection)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Everything that is done with the connection, or nothing. Raises StoreUnavailable and StorageFull."""
+        if time.monotonic() < self._away_until:
+            raise _away()
+        try:
+            with self._turn, self._engine.begin() as connection:
+                yield connection
+        except (DBAPIError, PoolTimeout) as error:
+            problem = self._problem(error)
+            if problem is None:
+                raise
+            raise problem from None
+
+    def alone(self, connection: Connection) -> None:
+        """Let no other replica pass this line until the transaction has ended."""
+        if self.shared:
+            connection.execute(select(func.pg_advisory_xact_lock(_ADMISSION)))
+
+    def now(self, connection: Connection) -> float:
+        """Seconds since the epoch by the database's clock, which is the same for all replicas."""
+        if not self.shared:
+            return time.time()
+        return float(connection.scalar(select(extract("epoch", func.clock_timestamp()))) or 0.0)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def _problem(self, error: DBAPIError | PoolTimeout) -> Problem | None:
+        reason = getattr(error, "orig", None) or error
+        if getattr(reason, "sqlstate", None) == _DISK_FULL or (not self.shared and "full" in str(reason)):
+            return StorageFull("There is no room to record the job.", headers=retry_after(60))
+        if not self.shared or not isinstance(error, _AWAY):
+            return None
+        _log.warning("the shared database can't be used now: %s", str(reason).strip().partition("\n")[0])
+        self._away_until = time.monotonic() + _PAUSE_SECONDS
+        return _away()
+
+
+def _away() -> StoreUnavailable:
+    return StoreUnavailable("The database that the replicas share can't be reached.", headers=retry_after())
+
+
+def _sqlite(path: Path) -> Engine:
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
+        poolclass=StaticPool,  # one connection; `_turn` hands it round
+        connect_args={"check_same_thread": False},
+        hide_parameters=True,
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # transactions begin below, not where the driver thinks that they should
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _postgresql(url: URL) -> Engine:
+    if importlib.util.find_spec("psycopg") is None:
+        raise DatabaseError("a shared database needs psycopg; install the extra `replicas`")
+    engine = create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=8,
+        max_overflow=8,
+        pool_timeout=5,
+        connect_args=_CONNECTION,
+        hide_parameters=True,
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, record: Any) -> None:
+        connection.execute(_SESSION)
+        connection.commit()
+
+    return engine

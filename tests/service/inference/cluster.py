@@ -20,7 +20,7 @@ from service.client import Client
 from tests.service.pictures import encode, form, make_picture
 
 ROOT = Path(__file__).parents[3]
-PATIENCE = 120.0
+PATIENCE = 300.0
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Interleaved timing: every candidate once a round, ratios taken within a round, so that a machine's moods cancel.
 
 One thread is timed by the processor time it takes, which other people's work on the machine hardly touches; several
-threads by the clock on the wall.
+threads by the clock on the wall, after a pause in which the threads of the candidate before stop spinning.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from kernels import kernel_path
 from quantization.provenance import commit
 
 Call = Callable[[], object]
+_SETTLED_SECONDS = 0.1
 _FLAGS = ("avx2", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
 
@@ -34,6 +35,8 @@ def compare(candidates: Mapping[str, Call], rounds: int, warm_up: bool = True) -
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, call in candidates.items():
+            if torch.get_num_threads() > 1:
+                time.sleep(_SETTLED_SECONDS)
             started = clock()
             call()
             seconds[name].append(clock() - started)

@@ -155,12 +155,15 @@ class Storage:
         with self._guard:
             making = self._locks.setdefault((name, file), threading.Lock())
         with making, _room():
-            if not digest.exists():
-                if not exports.is_dir():
-                    raise gone()
-                self._make(exports, path, digest, make)
-            os.utime(digest)
-            return Export(path, path.stat().st_size, digest.read_text())
+            try:
+                if not digest.exists():
+                    self._make(exports, path, digest, make)
+                os.utime(digest)
+                return Export(path, path.stat().st_size, digest.read_text())
+            except FileNotFoundError:
+                if exports.is_dir():
+                    raise
+                raise gone() from None  # never there, or removed meanwhile
 
     def size(self, name: str) -> int:
         """Bytes of a result that was saved here."""

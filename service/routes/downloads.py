@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from service.problems import RangeNotSatisfiable
-from service.results.storage import Export
+from service.results.storage import Export, gone
 
 _CHUNK = 2**18
 
@@ -23,7 +23,7 @@ class Download(Response):
 
     The file is open from the start, so it can be sent even if the reconstruction is removed meanwhile. A Range header
     that is malformed or asks for several ranges is answered with the whole file, as the RFC allows.
-    Raises RangeNotSatisfiable.
+    Raises RangeNotSatisfiable, and NotFound if the reconstruction is gone by now.
     """
 
     def __init__(
@@ -50,7 +50,10 @@ class Download(Response):
                 self._first, self._length = found
                 last = self._first + self._length - 1
                 fixed["Content-Range"] = f"bytes {self._first}-{last}/{export.bytes}"
-        self._file: BinaryIO = export.path.open("rb")
+        try:
+            self._file: BinaryIO = export.path.open("rb")
+        except FileNotFoundError:
+            raise gone() from None  # removed since it was looked up
         if status != 304:
             fixed["Content-Length"] = str(self._length)
         super().__init__(None, status, fixed | (headers or {}), media_type)

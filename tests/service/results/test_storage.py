@@ -77,6 +77,17 @@ def test_a_file_whose_making_fails_is_not_there(storage: Storage, scene: Scene) 
     assert list((storage.root / "results" / ID / "exports").iterdir()) == []
 
 
+def test_a_result_that_goes_while_a_file_is_made_of_it_is_gone(storage: Storage, scene: Scene) -> None:
+    save(storage, scene)
+
+    def interrupted(path: Path) -> None:
+        path.write_bytes(b"content")
+        storage.remove(ID)
+
+    with pytest.raises(NotFound):
+        storage.export(ID, "a.bin", interrupted)
+
+
 def test_a_full_disk_is_a_problem_and_leaves_nothing(storage: Storage, scene: Scene) -> None:
     save(storage, scene)
 

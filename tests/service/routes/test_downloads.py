@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import httpx
 import pytest
+from starlette.datastructures import Headers
 
+from service.problems import NotFound
+from service.results.storage import Export
+from service.routes.downloads import Download
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import Running, Serve, problem
 
@@ -108,3 +113,8 @@ def test_other_options_give_another_file_without_another_run(service: Running, u
     ]
     assert len({answer.headers["etag"] for answer in (*answers, whole)}) == 5
     assert service.metric('recon_stage_seconds_count{stage="aggregator"}') == before
+
+
+def test_a_file_that_went_since_it_was_looked_up_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        Download(Headers(), Export(tmp_path / "gone.ply", 1, "0" * 64), "application/octet-stream", "gone.ply")

@@ -25,10 +25,11 @@ ENDED = ("succeeded", "failed", "cancelled")
 
 def test_ten_kills_lose_nothing(start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chance = random.Random(0)
+    bounds = ("--queue-limit", "40", "--keep", "10000")
     accepted: dict[str, int] = {}
     seed = 0
     for _ in range(KILLS):
-        process, url = start("--data-dir", str(tmp_path / "data"), "--queue-limit", "40")
+        process, url = start("--data-dir", str(tmp_path / "data"), *bounds)
         with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
             deadline = time.monotonic() + chance.uniform(0.2, 1.5)
             while time.monotonic() < deadline:
@@ -39,7 +40,7 @@ def test_ten_kills_lose_nothing(start: Start, tmp_path: Path, capsys: pytest.Cap
                 seed += 10
         process.send_signal(signal.SIGKILL)
         process.wait()
-    _, url = start("--data-dir", str(tmp_path / "data"), "--queue-limit", "40")
+    _, url = start("--data-dir", str(tmp_path / "data"), *bounds)
     states = dict.fromkeys(ENDED, 0)
     with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
         for id in accepted:

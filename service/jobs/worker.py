@@ -202,13 +202,13 @@ class Worker:
         if ended is None:
             _log.warning(_TAKEN, job.id)
             return
-        self._storage.drop_incoming(job.id)
-        with suppress(StoreUnavailable):  # then the next round does it
-            self._retention.enforce()
         seconds = time.monotonic() - began
         self._metrics.job_seconds.labels(self._metrics.frames_bucket(job.frames)).observe(seconds)
         _log.info("job %s %s after %.2f s, %d frames", job.id, ended.state, seconds, job.frames)
-        self._tell(ended, timings)
+        self._tell(ended, timings)  # nobody has to wait until all is tidy
+        self._storage.drop_incoming(job.id)
+        with suppress(StoreUnavailable):  # then the next round does it
+            self._retention.enforce()
 
     def _tell(self, ended: Job, timings: dict[str, float]) -> None:
         self._metrics.jobs.labels(ended.state).inc()

@@ -103,9 +103,7 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
     facts = {key.strip(): value.strip() for key, value in lines.items()}
     flags = facts.get("flags", "").split()
-    known = [
-        name for name in ("avx2", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16") if name in flags
-    ]
+    known = [name for name in _FLAGS if name in flags]
     return f"{facts.get('model name', platform.machine())} ({', '.join(known)})"
 
 

@@ -61,16 +61,49 @@ inline float quantize_vector(const float* row, int64_t padded, int8_t* codes, in
     return scale;
 }
 
+// Vectors of 64 floats, as many as a tile takes of a row.
+using Chunk = Vector[kTileDepth / kLanes];
+
+// 64 floats of a row from `x` on, of which the row has `left`; `spare` lends zeros for the rest.
+inline const float* whole_chunk(const float* x, int64_t left, float* spare) {
+    if (left >= kTileDepth) return x;
+    std::memcpy(spare, x, size_t(left) * sizeof(float));
+    return spare;
+}
+
+// Combines 64 channels of all tokens, from `x` on, into one row.
+template <class Combine>
+inline void over_tokens(const float* x, int64_t tokens, int64_t stride, int64_t left, float* out, Combine combine) {
+    alignas(64) float spare[kTileDepth] = {};
+    Chunk combined = {};
+    for (int64_t i = 0; i < tokens; ++i, x += stride) {
+        const float* chunk = whole_chunk(x, left, spare);
+#pragma GCC unroll 16
+        for (int j = 0; j < kTileDepth / kLanes; ++j) combined[j] = combine(combined[j], load(chunk + j * kLanes));
+    }
+    std::memcpy(out, combined, sizeof combined);
+}
+
+// A row of `width` floats, filled up with zeros, of which `change` makes what is quantised.
+template <class Change>
+inline void change_row(const float* x, int64_t width, float* row, Change change) {
+    alignas(64) float spare[kTileDepth] = {};
+    for (int64_t d = 0; d < width; d += kTileDepth) {
+        const float* chunk = whole_chunk(x + d, width - d, spare);
+        for (int64_t j = 0; j < kTileDepth; j += kLanes) store(row + d + j, change(load(chunk + j), d + j));
+    }
+}
+
 template <class Isa>
 inline void prepare_keys(const Attention& a, int64_t head, const KeysAndValues& operands) {
     const int64_t padded = round_up(a.width, kTileDepth), tile_row = padded / kTileDepth * kTileBytes;
     const float* keys = first_token(a.k, a.k_stride, a, head);
-    alignas(64) float mean[kLargestWidth] = {}, row[kLargestWidth] = {};
-    for (int64_t i = 0; i < a.keys; ++i)
-        for (int64_t d = 0; d < a.width; ++d) mean[d] += keys[i * a.k_stride[2] + d];
-    for (int64_t d = 0; d < a.width; ++d) mean[d] /= float(a.keys);
+    alignas(64) float mean[kLargestWidth], row[kLargestWidth];
+    for (int64_t d = 0; d < padded; d += kTileDepth)
+        over_tokens(keys + d, a.keys, a.k_stride[2], a.width - d, mean + d, [](Vector x, Vector y) { return x + y; });
+    for (int64_t d = 0; d < padded; ++d) mean[d] /= float(a.keys);
     for (int64_t i = 0; i < a.keys; ++i) {
-        for (int64_t d = 0; d < a.width; ++d) row[d] = keys[i * a.k_stride[2] + d] - mean[d];
+        change_row(keys + i * a.k_stride[2], a.width, row, [&](Vector v, int64_t d) { return v - load(mean + d); });
         operands.key_scale[i] =
             quantize_vector(row, padded, operands.keys + i / kTile * tile_row + i % kTile * kTileDepth, kTileBytes,
                             operands.key_offset + i);
@@ -81,34 +114,35 @@ inline void prepare_keys(const Attention& a, int64_t head, const KeysAndValues& 
 inline void prepare_values(const Attention& a, int64_t head, const KeysAndValues& operands) {
     const float* values = first_token(a.v, a.v_stride, a, head);
     alignas(64) float extreme[kLargestWidth] = {}, inverse[kLargestWidth];
-    for (int64_t i = 0; i < a.keys; ++i)
-        for (int64_t d = 0; d < a.width; ++d) {
-            const float magnitude = __builtin_fabsf(values[i * a.v_stride[2] + d]);
-            extreme[d] = magnitude > extreme[d] ? magnitude : extreme[d];
-        }
+    for (int64_t d = 0; d < a.width; d += kTileDepth)
+        over_tokens(values + d, a.keys, a.v_stride[2], a.width - d, extreme + d,
+                    [](Vector x, Vector y) { return maximum(x, absolute(y)); });
     for (int64_t d = 0; d < kLargestWidth; ++d) {
         operands.value_scale[d] = extreme[d] > 0 ? extreme[d] / 127 : 1;
         inverse[d] = 1 / operands.value_scale[d];
     }
     // Four keys to a word, then words are transposed like a weight's: a channel's 64 codes come to lie together.
-    const int64_t padded = round_up(a.width, kBlock);
-    alignas(64) float rows[4][kLargestWidth] = {};
+    const int64_t channels = round_up(a.width, kBlock);
+    alignas(64) const float nothing[kTileDepth] = {};
+    alignas(64) float spare[4][kTileDepth] = {};
     alignas(64) int32_t words[kLargestWidth / kTile][kTile][kTile];
     int8_t* out = operands.values;
     for (int64_t first = 0; first < a.keys; first += kKeys) {
-        for (int64_t i = 0; i < kKeys; i += 4) {
-            for (int64_t j = 0; j < 4; ++j)
-                if (first + i + j < a.keys)
-                    std::memcpy(rows[j], values + (first + i + j) * a.v_stride[2], size_t(a.width) * sizeof(float));
-                else
-                    std::memset(rows[j], 0, sizeof rows[j]);
-            for (int64_t d = 0; d < padded; d += kLanes) {
-                const auto code = [&](int j) { return round_to_integer(load(rows[j] + d) * load(inverse + d)); };
-                store(&words[d / kTile][i / 4][d % kTile],
-                      (code(0) & 255) | (code(1) & 255) << 8 | (code(2) & 255) << 16 | code(3) << 24);
+        for (int64_t i = 0; i < kKeys; i += 4)
+            for (int64_t d = 0; d < a.width; d += kTileDepth) {
+                const float* rows[4];
+                for (int64_t j = 0; j < 4; ++j) {
+                    const float* value = values + (first + i + j) * a.v_stride[2] + d;
+                    rows[j] = first + i + j < a.keys ? whole_chunk(value, a.width - d, spare[j]) : nothing;
+                }
+                for (int64_t c = 0; c < kTileDepth; c += kLanes) {
+                    const Vector gain = load(inverse + d + c);
+                    const auto code = [&](int j) { return round_to_integer(load(rows[j] + c) * gain); };
+                    store(&words[(d + c) / kTile][i / 4][c % kTile],
+                          (code(0) & 255) | (code(1) & 255) << 8 | (code(2) & 255) << 16 | code(3) << 24);
+                }
             }
-        }
-        for (int64_t d = 0; d < padded; d += kTile, out += kTileBytes)
+        for (int64_t d = 0; d < channels; d += kTile, out += kTileBytes)
             transpose_tile(reinterpret_cast<const int8_t(*)[kTileDepth]>(words[d / kTile]), 0,
                            reinterpret_cast<uint8_t*>(out));
     }
@@ -116,11 +150,33 @@ inline void prepare_values(const Attention& a, int64_t head, const KeysAndValues
 
 // What 32 queries have gathered so far, a query per column.
 struct Gathered {
-    alignas(64) float mixed[kLargestWidth][kBlock] = {};
+    alignas(64) float mixed[kLargestWidth][kBlock];
     alignas(64) float highest[kBlock], total[kBlock] = {};
 
-    Gathered() {
+    explicit Gathered(int64_t channels) {
+        std::memset(mixed, 0, size_t(channels) * sizeof mixed[0]);
         for (float& value : highest) value = -__builtin_inff();
+    }
+
+    // Mixtures of the values of the first `count` queries, a query per row.
+    void deliver(const float* value_scale, int64_t count, int64_t width, float* y, int64_t stride) const {
+        alignas(64) float part[kTile][kTile], turned[kLargestWidth / kTile][kTile][kTile], inverse[kBlock];
+        for (int64_t q = 0; q < kBlock; q += kLanes) store(inverse + q, broadcast(1.0f) / load(total + q));
+        for (int64_t q = 0; q < count; q += kTile) {
+            for (int64_t d = 0; d < width; d += kTile) {
+                for (int64_t i = 0; i < kTile; ++i)
+                    for (int64_t j = 0; j < kTile; j += kLanes)
+                        store(&part[i][j], load(&mixed[d + i][q + j]) * load(inverse + q + j) * value_scale[d + i]);
+                transpose_tile(reinterpret_cast<const int8_t(*)[kTileDepth]>(part), 0,
+                               reinterpret_cast<uint8_t*>(turned[d / kTile]));
+            }
+            for (int64_t j = 0; j < kTile && q + j < count; ++j) {
+                float* out = y + (q + j) * stride;
+                int64_t d = 0;
+                for (; d + kTile <= width; d += kTile) std::memcpy(out + d, turned[d / kTile][j], sizeof turned[0][j]);
+                for (; d < width; ++d) out[d] = turned[d / kTile][j][d % kTile];
+            }
+        }
     }
 };
 
@@ -145,13 +201,14 @@ inline void weigh(int32_t* scores, const float* key_scale, const int32_t* key_of
     for (int64_t i = keys; i < kKeys; ++i) store(reinterpret_cast<float*>(scores + i * kBlock), least);
     const Vector top = maximum(maximum(tops[0], tops[1]), maximum(tops[2], tops[3]));
 
+    const Vector start = fma(-top, scale, broadcast(kLogOfLargestCode));
     Integers code_total = {};
     for (int64_t i = 0; i < kKeys; i += 4, panel += 4 * kTile) {
         Integers quad = {};
 #pragma GCC unroll 4
         for (int64_t j = 0; j < 4; ++j) {
             const Vector v = load(reinterpret_cast<float*>(scores + (i + j) * kBlock));
-            const Integers code = round_to_integer(power_of_two(fma(v - top, scale, broadcast(kLogOfLargestCode))));
+            const Integers code = round_to_integer(power_of_two(fma(v, scale, start)));
             code_total += code;
             quad |= code << int(8 * j);
         }
@@ -174,26 +231,23 @@ inline void attend(const Attention& a, int64_t head, int64_t first, const KeysAn
     const float softmax_scale = 1.0f / __builtin_sqrtf(float(a.width));
 
     alignas(64) uint8_t queries[2 * 2 * kBlock * kLargestWidth], weights[kBlock * kTileDepth];
-    alignas(64) int8_t codes[kTile][kLargestWidth], part[kTile][kTileDepth];
-    alignas(64) float row[kLargestWidth] = {}, query_scale[kBlock], gain[kBlock], shrink[kBlock];
+    alignas(64) int8_t codes[kLargestWidth / kTileDepth][kTile][kTileDepth] = {};
+    alignas(64) float row[kLargestWidth], query_scale[kBlock] = {}, gain[kBlock], shrink[kBlock];
     alignas(64) int32_t scores[kKeys * kBlock], products[kLargestWidth * kBlock];
     const float* tokens = first_token(a.q, a.q_stride, a, head) + first * a.q_stride[2];
     int32_t unused;
     for (int64_t i = 0; i < kBlock; i += kTile) {
-        for (int64_t j = 0; j < kTile; ++j) {
-            query_scale[i + j] = 1;
-            std::memset(codes[j], 0, kLargestWidth);
-            if (i + j >= count) continue;
-            for (int64_t d = 0; d < a.width; ++d) row[d] = tokens[(i + j) * a.q_stride[2] + d] * softmax_scale;
-            query_scale[i + j] = kLog2E * quantize_vector(row, padded, codes[j], kTileDepth, &unused);
+        for (int64_t j = 0; j < kTile && i + j < count; ++j) {
+            change_row(tokens + (i + j) * a.q_stride[2], a.width, row,
+                       [=](Vector v, int64_t) { return v * softmax_scale; });
+            query_scale[i + j] = kLog2E * quantize_vector(row, padded, codes[0][j], kTileBytes, &unused);
         }
-        for (int64_t t = 0; t < tiles; ++t) {
-            for (int64_t j = 0; j < kTile; ++j) std::memcpy(part[j], codes[j] + t * kTileDepth, kTileDepth);
-            Isa::pack(part, 8, queries + (i / kTile * tiles * Isa::panels(8) + t) * kTileBytes, depth);
-        }
+        for (int64_t t = 0; t < tiles; ++t)
+            Isa::pack(codes[t], 8, queries + (i / kTile * tiles * Isa::panels(8) + t) * kTileBytes, depth);
     }
 
-    Gathered gathered;
+    float* y = a.y + ((head / a.heads * a.queries + first) * a.heads + head % a.heads) * a.width;
+    Gathered gathered(channels);
     for (int64_t key = 0; key < a.keys; key += kKeys) {
         const int64_t keys = a.keys - key < kKeys ? a.keys - key : kKeys;
         for (int64_t i = 0; i < keys; i += kBlock)
@@ -215,11 +269,7 @@ inline void attend(const Attention& a, int64_t head, int64_t first, const KeysAn
         }
     }
 
-    for (int64_t i = 0; i < count; ++i) {
-        float* y = a.y + ((head / a.heads * a.queries + first + i) * a.heads + head % a.heads) * a.width;
-        const float inverse = 1 / gathered.total[i];
-        for (int64_t d = 0; d < a.width; ++d) y[d] = gathered.mixed[d][i] * inverse * operands.value_scale[d];
-    }
+    gathered.deliver(operands.value_scale, count, a.width, y, a.heads * a.width);
 }
 
 template <class Isa>

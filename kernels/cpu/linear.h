@@ -43,47 +43,44 @@ inline Tokens allocate_tokens(int64_t rows, int64_t features) {
     return {reinterpret_cast<int8_t*>(memory), scale, reinterpret_cast<int32_t*>(scale + padded), rows, tiles};
 }
 
-// Float buffers of a thread that quantises rows: the row itself and the reciprocals of the smoothing.
-struct RowBuffer {
-    float *row, *inverse_smoothing;
+// The same for every token, and computed once for all threads.
+inline Smoothing smoothing_of(const Rows& rows) {
+    return {rows, static_cast<float*>(scratch(Scratch::smoothing, size_t(Smoothing::floats(rows)) * sizeof(float)))};
+}
 
-    explicit RowBuffer(const Rows& rows) {
-        const int64_t padded = round_up(rows.features, kTileDepth);
-        row = static_cast<float*>(scratch(Scratch::row, size_t(2 * padded) * sizeof(float)));
-        inverse_smoothing = row + padded;
-        if (rows.smoothing)
-            for (int64_t k = 0; k < rows.features; ++k) inverse_smoothing[k] = 1.0f / rows.smoothing[k];
-    }
-};
+inline float* row_buffer(const Rows& rows) {
+    return static_cast<float*>(scratch(Scratch::row, size_t(round_up(rows.features, kTileDepth)) * sizeof(float)));
+}
 
 constexpr int64_t kRowsPerTask = 32;
 
 inline void quantize_rows(const Rows& rows, int8_t* codes, float* scale, int threads) {
+    const Smoothing smoothing = smoothing_of(rows);
     parallel((rows.rows + kRowsPerTask - 1) / kRowsPerTask, threads, [&](int64_t task) {
-        const RowBuffer buffer(rows);
+        float* row = row_buffer(rows);
         const int64_t padded = round_up(rows.features, kTileDepth);
         for (int64_t i = task * kRowsPerTask; i < rows.rows && i < (task + 1) * kRowsPerTask; ++i) {
             int32_t code_sum;
+            const float* x = rows.x + i * rows.features;
             int8_t* out = codes + i * rows.features;
             if (padded == rows.features) {
-                scale[i] = quantize_row(rows.x + i * rows.features, rows, buffer.row, buffer.inverse_smoothing, out,
-                                        kTileDepth, &code_sum);
+                scale[i] = quantize_row(x, rows, smoothing, row, out, kTileDepth, &code_sum);
                 continue;
             }
             auto* whole = static_cast<int8_t*>(scratch(Scratch::panel, size_t(padded)));
-            scale[i] = quantize_row(rows.x + i * rows.features, rows, buffer.row, buffer.inverse_smoothing, whole,
-                                    kTileDepth, &code_sum);
+            scale[i] = quantize_row(x, rows, smoothing, row, whole, kTileDepth, &code_sum);
             std::memcpy(out, whole, size_t(rows.features));
         }
     });
 }
 
-inline void quantize_tokens(const Rows& rows, int64_t first, const Tokens& tokens, int threads) {
+inline void quantize_tokens(const Rows& rows, int64_t first, const Smoothing& smoothing, const Tokens& tokens,
+                            int threads) {
     parallel((tokens.rows + kRowsPerTask - 1) / kRowsPerTask, threads, [&](int64_t task) {
-        const RowBuffer buffer(rows);
+        float* row = row_buffer(rows);
         for (int64_t i = task * kRowsPerTask; i < tokens.rows && i < (task + 1) * kRowsPerTask; ++i)
-            tokens.scale[i] = quantize_row(rows.x + (first + i) * rows.features, rows, buffer.row,
-                                           buffer.inverse_smoothing, tokens.row(i), kTileBytes, tokens.code_sum + i);
+            tokens.scale[i] = quantize_row(rows.x + (first + i) * rows.features, rows, smoothing, row, tokens.row(i),
+                                           kTileBytes, tokens.code_sum + i);
     });
 }
 
@@ -274,9 +271,10 @@ inline void linear(const Rows& rows, const Product& product, int threads) {
     const int64_t features = round_up(rows.features, kTileDepth);
     int64_t chunk = round_up(kCodeBytes / features, kBlock);
     if (chunk > rows.rows) chunk = rows.rows;
+    const Smoothing smoothing = smoothing_of(rows);
     for (int64_t first = 0; first < rows.rows; first += chunk) {
         const Tokens tokens = allocate_tokens(rows.rows - first < chunk ? rows.rows - first : chunk, rows.features);
-        quantize_tokens(rows, first, tokens, threads);
+        quantize_tokens(rows, first, smoothing, tokens, threads);
         multiply<Isa>(tokens, rows, first, product, threads);
     }
 }

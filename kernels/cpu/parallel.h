@@ -14,7 +14,7 @@ static void parallel(int64_t tasks, int threads, const Body& body) {
 }
 
 // What a thread keeps between calls, so that no call pays for fresh pages.
-enum class Scratch { codes, panel, row, keys, count };
+enum class Scratch { codes, panel, row, smoothing, keys, count };
 
 // At least `bytes` bytes, aligned to a cache line, valid until this thread asks for the same scratch again.
 void* scratch(Scratch kind, size_t bytes);

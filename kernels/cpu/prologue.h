@@ -2,6 +2,8 @@
 // From the rotation on every operation is rounded in the order of kernels/reference.py, so the codes are its bits.
 #pragma once
 
+#include <cmath>
+
 #include "interface.h"
 #include "vector.h"
 
@@ -12,7 +14,7 @@ constexpr int64_t kTileDepth = 64;  // codes that lie together: one row of a mat
 constexpr int64_t kLine = 16;       // floats of a cache line
 
 constexpr float kSmallestScale = 1e-25f;  // whose reciprocal and remainders keep all their bits
-constexpr int kEntering = 8;  // vectors that are turned as they are read
+constexpr int kEntering = kLanes > 8 ? 16 : 8;  // vectors that are turned as they are read
 constexpr int kUnrolled = 4;  // vectors whose sums and extremes are kept apart, so that none waits for the one before
 
 // Four consecutive codes as one operand.
@@ -74,8 +76,10 @@ inline void turn(Vector (&v)[radix]) {
             }
 }
 
-template <int radix>
-inline void rotate_spans(float* x, int64_t size, int64_t span) {
+// Turns every `radix` vectors that lie `span` floats apart; what `then` makes of each (from where it lies, and which of
+// the `radix` it is) takes its place.
+template <int radix, class Then>
+inline void rotate_spans(float* x, int64_t size, int64_t span, const Then& then) {
     for (int64_t start = 0; start < size; start += radix * span)
         for (int64_t i = start; i < start + span; i += kLanes) {
             Vector v[radix];
@@ -83,8 +87,21 @@ inline void rotate_spans(float* x, int64_t size, int64_t span) {
             for (int j = 0; j < radix; ++j) v[j] = load(x + i + j * span);
             turn(v);
 #pragma GCC unroll 16
-            for (int j = 0; j < radix; ++j) store(x + i + j * span, v[j]);
+            for (int j = 0; j < radix; ++j) store(x + i + j * span, then(v[j], i + j * span, j));
         }
+}
+
+// The same without turning anything.
+template <class Then>
+inline void visit(float* x, int64_t size, const Then& then) {
+    int64_t i = 0;
+    for (; i + kUnrolled * kLanes <= size; i += kUnrolled * kLanes)
+#pragma GCC unroll 4
+        for (int j = 0; j < kUnrolled; ++j) {
+            const int64_t k = i + j * kLanes;
+            store(x + k, then(load(x + k), k, j));
+        }
+    for (; i < size; i += kLanes) store(x + i, then(load(x + i), i, 0));
 }
 
 // The spans within a vector.
@@ -95,22 +112,28 @@ inline Vector rotate_lanes(Vector v) {
     return v;
 }
 
+inline Vector as_it_is(Vector v, int64_t, int) { return v; }
+
 // Sylvester's matrix of order `size` (a power of two) in natural order; spans rise as in the reference, from `span` on.
-inline void rotate_powers(float* x, int64_t size, int64_t span) {
-    if (size < kLanes) {
-        for (; span < size; span *= 2)
-            for (int64_t i = 0; i < size; ++i)
-                if (!(i & span)) {
-                    const float a = x[i], b = x[i + span];
-                    x[i] = a + b;
-                    x[i + span] = a - b;
-                }
-        return;
-    }
-    for (; span * 16 <= size; span *= 16) rotate_spans<16>(x, size, span);
-    if (size / span == 8) rotate_spans<8>(x, size, span);
-    if (size / span == 4) rotate_spans<4>(x, size, span);
-    if (size / span == 2) rotate_spans<2>(x, size, span);
+// `then` is done in the last pass, unless that has all registers in use.
+template <class Then>
+inline void rotate_powers(float* x, int64_t size, int64_t span, const Then& then) {
+    for (; size / span >= 16; span *= 16) rotate_spans<16>(x, size, span, as_it_is);
+    if (size / span == 4) return rotate_spans<4>(x, size, span, then);
+    if (size / span == 2) return rotate_spans<2>(x, size, span, then);
+    if (size / span == 8) rotate_spans<8>(x, size, span, as_it_is);
+    visit(x, size, then);
+}
+
+// The same for fewer floats than a vector holds.
+inline void rotate_few(float* x, int64_t size) {
+    for (int64_t span = 1; span < size; span *= 2)
+        for (int64_t i = 0; i < size; ++i)
+            if (!(i & span)) {
+                const float a = x[i], b = x[i + span];
+                x[i] = a + b;
+                x[i + span] = a - b;
+            }
 }
 
 // The small factor: x [order, size] becomes M^T x, one term after the other.
@@ -126,13 +149,54 @@ inline void rotate_base(float* x, int64_t order, int64_t size, const float* matr
     }
 }
 
-// Correctly rounded x / d from r = 1 / d rounded: two corrections by exact remainders (Markstein, 1990). Faster than
-// the divider, equal to it unless the remainder underflows (|x| below 1e-30).
-inline Vector quotient(Vector x, Vector d, Vector r) {
-    Vector q = x * r;
-    q = fma(fma(-q, d, x), r, q);
-    return fma(fma(-q, d, x), r, q);
+// A divisor with its reciprocal in two parts: `inverse` is 1 / value rounded, `rest` what that lacks.
+template <class Real>
+struct Divisor {
+    Real value, inverse, rest;
+};
+
+// Correctly rounded x / d: the estimate is within a unit of the last place and its remainder exact, so that one
+// correction suffices (Markstein, 1990). Faster than the divider, equal to it unless the remainder underflows
+// (|x| below 1e-30).
+inline Vector quotient(Vector x, const Divisor<Vector>& d) {
+    const Vector q = fma(x, d.inverse, x * d.rest);
+    return fma(fma(-q, d.value, x), d.inverse, q);
 }
+
+inline Divisor<Vector> divisor(Vector value) {
+    const Vector one = broadcast(1.0f), inverse = one / value;
+    return {value, inverse, fma(-value, inverse, one) * inverse};
+}
+
+// What every token is multiplied by, then divided by, channel by channel.
+struct Smoothing {
+    float gain;
+    Divisor<float*> divisor;  // [features, filled up with ones to a vector] each; null without smoothing
+
+    static int64_t floats(const Rows& rows) { return rows.smoothing ? 3 * round_up(rows.features, kLanes) : 0; }
+
+    // A gain that is a power of two divides the smoothing instead: not a bit of the quotient changes.
+    Smoothing(const Rows& rows, float* memory) : gain(rows.signs ? rows.hadamard_scale : 1), divisor{} {
+        if (!rows.smoothing) return;
+        const int64_t padded = round_up(rows.features, kLanes);
+        divisor = {memory, memory + padded, memory + 2 * padded};
+        std::memcpy(divisor.value, rows.smoothing, size_t(rows.features) * sizeof(float));
+        for (int64_t k = rows.features; k < padded; ++k) divisor.value[k] = 1;
+        int exponent;
+        const float scale = std::frexp(gain, &exponent) == 0.5f ? 1 / gain : 1;
+        gain *= scale;
+        for (int64_t k = 0; k < padded; k += kLanes) {
+            const auto d = ::divisor(load(divisor.value + k) * scale);
+            store(divisor.value + k, d.value);
+            store(divisor.inverse + k, d.inverse);
+            store(divisor.rest + k, d.rest);
+        }
+    }
+
+    Divisor<Vector> at(int64_t k) const {
+        return {load(divisor.value + k), load(divisor.inverse + k), load(divisor.rest + k)};
+    }
+};
 
 // The first pass over a token, `count` vectors at a time: GELU, signs, and the spans of the rotation within them.
 template <int count, bool with_gelu, bool with_lanes>
@@ -143,7 +207,7 @@ inline void enter(const float* x, const int8_t* signs, int64_t n, float* row) {
         for (int i = 0; i < count; ++i) {
             v[i] = load(x + k + i * kLanes);
             if (with_gelu) v[i] = gelu(v[i]);
-            if (signs) v[i] *= load_signs(signs + k + i * kLanes);
+            if (signs) v[i] = with_signs(v[i], signs + k + i * kLanes);
             if (with_lanes) v[i] = rotate_lanes(v[i]);
         }
         turn(v);
@@ -152,16 +216,54 @@ inline void enter(const float* x, const int8_t* signs, int64_t n, float* row) {
     }
 }
 
+// The lowest and the highest value of a token.
+struct Extremes {
+    float lowest, highest;
+};
+
+// The last pass over the floats of a token: what is left of the rotation from `span` on, gain, smoothing, extremes.
+// Meanwhile half of the token that follows is fetched.
+template <bool with_gain, bool with_smoothing>
+inline Extremes smooth(float* row, const Rows& rows, const Smoothing& smoothing, int64_t span, const float* following) {
+    const int64_t n = rows.features, body = n / kLanes * kLanes;
+    const Vector gain = broadcast(smoothing.gain);
+    Vector low[kUnrolled], high[kUnrolled];
+    for (int i = 0; i < kUnrolled; ++i) low[i] = -(high[i] = broadcast(-__builtin_inff()));
+    const auto adjust = [&](Vector v, int64_t k) {
+        if (with_gain) v *= gain;
+        return with_smoothing ? quotient(v, smoothing.at(k)) : v;
+    };
+    const auto last = [&](Vector v, int64_t k, int place) {
+        if (k % (2 * kLine) == 0) __builtin_prefetch(following + k / 2);
+        v = adjust(v, k);
+        low[place % kUnrolled] = minimum(low[place % kUnrolled], v);
+        high[place % kUnrolled] = maximum(high[place % kUnrolled], v);
+        return v;
+    };
+    if (span)
+        rotate_powers(row, n, span, last);
+    else
+        visit(row, body, last);
+    for (int i = 1; i < kUnrolled; ++i) {
+        low[0] = minimum(low[0], low[i]);
+        high[0] = maximum(high[0], high[i]);
+    }
+    Extremes found = {lowest(low[0]), highest(high[0])};
+    if (body < n) store(row + body, adjust(load(row + body), body));
+    for (int64_t k = body; k < n; ++k) {
+        found.lowest = row[k] < found.lowest ? row[k] : found.lowest;
+        found.highest = row[k] > found.highest ? row[k] : found.highest;
+    }
+    return found;
+}
+
 // Codes of one token, `kTileDepth` at a time to codes, codes + chunk_stride, ...; the last chunk is filled up with
 // zeros to `padded`, at least `features` long. Returns the token's scale; `code_sum` receives the sum of its codes.
-inline float quantize_row(const float* x, const Rows& rows, float* row, const float* inverse_smoothing, int8_t* codes,
+inline float quantize_row(const float* x, const Rows& rows, const Smoothing& smoothing, float* row, int8_t* codes,
                           int64_t chunk_stride, int32_t* code_sum) {
     const int64_t n = rows.features;
     const int64_t padded = round_up(n, kTileDepth);
-    // The next token is fetched in two passes over this one, evenly, lest they wait for it.
-    const auto fetch = [following = x + n](int64_t done, int64_t floats) {
-        for (int64_t k = done; k < done + floats; k += 2 * kLine) __builtin_prefetch(following + k / 2);
-    };
+    const float* following = x + n;
     if (rows.norm_weight) {
         normalise(x, row, rows);
         x = row;
@@ -169,7 +271,7 @@ inline float quantize_row(const float* x, const Rows& rows, float* row, const fl
     for (int64_t k = n; k < padded; ++k) row[k] = 0;
     const int64_t body = n / kLanes * kLanes;
     const int64_t size = rows.signs ? n / rows.order : 1;
-    int64_t span = 1;  // that the rotation has reached
+    int64_t span = 0;  // that the rotation has reached
     if (size >= kEntering * kLanes) {
         span = kEntering * kLanes;
         (rows.gelu ? enter<kEntering, true, true> : enter<kEntering, false, true>)(x, rows.signs, body, row);
@@ -185,41 +287,20 @@ inline float quantize_row(const float* x, const Rows& rows, float* row, const fl
         if (rows.gelu) store(rest, gelu(load(rest)));
         for (int64_t k = body; k < n; ++k) row[k] = rows.signs ? rest[k - body] * float(rows.signs[k]) : rest[k - body];
     }
-    if (rows.signs) {
-        for (int64_t i = 0; i < rows.order; ++i) rotate_powers(row + i * size, size, span);
-        if (rows.order > 1) rotate_base(row, rows.order, size, rows.base);
+    if (size < kLanes) {
+        for (int64_t i = 0; i < n; i += size) rotate_few(row + i, size);
+    } else if (rows.order > 1) {
+        for (int64_t i = 0; i < n; i += size)
+            rotate_powers(row + i, size, span, as_it_is);
+        span = 0;
     }
+    if (rows.signs && rows.order > 1) rotate_base(row, rows.order, size, rows.base);
 
-    const Vector gain = broadcast(rows.signs ? rows.hadamard_scale : 1.0f);
-    const float* smoothing = rows.smoothing;
-    Vector low[kUnrolled], high[kUnrolled];
-    for (int i = 0; i < kUnrolled; ++i) low[i] = -(high[i] = broadcast(-__builtin_inff()));
-    const auto smooth = [&](int64_t k, int i) {
-        Vector v = load(row + k) * gain;
-        if (smoothing) v = quotient(v, load(smoothing + k), load(inverse_smoothing + k));
-        store(row + k, v);
-        low[i] = minimum(low[i], v);
-        high[i] = maximum(high[i], v);
-    };
-    int64_t smoothed = 0;
-    for (; smoothed + kUnrolled * kLanes <= body; smoothed += kUnrolled * kLanes) {
-        fetch(smoothed, kUnrolled * kLanes);
-#pragma GCC unroll 4
-        for (int i = 0; i < kUnrolled; ++i) smooth(smoothed + i * kLanes, i);
-    }
-    for (; smoothed < body; smoothed += kLanes) smooth(smoothed, 0);
-    for (int i = 1; i < kUnrolled; ++i) {
-        low[0] = minimum(low[0], low[i]);
-        high[0] = maximum(high[0], high[i]);
-    }
-    float bottom = lowest(low[0]), top = highest(high[0]);
-    for (int64_t k = body; k < n; ++k) {
-        row[k] = smoothing ? row[k] * gain[0] / smoothing[k] : row[k] * gain[0];
-        bottom = row[k] < bottom ? row[k] : bottom;
-        top = row[k] > top ? row[k] : top;
-    }
-
-    bottom = bottom < 0 ? -bottom : bottom;
+    const bool with_gain = smoothing.gain != 1;
+    const auto with = with_gain ? smooth<true, true> : smooth<false, true>;
+    const auto without = with_gain ? smooth<true, false> : smooth<false, false>;
+    const Extremes found = (rows.smoothing ? with : without)(row, rows, smoothing, span, following);
+    float bottom = found.lowest < 0 ? -found.lowest : found.lowest, top = found.highest;
     if (rows.clip) {
         bottom *= rows.clip[0];
         top *= rows.clip[1];
@@ -227,17 +308,18 @@ inline float quantize_row(const float* x, const Rows& rows, float* row, const fl
     const float largest = float((1 << (rows.bits - 1)) - 1);
     float scale = (bottom > top ? bottom : top) / largest;
     if (!(scale > 0)) scale = 1;
-    const Vector divisor = broadcast(scale), inverse = broadcast(1.0f / scale);
+    const Divisor<Vector> step = divisor(broadcast(scale));
     const Vector least = broadcast(-largest - 1), most = broadcast(largest);
     const bool ordinary = scale > kSmallestScale;
     Integers code_total = {};
     for (int64_t k = 0; k < padded; k += kTileDepth, codes += chunk_stride) {
         Integers chunk[kTileDepth / kLanes];
-        fetch(n + k, kTileDepth);
+        __builtin_prefetch(following + (n + k) / 2);  // the other half
+        __builtin_prefetch(following + (n + k) / 2 + kLine);
 #pragma GCC unroll 16
         for (int i = 0; i < kTileDepth / kLanes; ++i) {
             const Vector v = load(row + k + i * kLanes);
-            const Vector steps = ordinary ? quotient(v, divisor, inverse) : v / divisor;
+            const Vector steps = ordinary ? quotient(v, step) : v / step.value;
             chunk[i] = round_to_integer(minimum(maximum(steps, least), most));
             code_total += chunk[i];
         }

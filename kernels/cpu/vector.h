@@ -44,17 +44,21 @@ inline Vector broadcast(float x) { return Vector{} + x; }
 
 inline Vector to_float(Integers v) { return __builtin_convertvector(v, Vector); }
 
-inline Vector load_signs(const int8_t* p) {
+// A vector times as many signs, +1 or -1.
+inline Vector with_signs(Vector v, const int8_t* signs) {
 #if defined(__AVX512F__)
-    return (Vector)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)p)));
+    const __m512i wide = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)signs));
+    const __m512i bit = _mm512_set1_epi32(INT32_MIN);
+    return (Vector)_mm512_ternarylogic_epi32((__m512i)v, wide, bit, 0x78);  // v ^ (wide & bit)
 #elif defined(__AVX2__)
     int64_t packed;
-    std::memcpy(&packed, p, sizeof packed);
-    return (Vector)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(packed)));
+    std::memcpy(&packed, signs, sizeof packed);
+    const Integers wide = (Integers)_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(packed));
+    return (Vector)((Integers)v ^ (wide & INT32_MIN));
 #else
-    Vector v;
-    for (int i = 0; i < kLanes; ++i) v[i] = p[i];
-    return v;
+    Vector wide;
+    for (int i = 0; i < kLanes; ++i) wide[i] = signs[i];
+    return v * wide;
 #endif
 }
 
@@ -139,25 +143,28 @@ inline void store_codes(int8_t* p, const Integers (&v)[64 / kLanes]) {
 #endif
 }
 
-// 2^x for x <= 7 with relative error below 3e-7; next to nothing far below. Minimax polynomial of degree 5 on
-// [-1/2, 1/2].
+// The polynomial with coefficients c, the constant one last.
+template <int count>
+inline Vector polynomial(Vector x, const float (&c)[count]) {
+    Vector p = broadcast(c[0]);
+#pragma GCC unroll 8
+    for (int i = 1; i < count; ++i) p = fma(p, x, broadcast(c[i]));
+    return p;
+}
+
+// 2^x for x <= 7 with relative error below 3e-7; next to nothing far below. Minimax polynomials of degree 5.
 inline Vector power_of_two(Vector x) {
 #if defined(__AVX512F__)
-    const Vector n = round_whole(x), r = x - n;
+    constexpr float kPower[] = {1.877575065e-03f, 8.989344351e-03f, 5.582631379e-02f,  // on [0, 1]
+                                2.401536256e-01f, 6.931530833e-01f, 9.999999404e-01f};
+    const Vector r = (Vector)_mm512_reduce_ps((__m512)x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    return (Vector)_mm512_scalef_ps((__m512)polynomial(r, kPower), (__m512)x);
 #else
     constexpr float kWhole = 12582912.0f;  // 3 * 2^22: a sum with it is a whole number, in the lowest bits
+    constexpr float kPower[] = {1.327645785e-03f, 9.675541222e-03f, 5.550713317e-02f,  // on [-1/2, 1/2]
+                                2.402211973e-01f, 6.931469670e-01f, 1.000000072e+00f};
     x = maximum(x, broadcast(-125.0f));
-    const Vector n = x + broadcast(kWhole), r = x - (n - broadcast(kWhole));
-#endif
-    Vector p = broadcast(1.327645785e-03f);
-    p = fma(p, r, broadcast(9.675541222e-03f));
-    p = fma(p, r, broadcast(5.550713317e-02f));
-    p = fma(p, r, broadcast(2.402211973e-01f));
-    p = fma(p, r, broadcast(6.931469670e-01f));
-    p = fma(p, r, broadcast(1.000000072e+00f));
-#if defined(__AVX512F__)
-    return (Vector)_mm512_scalef_ps((__m512)p, (__m512)n);
-#else
+    const Vector n = x + broadcast(kWhole), p = polynomial(x - (n - broadcast(kWhole)), kPower);
     return (Vector)((Integers)p + ((Integers)n << 23));  // of the constant's own bits none is left
 #endif
 }
@@ -178,12 +185,8 @@ inline Vector reciprocal(Vector x) {
 inline Vector gelu(Vector x) {
     const Vector z = absolute(x) * 0.70710678f;
     const Vector t = reciprocal(fma(z, broadcast(0.3275911f), broadcast(1.0f)));
-    Vector p = broadcast(1.061405429f);
-    p = fma(p, t, broadcast(-1.453152027f));
-    p = fma(p, t, broadcast(1.421413741f));
-    p = fma(p, t, broadcast(-0.284496736f));
-    p = fma(p, t, broadcast(0.254829592f));
-    const Vector half_tail = p * t * power_of_two(z * z * -kLog2E) * 0.5f;  // (1 - erf z) / 2
+    constexpr float kTail[] = {1.061405429f, -1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f};
+    const Vector half_tail = polynomial(t, kTail) * t * power_of_two(z * z * -kLog2E) * 0.5f;  // (1 - erf z) / 2
     const Vector gain = x < 0 ? half_tail : broadcast(1.0f) - half_tail;
     return x * gain;
 }

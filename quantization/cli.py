@@ -20,6 +20,7 @@ from model.checkpoint import resolve_checkpoint
 from model.config import HEADS
 from model.errors import ArtifactError, CheckpointError
 from model.execution import unused
+from model.threads import limit_threads
 from quantization.calibration import command as quantize_command
 from quantization.calibration import sensitivity as sensitivity_command
 from quantization.calibration.store import CalibrationError
@@ -31,6 +32,7 @@ from quantization.training import command as demo_command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
     args = _parser().parse_args(arguments)
+    limit_threads()
     try:
         if "device" in args:
             _check_device(args.device)

@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     host: str = Field(LOOPBACK, description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one and prints it")
     device: str = Field("cpu", description="torch device that runs the network, for example cpu or cuda:0")
+    threads: int | None = Field(
+        None, ge=1, description="threads that run the network on a CPU; without it as many as the cores it may use"
+    )
     replicas: int = Field(1, ge=1, description="with --engine ray, most replicas of the network; each has its own GPU")
     min_replicas: int | None = Field(
         None, ge=1, description="with --engine ray, replicas that stay when little is to do; without it all"

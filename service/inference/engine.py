@@ -24,6 +24,7 @@ from model.observation import observed
 from model.prediction import Prediction
 from model.preprocess import PreprocessedImages
 from model.reconstruction import Reconstruction, decode
+from model.threads import limit_threads
 from service.inference.cost import Cost, CostModel
 from service.inference.memory import PeakMemory, free_budget
 from service.inference.plan import Planner
@@ -155,6 +156,7 @@ class Engine:
     def load(self) -> None:
         """Read the weights, warm up, and measure: half a picture, one, two, so that costs can be predicted."""
         started = time.perf_counter()
+        threads = limit_threads(self.settings.threads)
         net = load(self.artifact, device=self.device)
         budget = free_budget(self.device)
         self._peak = PeakMemory(self.device)
@@ -167,8 +169,8 @@ class Engine:
         self._net = net
         model = self.document()
         _log.info(
-            "ready after %.1f s: %s on %s, %s kernels; a pass may take %s bytes",
-            time.perf_counter() - started, model.name, model.device, model.kernels, self.planner.budget,
+            "ready after %.1f s: %s on %s, %s kernels, %d threads; a pass may take %s bytes",
+            time.perf_counter() - started, model.name, model.device, model.kernels, threads, self.planner.budget,
         )  # fmt: skip
         for sentence in model.fallbacks:
             _log.warning("%s", sentence)

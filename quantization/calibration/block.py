@@ -86,7 +86,7 @@ def observe(
     found: dict[str, list[Tensor]] = {name: [] for name in names}
     for i, tokens in enumerate(stream.tokens):
         with _recording(module, names) as calls:
-            walk.run(stage, module, tokens, i)
+            walk.run(stage, module, tokens, i, stream.attention)
         for name in names:
             # a layer may be called several times a run: chunks of tokens, iterations of the camera head
             rows = torch.cat([call.flatten(0, -2) for call in calls[name]])

@@ -47,7 +47,7 @@ def calibrate(
         raise ValueError("this recipe looks at activations; give it calibration samples")
     walk = Walk(config, read, images, device)
     meant = Stream(walk)
-    seen = Stream(walk) if recipe.propagate == "quantised" else None
+    seen = Stream(walk, recipe.attention) if recipe.propagate == "quantised" else None
     records: list[Mapping[str, Any]] = []
     stages = [stage for stage in walk.stages if any(recipe.scheme(f"{stage.name}.{n}") for n in walk.linears(stage))]
     last = walk.stages.index(stages[-1])

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from model import VGGTConfig
 from model.checkpoint import assign, build_empty
 from model.rope import Rotation
+from model.transformer import Attention
 from model.vision_transformer import VisionTransformer
 from quantization.recipe import part_of
 
@@ -74,8 +75,11 @@ class Walk:
         module = self.net.get_submodule(stage.name)
         return [name for name, _ in module.named_modules() if part_of(f"{stage.name}.{name}") is not None]
 
-    def run(self, stage: Stage, module: nn.Module, tokens: Tensor, sample: int) -> Tensor:
-        """`module`, which stands for that of `stage`, on one sample."""
+    def run(self, stage: Stage, module: nn.Module, tokens: Tensor, sample: int, attention: str = "float") -> Tensor:
+        """`module`, which stands for that of `stage`, on one sample. The camera head's attention is always float."""
+        for part in module.modules() if stage.kind != CAMERA else ():
+            if isinstance(part, Attention):
+                part.arithmetic = attention
         if stage.kind == ENCODER:
             return module(tokens)
         if stage.kind == CAMERA:
@@ -88,11 +92,15 @@ class Walk:
 
 
 class Stream:
-    """The tokens of all samples, carried through one version of the network: the float one or the quantised one."""
+    """The tokens of all samples, carried through one version of the network: the float one or the quantised one.
+
+    `attention` is the arithmetic of that version's.
+    """
 
     @torch.no_grad()
-    def __init__(self, walk: Walk) -> None:
+    def __init__(self, walk: Walk, attention: str = "float") -> None:
         self.walk = walk
+        self.attention = attention
         aggregator, encoder = walk.net.aggregator, walk.encoder
         self.tokens: list[Tensor] = []
         for images in walk.images:
@@ -124,7 +132,7 @@ class Stream:
     def advance(self, stage: Stage, module: nn.Module) -> None:
         """Runs `module`, which stands for that of `stage`, on every sample, in place."""
         for i, images in enumerate(self.walk.images):
-            self.tokens[i] = self.walk.run(stage, module, self.tokens[i], i)
+            self.tokens[i] = self.walk.run(stage, module, self.tokens[i], i, self.attention)
             if stage.kind in ("frame", "global"):
                 per_frame = self.tokens[i].view(1, len(images), -1, self.tokens[i].shape[-1])
                 self._camera_tokens.setdefault(stage.kind, [per_frame] * len(self.tokens))[i] = per_frame[:, :, 0]

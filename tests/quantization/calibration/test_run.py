@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from kernels import kernel_path
 from model import VGGT
 from quantization.calibration import run as module
 from quantization.calibration.run import calibrate
@@ -61,6 +62,18 @@ def test_float_and_quantised_inputs_give_different_networks(net: VGGT, pictures:
     )
     name = "aggregator.global_blocks.1.mlp.fc2.weight"
     assert not torch.equal(one[name], other[name])
+
+
+def test_layers_are_quantised_on_what_8_bit_attention_gives_them(net: VGGT, pictures: list[Tensor]) -> None:
+    if "int8_attention" not in kernel_path("cpu").operators:
+        pytest.skip("there is no 8-bit attention on this machine")
+
+    def made(**settings: str) -> Tensor:
+        recipe = replace(RECIPES["best"], **settings)
+        return _states(calibrate(net.config, reader(net), pictures, recipe).net)["camera_head.trunk.0.mlp.fc2.bias"]
+
+    assert not torch.equal(made(attention="int8"), made(attention="float"))
+    assert torch.equal(made(attention="int8", propagate="float"), made(propagate="float"))
 
 
 def test_progress_tells_the_time_left(net: VGGT, pictures: list[Tensor], capsys: pytest.CaptureFixture[str]) -> None:

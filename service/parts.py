@@ -79,8 +79,6 @@ class Parts:
         self._upload_count = threading.Lock()
         self._pictures = ThreadPoolExecutor(2, thread_name_prefix="pictures")
         self._background: list[asyncio.Task[None]] = []
-        self.metrics.queue_depth.set_function(self._depth)
-        self.metrics.ready.set_function(self._taking_work)
         self.metrics.draining.set_function(lambda: float(self.draining))
         for state in engine.replicas:
             self.metrics.replicas.labels(state).set_function(partial(self._replicas, state))
@@ -134,15 +132,15 @@ class Parts:
         with self._admission:
             return self.store.depth() + self._uploads
 
-    def _taking_work(self) -> float:
-        return float(self.engine.ready and not self.draining and not math.isnan(self._depth()))
-
-    def _depth(self) -> float:
-        """The queue's depth as a metric: not a number while the database can't be asked."""
+    def exposition(self) -> bytes:
+        """The metrics as they are now. The queue's depth is not a number while the database can't be asked."""
         try:
-            return float(self.under_way())
+            depth = float(self.under_way())
         except StoreUnavailable:
-            return math.nan
+            depth = math.nan
+        self.metrics.queue_depth.set(depth)
+        self.metrics.ready.set(self.engine.ready and not self.draining and not math.isnan(depth))
+        return self.metrics.text()
 
     def on_pictures(self, work: Callable[..., T], *arguments: Any) -> Awaitable[T]:
         """Run decoding, or the like, on a small pool of threads off the event loop."""

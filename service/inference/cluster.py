@@ -106,12 +106,13 @@ class ClusterEngine(Engine):
         batch: PreprocessedImages,
         observer: Observer = lambda stage, share: None,
         query_points: Tensor | None = None,
+        describe: bool = False,
     ) -> Pass:
         """As `Engine.infer`. While it waits for a replica `observer` is called all the same, so that it can stop it.
 
         Raises a Problem, Interrupted if replicas keep getting lost over it, and what `observer` raises.
         """
-        order = Order.of(batch, query_points)
+        order = Order.of(batch, query_points, describe)
         for sending in range(_SENDINGS):
             try:
                 done = self._sent(order, observer)

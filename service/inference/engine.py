@@ -6,6 +6,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -55,11 +56,11 @@ class Tracks:
 class Pass:
     """One pass of the network over S frames.
 
-    The scene, descriptors [S, D] of the frames, tracks if asked for, seconds by stage and peak bytes beyond the model.
+    The scene, descriptors [S, D] of the frames and tracks if asked for, seconds by stage, peak bytes beyond the model.
     """
 
     reconstruction: Reconstruction
-    descriptors: Tensor
+    descriptors: Tensor | None
     tracks: Tracks | None
     seconds: dict[str, float]
     peak_bytes: int
@@ -192,15 +193,18 @@ class Engine:
         batch: PreprocessedImages,
         observer: Observer = lambda stage, share: None,
         query_points: Tensor | None = None,
+        describe: bool = False,
     ) -> Pass:
         """One pass. `query_points` `[N, 2]` are network pixels of the first frame, centres counting from 0.
+
+        `describe` asks for descriptors, which only a scene of several passes has a use for.
 
         Raises NonFiniteOutput, OutOfMemory, NoTracks, InvalidOption, and whatever `observer` raises to stop it.
         """
         if query_points is not None:
             self.check_tracks(*batch.images.shape[-2:])
         try:
-            return self._infer(batch, observer, query_points)
+            return self._infer(batch, observer, query_points, describe)
         except ReconstructionError as error:
             raise NonFiniteOutput(f"The model gave no usable answer for these pictures: {error}") from None
         except (torch.OutOfMemoryError, MemoryError):
@@ -226,7 +230,9 @@ class Engine:
                 option="query_points",
             )
 
-    def _infer(self, batch: PreprocessedImages, observer: Observer, query_points: Tensor | None) -> Pass:
+    def _infer(
+        self, batch: PreprocessedImages, observer: Observer, query_points: Tensor | None, describe: bool
+    ) -> Pass:
         net, peak = self.net, self._peak
         assert peak is not None
         marks = [time.perf_counter()]
@@ -243,7 +249,8 @@ class Engine:
             self._wait()
             marks.append(time.perf_counter())
             watching = observed(net, watch, queries is not None)
-            with watching, described(net) as descriptors, autocast(self.device):
+            describing: AbstractContextManager[list[Tensor]] = described(net) if describe else nullcontext([])
+            with watching, describing as descriptors, autocast(self.device):
                 prediction = net(images, queries)
             self._wait()
             marks.append(time.perf_counter())
@@ -253,7 +260,7 @@ class Engine:
         if len(marks) == 4:  # a network that can't be watched: all of it counts as aggregator
             marks.insert(3, marks[2])
         seconds = {stage: b - a for stage, (a, b) in zip(_STAGES, pairwise(marks), strict=True)}
-        done = Pass(reconstruction, descriptors[0], tracks, seconds, peak.bytes)
+        done = Pass(reconstruction, descriptors[0] if describe else None, tracks, seconds, peak.bytes)
         self._learn(batch, query_points, done)
         return done
 

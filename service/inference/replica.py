@@ -82,6 +82,6 @@ class Replica:
     def _run(self, order: Order, observe: Observer) -> Pass:
         self._moved = time.monotonic()
         try:
-            return self._engine.infer(order.batch(), observe, order.queries())
+            return self._engine.infer(order.batch(), observe, order.queries(), order.describe)
         finally:
             self._moved = None

@@ -24,19 +24,21 @@ class Order:
     """One pass to run.
 
     `pixels` [N,3,H,W] is uint8 where the network's input is whole 255ths, as it is unless it was shrunk, else float32
-    in [0, 1]; `query_points` is [N,2], network pixels of the first picture.
+    in [0, 1]; `query_points` is [N,2], network pixels of the first picture; `describe` asks for descriptors.
     """
 
     pixels: NDArray[Any]
     transforms: tuple[ImageTransform, ...]
     query_points: NDArray[Any] | None
+    describe: bool
 
     @classmethod
-    def of(cls, batch: PreprocessedImages, query_points: Tensor | None) -> Order:
+    def of(cls, batch: PreprocessedImages, query_points: Tensor | None, describe: bool = False) -> Order:
         pixels = (batch.images * 255).round().to(torch.uint8)
         if not torch.equal(pixels.float() / 255, batch.images):
             pixels = batch.images
-        return cls(pixels.numpy(), batch.transforms, None if query_points is None else query_points.numpy())
+        queries = None if query_points is None else query_points.numpy()
+        return cls(pixels.numpy(), batch.transforms, queries, describe)
 
     def batch(self) -> PreprocessedImages:
         """The input again, bit for bit."""
@@ -68,7 +70,7 @@ class Done:
     """The pass is done; the fields are those of `Pass`, without the transforms, which the sender of the order has."""
 
     scene: dict[str, NDArray[Any]]
-    descriptors: NDArray[Any]
+    descriptors: NDArray[Any] | None
     tracks: dict[str, NDArray[Any]] | None
     seconds: dict[str, float]
     peak_bytes: int
@@ -76,13 +78,14 @@ class Done:
     @classmethod
     def of(cls, done: Pass) -> Done:
         tracks = None if done.tracks is None else _arrays(done.tracks)
-        descriptors = done.descriptors.numpy()
+        descriptors = None if done.descriptors is None else done.descriptors.numpy()
         return cls(_arrays(done.reconstruction), descriptors, tracks, done.seconds, done.peak_bytes)
 
     def to_pass(self, transforms: tuple[ImageTransform, ...]) -> Pass:
         scene = Reconstruction(**{name: _tensor(array) for name, array in self.scene.items()}, transforms=transforms)
         tracks = None if self.tracks is None else Tracks(**{name: _tensor(a) for name, a in self.tracks.items()})
-        return Pass(scene, _tensor(self.descriptors), tracks, self.seconds, self.peak_bytes)
+        descriptors = None if self.descriptors is None else _tensor(self.descriptors)
+        return Pass(scene, descriptors, tracks, self.seconds, self.peak_bytes)
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,8 @@ def revisit(
 ) -> Revisits:
     """Look for loops between the passes `done` over `chunks` of `batch`, with one more pass for each candidate.
 
-    None reads more pictures than a chunk has. A pass that fails costs its loop, not the scene. `observer(i)` watches
-    pass number i; raises what it raises.
+    Those of `done` hold descriptors. None of the others reads more pictures than a chunk has, and one that fails costs
+    its loop, not the scene. `observer(i)` watches pass number i; raises what it raises.
     """
     parts = [each.reconstruction for each in done]
     places = place(parts, chunks)
@@ -71,4 +71,8 @@ def revisit(
 def _descriptors(done: Sequence[Pass], chunks: Sequence[range]) -> torch.Tensor:
     """Those of all frames `[S, D]`; a shared frame has the earlier chunk's."""
     shared = [0, *(before.stop - chunk.start for before, chunk in pairwise(chunks))]
-    return torch.cat([each.descriptors[count:] for each, count in zip(done, shared, strict=True)])
+    found = []
+    for each, count in zip(done, shared, strict=True):
+        assert each.descriptors is not None
+        found.append(each.descriptors[count:])
+    return torch.cat(found)

@@ -155,21 +155,21 @@ class Work:
         if plan.factor < 1:
             batch = shrink(batch, plan.factor, self._engine.patch_size)
         total = len(plan.chunks) + (most_loops(len(plan.chunks)) if prepared.options.close_loops else 0)
+        seeks_loops = total > len(plan.chunks)
         points = prepared.options.query_points
         trail = Trail(points, batch.transforms[0]) if points else None
         passes = []
         for number, frames in enumerate(plan.chunks):
             observe = _observer(report, number, total)
             observe("transfer", 0.0)
-            done = self._engine.infer(
-                take(batch, frames), observe, None if trail is None else trail.queries(frames.start)
-            )
+            queries = None if trail is None else trail.queries(frames.start)
+            done = self._engine.infer(take(batch, frames), observe, queries, seeks_loops)
             run.add(done)
             passes.append(done)
             if trail is not None:
                 trail.extend(frames.start, done.tracks)
         places = None
-        if total > len(plan.chunks):
+        if seeks_loops:
             revisits = revisit(
                 self._engine,
                 batch,

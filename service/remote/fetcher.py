@@ -7,6 +7,7 @@ compressed bodies. Redirects are followed here, each one checked like the URL th
 from __future__ import annotations
 
 import logging
+import math
 import ssl
 import tempfile
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from starlette.datastructures import UploadFile
 from service import __version__
 from service.inputs.signatures import kind_of
 from service.problems import FetchFailed, TooManyBytes, URLRefused
+from service.remote.batch import Batch
 from service.remote.hosts import Hosts, URLRefusedError, read_url
 from service.remote.network import CheckedNetwork
 from service.settings import Settings
@@ -43,16 +45,15 @@ class Fetcher:
     async def fetch(self, urls: Mapping[int, str], spent: int) -> dict[int, UploadFile]:
         """A file for each URL, open and at its start; `spent` bytes of the request's limit are used up already.
 
-        The keys are the pictures' places in the request; problems name them. Raises URLRefused, FetchFailed,
-        TooManyBytes or, for a full disk, OSError; then no file stays open.
+        The keys are the pictures' places in the request, in rising order; problems name them. Raises URLRefused,
+        FetchFailed, TooManyBytes or, for a full disk, OSError, that of the first picture at fault; then no file stays
+        open.
         """
-        files: dict[int, UploadFile] = {}
+        files = {place: UploadFile(_spool(), size=0) for place in urls}
+        batch = Batch(files, self.settings.max_total_bytes, spent)
         try:
             async with httpcore.AsyncConnectionPool(self._encryption, network_backend=self._network) as pool:
-                for place, url in urls.items():
-                    file = files[place] = UploadFile(_spool(), size=0)
-                    await _Fetch(self, pool, place, self.settings.max_total_bytes - spent).run(url, file)
-                    spent += file.size or 0
+                await batch.fill(lambda place: _Fetch(self, pool, batch, place).run(urls[place]))
         except BaseException:
             for file in files.values():
                 file.file.close()
@@ -61,23 +62,24 @@ class Fetcher:
 
 
 class _Fetch:
-    """One URL's way, over its redirects, into a file of at most `left` bytes."""
+    """One URL's way, over its redirects, into its file of the batch."""
 
-    def __init__(self, fetcher: Fetcher, pool: httpcore.AsyncConnectionPool, place: int, left: int) -> None:
+    def __init__(self, fetcher: Fetcher, pool: httpcore.AsyncConnectionPool, batch: Batch, place: int) -> None:
         self._settings = fetcher.settings
         self._hosts = fetcher.hosts
         self._pool = pool
+        self._batch = batch
         self._place = place
-        self._left = left
+        self._file = batch.files[place]
         self._host = ""
 
-    async def run(self, text: str, file: UploadFile) -> None:
+    async def run(self, text: str) -> None:
         redirected = ""
         try:
             url = read_url(text)
-            file.filename = url.path
+            self._file.filename = url.path
             for _ in range(_MOST_REDIRECTS + 1):
-                target = await self._ask(url, file)
+                target = await self._ask(url)
                 if target is None:
                     return
                 redirected = "redirects to a URL that "
@@ -90,8 +92,8 @@ class _Fetch:
             raise self._failed("its server's answer breaks off or is not HTTP", error) from None
         raise self._failed(f"it redirects more than {_MOST_REDIRECTS} times")
 
-    async def _ask(self, url: httpx.URL, file: UploadFile) -> str | None:
-        """Fill `file`, or return where the server sends us instead."""
+    async def _ask(self, url: httpx.URL) -> str | None:
+        """Fill the file, or return where the server sends us instead."""
         origin = self._hosts.origin(url)
         self._host = origin.host
         seconds = self._settings.fetch_timeout
@@ -113,31 +115,28 @@ class _Fetch:
                 raise self._failed(f"its server answered with status {answer.status}")
             if _header(answer, b"content-encoding").lower() not in ("", "identity"):
                 raise self._failed("its server compressed it, which it was not asked for")
-            await self._receive(answer, file)
+            await self._receive(answer)
         return None
 
-    async def _receive(self, answer: httpcore.Response, file: UploadFile) -> None:
+    async def _receive(self, answer: httpcore.Response) -> None:
+        batch, file = self._batch, self._file
         length = _header(answer, b"content-length")
-        if length.isdecimal():  # a reason to refuse early, no more: bytes are counted as they arrive
-            self._check_bytes(int(length), self._left)
-        limit = min(self._settings.max_image_bytes, self._left)
+        if length.isdecimal() and int(length) > batch.left(self._place):
+            raise batch.too_many_bytes()  # early, and no more: bytes are counted as they arrive
+        most: float = self._settings.max_image_bytes
         async for chunk in answer.aiter_stream():
             await file.write(chunk)
-            size = file.size or 0
-            if limit < size <= self._left and _is_container(file.file):
-                limit = self._left
-            self._check_bytes(size, limit)
+            size, left = file.size or 0, batch.left(self._place)
+            if most < size <= left and _is_container(file.file):
+                most = math.inf
+            if most < min(size, left):
+                raise TooManyBytes(
+                    f"The URL of picture {self._place} names more than {most} bytes.",
+                    max_image_bytes=most,
+                    index=self._place,
+                )
+            batch.check_room()
         await file.seek(0)
-
-    def _check_bytes(self, size: int, limit: int) -> None:
-        if size <= limit:
-            return
-        if limit == self._left:
-            most = self._settings.max_total_bytes
-            raise TooManyBytes(f"The request and what its URLs name have more than {most} bytes.", max_total_bytes=most)
-        raise TooManyBytes(
-            f"The URL of picture {self._place} names more than {limit} bytes.", max_image_bytes=limit, index=self._place
-        )
 
     def _failed(self, why: str, error: Exception | None = None) -> FetchFailed:
         """What the client is told. Listed hosts may be internal: why they gave nothing is for the log alone."""

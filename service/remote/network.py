@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
+from typing import Any
 
 import anyio
 import httpcore
@@ -48,12 +50,13 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
                 addresses = await self._checked(host, port)
         except TimeoutError:
             raise httpcore.ConnectTimeout("its name was not resolved in time") from None
+        rest = (port, timeout, local_address, socket_options)
         for address in addresses[:-1]:
             try:
-                return await self._dial.connect_tcp(str(address), port, timeout, local_address, socket_options)
+                return _Stream(await self._dial.connect_tcp(str(address), *rest))
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 continue
-        return await self._dial.connect_tcp(str(addresses[-1]), port, timeout, local_address, socket_options)
+        return _Stream(await self._dial.connect_tcp(str(addresses[-1]), *rest))
 
     async def _checked(self, host: str, port: int) -> list[Address]:
         try:
@@ -65,6 +68,35 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         if refused or not found:
             raise httpcore.ConnectError(f"its name leads to {', '.join(map(str, refused)) or 'no address'}")
         return found[:_MOST_ADDRESSES]
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    """A connection that is closed if it is given up before it is encrypted, which nobody in httpcore sees to."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return await self._stream.read(max_bytes, timeout)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            return await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._stream.aclose()
+            raise
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
 
 
 class _Names:

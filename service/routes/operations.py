@@ -49,7 +49,7 @@ def operations_router(parts: Parts) -> APIRouter:
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )  # fmt: skip
     def exposition() -> Response:
-        return Response(parts.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+        return Response(parts.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/capabilities", summary="Limits, options, formats and the model", response_model=dict[str, Any])
     async def capabilities() -> Response:

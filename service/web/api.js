@@ -41,11 +41,12 @@ export const remove = path => fetch(relative(path), { method: "DELETE", headers:
 // Links in the service's documents start with a slash; the page may be served below a prefix.
 const relative = path => path.replace(/^\//, "");
 
-// Sends files; `onUpload` hears the share that has been sent. Resolves to the accepted or finished reconstruction.
-export function submit(files, options, onUpload) {
+// Sends files, and URLs for the service to fetch; `onUpload` hears the share that has been sent. Resolves to the accepted or finished reconstruction.
+export function submit(files, urls, options, onUpload) {
   const body = new FormData();
   for (const [name, value] of Object.entries(options)) body.append(name, value);
   for (const file of files) body.append(fieldOf(file), file);
+  for (const url of urls) body.append("urls", url);
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("POST", "reconstruct");

@@ -14,7 +14,7 @@ const DOWNLOADS = {
 };
 
 const part = id => document.getElementById(id);
-let files = [], current = null, viewer = null, unit = "", urls = [];
+let files = [], current = null, viewer = null, unit = "", blobs = [];
 
 function only(...shown) {
   for (const id of ["start", "progress", "problem", "result"]) part(id).hidden = !shown.includes(id);
@@ -37,8 +37,15 @@ function choose(list) {
     }
     return element("li", {}, element("span", { textContent: file.name }));
   }));
-  part("go").disabled = files.length === 0;
-  part("go").textContent = files.length > 1 ? `Reconstruct ${files.length} pictures` : "Reconstruct";
+  count();
+}
+
+const urls = () => part("urls").value.split("\n").map(line => line.trim()).filter(Boolean);
+
+function count() {
+  const pictures = files.length + urls().length;
+  part("go").disabled = pictures === 0;
+  part("go").textContent = pictures > 1 ? `Reconstruct ${pictures} pictures` : "Reconstruct";
 }
 
 // Dropped pictures come in any order; 2.jpg belongs before 10.jpg.
@@ -49,6 +56,7 @@ async function chooseSamples() {
     const blob = await (await get(`samples/${name}`)).blob();
     return new File([blob], name, { type: "image/png" });
   });
+  part("urls").value = "";
   choose(await Promise.all(pictures));
   await send();
 }
@@ -71,7 +79,8 @@ async function send() {
   try {
     await ready();
     step("upload", 0, "sending");
-    const accepted = await submit(files, options(), share => step("upload", share, share < 1 ? `sending, ${Math.round(100 * share)} %` : "checking the pictures"));
+    const then = urls().length ? "fetching and checking the pictures" : "checking the pictures";
+    const accepted = await submit(files, urls(), options(), share => step("upload", share, share < 1 ? `sending, ${Math.round(100 * share)} %` : then));
     await open(accepted.id);
   } catch (error) {
     fail(error);
@@ -143,8 +152,8 @@ function fail(error) {
 // Looking
 
 async function show(result) {
-  urls.forEach(url => URL.revokeObjectURL(url));
-  urls = [];
+  blobs.forEach(url => URL.revokeObjectURL(url));
+  blobs = [];
   part("cancel").disabled = true;
   step("export", 1, "fetching the points");
   const ply = await get(`${result.links.points}?confidence=0&max_points=${MOST_POINTS}`);
@@ -191,7 +200,7 @@ function card(picture) {
 
 function image(link, alt) {
   const made = element("img", { alt, loading: "lazy" });
-  getBlobUrl(link).then(url => { urls.push(url); made.src = url; }).catch(() => { made.alt = `${alt}: not available`; });
+  getBlobUrl(link).then(url => { blobs.push(url); made.src = url; }).catch(() => { made.alt = `${alt}: not available`; });
   return made;
 }
 
@@ -250,8 +259,8 @@ function nudge(id, by) {
 async function begin() {
   current = null;
   history.replaceState(null, "", location.pathname);
+  part("urls").value = part("files").value = "";
   choose([]);
-  part("files").value = "";
   only("start");
   try {
     const { reconstructions } = await getJson("reconstructions?limit=6&state=succeeded");
@@ -268,10 +277,12 @@ async function begin() {
 }
 
 async function describe() {
-  const { model, limits, authentication } = await getJson("capabilities");
+  const { model, limits, urls: hosts, authentication } = await getJson("capabilities");
   part("model").textContent = `${model.name} · ${model.precision.toUpperCase()} · ${model.kernels.split(" (")[0]} kernels`;
   part("model").hidden = false;
   part("most").textContent = limits.max_images;
+  part("hosts").textContent = hosts;
+  part("addresses").hidden = hosts === "off";
   part("key-form").hidden = authentication === "none" || Boolean(sessionStorage.getItem("key"));
 }
 
@@ -289,6 +300,7 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
     if (kind === "drop" && !part("start").hidden && event.dataTransfer.files.length) choose(inOrder(event.dataTransfer.files));
   });
 }
+part("urls").addEventListener("input", count);
 part("form").addEventListener("submit", event => { event.preventDefault(); send(); });
 part("samples").addEventListener("click", () => chooseSamples().catch(fail));
 part("cancel").addEventListener("click", () => { part("cancel").disabled = true; remove(`reconstructions/${current}`); });

@@ -66,6 +66,20 @@ def test_an_image_holds_no_compiler_and_asks_no_registry(stage: str) -> None:
     assert not re.search(r"apt-get|g\+\+|nvcc|pip|install\.sh|secret", " ".join(runs))
 
 
+def test_what_pip_downloads_is_kept_where_it_looks_for_it() -> None:
+    installing = [(stage, line) for stage, lines in stages().items() for line in lines if " ./install.sh " in line]
+    assert installing
+    for stage, line in installing:
+        assert re.findall(r"--mount=type=cache,target=(\S+)", line) == [environment(stage)["PIP_CACHE_DIR"]]
+
+
+def test_an_image_with_more_than_the_default_lacks_nothing_that_the_default_has() -> None:
+    (default,) = [line.removeprefix("ARG EXTRAS=") for line in stages()[""] if line.startswith("ARG EXTRAS=")]
+    for text in (ROOT / "k8s" / "README.md", ROOT / "k8s" / "overlays" / "ray" / "kustomization.yaml"):
+        (named,) = re.findall(r"--build-arg EXTRAS=([\w,]+)", text.read_text())
+        assert set(named.split(",")) == {*default.split(","), "ray"}
+
+
 def test_the_service_holds_no_weights_and_nothing_of_the_offline_side() -> None:
     copied = [line.split()[1] for line in lineage("service") if line.startswith("COPY ") and "--from" not in line]
     assert sorted(copied) == ["LICENSE", "kernels", "model/*.py", "service"]

@@ -86,7 +86,21 @@ def test_an_observer_can_stop_a_pass(engine: Engine) -> None:
         engine.infer(batch(engine), stop)
     done = engine.infer(batch(engine))
     assert done.tracks is None
-    assert len(done.descriptors) == len(done.reconstruction.depth)
+    assert done.reconstruction.depth.isfinite().all()
+
+
+def test_frames_are_described_only_in_a_pass_that_is_asked_to(engine: Engine) -> None:
+    watchers: list[int] = []
+
+    def count(stage: str, share: float) -> None:
+        watchers.append(len(engine.net.aggregator.patch_embed._forward_hooks))
+
+    plain, told = (engine.infer(batch(engine, 2), count, describe=describe) for describe in (False, True))
+    assert plain.descriptors is None
+    assert told.descriptors is not None
+    assert len(told.descriptors) == 2
+    assert torch.equal(plain.reconstruction.depth, told.reconstruction.depth)
+    assert (watchers[0], watchers[-1]) == (1, 2)  # the observer's, and the description's
 
 
 def test_query_points_need_a_track_head(engine: Engine) -> None:

@@ -41,12 +41,15 @@ def test_a_pass_is_that_of_the_local_engine_bit_for_bit(
 ) -> None:
     engine = Engine(Settings(artifact=artifact))
     engine.load()
-    here = engine.infer(batch).reconstruction
-    *progress, done = answers(replica, Order.of(batch, None))
+    here = engine.infer(batch, describe=True)
+    *progress, done = answers(replica, Order.of(batch, None, describe=True))
     assert isinstance(done, Done)
-    there = done.to_pass(batch.transforms).reconstruction
+    there = done.to_pass(batch.transforms)
     for name in ("extrinsics", "original_intrinsics", "depth", "depth_conf", "world_points", "colors", "mask"):
-        assert torch.equal(getattr(here, name), getattr(there, name)), name
+        assert torch.equal(getattr(here.reconstruction, name), getattr(there.reconstruction, name)), name
+    assert here.descriptors is not None
+    assert there.descriptors is not None
+    assert torch.equal(here.descriptors, there.descriptors)
     assert progress[0] == Progress("transfer", 0.0)
     assert all(isinstance(answer, Progress) for answer in progress)
 

@@ -26,12 +26,13 @@ def arrived(item: Order | Done) -> Order | Done:
 
 
 def test_pictures_travel_as_bytes_and_arrive_bit_for_bit(batch: PreprocessedImages) -> None:
-    order = Order.of(batch, torch.tensor([[3.0, 4.5]]))
+    order = Order.of(batch, torch.tensor([[3.0, 4.5]]), describe=True)
     assert order.pixels.dtype == "uint8"
     there = arrived(order)
     assert torch.equal(there.batch().images, batch.images)
     assert there.batch().transforms == batch.transforms
     assert torch.equal(there.queries(), torch.tensor([[3.0, 4.5]]))
+    assert there.describe
 
 
 def test_shrunk_pictures_are_no_whole_255ths_and_arrive_bit_for_bit_too(batch: PreprocessedImages) -> None:
@@ -39,17 +40,20 @@ def test_shrunk_pictures_are_no_whole_255ths_and_arrive_bit_for_bit_too(batch: P
     there = arrived(Order.of(smaller, None))
     assert torch.equal(there.batch().images, smaller.images)
     assert there.queries() is None
+    assert not there.describe
 
 
 @pytest.mark.parametrize(
-    "tracks",
+    ("descriptors", "tracks"),
     [
-        None,
-        Tracks(torch.rand(2, 5, 2), torch.rand(2, 5), torch.rand(2, 5)),
-        Tracks(torch.rand(2, 5, 2), torch.rand(2, 5)),
+        (None, None),
+        (torch.rand(2, 7), Tracks(torch.rand(2, 5, 2), torch.rand(2, 5), torch.rand(2, 5))),
+        (torch.rand(2, 7), Tracks(torch.rand(2, 5, 2), torch.rand(2, 5))),
     ],
 )
-def test_a_pass_comes_back_as_it_was_and_can_be_worked_on(batch: PreprocessedImages, tracks: Tracks | None) -> None:
+def test_a_pass_comes_back_as_it_was_and_can_be_worked_on(
+    batch: PreprocessedImages, descriptors: torch.Tensor | None, tracks: Tracks | None
+) -> None:
     frames, _, height, width = batch.images.shape
     scene = Reconstruction(
         extrinsics=torch.rand(frames, 3, 4),
@@ -62,9 +66,7 @@ def test_a_pass_comes_back_as_it_was_and_can_be_worked_on(batch: PreprocessedIma
         mask=torch.rand(frames, height, width) > 0.5,
         transforms=batch.transforms,
     )
-    sent = Pass(
-        scene, torch.rand(frames, 7), tracks, {"transfer": 0.1, "aggregator": 2.0, "heads": 1.0, "post": 0.5}, 1234
-    )
+    sent = Pass(scene, descriptors, tracks, {"transfer": 0.1, "aggregator": 2.0, "heads": 1.0, "post": 0.5}, 1234)
     back = arrived(Done.of(sent)).to_pass(batch.transforms)
     assert (back.seconds, back.peak_bytes, back.reconstruction.transforms) == (sent.seconds, 1234, batch.transforms)
     assert back.cost.seconds == pytest.approx(3.1)
@@ -80,7 +82,9 @@ def test_a_pass_comes_back_as_it_was_and_can_be_worked_on(batch: PreprocessedIma
     ):
         assert torch.equal(getattr(back.reconstruction, name), getattr(scene, name)), name
     back.reconstruction.depth.mul_(2)
-    assert torch.equal(back.descriptors, sent.descriptors)
+    assert (back.descriptors is None) == (descriptors is None)
+    if descriptors is not None and back.descriptors is not None:
+        assert torch.equal(back.descriptors, descriptors)
     assert (back.tracks is None) == (tracks is None)
     if tracks is not None and back.tracks is not None:
         assert torch.equal(back.tracks.points, tracks.points)

@@ -42,6 +42,25 @@ def test_more_frames_than_one_pass_may_have_are_chunked_and_joined(serve: Serve)
         np.testing.assert_allclose(chunked["extrinsic"], alone["extrinsic"], atol=1e-4)
 
 
+def test_frames_are_described_only_where_a_scene_may_come_back_to_a_place(serve: Serve) -> None:
+    class Noted(Engine):
+        described: tuple[bool, ...] = ()
+
+        def infer(self, *arguments: Any) -> Pass:
+            done = super().infer(*arguments)
+            self.described += (done.descriptors is not None,)
+            return done
+
+    service = serve(Noted, pass_frames=4)
+    reconstruct(service, 4)
+    assert service.engine.described == (False,)
+    result = reconstruct(service, 9)
+    assert service.engine.described[1:4] == (True,) * result["run"]["passes"]
+    service.engine.described = ()
+    reconstruct(service, 9, close_loops="false")
+    assert service.engine.described == (False,) * result["run"]["passes"]
+
+
 def test_running_out_of_memory_is_answered_with_smaller_chunks(serve: Serve) -> None:
     class Small(Engine):
         """A device that holds two frames at most."""

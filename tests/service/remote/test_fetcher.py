@@ -20,6 +20,7 @@ from starlette.datastructures import UploadFile
 
 import service.remote.fetcher as module
 from service.problems import FetchFailed, Problem, TooManyBytes, URLRefused
+from service.remote.batch import AT_ONCE
 from service.remote.fetcher import Fetcher
 from service.remote.hosts import Hosts
 from service.remote.network import CheckedNetwork
@@ -46,6 +47,15 @@ def public(certificates: trustme.CA) -> Iterator[Origin]:
     origin = Origin(certificates, NAME)
     yield origin
     origin.stop()
+
+
+@pytest.fixture
+def spools(monkeypatch: pytest.MonkeyPatch) -> list[BinaryIO]:
+    """The files that fetched bytes go into, as they are made."""
+    made: list[BinaryIO] = []
+    spool = module._spool
+    monkeypatch.setattr(module, "_spool", lambda: made.append(spool()) or made[-1])
+    return made
 
 
 class Internet(httpcore.AsyncNetworkBackend):
@@ -103,6 +113,83 @@ def test_what_urls_name_is_fetched_in_their_order_under_their_names(origin: Orig
     files = fetch(listing(origin), origin.url("/a/left.png?width=9"), origin.url("/b%20c.png"))
     assert [file.filename for file in files] == ["/a/left.png", "/b c.png"]
     assert [content(file) for file in files] == [PICTURE, b"other"]
+
+
+class Crowd:
+    """Answers with the path, each only when `most` are waiting for an answer; notes how many ever were."""
+
+    def __init__(self, most: int) -> None:
+        self.waiting = self.seen = 0
+        self._barrier = threading.Barrier(most, timeout=10)
+        self._lock = threading.Lock()
+
+    def answer(self, body: bytes) -> Answer:
+        def answered(connection: socket.socket) -> None:
+            with self._lock:
+                self.waiting += 1
+                self.seen = max(self.seen, self.waiting)
+            self._barrier.wait()
+            with self._lock:
+                self.waiting -= 1
+            connection.sendall(plain(body))
+
+        return answered
+
+
+def test_a_few_are_fetched_at_a_time_and_stay_in_order(origin: Origin) -> None:
+    crowd, places = Crowd(AT_ONCE), range(3 * AT_ONCE)
+    origin.answers |= {f"/{i}": crowd.answer(b"%d" % i) for i in places}
+    files = fetch(listing(origin, fetch_timeout=20.0), *(origin.url(f"/{i}") for i in places))
+    assert [content(file) for file in files] == [b"%d" % i for i in places]
+    assert crowd.seen == AT_ONCE
+
+
+def test_the_first_picture_at_fault_is_named_even_if_a_later_one_fails_before_it(origin: Origin) -> None:
+    failed = threading.Event()
+
+    def missing(connection: socket.socket) -> None:
+        connection.sendall(plain(b"", "404 Not Found"))
+        failed.set()
+
+    def refusing(connection: socket.socket) -> None:
+        assert failed.wait(10)
+        time.sleep(0.1)
+        connection.sendall(plain(bytes(50_000)))
+
+    origin.answers |= {"/0": plain(b"0"), "/1": refusing, "/2": missing}
+    with pytest.raises(TooManyBytes) as caught:
+        fetch(listing(origin, fetch_timeout=20.0), *(origin.url(f"/{i}") for i in range(3)))
+    assert caught.value.fields["index"] == 1
+
+
+def test_one_that_fails_ends_those_after_it_at_once_and_nothing_stays_open(
+    origin: Origin, spools: list[BinaryIO]
+) -> None:
+    asked, left = threading.Event(), threading.Event()
+
+    def kept_waiting(connection: socket.socket) -> None:
+        asked.set()
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf")
+        with suppress(OSError):
+            connection.recv(1)  # returns when the other end is closed
+        left.set()
+
+    def missing(connection: socket.socket) -> None:
+        assert asked.wait(10)
+        connection.sendall(plain(b"", "404 Not Found"))
+
+    origin.answers |= {"/0": plain(PICTURE), "/1": missing, "/2": kept_waiting}
+    urls = [origin.url(f"/{min(i, 2)}") for i in range(9)]
+
+    async def patient() -> None:
+        await asyncio.wait_for(listing(origin, fetch_timeout=600.0).fetch(dict(enumerate(urls)), 0), 10)
+
+    with pytest.raises(FetchFailed) as caught:
+        asyncio.run(patient())
+    assert caught.value.fields == {"index": 1}
+    assert left.wait(10)
+    assert [file.closed for file in spools] == 9 * [True]
+    assert len(origin.requests) <= 2 + AT_ONCE
 
 
 def test_a_request_says_little_and_carries_nothing_over(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,7 +377,7 @@ def test_all_urls_and_the_body_share_one_limit(origin: Origin) -> None:
 
 
 def test_a_drip_ends_when_its_reader_is_cancelled_and_nothing_stays_open(
-    origin: Origin, monkeypatch: pytest.MonkeyPatch
+    origin: Origin, spools: list[BinaryIO]
 ) -> None:
     ended = threading.Event()
 
@@ -300,9 +387,6 @@ def test_a_drip_ends_when_its_reader_is_cancelled_and_nothing_stays_open(
 
     origin.answers |= {"/a.png": plain(PICTURE), "/b.png": watched}
     fetcher = listing(origin)
-    spools: list[BinaryIO] = []
-    spool = module._spool
-    monkeypatch.setattr(module, "_spool", lambda: spools.append(spool()) or spools[-1])
 
     async def impatient() -> None:
         await asyncio.wait_for(fetcher.fetch({0: origin.url("/a.png"), 1: origin.url("/b.png")}, 0), 0.3)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 from collections.abc import Iterator
 from typing import Any
 
+import anyio
 import httpcore
 import pytest
 
@@ -107,3 +110,23 @@ def test_the_systems_resolver_is_asked_by_default() -> None:
     assert set(dial.dialled) <= {"127.0.0.1", "::1"}
     with pytest.raises(httpcore.ConnectError, match="leads to"):
         connect(CheckedNetwork(Hosts(), dial=dial), "localhost")
+
+
+def test_a_connection_that_is_given_up_while_its_encryption_begins_is_closed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def see_it_end() -> bytes:
+            with listener.accept()[0] as connection:
+                connection.settimeout(5)
+                while received := connection.recv(65536):
+                    greeting = received
+            return greeting
+
+        async def give_up() -> bytes:
+            stream = await CheckedNetwork(Hosts(f"127.0.0.1:{port}")).connect_tcp("127.0.0.1", port, 5)
+            with anyio.move_on_after(0.1):
+                await stream.start_tls(ssl.create_default_context(), "127.0.0.1", 5)
+            return await asyncio.to_thread(see_it_end)
+
+        assert asyncio.run(give_up()).startswith(b"\x16\x03")  # what TLS begins with

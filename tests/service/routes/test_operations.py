@@ -3,9 +3,12 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection, event
+from sqlalchemy import Engine as DatabaseEngine
 
 from service.inference.engine import Engine, Pass
 from tests.service.pictures import encode, form, make_picture
@@ -91,6 +94,24 @@ def test_metrics_count_up(serve: Serve) -> None:
     assert "recon_build_info{" in text
     assert answer["model"]["artifact"] in text
     assert answer["id"] not in text
+
+
+def test_a_scrape_asks_the_database_for_the_depth_of_the_queue_once(serve: Serve) -> None:
+    service = serve()
+    counts: list[str] = []  # idle workers look for jobs meanwhile, but count none
+
+    def note(connection: Connection, cursor: Any, statement: str, *rest: Any) -> None:
+        if Path(connection.engine.url.database or "").parent == service.data_dir and "count(" in statement:
+            counts.append(statement)
+
+    event.listen(DatabaseEngine, "before_cursor_execute", note)
+    try:
+        text = service.client.get("/metrics").text
+    finally:
+        event.remove(DatabaseEngine, "before_cursor_execute", note)
+    assert "recon_queue_depth 0.0" in text
+    assert "recon_ready 1.0" in text
+    assert len(counts) == 1
 
 
 def test_capabilities_state_limits_modes_and_the_model(service: Running) -> None:

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from service.access import add_key
+from tests.service.remote.origin import Origin, plain
 from tests.service.running import Gate, Running, Serve
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -43,6 +45,12 @@ def service(serve: Serve) -> Running:
 
 @pytest.fixture
 def page(browser: Browser, service: Running) -> Iterator[Page]:
+    with visited(browser, service) as page:
+        yield page
+
+
+@contextmanager
+def visited(browser: Browser, service: Running) -> Iterator[Page]:
     """The page of a fresh visitor; fails the test on any error in its scripts or request to elsewhere."""
     with browser.new_context(viewport={"width": 480, "height": 480}) as context:
         page = context.new_page()
@@ -166,6 +174,58 @@ def test_a_problem_is_told_in_the_services_words_and_leads_back(page: Page) -> N
     expect(page.get_by_role("alert")).to_contain_text("a.jpg is not a JPEG, PNG, WebP or HEIC picture")
     page.get_by_role("button", name="Back").click()
     expect(page.locator("#start")).to_be_visible()
+
+
+def test_where_nothing_is_fetched_by_url_none_is_asked_for(page: Page) -> None:
+    expect(page.get_by_label("or give URLs")).to_be_hidden()
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[Origin]:
+    origin = Origin()
+    origin.answers |= {f"/{i}.png": plain((SAMPLES / f"0{i}.png").read_bytes()) for i in range(4)}
+    yield origin
+    origin.stop()
+
+
+@pytest.fixture(scope="module")
+def fetching(serve: Serve, origin: Origin) -> Running:
+    return serve(fetch_urls=True, fetch_hosts=origin.url(""))
+
+
+def test_urls_are_typed_and_sent_with_chosen_pictures(browser: Browser, fetching: Running, origin: Origin) -> None:
+    with visited(browser, fetching) as page:
+        page.set_input_files("#files", pictures(1))
+        page.locator("#files").focus()
+        page.keyboard.press("Tab")
+        expect(page.get_by_label("or give URLs")).to_be_focused()
+        expect(page.locator("#addresses")).to_contain_text("or give URLs on listed hosts, one a line")
+        for path in ("/2.png", "", "  /1.png "):
+            page.keyboard.insert_text(path.replace("/", origin.url("/")))
+            page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("button", name="Reconstruct 3 pictures")).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.locator("#result")).to_be_visible()
+        for caption, name in zip(page.locator("#pictures p").all(), ("0.png", "2.png", "1.png"), strict=True):
+            expect(caption).to_contain_text(name)
+        page.get_by_role("button", name="New reconstruction").click()
+        expect(page.get_by_label("or give URLs")).to_have_value("")
+
+
+def test_a_refused_url_is_told_in_the_services_words_and_can_be_corrected(browser: Browser, fetching: Running) -> None:
+    with visited(browser, fetching) as page:
+        page.set_viewport_size({"width": 360, "height": 740})
+        typed = "https://images.example.org/" + 40 * "long-name-" + ".png"
+        page.get_by_label("or give URLs").fill(typed)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        page.get_by_role("button", name="Reconstruct", exact=True).click()
+        told = "The URL of picture 0 is on a host, scheme or port that this service does not fetch from."
+        expect(page.locator("#problem-detail")).to_have_text(told)
+        page.get_by_role("button", name="Back").click()
+        expect(page.get_by_label("or give URLs")).to_have_value(typed)
+        page.get_by_role("button", name="Try the sample pictures").click()
+        expect(page.locator("#facts")).to_contain_text("4 pictures")
 
 
 def test_a_link_to_a_result_opens_it_and_it_stands_in_the_list(page: Page) -> None:

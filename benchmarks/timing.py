@@ -1,8 +1,8 @@
 """Interleaved timing: every candidate once a round, ratios taken within a round, so that a machine's moods cancel.
 
 One thread is timed by the processor time it takes, which other people's work on the machine hardly touches; several
-threads by the clock on the wall, after a pause in which the threads of the candidate before stop spinning, and a call
-that is not timed.
+threads by the clock on the wall. Before each candidate are a pause, in which threads of the candidate before stop
+spinning, and a call that is not timed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def compare(candidates: Mapping[str, Call], rounds: int, warm_up: bool = True) -
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, call in candidates.items():
-            if warm_up and torch.get_num_threads() > 1:
+            if warm_up:
                 time.sleep(_SETTLED_SECONDS)
                 call()
             started = clock()

@@ -10,7 +10,7 @@ from kernels import QuantizedLinear, kernel_path, ops
 from model.rope import Rotation
 
 ATTENTION = ("float", "int8")
-_TOKENS_PER_CHUNK = 2048  # whose hidden activations, four times as wide as they are, exist at a time
+_TOKENS_PER_CHUNK = 1374  # those of a picture of 518 x 518 pixels
 
 
 class LayerScale(nn.Module):
@@ -155,9 +155,15 @@ class Block(nn.Module):
         self.ls2 = LayerScale(dim, init_values)
 
     def forward(self, x: Tensor, rope: Rotation | None = None) -> Tensor:
-        x = self.attn(x, rope, norm=self.norm1, scale=self.ls1, residual=x)
         if torch.is_grad_enabled() or x.is_cuda:  # a GPU would only copy more, and has the room
-            return self.mlp(x, norm=self.norm2, scale=self.ls2, residual=x)
-        parts = x.flatten(0, -2).split(_TOKENS_PER_CHUNK)
-        mixed = [self.mlp(part, norm=self.norm2, scale=self.ls2, residual=part) for part in parts]
+            return self._mixed(self._attended(x, rope))
+        # What lies between two layers is several times as large as x: a CPU's caches hold that of a few tokens only.
+        parts = [self._attended(part, rope) for part in x.split(max(1, _TOKENS_PER_CHUNK // x.shape[1]))]
+        mixed = [self._mixed(chunk) for part in parts for chunk in part.flatten(0, 1).split(_TOKENS_PER_CHUNK)]
         return (mixed[0] if len(mixed) == 1 else torch.cat(mixed)).view(x.shape)
+
+    def _attended(self, x: Tensor, rope: Rotation | None) -> Tensor:
+        return self.attn(x, rope, norm=self.norm1, scale=self.ls1, residual=x)
+
+    def _mixed(self, x: Tensor) -> Tensor:
+        return self.mlp(x, norm=self.norm2, scale=self.ls2, residual=x)

@@ -23,7 +23,8 @@ constexpr int64_t kTile = 16;             // rows or columns of a tile
 constexpr int64_t kBlock = 32;            // rows and columns of the accumulators that are computed at a time
 constexpr int64_t kTileBytes = kTile * kTileDepth;
 constexpr int64_t kPanelBytes = 1 << 20;  // of a task's laid-out weight: half of a second-level cache
-constexpr int64_t kCodeBytes = 1 << 23;   // of tokens that are quantised before they are multiplied
+constexpr int64_t kCodeBytes = 1 << 23;   // of tokens that are quantised before they are multiplied, and their number:
+constexpr int64_t kCodeRows = 1536;       // a second-level cache holds most of them, a weight is laid out for many
 
 // Tokens as the product wants them.
 struct Tokens {
@@ -268,9 +269,9 @@ inline void multiply(const Tokens& tokens, const Rows& rows, int64_t first_row, 
 
 template <class Isa>
 inline void linear(const Rows& rows, const Product& product, int threads) {
-    const int64_t features = round_up(rows.features, kTileDepth);
-    int64_t chunk = round_up(kCodeBytes / features, kBlock);
-    if (chunk > rows.rows) chunk = rows.rows;
+    const int64_t fitting = round_up(kCodeBytes / round_up(rows.features, kTileDepth), kBlock);
+    const int64_t most = fitting < kCodeRows ? fitting : kCodeRows, chunks = (rows.rows + most - 1) / most;
+    const int64_t chunk = chunks ? round_up((rows.rows + chunks - 1) / chunks, kBlock) : 0;
     const Smoothing smoothing = smoothing_of(rows);
     for (int64_t first = 0; first < rows.rows; first += chunk) {
         const Tokens tokens = allocate_tokens(rows.rows - first < chunk ? rows.rows - first : chunk, rows.features);

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from kernels import SCHEMES, KernelPath, QuantizedLinear
@@ -81,8 +82,9 @@ def test_a_quantised_layer_is_called_once_with_all_that_surrounds_it(monkeypatch
 
 
 @torch.no_grad()
-def test_tokens_beyond_a_chunk_of_the_mlp_change_nothing() -> None:
-    block, x = _block(), torch.randn(3, 1000, DIM)
+@pytest.mark.parametrize(("frames", "tokens"), [(3, 1000), (5, 600), (1, 3000)])
+def test_taking_few_tokens_at_a_time_changes_nothing(frames: int, tokens: int) -> None:
+    block, x = _block(), torch.randn(frames, tokens, DIM)
     mixed = block.attn(x, norm=block.norm1, scale=block.ls1, residual=x)
     torch.testing.assert_close(block(x), mixed + block.ls2(block.mlp(block.norm2(mixed))), atol=1e-5, rtol=1e-5)
 
@@ -128,18 +130,33 @@ def test_quantised_layers_give_the_narrow_type_under_autocast_as_torch_products_
     }
 
 
-def test_on_a_gpu_the_mlp_takes_all_tokens_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("frames", "tokens", "attended", "mixed"),
+    [
+        pytest.param(1, 5000, [1], [1374, 1374, 1374, 878], id="a scene attends as a whole"),
+        pytest.param(3, 1000, [1, 1, 1], [1000, 1000, 1000], id="frames go one by one"),
+        pytest.param(5, 600, [2, 2, 1], [1200, 1200, 600], id="small frames go several at a time"),
+    ],
+)
+def test_a_cpu_takes_few_tokens_at_a_time_and_a_gpu_all(
+    frames: int, tokens: int, attended: list[int], mixed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Shown by fake tensors, which need no GPU; torch's attention is left out, since it does need one."""
-    monkeypatch.setattr(Attention, "forward", lambda self, x, rope, **around: x)
-    calls: list[int] = []
+    found: dict[str, list[int]] = {"attn": [], "mlp": []}
+
+    def attend(self: Attention, x: Tensor, rope: object, **around: object) -> Tensor:
+        found["attn"].append(len(x))
+        return x
+
+    monkeypatch.setattr(Attention, "forward", attend)
     block = _block()
-    block.mlp.register_forward_hook(lambda mlp, given, output: calls.append(len(given[0])))
+    block.mlp.register_forward_hook(lambda mlp, given, output: found["mlp"].append(len(given[0])))
     for device in ("cpu", "cuda"):
         with FakeTensorMode(), torch.inference_mode():
             parameters = {name: torch.empty(value.shape, device=device) for name, value in block.named_parameters()}
-            x = torch.empty(1, 5000, DIM, device=device)
+            x = torch.empty(frames, tokens, DIM, device=device)
             assert torch.func.functional_call(block, parameters, (x,)).shape == x.shape
-    assert calls == [2048, 2048, 904, 1]
+    assert found == {"attn": [*attended, frames], "mlp": [*mixed, frames]}
 
 
 def test_a_quantised_block_keeps_its_stream_in_float32_under_autocast() -> None:

@@ -32,12 +32,12 @@ def main() -> int:
         peaks = [peak / GIBIBYTE for peak in figures["peak_bytes"].values()]
         (line,) = right.plot(frames, peaks, marker="o", label=name)
         right.axhline(figures["weight_bytes"] / GIBIBYTE, linestyle=":", color=line.get_color())
-        for axes in (left, right):
-            axes.set_xscale("log", base=2)
-            axes.set_xticks(frames, [str(count) for count in frames])
     left.set(xlabel="frames", ylabel=f"seconds, {report['threads']} thread(s)", yscale="log")
     right.set(xlabel="frames", ylabel="peak resident memory, GiB (dotted: weights)", ylim=(0, None))
+    counts = {count for figures in report["networks"].values() for count in figures["seconds"]}
     for axes in (left, right):
+        axes.set_xscale("log", base=2)
+        axes.set_xticks([int(count) for count in counts], list(counts))
         axes.legend(fontsize=8)
     figure.suptitle(f"VGGT-1B, frames of 518x392 on {report['machine']['processor']}", fontsize=9)
     figure.savefig(args.folder / "frames.png", dpi=150)

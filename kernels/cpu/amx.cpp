@@ -4,12 +4,12 @@
 namespace {
 
 // A macro, since the number of a register has to be a literal.
-#define LOAD_WEIGHTS(tile, from)                     \
-    do {                                             \
-        if (passing)                                 \
+#define LOAD_WEIGHTS(tile, from)                        \
+    do {                                                \
+        if (passing)                                    \
             _tile_stream_loadd(tile, from, kTileDepth); \
-        else                                         \
-            _tile_loadd(tile, from, kTileDepth);     \
+        else                                            \
+            _tile_loadd(tile, from, kTileDepth);        \
     } while (false)
 
 struct Amx {

@@ -61,9 +61,6 @@ inline float quantize_vector(const float* row, int64_t padded, int8_t* codes, in
     return scale;
 }
 
-// Vectors of 64 floats, as many as a tile takes of a row.
-using Chunk = Vector[kTileDepth / kLanes];
-
 // 64 floats of a row from `x` on, of which the row has `left`; `spare` lends zeros for the rest.
 inline const float* whole_chunk(const float* x, int64_t left, float* spare) {
     if (left >= kTileDepth) return x;
@@ -75,7 +72,7 @@ inline const float* whole_chunk(const float* x, int64_t left, float* spare) {
 template <class Combine>
 inline void over_tokens(const float* x, int64_t tokens, int64_t stride, int64_t left, float* out, Combine combine) {
     alignas(64) float spare[kTileDepth] = {};
-    Chunk combined = {};
+    Vector combined[kTileDepth / kLanes] = {};
     for (int64_t i = 0; i < tokens; ++i, x += stride) {
         const float* chunk = whole_chunk(x, left, spare);
 #pragma GCC unroll 16

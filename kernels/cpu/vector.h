@@ -99,27 +99,17 @@ inline Vector minimum(Vector a, Vector b) {
 
 inline Vector absolute(Vector a) { return (Vector)((Integers)a & 0x7fffffff); }
 
-// Round half to even, of any magnitude.
-inline Vector round_whole(Vector v) {
-#if defined(__AVX512F__)
-    return (Vector)_mm512_roundscale_ps((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-#elif defined(__AVX2__)
-    return (Vector)_mm256_round_ps((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-#elif defined(__ARM_NEON)
-    return (Vector)vrndnq_f32((float32x4_t)v);
-#else
-    for (int i = 0; i < kLanes; ++i) v[i] = __builtin_rintf(v[i]);
-    return v;
-#endif
-}
-
+// Round half to even.
 inline Integers round_to_integer(Vector v) {
 #if defined(__AVX512F__)
     return (Integers)_mm512_cvtps_epi32((__m512)v);
 #elif defined(__AVX2__)
     return (Integers)_mm256_cvtps_epi32((__m256)v);
+#elif defined(__ARM_NEON)
+    return (Integers)vcvtnq_s32_f32((float32x4_t)v);
 #else
-    return __builtin_convertvector(round_whole(v), Integers);
+    for (int i = 0; i < kLanes; ++i) v[i] = __builtin_rintf(v[i]);
+    return __builtin_convertvector(v, Integers);
 #endif
 }
 

@@ -287,11 +287,10 @@ inline float quantize_row(const float* x, const Rows& rows, const Smoothing& smo
         if (rows.gelu) store(rest, gelu(load(rest)));
         for (int64_t k = body; k < n; ++k) row[k] = rows.signs ? rest[k - body] * float(rows.signs[k]) : rest[k - body];
     }
-    if (size < kLanes) {
+    if (rows.signs && size < kLanes) {
         for (int64_t i = 0; i < n; i += size) rotate_few(row + i, size);
-    } else if (rows.order > 1) {
-        for (int64_t i = 0; i < n; i += size)
-            rotate_powers(row + i, size, span, as_it_is);
+    } else if (rows.signs && rows.order > 1) {
+        for (int64_t i = 0; i < n; i += size) rotate_powers(row + i, size, span, as_it_is);
         span = 0;
     }
     if (rows.signs && rows.order > 1) rotate_base(row, rows.order, size, rows.base);

@@ -41,7 +41,8 @@ export const remove = path => fetch(relative(path), { method: "DELETE", headers:
 // Links in the service's documents start with a slash; the page may be served below a prefix.
 const relative = path => path.replace(/^\//, "");
 
-// Sends files, and URLs for the service to fetch; `onUpload` hears the share that has been sent. Resolves to the accepted or finished reconstruction.
+// Sends files, and URLs for the service to fetch; `onUpload` hears the share that has been sent. Resolves to the accepted
+// or finished reconstruction.
 export function submit(files, urls, options, onUpload) {
   const body = new FormData();
   for (const [name, value] of Object.entries(options)) body.append(name, value);

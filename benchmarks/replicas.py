@@ -26,7 +26,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.timing import machine, write
-from service.client import Client
+from quantvggt.client import Client
 
 _RAY = ("--engine", "ray", "--replica-cpus", "1", "--replicas")
 SERVICES: dict[str, list[tuple[str, ...]]] = {

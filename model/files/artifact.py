@@ -28,26 +28,11 @@ from model.errors import ArtifactError
 from model.families.vggt.config import VGGTConfig
 from model.families.vggt.network import VGGT
 from model.files.checkpoint import assign, build_empty
+from model.files.manifest import FORMAT, MANIFEST, TENSORS, VERSION, read_manifest
 from model.files.storage import encode, keep_in_8_bits, kept_codes
 
-FORMAT = "quantvggt-artifact"
-VERSION = 2
-MANIFEST = "manifest.json"
-TENSORS = "model.safetensors"
 _PACKING = "int4: two codes a byte, low nibble even k; int8: one code a byte; .scale: float32 a row of an int8 tensor"
 _OPTIONAL = ("bias", "signs", "smoothing", "activation_clip")
-_KEYS = {
-    "format",
-    "version",
-    "packing",
-    "network",
-    "execution",
-    "layers",
-    "recipe",
-    "calibration",
-    "provenance",
-    "files",
-}
 _LARGEST_FLOAT16 = torch.finfo(torch.float16).max
 _SMALLEST_IN_8_BITS = 2**14  # elements; below it there is nothing to save
 
@@ -109,31 +94,6 @@ def check_target(target: Path, overwrite: bool) -> None:
         raise ArtifactError(f"{target} exists; choose another folder or pass --overwrite")
     if target.exists() and not (target / MANIFEST).is_file() and any(target.iterdir()):
         raise ArtifactError(f"{target} is not an artifact, so it is not overwritten; choose another folder")
-
-
-def read_manifest(path: str | Path) -> dict[str, Any]:
-    """The checked manifest of the artifact at `path`. Raises ArtifactError."""
-    folder = Path(path)
-    file = folder / MANIFEST
-    if not folder.is_dir():
-        raise ArtifactError(f"no artifact at {folder}: not a folder")
-    if not file.is_file():
-        raise ArtifactError(f"{folder} is not an artifact: it has no {MANIFEST}")
-    try:
-        manifest = json.loads(file.read_text())
-    except (ValueError, OSError) as error:
-        raise ArtifactError(f"{file} is damaged: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ArtifactError(f"{file} does not describe an artifact of this project (format is not {FORMAT!r})")
-    version = manifest.get("version")
-    if version != VERSION:
-        newer = isinstance(version, int) and version > VERSION
-        advice = "upgrade this software" if newer else "quantise the checkpoint again"
-        raise ArtifactError(f"{file} has format version {version!r}; this software reads version {VERSION}: {advice}")
-    if set(manifest) != _KEYS:
-        odd = ", ".join(sorted(set(manifest) ^ _KEYS))
-        raise ArtifactError(f"{file} is damaged: missing or unknown keys: {odd}")
-    return manifest
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> VGGT:

@@ -11,6 +11,7 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -208,23 +209,34 @@ class Catalogue:
 
         return self._storage.export(result, ARCHIVE_FILE, make)
 
-    def _everything(self, result: str) -> Iterator[tuple[str, Export]]:
-        document = self._storage.result(result)
+    def files(self, result: str) -> dict[str, Callable[[], Export]]:
+        """Every file that can be had with the result's own options: its name in a folder, and what makes it."""
+        document = self._storage.result(result).in_folder()
+        makers: dict[str, Callable[[], Export]] = {}
         for name in CLOUD_FILES:
-            yield name, self.cloud_file(result, name, PointOptions())
+            makers[name] = partial(self.cloud_file, result, name, PointOptions())
         for name in PLAIN_FILES:
-            yield name, self.plain_file(result, name)
+            makers[name] = partial(self.plain_file, result, name)
         if document.links.tracks is not None:
-            yield TRACKS_FILE, self.tracks(result)
-        for picture in document.in_folder().pictures:
+            makers[TRACKS_FILE] = partial(self.tracks, result)
+        for picture in document.pictures:
             depth, links = picture.depth.links, picture.links
-            for name, kind in (
+            kinds: tuple[tuple[str, MapKind], ...] = (
                 (depth.png, "depth.png"), (depth.npy, "depth.npy"), (depth.exr, "depth.exr"),
                 (depth.preview, "depth-preview.png"), (links.confidence, "confidence.npy"),
                 (links.confidence_preview, "confidence-preview.png"),
-            ):  # fmt: skip
-                yield name, self.map_file(result, kind, picture.index, "original")  # type: ignore[arg-type]
-            yield links.picture, self.picture(result, picture.index)
+            )  # fmt: skip
+            for name, kind in kinds:
+                makers[name] = partial(self.map_file, result, kind, picture.index, "original")
+            makers[links.picture] = partial(self.picture, result, picture.index)
+        makers[MANIFEST_FILE] = partial(self.manifest, result)
+        makers[ARCHIVE_FILE] = partial(self.archive, result)
+        return makers
+
+    def _everything(self, result: str) -> Iterator[tuple[str, Export]]:
+        for name, make in self.files(result).items():
+            if name not in (MANIFEST_FILE, ARCHIVE_FILE):
+                yield name, make()
 
     def _check_index(self, result: str, index: int) -> None:
         last = len(self._storage.result(result).pictures) - 1

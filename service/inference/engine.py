@@ -18,7 +18,8 @@ from torch import Tensor
 from kernels import kernel_path
 from model import VGGT, VGGTConfig
 from model.errors import ArtifactError, ReconstructionError
-from model.files.artifact import load, read_manifest
+from model.files.artifact import load
+from model.files.manifest import read_manifest
 from model.network.descriptor import described
 from model.network.execution import autocast, in_plain_torch, unused
 from model.network.observation import observed

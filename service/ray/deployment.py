@@ -49,7 +49,8 @@ def replicas(settings: Settings) -> serve.Application:
     least = settings.min_replicas or settings.replicas
     cpus = cores_per_replica(settings)
     on_gpu = torch.device(settings.device).type == "cuda"
-    own = settings.model_dump(include=_OWN_SETTINGS) | {"device": "cuda:0" if on_gpu else settings.device}
+    own = {name: getattr(settings, name) for name in _OWN_SETTINGS}
+    own["device"] = "cuda:0" if on_gpu else settings.device
     deployed = serve.deployment(
         name=REPLICA,
         max_ongoing_requests=1,
@@ -70,7 +71,7 @@ def replicas(settings: Settings) -> serve.Application:
             "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(cpus), "PYTHONPATH": str(_ROOT)}},
         },
     )
-    return deployed(Replica).bind(Settings.model_construct(**own))
+    return deployed(Replica).bind(Settings(**own))
 
 
 def cores_per_replica(settings: Settings) -> int:

@@ -9,12 +9,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from evaluation.command import add_arguments, run
+from evaluation.command import run
 from model import VGGT
 from model.families.vggt.presets import PRESETS
 from model.files.artifact import save
 from quantization.convert import quantize_network
 from quantization.recipe import Recipe
+from quantvggt.commands.evaluate import add_arguments
 from scenes.readers.folder import write_folder
 from scenes.synthetic.generator import SyntheticScenes
 

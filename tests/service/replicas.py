@@ -16,7 +16,7 @@ import httpx
 import psycopg
 import pytest
 
-from service.client import Client
+from quantvggt.client import Client
 from service.storage.bucket import Bucket
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import wait_until

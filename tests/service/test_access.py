@@ -6,7 +6,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.access import Access, KeysError, add_key
+from service.access import Access
+from service.keys import KeysError, add_key
 from service.problems import KeyRequired
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import Running, Serve, problem

@@ -13,8 +13,9 @@ from torch import nn
 from kernels import QuantizedLinear, W4A4Linear
 from model import VGGT
 from model.errors import ArtifactError
-from model.files.artifact import MANIFEST, TENSORS, load, read_manifest, replace_linear, save
+from model.files.artifact import load, replace_linear, save
 from model.files.checkpoint import build_empty
+from model.files.manifest import MANIFEST, TENSORS, read_manifest
 from quantization.convert import quantize_network
 from quantization.recipe import Recipe
 

@@ -7,7 +7,7 @@ import pytest
 
 from model.files.artifact import load
 from quantization.calibration import command
-from quantization.cli import main
+from quantvggt.command import main
 
 QUICK = ["--samples", "3", "--frames", "2", "--pool", "5"]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 
-from service.client import Client
+from quantvggt.client import Client
 from tests.service.pictures import encode, form, make_picture
 
 ROOT = Path(__file__).parents[3]

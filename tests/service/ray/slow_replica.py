@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from service.cli import main
+from quantvggt.command import main
 from service.ray.replica import Replica
 from service.settings import Settings
 

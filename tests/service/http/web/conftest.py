@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from quantization.cli import main
+from quantvggt.command import main
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from service.access import add_key
+from service.keys import add_key
 from tests.service.inputs.remote.origin import Origin, plain
 from tests.service.running import Gate, Running, Serve
 

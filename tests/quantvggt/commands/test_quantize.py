@@ -8,7 +8,7 @@ import pytest
 
 from model.files.artifact import load
 from model.network import execution
-from quantization.cli import main
+from quantvggt.command import main
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,61 @@
+"""`quantvggt serve`: answer reconstruction requests over HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from typing import Any, get_args, get_type_hints
+
+from quantvggt.errors import BadInputError, ServiceError
+
+HELP = "answer reconstruction requests over HTTP"
+EXTRA = "service"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare one flag for each setting of the service."""
+    from service.settings import FIELDS, PREFIX, Settings
+
+    parser.description = (
+        f"Serve a quantised model over HTTP. Every flag is also an environment variable {PREFIX}…; "
+        "a flag wins over the variable."
+    )
+    parser.usage = "%(prog)s --artifact ARTIFACT [SETTING ...]"
+    types = get_type_hints(Settings)
+    for name, field in FIELDS.items():
+        parser.add_argument("--" + name.replace("_", "-"), default=argparse.SUPPRESS, **_flag(field, types[name]))
+    parser.add_argument("--json", action="store_true", help="announce the address as one line of JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until a signal ends it."""
+    from service.settings import FIELDS, SettingsError, load_settings
+
+    try:
+        settings = load_settings({name: getattr(options, name) for name in FIELDS if name in options})
+    except SettingsError as error:
+        raise BadInputError(str(error)) from error
+
+    from service.problems import Problem
+    from service.serve import BAD_INPUT, serve
+
+    try:
+        serve(settings, lambda url: print(json.dumps({"url": url}) if options.json else url, flush=True))
+    except BAD_INPUT as error:
+        raise BadInputError(str(error)) from error
+    except Problem as problem:
+        raise ServiceError(problem.detail, problem.status) from problem
+    return 0
+
+
+def _flag(field: dataclasses.Field[Any], type: Any) -> dict[str, Any]:
+    described = field.metadata["description"]
+    if type is bool:
+        return {"action": "store_true", "help": described}
+    if field.default not in (dataclasses.MISSING, None):
+        described += f" (default {field.default})"
+    choices = [choice for choice in get_args(type) if isinstance(choice, str)]  # of a Literal
+    if choices:
+        return {"choices": choices, "help": described}
+    return {"metavar": field.name.upper(), "help": described}

@@ -71,6 +71,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "quantvggt") -> 
     except ServiceError as error:
         return _failed(error, BAD_INPUT if error.blames_input else FAILED)
     except ModuleNotFoundError as error:
+        if error.name in FOLDERS:  # as in an image, which holds one side only
+            return _failed(f"{options.command} needs {error.name}, which is not part of this installation.", BAD_INPUT)
         if error.name is None or error.name.partition(".")[0] in ("quantvggt", *FOLDERS):
             raise
         install = f"pip install 'quantvggt[{command.EXTRA}]'"

@@ -8,7 +8,7 @@ import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-_PREFIX = "recon_"
+_PREFIX = "quantvggt_"
 _RANDOM_BYTES = 32  # beyond guessing, so a plain SHA-256 is as good as a slow hash
 
 

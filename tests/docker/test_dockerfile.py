@@ -116,7 +116,7 @@ def test_health_is_asked_of_a_route_and_port_that_exist() -> None:
     assert "/readyz" in check
     assert f"{PREFIX}PORT" in check
     (exposed,) = [line for line in lineage("service") if line.startswith("EXPOSE")]
-    assert exposed == f"EXPOSE {environment('service')['VGGT_PORT']}"
+    assert exposed == f"EXPOSE {environment('service')['QUANTVGGT_PORT']}"
 
 
 def test_every_architecture_is_compiled_in_the_variant_for_gpus() -> None:

@@ -16,7 +16,7 @@ from tests.k8s.dashboard import ONLY_ON_A_GPU, dashboard_queries
 MONITORING = K8S / "overlays" / "monitoring"
 # Not the service's own: Prometheus's word on a target, and the kubelet's on a volume.
 FOREIGN = {"up", "kubelet_volume_stats_available_bytes", "kubelet_volume_stats_capacity_bytes"}
-_METRIC = re.compile(r"\b(?:(?:quantvggt:|recon_|process_|kubelet_)[a-z0-9_:]+|up(?=\{))")
+_METRIC = re.compile(r"\b(?:(?:quantvggt[:_]|process_|kubelet_)[a-z0-9_:]+|up(?=\{))")
 
 
 def rule_groups() -> dict[str, Any]:

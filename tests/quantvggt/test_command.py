@@ -58,7 +58,7 @@ class Process:
 def process(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """A true ``serve`` process, its settings half flags and half environment."""
     scratch = tmp_path_factory.mktemp("scratch")
-    process = start("serve", "--port", "0", "--json", VGGT_ARTIFACT=str(artifact), TMPDIR=str(scratch))
+    process = start("serve", "--port", "0", "--json", QUANTVGGT_ARTIFACT=str(artifact), TMPDIR=str(scratch))
     assert process.stdout is not None
     url = json.loads(process.stdout.readline())["url"]
     Client(url).wait_until_ready(60)
@@ -318,9 +318,9 @@ def test_bad_input_is_one_sentence_and_status_2(
 def test_an_unknown_variable_refuses_to_start(
     artifact: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("VGGT_KEPP", "3")
+    monkeypatch.setenv("QUANTVGGT_KEPP", "3")
     assert main(["serve", "--artifact", str(artifact)]) == 2
-    assert "VGGT_KEPP='3'; did you mean VGGT_KEEP?" in capsys.readouterr().err
+    assert "QUANTVGGT_KEPP='3'; did you mean QUANTVGGT_KEEP?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("program", ["quantvggt", "python -m service", "python -m quantization"])

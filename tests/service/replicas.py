@@ -98,8 +98,8 @@ class Cluster:
             **objects.environment,
             "OMP_NUM_THREADS": "1",
             "HOLD": str(self._held),
-            "VGGT_DATABASE": self.database,
-            "VGGT_OBJECT_STORE": self.object_store,
+            "QUANTVGGT_DATABASE": self.database,
+            "QUANTVGGT_OBJECT_STORE": self.object_store,
         }
         self.replicas: list[Replica] = []
 

@@ -104,7 +104,7 @@ class _Fetch:
                 "Host": url.netloc,
                 "Accept": "*/*",
                 "Accept-Encoding": "identity",
-                "User-Agent": f"quantvggt-serve/{__version__}",
+                "User-Agent": f"quantvggt/{__version__}",
             },
             extensions={"timeout": dict.fromkeys(("connect", "read", "write", "pool"), seconds)},
         ) as answer:

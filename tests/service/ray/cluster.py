@@ -55,7 +55,7 @@ class Cluster:
 
     def running(self) -> float:
         """Replicas that run, as /metrics says."""
-        (value,) = re.findall(r'^recon_replicas{state="running"} (\S+)', self.client.get("/metrics").text, re.M)
+        (value,) = re.findall(r'^quantvggt_replicas{state="running"} (\S+)', self.client.get("/metrics").text, re.M)
         return float(value)
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:

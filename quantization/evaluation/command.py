@@ -14,7 +14,7 @@ import torch
 
 from model import VGGT
 from model.artifact import MANIFEST, load, read_manifest
-from model.checkpoint import load_checkpoint, resolve_checkpoint
+from model.checkpoint import HUB_FORMS, load_checkpoint, resolve_checkpoint
 from model.presets import PRESETS
 from quantization import provenance
 from quantization.evaluation import datasets
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         required=True,
         metavar="PATH_OR_NAME",
-        help="checkpoint (demo, a file, a hub id) or the folder of an artifact",
+        help=f"the folder of an artifact, or a checkpoint: 'demo', a weights file, a folder, or {HUB_FORMS}",
     )
     parser.add_argument(
         "--reference",

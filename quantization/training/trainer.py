@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from model import VGGT
-from model.artifact import sha256
 from model.checkpoint import load_checkpoint, resolve_checkpoint
 from model.presets import PRESETS
-from quantization.provenance import commit
+from quantization.provenance import commit, digest
 from quantization.training.batches import BatchConfig, concatenate
 from quantization.training.curve import LOG, read_log
 from quantization.training.initialisation import initialise
@@ -366,7 +365,7 @@ def _origin(checkpoint: str) -> dict[str, Any]:
     record = weights.parent / "training.json"
     return {
         "checkpoint": checkpoint,
-        "sha256": sha256(weights),
+        "sha256": digest(weights),
         "training": json.loads(record.read_text()) if record.is_file() else None,
     }
 

@@ -14,7 +14,7 @@ from model.config import HEADS, VGGTConfig
 from model.errors import CheckpointError
 from model.presets import PRESETS
 from model.vggt import VGGT
-from model.weights import TensorSource, choose
+from model.weights import TensorSource, choose, none_in
 
 DEMO_CHECKPOINT = Path(__file__).parent / "demo"
 HUB_FORMS = "a hub repository such as facebook/VGGT-1B (owner/name, owner/name@revision, owner/name:file)"
@@ -24,10 +24,10 @@ _CONFIG = "config.json"
 def resolve_checkpoint(location: str | Path, *, newest: bool = False) -> tuple[Path, VGGTConfig]:
     """Weights file, or index of its shards, and network shape of a checkpoint.
 
-    `location` is "demo" (bundled), a weights file, a folder with one, or a hub repository as `owner/name`, with
-    `@revision` and `:file` where they are needed. The shape is that of `config.json` beside the weights, else of
-    VGGT-1B; heads that have no tensors are left out. `newest` asks the hub although the files are cached.
-    Raises CheckpointError.
+    `location` is "demo" (bundled), a weights file, a folder with one, or a hub repository as
+    `owner/name`, with `@revision` and `:file` where they are needed. The shape is that of
+    `config.json` beside the weights, else of VGGT-1B; heads that have no tensors are left out.
+    `newest` asks the hub although the files are cached. Raises CheckpointError.
     """
     source, config = open_checkpoint(location, newest=newest)
     return source.path, config
@@ -45,7 +45,10 @@ def _find(location: str | Path, newest: bool) -> Path:
     path = DEMO_CHECKPOINT if str(location) == "demo" else Path(location).expanduser()
     if os.path.isdir(path):
         files = [entry.name for entry in path.iterdir() if entry.is_file()]
-        return path / choose(files, str(path), "/")
+        name = choose(files, str(path), "/")
+        if name is None:
+            raise none_in(str(path))
+        return path / name
     if os.path.isfile(path):
         return path
 

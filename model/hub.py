@@ -1,4 +1,4 @@
-"""Checkpoints of a model hub: found in the local cache, or listed, checked against the disk and downloaded.
+"""Checkpoints of a model hub: found in the cache, or listed, checked against the disk, downloaded.
 
 The client is huggingface_hub, with its settings: HF_TOKEN, HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE.
 """
@@ -67,30 +67,27 @@ def fetch(location: HubLocation, *, newest: bool = False) -> Path:
     What the cache holds is taken without asking the hub, unless `newest` asks for the hub's present files.
     Raises CheckpointError with one sentence that says why there are none.
     """
-    if not newest:
-        try:
-            return _in_cache(location, known_only=True)
-        except CheckpointError:
-            pass
+    cached = None if newest else _in_cache(location, known_only=True)
+    if cached is not None:
+        return cached
     try:
         with _quiet():
             return _download(location)
     except CheckpointError:
         raise
-    except Exception as error:  # transports and storage clients behind the library raise classes of their own
-        if _unreachable(error):
-            try:
-                return _in_cache(location, known_only=False)
-            except CheckpointError:
-                pass
+    except Exception as error:  # the transports behind the library raise classes of their own
+        cached = _in_cache(location, known_only=False) if _unreachable(error) else None
+        if cached is not None:
+            return cached
         raise CheckpointError(_reason(error, location)) from error
 
 
-def _in_cache(location: HubLocation, *, known_only: bool) -> Path:
-    """The cached weights, all of their shards included. Raises CheckpointError if they are not there.
+def _in_cache(location: HubLocation, *, known_only: bool) -> Path | None:
+    """The cached weights; None unless they, and all of their shards, are there.
 
-    With `known_only`, only a file that was named, or has a known name: of a repository's other files the cache may
-    hold one that was downloaded by name, and that says nothing about which one is meant.
+    With `known_only`, only a file that was named, or has a known name: of a repository's other files
+    the cache may hold one that was downloaded by name, which says nothing about the one that is meant.
+    Raises CheckpointError without it if several are there.
     """
     try:
         # downloads nothing: names the snapshot's folder
@@ -102,13 +99,14 @@ def _in_cache(location: HubLocation, *, known_only: bool) -> Path:
                 allow_patterns=[],
             )
         )
-    except (errors.LocalEntryNotFoundError, errors.HFValidationError) as error:
-        raise CheckpointError(f"{location} is not in the cache") from error
+    except (OSError, errors.HFValidationError):  # it is not there, or may not be read
+        return None
     names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
     name = location.file or weights.choose(names, str(location), ":", known_only=known_only)
-    if not all(file.is_file() for file in [folder / name, *weights.files_of(folder / name)]):
-        raise CheckpointError(f"{location} is not in the cache as a whole")
-    return folder / name
+    if name is None or not (folder / name).is_file():
+        return None
+    complete = all(file.is_file() for file in weights.files_of(folder / name))
+    return folder / name if complete else None
 
 
 def _download(location: HubLocation) -> Path:
@@ -116,6 +114,8 @@ def _download(location: HubLocation) -> Path:
     listed = _in_time(lambda: HfApi().model_info(location.repository, revision=location.revision, timeout=_patience()))
     names = [file.rfilename for file in listed.siblings or []]
     name = location.file or weights.choose(names, str(location), ":")
+    if name is None:
+        raise weights.none_in(str(location))
     if name not in names:
         present = ", ".join(n for n in names if n.endswith((*weights.SUFFIXES, weights.INDEX)))
         raise CheckpointError(
@@ -173,7 +173,8 @@ def _patience() -> int:
 def _in_time(ask: Callable[[], _T]) -> _T:
     """The answer of `ask`. Raises TimeoutError if there is none in time.
 
-    The library's own timeouts count from each of a host's addresses anew, and not at all for its name's look-up.
+    The library's own timeouts start anew for each of a host's addresses, and leave out the look-up of
+    its name.
     """
     answer: concurrent.futures.Future[_T] = concurrent.futures.Future()
 

@@ -33,12 +33,12 @@ _PREFIXES = ("module.", "model.", "_orig_mod.")  # of DistributedDataParallel, L
 _MAPPED_BYTES = 2**28
 
 
-def choose(names: Iterable[str], place: str, separator: str, *, known_only: bool = False) -> str:
+def choose(names: Iterable[str], place: str, separator: str, *, known_only: bool = False) -> str | None:
     """The file of `names` that holds the weights: one with a known name, else the only one there is.
 
     An index of shards stands for its shards. Files in subfolders count if there are none at the top.
-    `place` and `separator` make the error's example: "folder" and "/", or "owner/name" and ":".
-    Raises CheckpointError if there is none, or several and none is known.
+    None if there is none. Raises CheckpointError if there are several and none is known; `place` and
+    `separator` make its example: "folder" and "/", or "owner/name" and ":".
     """
     names = sorted(names)
     for name in KNOWN_NAMES:
@@ -50,16 +50,21 @@ def choose(names: Iterable[str], place: str, separator: str, *, known_only: bool
     found += indices
     found = [name for name in found if "/" not in name] or found
     if not found or known_only:
-        raise CheckpointError(
-            f"{place} holds no weights: expected {', '.join(KNOWN_NAMES[:3])} "
-            f"or a single file ending in {', '.join(SUFFIXES)}"
-        )
+        return None
     if len(found) > 1:
         raise CheckpointError(
             f"{place} holds several weights files ({', '.join(found)}): "
             f"name the one you mean, for example {place}{separator}{found[0]}"
         )
     return found[0]
+
+
+def none_in(place: str) -> CheckpointError:
+    """The error for a folder or repository in which there are no weights."""
+    return CheckpointError(
+        f"{place} holds no weights: expected {', '.join(KNOWN_NAMES[:3])} "
+        f"or a single file ending in {', '.join(SUFFIXES)}"
+    )
 
 
 def files_of(path: Path) -> list[Path]:
@@ -102,9 +107,9 @@ class _Stored:
 class TensorSource:
     """Named tensors of a checkpoint, read one at a time; of the files only a part is ever in memory.
 
-    `path` is a `.safetensors` file, a state dict in `.pt`, `.pth` or `.bin`, or the index of a checkpoint in shards.
-    A state dict may lie under "model" or "state_dict", and its names may start with "module.": `names` are without.
-    Pickled code is never run.
+    `path` is a `.safetensors` file, a state dict in `.pt`, `.pth` or `.bin`, or the index of a
+    checkpoint in shards. A state dict may lie under "model" or "state_dict", and its names may start
+    with "module.": `names` are without. Pickled code is never run.
     """
 
     def __init__(self, path: Path) -> None:

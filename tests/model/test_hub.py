@@ -175,6 +175,16 @@ def test_cached_files_are_used_when_the_hub_is_gone(hub: FakeHub, name: str, mon
     assert get(REPOSITORY, newest=True).read_bytes() == b"content"
 
 
+def test_cached_files_that_leave_a_choice_are_listed_when_the_hub_is_gone(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.files[REPOSITORY] = {"a.pt": b"a", "b.pt": b"b"}
+    get(f"{REPOSITORY}:a.pt")
+    get(f"{REPOSITORY}:b.pt")
+    ask(nobody_listens(), monkeypatch)
+    assert "several weights files (a.pt, b.pt)" in refusal(REPOSITORY)
+
+
 def test_a_gated_repository_asks_for_a_token(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.files[REPOSITORY] = {"model.pt": b"content"}
     hub.gated.add(REPOSITORY)

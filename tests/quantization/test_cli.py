@@ -9,9 +9,9 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from model import execution
-from model.artifact import load
-from model.checkpoint import DEMO_CHECKPOINT
+from model.files.artifact import load
+from model.files.checkpoint import DEMO_CHECKPOINT
+from model.network import execution
 from quantization.cli import main
 
 

@@ -72,7 +72,7 @@ def main() -> int:
 def commit_or_none() -> str | None:
     """The commit of this code; None where what the offline side needs is not installed."""
     try:
-        from quantization.provenance import commit
+        from model.files.provenance import commit
     except ImportError:
         return None
     return commit()

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from kernels import NumberFormat, QuantizedLinear, reference
 from model import VGGT
-from model.artifact import replace_linear
-from model.checkpoint import assign, build_empty
-from model.presets import PRESETS
+from model.families.vggt.presets import PRESETS
+from model.files.artifact import replace_linear
+from model.files.checkpoint import assign, build_empty
 from quantization.recipe import Recipe
 
 HEADS = ("camera", "depth", "point")  # the tracker runs only where points are asked for

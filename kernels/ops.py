@@ -165,7 +165,7 @@ def qk_norm_rope(
 ) -> tuple[Tensor, Tensor]:
     """Queries and keys `[B, heads, T, D]` of `qkv` `[B, T, 3, heads, D]`: LayerNorm over D, then rotary positions.
 
-    Norm parameters are `[D]`; `cos` and `sin` are `[T, D]`, for the layout of `model.rope`. Raises ValueError.
+    Norm parameters are `[D]`; `cos` and `sin` are `[T, D]`, for the layout of `model.network.rope`. Raises ValueError.
     """
     op = "qk_norm_rope"
     check_float(op, "qkv", qkv, (None, None, 3, None, None))

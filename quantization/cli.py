@@ -15,18 +15,18 @@ from typing import Any
 
 import torch
 
-from model import artifact
-from model.checkpoint import resolve_checkpoint
-from model.config import HEADS
+from evaluation import command as evaluate_command
 from model.errors import ArtifactError, CheckpointError
-from model.execution import unused
-from model.threads import limit_threads
+from model.families.vggt.config import HEADS
+from model.files import artifact
+from model.files.checkpoint import resolve_checkpoint
+from model.network.execution import unused
+from model.network.threads import limit_threads
 from quantization.calibration import command as quantize_command
 from quantization.calibration import sensitivity as sensitivity_command
 from quantization.calibration.store import CalibrationError
-from quantization.evaluation import command as evaluate_command
-from quantization.training import TrainingError
-from quantization.training import command as demo_command
+from training import TrainingError
+from training import command as demo_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

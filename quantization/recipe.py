@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kernels import FORMATS, NumberFormat
-from model.dpt_head import ARITHMETIC as DENSE_HEADS
-from model.transformer import ATTENTION
+from model.network.dpt_head import ARITHMETIC as DENSE_HEADS
+from model.network.transformer import ATTENTION
 
 FLOAT = "float"
 _BLOCK_LINEARS = r"blocks\.\d+\.(attn\.(qkv|proj)|mlp\.(fc1|fc2))"

@@ -15,8 +15,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 
-from service.results.document import ReconstructionDocument
-from service.results.folder import extract
+from service.exports.unpacking import extract
+from service.result.document import ReconstructionDocument
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _RECONNECTS = 20

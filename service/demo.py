@@ -17,9 +17,9 @@ import trimesh
 from PIL import Image, ImageOps
 
 from service.client import Client, ServiceError
+from service.exports.depth import depth_picture
 from service.overview import View, draw_overview
 from service.poses import Array, align, pair_errors
-from service.results.depth import depth_picture
 from service.settings import PREFIX
 
 _CAMERAS = "cameras.json"

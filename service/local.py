@@ -8,18 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from service.exports.catalogue import Catalogue
+from service.exports.unpacking import extract
 from service.inference.engine import Engine
 from service.inputs.body import SentFile, Upload, display_name
 from service.inputs.options import read_options
 from service.inputs.prepared import prepare
 from service.jobs.job import Job, new_id
-from service.jobs.work import Work
-from service.metrics import Metrics
-from service.results.catalogue import Catalogue
-from service.results.document import ReconstructionDocument
-from service.results.folder import extract
-from service.results.storage import Storage
+from service.pipeline.work import Work
+from service.result.document import ReconstructionDocument
 from service.settings import Settings
+from service.storage.folder import Storage
+from service.telemetry.metrics import Metrics
 
 
 def reconstruct_here(

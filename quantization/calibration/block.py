@@ -10,10 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kernels import NumberFormat
-
-from kernels import QuantizedLinear
-from model.transformer import Block
+from kernels import NumberFormat, QuantizedLinear
+from model.network.transformer import Block
 from quantization.calibration.outliers import Outliers, outliers
 from quantization.calibration.stages import CAMERA, Stage, Stream, Walk
 from quantization.folding import CENTRED, fold_layer_scales, fold_means, fold_norms

@@ -12,12 +12,11 @@ from typing import Any
 
 import torch
 
-from model import artifact
-from model.checkpoint import TensorSource, build_empty, match, resolve_checkpoint
-from model.config import HEADS
-from model.dpt_head import ARITHMETIC as DENSE_HEADS
-from model.transformer import ATTENTION
-from quantization import provenance
+from model.families.vggt.config import HEADS
+from model.files import artifact, provenance
+from model.files.checkpoint import TensorSource, build_empty, match, resolve_checkpoint
+from model.network.dpt_head import ARITHMETIC as DENSE_HEADS
+from model.network.transformer import ATTENTION
 from quantization.calibration import report, samples
 from quantization.calibration.store import StageStore
 from quantization.convert import quantize

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from kernels import QuantizedLinear
 from model import VGGT, Prediction
-from model.checkpoint import load_checkpoint
+from model.files.checkpoint import load_checkpoint
+from model.progress import track
 from quantization.calibration import samples
 from quantization.convert import quantize_network, reader
-from quantization.progress import track
 from quantization.recipe import PARTS, RECIPES, Recipe, part_of
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import ImageOps
 
 from model.errors import ImageError
-from model.preprocess import ImageTransform, PreprocessedImages, preprocess_images
+from model.scene.preprocess import ImageTransform, PreprocessedImages, preprocess_images
 from service.inputs.body import SentFile, Upload
 from service.inputs.collection import collected, match_masks
 from service.inputs.options import Options, PicturePoint

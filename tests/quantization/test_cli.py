@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from model import execution
-from model.artifact import load
+from model.files.artifact import load
+from model.network import execution
 from quantization.cli import main
 
 

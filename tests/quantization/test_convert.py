@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from kernels import QuantizedLinear
 from model import VGGT
-from model.checkpoint import TensorSource, build_empty
-from model.presets import PRESETS
+from model.families.vggt.presets import PRESETS
+from model.files.checkpoint import TensorSource, build_empty
 from quantization.convert import quantize, quantize_network
 from quantization.recipe import RECIPES, Recipe
 

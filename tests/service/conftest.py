@@ -16,13 +16,13 @@ import trustme
 import uvicorn
 
 from model import VGGT
-from model.artifact import save
-from model.presets import PRESETS
+from model.families.vggt.presets import PRESETS
+from model.files.artifact import save
 from quantization.convert import quantize_network
 from quantization.recipe import Recipe
-from service.app import create_app
+from service.http.app import create_app
+from service.http.server import limited_protocol
 from service.inference.engine import Engine
-from service.server import limited_protocol
 from service.settings import Settings
 from tests.service.running import Running, Serve
 from tests.service.servers import ObjectServer, Postgres

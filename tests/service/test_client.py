@@ -6,9 +6,9 @@ import pytest
 import trustme
 
 from service.client import Client, ServiceError
-from service.results.document import ReconstructionDocument
+from service.result.document import ReconstructionDocument
+from tests.service.inputs.remote.origin import Origin, plain
 from tests.service.pictures import encode, make_picture
-from tests.service.remote.origin import Origin, plain
 from tests.service.running import Running, Serve
 
 

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.inference.cluster import PATIENCE, ROOT, Cluster, alive, descendants, started
-from tests.service.inference.slow_replica import DEADLY
+from tests.service.ray.cluster import PATIENCE, ROOT, Cluster, alive, descendants, started
+from tests.service.ray.slow_replica import DEADLY
 
 pytestmark = pytest.mark.stress
 
-SLOW = "tests.service.inference.slow_replica"
+SLOW = "tests.service.ray.slow_replica"
 KILLS = 6
 
 

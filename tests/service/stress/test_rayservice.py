@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from service.client import Client
-from tests.service.inference.cluster import PATIENCE, ROOT, Cluster, descendants
+from tests.service.ray.cluster import PATIENCE, ROOT, Cluster, descendants
 
 pytestmark = pytest.mark.stress
 
@@ -25,10 +25,10 @@ PROGRAM = """
 import json, sys, time
 import ray
 from ray import serve
-from service.inference import replica
-from tests.service.inference.slow_replica import SlowReplica
+from service.ray import replica
+from tests.service.ray.slow_replica import SlowReplica
 replica.Replica = SlowReplica
-from service.rayservice import RESOURCE, application
+from service.ray.ingress import RESOURCE, application
 options = json.loads(sys.argv[1])
 ray.init("local", num_cpus=2, resources={RESOURCE: 1}, include_dashboard=False, object_store_memory=2**28,
          log_to_driver=False, _temp_dir=options["folder"])

@@ -186,7 +186,7 @@ def _openvino(weight: Tensor, bias: Tensor, x: Tensor, threads: int, bits: int) 
         return None
     scale = weight.abs().amax(dim=1, keepdim=True) / largest_code(bits)
     codes = (weight / scale).round().to(torch.int8)
-    kind = openvino.Type.i8 if bits == 8 else openvino.Type.i4
+    kind = {8: openvino.Type.i8, 4: openvino.Type.i4}[bits]
     tokens = opset.parameter(list(x.shape), openvino.Type.f32)
     stored = opset.convert(opset.constant(codes.numpy(), dtype=kind), "f32")
     product = opset.matmul(tokens, opset.multiply(stored, opset.constant(scale.numpy())), False, True)

@@ -13,9 +13,10 @@ from kernels.path import KernelPath
 class QuantizedLinear(nn.Module):
     """`y = x W^T + b` computed on codes, as `kernels.reference` defines it, in a `format` of `kernels.formats`.
 
-    Buffers (all that is stored): `weight` uint8 `[N, K / 2]` (two codes to a byte) or int8 `[N, K]`, `weight_scale` float32
-    `[N]`, and where present `bias` float32 `[N]`, `signs` int8 `[K]` (rotation), `smoothing` float32 `[K]`,
-    `activation_clip` float32 `[2]`. Raises ValueError for tensors that do not belong together.
+    Buffers (all that is stored): `weight` uint8 `[N, K / 2]` (two codes to a byte) or int8 `[N, K]`,
+    `weight_scale` float32 `[N]`, and where present `bias` float32 `[N]`, `signs` int8 `[K]` (rotation),
+    `smoothing` float32 `[K]`, `activation_clip` float32 `[2]`. Raises ValueError for tensors that do not
+    belong together.
     """
 
     format: NumberFormat
@@ -132,4 +133,5 @@ class QuantizedLinear(nn.Module):
 
     def extra_repr(self) -> str:
         rotated, smoothed = self.signs is not None, self.smoothing is not None
-        return f"{self.format.name}, in_features={self.in_features}, out_features={self.out_features}, {rotated=}, {smoothed=}"
+        shape = f"in_features={self.in_features}, out_features={self.out_features}"
+        return f"{self.format.name}, {shape}, {rotated=}, {smoothed=}"

@@ -114,7 +114,8 @@ def linear(
 
     `residual + layer_scale * (quantised(gelu(norm(x))) W^T + bias)` in `dtype`, by default that of `x`; every part but
     the product is optional. The part before the product is that of `quantize_rows`; `layer_scale` is `[N]`, `residual`
-    `[..., N]` in the dtype of the result. `activation_bits` 16 leaves the activations in float. `weight_bits` are those of its storage. Raises ValueError.
+    `[..., N]` in the dtype of the result. `activation_bits` 16 leaves the activations in float; `weight_bits` are those
+    that storage has for a code. Raises ValueError.
     """
     op = "linear"
     check_bits(op, "activation_bits", activation_bits, (*ROUNDED_BITS, FLOAT_ACTIVATIONS))

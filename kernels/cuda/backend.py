@@ -176,7 +176,8 @@ class CudaBackend:
     def _scheme(self, activation_bits: int, weight_bits: int, tile: Tile) -> tuple[Scheme, Layout]:
         if weight_bits > PACKED_BITS:
             return Scheme.W8A8, Layout.BYTES
-        if activation_bits > PACKED_BITS or tile.warpgroup:  # a warpgroup reads activations of one byte, whatever they hold
+        # a warpgroup reads activations of one byte, whatever they hold
+        if activation_bits > PACKED_BITS or tile.warpgroup:
             return Scheme.W4A8, Layout.EVEN_ODD
         return (Scheme.W4A4 if self.target.int4 else Scheme.W4A4_WIDENED), Layout.PACKED
 

@@ -1,10 +1,11 @@
-"""The number formats: to how many bits weights and activations are rounded, and how weights are stored.
+"""The number formats: to how many bits weights and activations are rounded, how weights are stored.
 
-Bit widths are stated here and nowhere else. The definition of the arithmetic (`kernels.reference`), the packing, the
-checks of the operators, the layers, the schemes of recipes and artifacts, and by `DEFINITIONS` the native code read
-them.
+Bit widths are stated here and nowhere else. They are read by the definition of the arithmetic and
+the packing (`kernels.reference`), the operators' checks, the layers, the schemes of recipes and
+artifacts, and the native code, whose compiler is given `DEFINITIONS`.
 
-Codes of b bits are whole numbers in [-2^(b-1), 2^(b-1) - 1]; a scale maps the extreme value to `largest_code(b)`.
+Codes of b bits are whole numbers in [-2^(b-1), 2^(b-1) - 1]; a scale maps the extreme value to
+`largest_code(b)`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ BYTE_BITS = 8
 WHOLE, PACKED = 1, 2  # codes to a byte: the two ways to store a weight
 PACKED_BITS = BYTE_BITS // PACKED
 FLOAT_ACTIVATIONS = 16  # activation bits of a format that leaves activations in float
-ATTENTION_BITS = 8  # of queries, keys and values in 8-bit attention; its weights take the codes from 0 on
+ATTENTION_BITS = 8  # of queries, keys and values; attention weights take the codes from 0 on
 FLOAT_WEIGHT_BITS = 8  # of weights that are multiplied in float, on disk and in memory
 
 
@@ -27,10 +28,10 @@ def largest_code(bits: int) -> int:
 
 @dataclass(frozen=True)
 class NumberFormat:
-    """How a linear layer's weight and input are rounded, and how many codes of the weight share a byte.
+    """How a layer's weight and input are rounded, and how many codes of the weight share a byte.
 
-    `name` is what recipes, manifests and messages call it: their "scheme". A weight of fewer bits than its storage has
-    is multiplied like any other in that storage.
+    `name` is what recipes, manifests and messages call it: their "scheme". A weight of fewer bits
+    than its storage has room for is multiplied like any other in that storage.
     """
 
     name: str
@@ -55,7 +56,7 @@ class NumberFormat:
 
     @property
     def rounds_activations(self) -> bool:
-        """Whether the product is one of whole numbers; else activations stay float and only memory is saved."""
+        """Whether the product is one of whole numbers; else activations stay in float."""
         return self.activation_bits != FLOAT_ACTIVATIONS
 
 
@@ -70,15 +71,18 @@ FORMATS: dict[str, NumberFormat] = {
         NumberFormat("w2a4", 2, 4, PACKED),
     )
 }
-"""By name. An artifact stores what every format with the same weight needs, so another activation width is another
-format for the same tensors."""
+"""By name. What a layer stores serves every format with the same weight: another activation width
+is another format for the same tensors."""
 
 STORED_BITS = tuple(sorted({known.stored_bits for known in FORMATS.values()}))
-ROUNDED_BITS = tuple(sorted({known.activation_bits for known in FORMATS.values() if known.rounds_activations}))
-PRODUCTS = tuple(
-    sorted({(known.activation_bits, known.stored_bits) for known in FORMATS.values() if known.rounds_activations})
-)
-"""Bits of activations and of stored weights that integer kernels multiply."""
+"""What a code of a weight may have in storage."""
+
+_ROUNDED = [known for known in FORMATS.values() if known.rounds_activations]
+ROUNDED_BITS = tuple(sorted({known.activation_bits for known in _ROUNDED}))
+"""What a token may be rounded to."""
+
+PRODUCTS = tuple(sorted({(known.activation_bits, known.stored_bits) for known in _ROUNDED}))
+"""Bits of activations and of stored weights that are multiplied as whole numbers."""
 
 _LARGEST = {
     "PACKED": largest_code(PACKED_BITS),

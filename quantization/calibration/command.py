@@ -20,7 +20,7 @@ from model.network.transformer import ATTENTION
 from quantization.calibration import report, samples
 from quantization.calibration.store import StageStore
 from quantization.convert import quantize
-from quantization.recipe import FLOAT, PARTS, RECIPES, SCHEME_NAMES, Recipe
+from quantization.recipe import PARTS, RECIPES, SCHEMES, Recipe
 
 WITHOUT_CALIBRATION, WITH_CALIBRATION = "quarot", "best"
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for part in PARTS:
         parser.add_argument(
             f"--{part.replace('_', '-')}",
-            choices=(*SCHEME_NAMES, FLOAT),
+            choices=SCHEMES,
             help="scheme of this part, if not the recipe's",
         )
     parser.add_argument(

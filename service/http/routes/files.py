@@ -67,5 +67,5 @@ def _query(export: Export[Any]) -> type[BaseModel]:
     if not export.variants:
         return export.options
     formats = ("binary", *export.variants)
-    format = (Literal[formats], Field("binary", description="binary, or text"))  # type: ignore[valid-type]
+    format: Any = (Literal[formats], Field("binary", description="binary, or text"))
     return create_model(f"{export.id}_query", __base__=export.options, format=format)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -60,15 +61,19 @@ class Files:
 
         return self._keep(_key(export.name_of(index), chosen), make)
 
-    def all_of(self, exports: Iterable[Export[Any]]) -> Iterator[tuple[str, MadeFile]]:
-        """The files of those `exports` that this result has, with their names."""
-        for export in exports:
-            if export.fits(self.document):
-                for index in export.indices(self.document):
-                    yield export.name_of(index), self.file(export, index=index)
+    def makers(self, exports: Iterable[Export[Any]] = EXPORTS) -> dict[str, Callable[[], MadeFile]]:
+        """What makes the files of those `exports` that this result has, by the files' names."""
+        return {
+            export.name_of(index): partial(self.file, export, index=index)
+            for export in exports
+            if export.fits(self.document)
+            for index in export.indices(self.document)
+        }
 
     def _before(self, export: Export[Any]) -> Iterator[tuple[str, MadeFile]]:
-        return self.all_of(other for other in takewhile(lambda other: other is not export, EXPORTS) if other.archived)
+        earlier = takewhile(lambda other: other is not export, EXPORTS)
+        for name, make in self.makers(other for other in earlier if other.archived).items():
+            yield name, make()
 
     def _complete(self, wanted: type[ExportOptions], given: ExportOptions | None) -> ExportOptions:
         sent = {} if given is None else given.model_dump(exclude_unset=True)
@@ -92,29 +97,41 @@ class Catalogue:
         )
 
 
-def write_files(scene: Scene, out: Path, exports: Iterable[Export[Any]] | None = None) -> ReconstructionDocument:
-    """Write ``result.json`` and the files of `exports`, by default all that the archive holds, into the folder `out`.
+def write_files(
+    scene: Scene,
+    out: Path,
+    names: Collection[str] | None = None,
+    progress: Callable[[float], None] = lambda share: None,
+) -> ReconstructionDocument:
+    """Write ``result.json`` and the files `names`, or all that the archive holds, into the folder `out`.
 
-    Every file appears whole or not at all. Returns the document as written. Raises OSError.
+    A file appears in its place only when all have been made. Returns the document as written. Raises OSError, and
+    KeyError for a name that no file of this scene has.
     """
-    chosen = [export for export in EXPORTS if export.archived] if exports is None else exports
     document = in_folder(scene.document)
     out.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".files-", dir=out) as folder:
-        made: dict[str, MadeFile] = {}
+        kept: dict[str, MadeFile] = {}
 
         def keep(name: str, make: Callable[[Path], None]) -> MadeFile:
-            if name not in made:
+            if name not in kept:
                 path = Path(folder, name)
                 make(path)
-                made[name] = MadeFile(path, path.stat().st_size, sha256(path))
-            return made[name]
+                kept[name] = MadeFile(path, path.stat().st_size, sha256(path))
+            return kept[name]
 
-        for name, file in list(Files(document, lambda: scene, keep).all_of(chosen)):
+        files = Files(document, lambda: scene, keep)
+        makers = files.makers()
+        wanted = files.makers(export for export in EXPORTS if export.archived) if names is None else names
+        made: dict[str, MadeFile] = {}
+        for name in wanted:
+            made[name] = makers[name]()
+            progress(len(made) / len(wanted))
+        for name, file in made.items():
             target = out / name
             target.parent.mkdir(parents=True, exist_ok=True)
             file.path.replace(target)
-    (out / RESULT_FILE).write_text(document.model_dump_json(indent=1) + "\n")
+    (out / RESULT_FILE).write_text(document.model_dump_json(indent=1) + "\n", "utf-8")
     return document
 
 

@@ -68,10 +68,9 @@ def test_given_options_stand_over_those_of_the_reconstruction_and_leave_the_rest
 def test_files_are_the_same_bytes_whenever_they_are_made(files: Files, scene: Scene, tmp_path: Path) -> None:
     again = Storage(tmp_path / "again")
     save(again, scene)
-    other = dict(Catalogue(again).files(ID).all_of(EXPORTS))
-    mine = dict(files.all_of(EXPORTS))
+    mine, other = files.makers(), Catalogue(again).files(ID).makers()
     assert mine.keys() == other.keys()
-    assert [name for name in mine if mine[name].sha256 != other[name].sha256] == []
+    assert [name for name in mine if mine[name]().sha256 != other[name]().sha256] == []
     again.close()
 
 
@@ -125,6 +124,14 @@ def test_a_scene_in_memory_is_written_as_the_archive_would_be(files: Files, scen
 
 
 def test_chosen_files_of_a_scene_in_memory_are_all_that_is_written(scene: Scene, tmp_path: Path) -> None:
-    write_files(scene, tmp_path, [BY_NAME["everything.zip"], BY_NAME["depth/{index}.exr"]])
+    shares: list[float] = []
+    write_files(scene, tmp_path, ["everything.zip", "depth/1.exr"], shares.append)
     found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    assert found == {"result.json", "everything.zip", "depth/0.exr", "depth/1.exr"}
+    assert found == {"result.json", "everything.zip", "depth/1.exr"}
+    assert shares == [0.5, 1]
+
+
+def test_a_file_that_a_scene_does_not_have_leaves_nothing_behind(scene: Scene, tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        write_files(scene, tmp_path, ["points.ply", "depth/2.exr"])
+    assert list(tmp_path.iterdir()) == []

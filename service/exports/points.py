@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from service.inputs.options import PointOptions
+from service.exports.options import PointOptions
 from service.problems import InvalidOption
 from service.result.scene import Scene
 

@@ -32,6 +32,7 @@ from model.files.artifact import sha256
 from service.jobs.job import Job
 from service.problems import NotFound, StorageFull, retry_after
 from service.result.document import ReconstructionDocument
+from service.result.file import MadeFile
 from service.result.scene import ARRAYS, TRACKS, Scene
 
 NAME = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,8})?")
@@ -49,15 +50,6 @@ class Known:
 
     inputs: set[str]
     results: set[str]
-
-
-@dataclass(frozen=True)
-class Export:
-    """A finished file: where it lies, its size, and its SHA-256 in hexadecimal."""
-
-    path: Path
-    bytes: int
-    sha256: str
 
 
 class Storage:
@@ -148,7 +140,7 @@ class Storage:
         except FileNotFoundError:
             raise gone() from None
 
-    def export(self, name: str, file: str, make: Callable[[Path], None]) -> Export:
+    def export(self, name: str, file: str, make: Callable[[Path], None]) -> MadeFile:
         """The file `file` made from a result, by `make` if nobody asked for it before. Raises NotFound, StorageFull."""
         exports = self._folder(name) / "exports"
         path, digest = exports / file, exports / f"{file}.sha256"
@@ -159,7 +151,7 @@ class Storage:
                 if not digest.exists():
                     self._make(exports, path, digest, make)
                 os.utime(digest)
-                return Export(path, path.stat().st_size, digest.read_text())
+                return MadeFile(path, path.stat().st_size, digest.read_text())
             except FileNotFoundError:
                 if exports.is_dir():
                     raise

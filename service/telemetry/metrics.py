@@ -13,7 +13,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from service.inputs.options import OUTPUTS
+from service.exports.records import OUTPUTS
 from service.jobs.job import ENDED, STAGES
 from service.problems import PROBLEMS
 

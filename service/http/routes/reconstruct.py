@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse, Response
 from model.scene.shrinking import shrunk
 from service.access import Client
 from service.application import Parts, UploadPlace
+from service.exports.links import served_at
 from service.http.routes.clients import Asking
 from service.http.routes.documentation import documented, form_body
 from service.http.routes.negotiation import Preference, choose, read_idempotency_key, read_prefer
@@ -184,7 +185,7 @@ class _Submission:
             if reused:
                 parts.metrics.reused.inc()
             document = parts.storage.result(job.result)
-            served = document.served_at(address).model_copy(update={"reused": reused})
+            served = served_at(document, address).model_copy(update={"reused": reused})
             if not reused:
                 timings = timings or document.timings  # it ran on another replica
             timing = ", ".join(f"{stage};dur={1000 * seconds:.1f}" for stage, seconds in timings.items())

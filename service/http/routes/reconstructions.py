@@ -13,12 +13,12 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 
 from service.access import Client
 from service.application import Parts
-from service.exports.catalogue import BYTES, CLOUD_FILES, GLTF
+from service.exports.links import served_at
+from service.exports.records import EXPORTS
 from service.http.routes.clients import Asking
 from service.http.routes.documentation import documented
 from service.http.routes.downloads import Download
 from service.http.routes.negotiation import choose
-from service.inputs.options import PointOptions
 from service.jobs.events import Event
 from service.jobs.job import Job, State
 from service.jobs.status import status_of
@@ -26,8 +26,7 @@ from service.problems import InvalidOption, NotFinished, NotFound, retry_after
 from service.result.document import ReconstructionDocument, StatusDocument
 
 _JSON = "application/json"
-_PLY = "application/ply"
-_REPRESENTATIONS = {GLTF: "scene.glb", _PLY: "points.ply", BYTES: "points.ply"}
+_REPRESENTATIONS = {kind: export for export in EXPORTS for kind in export.accepted_as}
 _MOST_LISTED = 100
 
 
@@ -111,7 +110,10 @@ def reconstructions_router(parts: Parts) -> APIRouter:
         "/{id}",
         response_model=ReconstructionDocument | StatusDocument,
         responses={
-            200: {"description": "State or result; with Accept also the scene itself", "content": {GLTF: {}, _PLY: {}}},
+            200: {
+                "description": "State or result; with Accept also the scene itself",
+                "content": {kind: {} for kind in _REPRESENTATIONS},
+            },
             **documented(
                 "not-found",
                 "not-acceptable",
@@ -128,12 +130,12 @@ def reconstructions_router(parts: Parts) -> APIRouter:
         chosen = choose(request.headers.get("accept"), (_JSON, *_REPRESENTATIONS))
         if chosen != _JSON:
             finished(parts, client, id)
-            name = _REPRESENTATIONS[chosen]
-            export = parts.catalogue.cloud_file(job.result, name, PointOptions())
-            return Download(request.headers, export, CLOUD_FILES[name].media_type, name, {"Vary": "Accept"})
+            export = _REPRESENTATIONS[chosen]
+            made = parts.catalogue.files(job.result).file(export)
+            return Download(request.headers, made, export.media_type, export.name, {"Vary": "Accept"})
         headers = {"Vary": "Accept"}
         if job.state == "succeeded":
-            document = parts.storage.result(job.result).served_at(f"/reconstructions/{id}")
+            document = served_at(parts.storage.result(job.result), f"/reconstructions/{id}")
             return JSONResponse(document.model_dump(mode="json"), headers=headers)
         status = status_of(job, parts.store, parts.worker)
         if not job.ended:

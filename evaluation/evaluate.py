@@ -17,9 +17,10 @@ from evaluation.point_metrics import SurfaceErrors, icp, point_errors, scene_sca
 from evaluation.pose_metrics import relative_pose_errors, relative_to_first, rotation_angle
 from evaluation.report import Example, Report, SceneRecord, summarise
 from model import Prediction
+from model.families.vggt.cameras import pose_encoding_to_cameras
 from model.network.execution import autocast
 from model.progress import track
-from model.scene.geometry import pose_encoding_to_cameras, unproject_depth
+from model.scene.geometry import unproject_depth
 from scenes.scene import Scene
 
 Network = Callable[[Tensor], Prediction]

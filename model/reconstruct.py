@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import torch
 
 from model.errors import ReconstructionError
+from model.families.vggt.cameras import pose_encoding_to_cameras
 from model.families.vggt.network import VGGT
 from model.network.execution import autocast
 from model.network.prediction import Prediction
-from model.scene.geometry import pose_encoding_to_cameras, unproject_depth
+from model.scene.geometry import unproject_depth
 from model.scene.preprocess import PreprocessedImages, Source, preprocess_images
 from model.scene.reconstruction import Reconstruction
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from evaluation.pose_metrics import relative_to_first
 from model import Prediction
-from model.scene.geometry import cameras_to_pose_encoding, quaternion_to_matrix
+from model.families.vggt.cameras import cameras_to_pose_encoding
+from model.rotations import quaternion_to_matrix
 from scenes.scene import Scene
 
 HEIGHT, WIDTH, FOCAL = 12, 16, 14.0

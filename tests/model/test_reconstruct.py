@@ -9,8 +9,8 @@ from PIL import Image
 
 from model import VGGT, Prediction
 from model.errors import ReconstructionError
+from model.families.vggt.cameras import pose_encoding_to_cameras
 from model.reconstruct import decode, reconstruct
-from model.scene.geometry import pose_encoding_to_cameras
 from model.scene.preprocess import preprocess_images
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.scene.geometry import pose_encoding_to_cameras, unproject_depth
+from model.families.vggt.cameras import pose_encoding_to_cameras
+from model.scene.geometry import unproject_depth
 from model.scene.preprocess import preprocess_images
 from model.scene.reconstruction import Reconstruction
 from service.result.document import (

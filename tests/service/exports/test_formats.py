@@ -16,7 +16,7 @@ import trimesh
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.scene.geometry import quaternion_to_matrix
+from model.rotations import quaternion_to_matrix
 from service.exports.cameras import cameras_json, tracks_json, trajectory_tum, transforms_json
 from service.exports.colmap import write_colmap
 from service.exports.depth import depth_png, write_depth_exr

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.scene.geometry import pose_encoding_to_cameras, unproject_depth
+from model.families.vggt.cameras import pose_encoding_to_cameras
+from model.scene.geometry import unproject_depth
 from model.scene.preprocess import ImageTransform
 from model.scene.reconstruction import Reconstruction
 from model.scene.similarity import Similarity, camera_centres

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
+from model import families
 from model.errors import CheckpointError
-from model.families.vggt.config import HEADS, VGGTConfig
-from model.families.vggt.network import VGGT
-from model.families.vggt.presets import PRESETS
+from model.network.config import NetworkConfig
+from model.network.network import Network
 
 DEMO_CHECKPOINT = Path(__file__).parents[1] / "demo"
 _HUB_FILES = ("model.safetensors", "model.pt")
@@ -71,12 +71,18 @@ class TensorSource:
         return tensor
 
 
-def resolve_checkpoint(location: str | Path) -> tuple[Path, VGGTConfig]:
+def resolve_checkpoint(location: str | Path) -> tuple[Path, NetworkConfig]:
     """Weights file and network shape of a checkpoint.
 
     `location` is "demo" (bundled), a folder with `model.safetensors` (and `config.json` unless it is VGGT-1B), a
     weights file (with `config.json` beside it, likewise), or a hub repository id such as "facebook/VGGT-1B".
     """
+    path = locate(location)
+    return path, _recognised(path)
+
+
+def locate(location: str | Path) -> Path:
+    """Weights file of a checkpoint; see `resolve_checkpoint`."""
     path = DEMO_CHECKPOINT if str(location) == "demo" else Path(location).expanduser()
     if path.is_dir():
         found = [path / name for name in _HUB_FILES if (path / name).is_file()]
@@ -85,19 +91,23 @@ def resolve_checkpoint(location: str | Path) -> tuple[Path, VGGTConfig]:
         path = found[0]
     elif not path.is_file():
         path = _download(str(location))
-    return path, _config_beside(path)
+    return path
 
 
-def _config_beside(weights: Path) -> VGGTConfig:
-    path = weights.parent / _CONFIG
-    if not path.is_file():
-        return PRESETS["vggt-1b"]
+def _recognised(weights: Path) -> NetworkConfig:
+    """The network that the weights, and `config.json` beside them if there is one, are of."""
+    path, names = weights.parent / _CONFIG, TensorSource(weights).names
     try:
-        values = json.loads(path.read_text())
-        # the hub's config.json lists the public constructor's three arguments only
-        return VGGTConfig.from_dict(values) if "depth" in values else PRESETS["vggt-1b"]
+        values = json.loads(path.read_text()) if path.is_file() else None
+        config = families.recognise(values, names)
     except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is not a network configuration: {error}") from error
+    if config is None:
+        raise CheckpointError(
+            f"{weights} is no checkpoint of a network that is known here ({', '.join(families.FAMILIES)}): "
+            f"its tensors have other names, such as {min(names, default='none')}"
+        )
+    return config
 
 
 def _download(repository: str) -> Path:
@@ -126,20 +136,20 @@ def _download(repository: str) -> Path:
     raise CheckpointError(f"{repository} has none of {', '.join(_HUB_FILES)}")
 
 
-def build_empty(config: VGGTConfig) -> VGGT:
+def build_empty(config: NetworkConfig) -> Network:
     """The network with parameters on the meta device, without storage, ready to have real ones assigned."""
     with torch.device("meta"):
-        return VGGT(config)
+        return families.of(config).build(config)
 
 
-def match(net: VGGT, source: TensorSource) -> None:
+def match(net: Network, source: TensorSource) -> None:
     """Raises CheckpointError unless the file has every tensor of `net` in the right shape.
 
-    Tensors of heads that were left out are ignored; any other surplus is an error.
+    Tensors that the network's family ignores, such as heads that were left out, may be there; others may not.
     """
     wanted = {name: tuple(parameter.shape) for name, parameter in net.named_parameters()}
-    left_out = tuple(f"{head}_head." for head in HEADS if head not in net.config.heads)
-    available = [name for name in source.names if not name.startswith(left_out)]
+    ignored = families.of(net.config).ignored(net.config)
+    available = [name for name in source.names if not name.startswith(ignored)]
     missing = sorted(set(wanted) - set(available))
     surplus = sorted(set(available) - set(wanted))
     if missing or surplus:
@@ -158,7 +168,7 @@ def match(net: VGGT, source: TensorSource) -> None:
 
 def load_checkpoint(
     location: str | Path, heads: Sequence[str] | None = None, device: str | torch.device = "cpu"
-) -> VGGT:
+) -> Network:
     """A float32 network in evaluation mode from a checkpoint; see `resolve_checkpoint` for locations.
 
     `heads` (of "camera", "depth", "point", "track") leaves all others out; None keeps every head. Each tensor is read
@@ -175,7 +185,7 @@ def load_checkpoint(
     return net.to(device).eval()
 
 
-def assign(net: VGGT, name: str, value: Tensor, device: str | torch.device) -> None:
+def assign(net: nn.Module, name: str, value: Tensor, device: str | torch.device) -> None:
     """Replaces one parameter by `value` in float32 on `device`."""
     owner, _, leaf = name.rpartition(".")
     parameter = torch.nn.Parameter(value.to(device=device, dtype=torch.float32), requires_grad=False)

@@ -63,7 +63,7 @@ class _Image(NamedTuple):
     pose: tuple[float, ...]  # quaternion w, x, y, z and translation, world-to-camera
 
 
-def read_colmap(root: Path, *, views: int | None = None, image_size: int = 518, patch_size: int = 14) -> RecordedScenes:
+def read_colmap(root: Path, *, views: int | None = None, image_size: int, patch_size: int) -> RecordedScenes:
     """`root` or each folder in it: `views` frames evenly spaced by picture name (None: all). Raises ValueError.
 
     Distorted cameras are refused: the network predicts pinhole cameras, so the truth must be one.

@@ -12,11 +12,12 @@ from model.scene.preprocess import preprocess_images
 from model.scene.reconstruction import Reconstruction
 from service.result.document import (
     CONVENTIONS,
-    WORLD_FRAME,
     Links,
     ModelDocument,
     ReconstructionDocument,
+    ScaleDocument,
     describe_pictures,
+    world_frame,
 )
 from service.result.scene import TRACKS, Scene, arrays_of
 from tests.service.pictures import make_picture
@@ -48,7 +49,7 @@ def scene() -> Scene:
         created=datetime.now(timezone.utc),
         mode="fit",
         model=ModelDocument(name="m", artifact="a", weights_licence=None, device="cpu", kernels="reference"),
-        world_frame=WORLD_FRAME,
+        world_frame=world_frame(ScaleDocument()),
         conventions=CONVENTIONS,
         timings={},
         pictures=describe_pictures(reconstruction, ("a b.png", "b.png")),

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from benchmarks.timing import machine, write
 from evaluation.bootstrap import interval, mean_over_scenes
-from evaluation.pose_metrics import pose_auc, relative_pose_errors, rotation_angle
+from evaluation.pose_metrics import pose_auc, relative_pose_errors
 from model import families
 from model.files.artifact import MANIFEST, load
 from model.files.checkpoint import load_checkpoint
@@ -31,6 +31,7 @@ from model.network.descriptor import described
 from model.network.network import Network
 from model.progress import track
 from model.reconstruct import decode
+from model.rotations import rotation_angle
 from model.scene.chunking import chunk_frames, join, place, take
 from model.scene.loops import close_loops, find_loops, measure
 from model.scene.preprocess import ImageTransform, PreprocessedImages

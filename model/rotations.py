@@ -53,3 +53,14 @@ def matrix_to_quaternion(matrix: Tensor) -> Tensor:
     w, x, y, z = candidates.gather(-2, largest).squeeze(-2).unbind(-1)
     quaternion = torch.stack((x, y, z, w), dim=-1)
     return torch.where(w[..., None] < 0, -quaternion, quaternion)
+
+
+def rotation_angle(a: Tensor, b: Tensor) -> Tensor:
+    """Angle in degrees `[...]`, float64 in [0, 180], between rotations `[..., 3, 3]`.
+
+    Exact near 0 and near 180 degrees, where the arc cosine of the trace loses half of its digits.
+    """
+    turn = a.double() @ b.double().mT
+    w, x, y = turn[..., 2, 1] - turn[..., 1, 2], turn[..., 0, 2] - turn[..., 2, 0], turn[..., 1, 0] - turn[..., 0, 1]
+    sine = torch.stack((w, x, y), dim=-1).norm(dim=-1)
+    return torch.rad2deg(torch.atan2(sine, turn.diagonal(dim1=-2, dim2=-1).sum(-1) - 1))

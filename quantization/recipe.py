@@ -10,43 +10,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from kernels import FORMATS, NumberFormat
 from model.families.family import Family
 from model.network.dpt_head import ARITHMETIC as DENSE_HEADS
 from model.network.transformer import ATTENTION
 
 FLOAT = "float"
 ROUNDINGS = ("nearest", "gptq")
+SCHEMES = (*FORMATS, FLOAT)  # what a part of the network or a single layer may be given
 
 
-@dataclass(frozen=True)
-class Scheme:
-    """Bits of weights and activations, written "w4a4". Narrower weights are stored and computed as 4-bit ones."""
-
-    weight_bits: int
-    activation_bits: int
-
-    @classmethod
-    def parse(cls, text: str) -> Scheme | None:
-        """The scheme named `text`, None for "float". Raises ValueError for any other name."""
-        if text == FLOAT:
-            return None
-        if text not in SCHEME_NAMES:
-            raise ValueError(f"unknown scheme {text!r}; expected one of {', '.join((*SCHEME_NAMES, FLOAT))}")
-        weight, activation = text[1:].split("a")
-        return cls(int(weight), int(activation))
-
-    @property
-    def name(self) -> str:
-        """As it is written."""
-        return f"w{self.weight_bits}a{self.activation_bits}"
-
-    @property
-    def layer(self) -> str:
-        """Name of the layer class that computes it, a key of `kernels.SCHEMES`."""
-        return f"w{max(4, self.weight_bits)}a{self.activation_bits}"
-
-
-SCHEME_NAMES = ("w8a8", "w4a8", "w4a4", "w4a16", "w3a4", "w2a4")
+def find_scheme(name: str) -> NumberFormat | None:
+    """The number format with this name, None for "float". Raises ValueError for any other name."""
+    if name not in SCHEMES:
+        raise ValueError(f"unknown scheme {name!r}; expected one of {', '.join(SCHEMES)}")
+    return FORMATS.get(name)
 
 
 @dataclass(frozen=True)
@@ -75,7 +53,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for _, scheme in (*self.parts, *self.overrides):
-            Scheme.parse(scheme)
+            find_scheme(scheme)
         if self.rounding not in ROUNDINGS:
             raise ValueError(f"rounding is {self.rounding!r}; expected one of {', '.join(ROUNDINGS)}")
         for setting, known in (("attention", ATTENTION), ("dense_heads", DENSE_HEADS)):
@@ -114,13 +92,13 @@ class Recipe:
             raise ValueError("this recipe quantises nothing; give at least one part a scheme")
         return replace(self, parts=tuple(schemes.items()))
 
-    def scheme(self, family: Family, layer: str) -> Scheme | None:
+    def scheme(self, family: Family, layer: str) -> NumberFormat | None:
         """Scheme of the layer with this module name in a network of `family`; None leaves it in float."""
         part = family.part_of(layer)
         if part is None:
             return None
         usual = dict(self.parts).get(part, family.parts[part].scheme)
-        return Scheme.parse(dict(self.overrides).get(layer, usual))
+        return find_scheme(dict(self.overrides).get(layer, usual))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for the manifest: the parts by name, then everything else."""

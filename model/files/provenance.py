@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 from model import families
 from model.files.artifact import sha256
 from model.files.checkpoint import locate
+from model.files.weights import files_of
 
 
 def describe(location: str, licence: str | None = None) -> dict[str, Any]:
@@ -18,7 +21,7 @@ def describe(location: str, licence: str | None = None) -> dict[str, Any]:
     these only.
     """
     path = locate(location)
-    known = families.LICENCES.get(location)
+    known = families.LICENCES.get(re.split("[@:]", location)[0])
     commercial = None if licence or known is None else known.commercial
     licence = licence or (None if known is None else known.name)
     named = location if location == "demo" or not Path(location).exists() else path.name
@@ -26,9 +29,18 @@ def describe(location: str, licence: str | None = None) -> dict[str, Any]:
         "checkpoint": named,
         "weights_licence": licence,
         "commercial_use": commercial,
-        "checkpoint_sha256": sha256(path),
+        "checkpoint_sha256": digest(path),
         "commit": commit(),
     }
+
+
+def digest(checkpoint: Path) -> str:
+    """SHA-256 of a weights file; of an index and its shards, that of the list of theirs as `sha256sum` writes it."""
+    files = files_of(checkpoint)
+    if files == [checkpoint]:
+        return sha256(checkpoint)
+    lines = [f"{sha256(file)}  {file.name}\n" for file in (checkpoint, *files)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def commit() -> str | None:

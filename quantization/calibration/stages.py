@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from kernels import NumberFormat
 from model import families
 from model.files.checkpoint import assign, build_empty
 from model.network.config import NetworkConfig
 from model.network.network import Stage
 from model.network.transformer import Attention
-from quantization.recipe import Recipe, Scheme
+from quantization.recipe import Recipe
 
 Read = Callable[[str], Tensor]
 """A tensor of the float checkpoint by name."""
@@ -56,7 +57,7 @@ class Walk:
         module = self.net.get_submodule(stage.name)
         return [name for name, _ in module.named_modules() if self.family.part_of(f"{stage.name}.{name}") is not None]
 
-    def schemes(self, stage: Stage, recipe: Recipe) -> dict[str, Scheme]:
+    def schemes(self, stage: Stage, recipe: Recipe) -> dict[str, NumberFormat]:
         """Those of `linears` that the recipe quantises, and how."""
         found = {name: recipe.scheme(self.family, f"{stage.name}.{name}") for name in self.linears(stage)}
         return {name: scheme for name, scheme in found.items() if scheme is not None}

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from kernels import FORMATS
 from model import families
-from quantization.recipe import RECIPES, Recipe, Scheme
+from quantization.recipe import RECIPES, Recipe, find_scheme
 
 VGGT = families.named("vggt")
 
@@ -28,7 +29,7 @@ def test_parts_get_the_familys_usual_scheme_unless_the_recipe_names_another() ->
     recipe = Recipe().with_parts(camera_head="w8a8").of(VGGT)
     assert dict(recipe.parts) == {"aggregator": "w4a4", "image_encoder": "w4a8", "camera_head": "w8a8"}
     layer = "aggregator.frame_blocks.3.mlp.fc2"
-    assert recipe.scheme(VGGT, layer) == Recipe().scheme(VGGT, layer) == Scheme(4, 4)
+    assert recipe.scheme(VGGT, layer) == Recipe().scheme(VGGT, layer) == FORMATS["w4a4"]
     assert recipe.scheme(VGGT, "depth_head.projects.0") is None
 
 
@@ -50,8 +51,6 @@ def test_only_plain_rounding_and_rotation_need_no_calibration() -> None:
     assert {name for name, recipe in RECIPES.items() if not recipe.needs_calibration} == {"rtn", "quarot"}
 
 
-def test_a_scheme_reads_as_it_is_written_and_knows_its_layer() -> None:
-    assert Scheme.parse("w4a8") == Scheme(4, 8)
-    assert Scheme(3, 4).name == "w3a4"
-    assert Scheme(3, 4).layer == "w4a4"
-    assert Scheme.parse("float") is None
+def test_a_scheme_is_a_number_format_or_float() -> None:
+    assert all(find_scheme(name) is known for name, known in FORMATS.items())
+    assert find_scheme("float") is None

@@ -18,12 +18,16 @@ _BLOCK_LINEARS = r"\.\d+\.(attn\.(qkv|proj)|mlp\.(fc1|fc2))"
 
 
 def _recognise(config_json: Mapping[str, Any] | None, names: Collection[str]) -> VGGTConfig | None:
-    """VGGT-1B unless a configuration of our own says more: the hub's lists three arguments of the constructor."""
+    """VGGT-1B unless a configuration of our own says more: the hub's lists three arguments of the constructor.
+
+    Heads without any tensor are left out.
+    """
     if not any(name.startswith("aggregator.") for name in names):
         return None
-    if config_json is None or "depth" not in config_json:
-        return PRESETS["vggt-1b"]
-    return VGGTConfig.from_dict(config_json)
+    config = PRESETS["vggt-1b"]
+    if config_json is not None and "depth" in config_json:
+        config = VGGTConfig.from_dict(config_json)
+    return config.with_heads([head for head in config.heads if any(name.startswith(f"{head}_head.") for name in names)])
 
 
 def _without_absent_heads(config: VGGTConfig) -> tuple[str, ...]:

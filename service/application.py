@@ -17,6 +17,7 @@ from service import __version__
 from service.access import Access, Client
 from service.exports.catalogue import Catalogue
 from service.inference.engine import Engine
+from service.inputs.options import OUTPUTS
 from service.jobs.database import Database
 from service.jobs.events import Events
 from service.jobs.job import Job
@@ -27,6 +28,7 @@ from service.jobs.worker import Watchdog, Worker
 from service.pipeline.work import Work
 from service.problems import Draining, StoreUnavailable, Wedged, retry_after
 from service.settings import Settings
+from service.states import JobState
 from service.storage.bucket import Bucket
 from service.storage.folder import Storage
 from service.storage.shared import SharedStorage
@@ -65,7 +67,7 @@ class Parts:
             opened.pop_all()
         self.catalogue = Catalogue(self.storage)
         self.events = Events()
-        self.metrics = Metrics(settings.device if settings.engine == "local" else None, bounds.jobs)
+        self.metrics = Metrics(settings.device if settings.engine == "local" else None, bounds.jobs, OUTPUTS)
         work = Work(engine, self.storage, self.catalogue, self.metrics)
         self.worker = Worker(self.store, self.storage, work, self.retention, self.events, self.metrics, engine.lanes)
         told = (self.store, self.worker, self.events)
@@ -150,13 +152,14 @@ class Parts:
         """Cancel a job that waits or runs; returns it as it is now. For an ended one nothing changes."""
         before = self.store.get(id)
         job = self.store.cancel(id, self.events.last_number(id))
-        if before is not None and job is not None and before.state == "queued" and job.state == "cancelled":
+        waited = before is not None and before.state == JobState.QUEUED
+        if waited and job is not None and job.state == JobState.CANCELLED:
             self.storage.drop_incoming(id)
             self.metrics.cancelled.labels("queued").inc()
             self.metrics.jobs.labels("cancelled").inc()
-            told = {"state": "cancelled", "progress": 1.0, "problem": None, "timings": {}}
+            told = {"state": JobState.CANCELLED, "progress": 1.0, "problem": None, "timings": {}}
             self.events.publish(id, "end", told, number=job.event)
-        elif job is not None and job.state == "cancelling" and job.worker == self.worker.name:
+        elif job is not None and job.state == JobState.CANCELLING and job.worker == self.worker.name:
             self.worker.cancel(id)
         return job
 

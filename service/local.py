@@ -14,7 +14,8 @@ from service.inference.engine import Engine
 from service.inputs.body import SentFile, Upload, display_name
 from service.inputs.options import read_options
 from service.inputs.prepared import prepare
-from service.jobs.job import Job, new_id
+from service.jobs.job import new_id
+from service.pipeline.task import Task
 from service.pipeline.work import Work
 from service.result.document import ReconstructionDocument
 from service.settings import Settings
@@ -47,13 +48,12 @@ def reconstruct_here(
     storage = Storage(None)
     try:
         catalogue = Catalogue(storage)
-        now = time.time()
-        fingerprint = prepared.fingerprint(engine.digest)
-        job = Job(new_id(), "", fingerprint, len(prepared.pixels), 0.0, now + settings.job_timeout, now)
-        storage.accept(job.id, prepared.save)
-        Work(engine, storage, catalogue, Metrics(settings.device, 1)).do(job, progress)
-        with zipfile.ZipFile(catalogue.archive(job.result).path) as archive:
+        id = new_id()
+        task = Task(id, id, time.time())
+        storage.accept(task.id, prepared.save)
+        Work(engine, storage, catalogue, Metrics(settings.device, 1)).do(task, progress)
+        with zipfile.ZipFile(catalogue.archive(task.result).path) as archive:
             extract(archive, out)
-        return storage.result(job.result).in_folder()
+        return storage.result(task.result).in_folder()
     finally:
         storage.close()

@@ -32,11 +32,11 @@ from model.files import provenance
 from model.files.checkpoint import load_checkpoint
 from quantization.calibration import samples
 from quantization.calibration.samples import Sample
-from quantization.calibration.sensitivity import measure, within_budget
 from quantization.convert import quantize_network, reader
 from quantization.nfds import select
 from quantization.outlier_channels import SHARE, STRENGTH, with_outliers
 from quantization.recipe import RECIPES
+from quantization.sensitivity import measure, within_budget
 from scenes.synthetic.generator import SyntheticScenes
 
 FRAMES = 4

@@ -33,10 +33,9 @@ from service.inference.plan import Planner
 from service.problems import InvalidOption, NonFiniteOutput, NoTracks, NotReady, OutOfMemory, retry_after
 from service.result.document import ModelDocument
 from service.settings import Settings, SettingsError
+from service.states import NETWORK_STAGES
 
 Observer = Callable[[str, float], None]
-
-_STAGES = ("transfer", "aggregator", "heads", "post")
 
 _log = logging.getLogger("service")
 
@@ -69,7 +68,7 @@ class Pass:
     @property
     def cost(self) -> Cost:
         """What the network took; making a scene of its output does not count."""
-        return Cost(self.peak_bytes, sum(self.seconds[stage] for stage in ("transfer", "aggregator", "heads")))
+        return Cost(self.peak_bytes, sum(self.seconds[stage] for stage in NETWORK_STAGES))
 
 
 class Engine:
@@ -260,7 +259,7 @@ class Engine:
         tracks = None if queries is None else _tracks(prediction)
         if len(marks) == 4:  # a network that can't be watched: all of it counts as aggregator
             marks.insert(3, marks[2])
-        seconds = {stage: b - a for stage, (a, b) in zip(_STAGES, pairwise(marks), strict=True)}
+        seconds = {stage: b - a for stage, (a, b) in zip((*NETWORK_STAGES, "post"), pairwise(marks), strict=True)}
         done = Pass(reconstruction, descriptors[0] if describe else None, tracks, seconds, peak.bytes)
         self._learn(batch, query_points, done)
         return done

@@ -10,17 +10,16 @@ from __future__ import annotations
 import asyncio
 import errno
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, Protocol, TypeVar
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from service.inputs.options import Options
-from service.inputs.remote.fetcher import Fetcher
 from service.problems import (
     InvalidOption,
     MalformedBody,
@@ -62,6 +61,12 @@ class Upload:
     files: tuple[SentFile, ...]
     masks: tuple[SentFile, ...]
     options: dict[str, str]
+
+
+class Fetcher(Protocol):
+    """Brings what URLs name; see `service.inputs.remote.fetcher`."""
+
+    async def fetch(self, urls: Mapping[int, str], spent: int) -> dict[int, UploadFile]: ...
 
 
 class Body:

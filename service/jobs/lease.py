@@ -13,6 +13,7 @@ from service.jobs.job import Job
 from service.jobs.store import JobStore
 from service.jobs.worker import Worker
 from service.problems import StoreUnavailable
+from service.states import JobState
 
 _BEATS = 4  # at least so many to a lease
 _LONGEST_BEAT = 1.0
@@ -52,7 +53,7 @@ class Heartbeat:
         for job in running:
             if states[job.id] is None:
                 self._worker.let_go(job)
-            elif states[job.id] == "cancelling":
+            elif states[job.id] == JobState.CANCELLING:
                 self._worker.cancel(job.id)
 
 
@@ -116,6 +117,6 @@ def _told(job: Job) -> tuple[str, dict[str, Any]]:
     """The event that a job's record stands for."""
     if job.ended:
         return "end", {"state": job.state, "progress": 1.0, "problem": job.problem, "timings": {}}
-    if job.state == "queued" or job.stage is None:
+    if job.state == JobState.QUEUED or job.stage is None:
         return "state", {"state": job.state, "progress": 0.0}
     return "progress", {"state": job.state, "stage": job.stage, "progress": round(job.progress, 4)}

@@ -9,6 +9,7 @@ from service.jobs.job import Job
 from service.jobs.store import JobStore
 from service.jobs.worker import Worker
 from service.result.document import StatusDocument, StatusLinks
+from service.states import JobState
 
 _TRUSTED = 0.2  # from this share on, the work's own pace says more than the prediction
 
@@ -17,19 +18,20 @@ def status_of(job: Job, store: JobStore, worker: Worker) -> StatusDocument:
     """State, real stage and progress, place in the queue, and time left. For jobs without a result."""
     running = worker.activity(job.id)
     position, eta = None, None
-    if job.state == "queued":
+    if job.state == JobState.QUEUED:
         ahead = store.ahead(job.id)
         position = len(ahead)
-        lanes = max(worker.lanes, sum(other.state != "queued" for other in ahead))  # those of other replicas are seen
+        taken_up = sum(other.state != JobState.QUEUED for other in ahead)  # by any replica
+        lanes = max(worker.lanes, taken_up)
         eta = sum(_left(other, worker) for other in ahead) / lanes + job.predicted_seconds
     elif not job.ended:
         eta = _left(job, worker)
-    assert job.state != "succeeded"
+    assert job.state != JobState.SUCCEEDED
     return StatusDocument(
         id=job.id,
         state=job.state,
         progress=1.0 if job.ended else job.progress if running is None else running.progress,
-        stage="queue" if job.state == "queued" else job.stage if running is None else running.stage,
+        stage="queue" if job.state == JobState.QUEUED else job.stage if running is None else running.stage,
         queue_position=position,
         eta_seconds=None if eta is None else round(eta, 3),
         frames=job.frames,
@@ -43,7 +45,7 @@ def status_of(job: Job, store: JobStore, worker: Worker) -> StatusDocument:
 
 def _left(job: Job, worker: Worker) -> float:
     activity = worker.activity(job.id)
-    if job.state == "queued" or job.started is None:
+    if job.state == JobState.QUEUED or job.started is None:
         return job.predicted_seconds
     elapsed, progress = time.time() - job.started, job.progress if activity is None else activity.progress
     if progress > _TRUSTED:

@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from service.jobs.events import Events
-from service.jobs.job import Job, State
+from service.jobs.job import Job
 from service.jobs.retention import Retention
 from service.jobs.store import JobStore
 from service.pipeline.work import Work
 from service.problems import DeadlineExceeded, Problem, StoreUnavailable
+from service.states import JobState
 from service.storage.folder import Storage
 from service.telemetry.metrics import Metrics
 from service.telemetry.tracing import tracer
@@ -157,21 +158,21 @@ class Worker:
     def _one(self, job: Job) -> None:
         began = time.monotonic()
         self._metrics.queue_wait.observe(max(time.time() - job.created, 0.0))
-        self._events.publish(job.id, "state", {"state": "running", "progress": 0.0}, number=job.event)
+        self._events.publish(job.id, "state", {"state": JobState.RUNNING, "progress": 0.0}, number=job.event)
         self._activities[job.id] = Activity(job, "decode", 0.0, began)
-        state: State = "failed"
+        state = JobState.FAILED
         problem: Problem | None = None
         timings: dict[str, float] = {}
         try:
             with tracer.start_as_current_span("reconstruction", attributes={"id": job.id, "frames": job.frames}):
                 self._report(job, "decode", 0.0)
-                timings = self._work.do(job, partial(self._report, job))
-            state = "cancelled" if job.id in self._cancelled else "succeeded"
+                timings = self._work.do(job.task, partial(self._report, job))
+            state = JobState.CANCELLED if job.id in self._cancelled else JobState.SUCCEEDED
         except _Stopped:
             if job.id not in self._cancelled:
                 self._put_back(job)
                 return
-            state = "cancelled"
+            state = JobState.CANCELLED
         except StoreUnavailable:
             _log.warning("job %s goes back into the queue until what it needs can be reached", job.id)
             self._put_back(job)
@@ -184,16 +185,16 @@ class Worker:
             problem = Problem("The service met a condition that it did not expect; its log says more.")
         finally:
             del self._activities[job.id]
-        if state == "cancelled":
+        if state == JobState.CANCELLED:
             self._metrics.cancelled.labels("running").inc()
         self._end(job, state, problem, timings, began)
 
-    def _end(self, job: Job, state: State, problem: Problem | None, timings: dict[str, float], began: float) -> None:
+    def _end(self, job: Job, state: JobState, problem: Problem | None, timings: dict[str, float], began: float) -> None:
         """Record how the job ended, unless it is another replica's by now, and tell everybody."""
-        if state != "succeeded":
+        if state != JobState.SUCCEEDED:
             self._storage.remove(job.result)
         document = None if problem is None else problem.document()
-        size = self._storage.size(job.result) if state == "succeeded" else 0
+        size = self._storage.size(job.result) if state == JobState.SUCCEEDED else 0
         ended = self._insist(lambda: self._store.finish(job, state, document, self._events.last_number(job.id), size))
         self._cancelled.discard(job.id)
         self._let_go.discard((job.id, job.token))
@@ -247,7 +248,8 @@ class Worker:
             )
         progress = max(progress, activity.progress)
         self._activities[job.id] = replace(activity, stage=stage, progress=progress, changed=time.monotonic())
-        self._events.publish(job.id, "progress", {"state": "running", "stage": stage, "progress": round(progress, 4)})
+        news = {"state": JobState.RUNNING, "stage": stage, "progress": round(progress, 4)}
+        self._events.publish(job.id, "progress", news)
 
 
 class Watchdog:

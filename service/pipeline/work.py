@@ -19,9 +19,9 @@ from service.exports.catalogue import CLOUD_FILES, Catalogue
 from service.inference.engine import Engine, Observer, Pass, Tracks
 from service.inference.plan import Plan
 from service.inputs.prepared import PreparedScene
-from service.jobs.job import STAGES, Job
 from service.pipeline.alignment import apply_knowledge
 from service.pipeline.revisits import revisit
+from service.pipeline.task import Task
 from service.pipeline.tracks import Trail
 from service.problems import OutOfMemory
 from service.result.document import (
@@ -34,6 +34,7 @@ from service.result.document import (
     describe_pictures,
 )
 from service.result.scene import TRACKS, arrays_of
+from service.states import STAGES
 from service.storage.folder import Storage
 from service.telemetry.metrics import Metrics
 from service.telemetry.tracing import tracer
@@ -63,7 +64,7 @@ class _Run:
 
 
 class Work:
-    """Everything that working on a job needs."""
+    """Everything that the work on a task needs."""
 
     def __init__(self, engine: Engine, storage: Storage, catalogue: Catalogue, metrics: Metrics) -> None:
         self._engine = engine
@@ -71,15 +72,15 @@ class Work:
         self._catalogue = catalogue
         self._metrics = metrics
 
-    def do(self, job: Job, report: Report) -> dict[str, float]:
+    def do(self, task: Task, report: Report) -> dict[str, float]:
         """Reconstruct, store, make the outputs that were ordered; returns seconds by stage.
 
         Raises a Problem, or what `report` raises.
         """
         started = time.time()
-        with self._storage.incoming(job.id) as folder:
+        with self._storage.incoming(task.id) as folder:
             prepared = PreparedScene.load(folder)
-        timings = {**prepared.seconds, "queue": max(started - job.created, 0.0)}
+        timings = {**prepared.seconds, "queue": max(started - task.created, 0.0)}
         plan = self._engine.planner.plan(len(prepared.pixels), *prepared.pixels.shape[1:3])
         run = _Run()
         with tracer.start_as_current_span("network", attributes={"passes": len(plan.chunks)}):
@@ -94,8 +95,8 @@ class Work:
         began = time.perf_counter()
         frames = {"known cameras": ALIGNED_WORLD_FRAME, "known distance": METRIC_WORLD_FRAME, "network": WORLD_FRAME}
         document = ReconstructionDocument(
-            id=job.id,
-            created=_utc(job.created),
+            id=task.id,
+            created=_utc(task.created),
             started=_utc(started),
             finished=datetime.now(timezone.utc),
             mode=prepared.mode,
@@ -115,7 +116,7 @@ class Work:
             found = {name: value for name, value in zip(TRACKS, values, strict=True) if value is not None}
             arrays.update({name: value.numpy() for name, value in found.items()})
         with tracer.start_as_current_span("store"):
-            self._storage.save(job.result, arrays, document.model_dump_json().encode())
+            self._storage.save(task.result, arrays, document.model_dump_json().encode())
         timings["store"] = time.perf_counter() - began
 
         report("export", 0.97)
@@ -123,9 +124,9 @@ class Work:
         for name in prepared.options.output_names:
             with tracer.start_as_current_span("export", attributes={"file": name}):
                 if name in CLOUD_FILES:
-                    export = self._catalogue.cloud_file(job.result, name, prepared.options)
+                    export = self._catalogue.cloud_file(task.result, name, prepared.options)
                 else:
-                    export = self._catalogue.plain_file(job.result, name)
+                    export = self._catalogue.plain_file(task.result, name)
             self._metrics.artifact_bytes.labels(name).inc(export.bytes)
         timings["export"] = time.perf_counter() - began
         self._count(prepared, plan, run, timings)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model.scene.reconstruction import Reconstruction
 from service.exports.depth import depth_scale
+from service.states import JobState
 
 WORLD_FRAME = (
     "The world is the frame of the first picture's camera as the network predicts it: OpenCV axes (x right, y down, "
@@ -163,7 +164,7 @@ class StatusDocument(_Document):
     """A reconstruction that is not done, or has ended without a result. Times are UTC, `eta_seconds` from now."""
 
     id: str
-    state: Literal["queued", "running", "cancelling", "failed", "cancelled"]
+    state: Literal[JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING, JobState.FAILED, JobState.CANCELLED]
     progress: float = Field(ge=0, le=1)
     stage: str | None
     queue_position: int | None = Field(description="reconstructions that run before this one; null once it runs")
@@ -180,7 +181,7 @@ class ReconstructionDocument(_Document):
     """The answer to POST /reconstruct. `timings` are seconds by stage."""
 
     id: str
-    state: Literal["succeeded"] = "succeeded"
+    state: Literal[JobState.SUCCEEDED] = JobState.SUCCEEDED
     progress: Literal[1] = 1
     reused: bool = Field(False, description="this is an earlier result of the same pictures and options")
     created: datetime

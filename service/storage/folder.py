@@ -18,7 +18,7 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.files.artifact import sha256
-from service.jobs.job import Job
 from service.problems import NotFound, StorageFull, retry_after
 from service.result.document import ReconstructionDocument
 from service.result.scene import ARRAYS, TRACKS, Scene
@@ -169,9 +168,9 @@ class Storage:
         """Bytes of a result that was saved here."""
         return bytes_in(self._results / name)
 
-    def sizes(self, results: Sequence[Job]) -> dict[str, int]:
-        """Bytes of each job's result, by the job's id; files made from it since count."""
-        return {job.id: self.size(job.result) for job in results}
+    def sizes(self, recorded: Mapping[str, int]) -> dict[str, int]:
+        """Bytes of results by name, of which so many are on record; files made from them since count."""
+        return {name: self.size(name) for name in recorded}
 
     def remove(self, name: str) -> None:
         """Remove a result and its files. Downloads that are under way end undisturbed."""

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -24,7 +24,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from service.jobs.job import Job
 from service.problems import Problem, StoreUnavailable
 from service.result.document import ReconstructionDocument
 from service.result.scene import Scene
@@ -105,8 +104,8 @@ class SharedStorage(Storage):
     def size(self, name: str) -> int:
         return sum(path.stat().st_size for path in (self._results / name).iterdir() if path.is_file())
 
-    def sizes(self, results: Sequence[Job]) -> dict[str, int]:
-        return {job.id: job.bytes for job in results}
+    def sizes(self, recorded: Mapping[str, int]) -> dict[str, int]:
+        return dict(recorded)
 
     def remove(self, name: str) -> None:
         super().remove(name)

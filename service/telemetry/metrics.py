@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from prometheus_client import (
     CollectorRegistry,
@@ -13,9 +15,8 @@ from prometheus_client import (
     generate_latest,
 )
 
-from service.inputs.options import OUTPUTS
-from service.jobs.job import ENDED, STAGES
 from service.problems import PROBLEMS
+from service.states import ENDED, STAGES
 
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 _RATIOS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0)
@@ -31,8 +32,11 @@ REJECTIONS = tuple(
 class Metrics:
     """The service's counters, gauges and histograms. Seconds and bytes throughout."""
 
-    def __init__(self, device: str | None, queue_capacity: int) -> None:
-        """`device` is the one whose memory to watch; None if the network runs in other processes."""
+    def __init__(self, device: str | None, queue_capacity: int, files: Sequence[str] = ()) -> None:
+        """`device` is the one whose memory to watch; None if the network runs in other processes.
+
+        `files` are those whose bytes are counted from the start; others as they come.
+        """
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self.requests = Counter("recon_requests", "Reconstruction requests by outcome.", ["outcome"], registry=registry)
@@ -84,7 +88,7 @@ class Metrics:
             (self.cancelled, ("queued", "running")),
             (self.out_of_memory, ("true", "false")),
             (self.degraded, ("chunked", "reduced-resolution")),
-            (self.artifact_bytes, OUTPUTS),
+            (self.artifact_bytes, files),
         ):
             for value in values:
                 label.labels(value)

@@ -31,6 +31,7 @@ from service.jobs.job import Job, new_id
 from service.jobs.status import status_of
 from service.problems import MEDIA_TYPE, PROBLEMS, Cancelled, Problem, StoreUnavailable, restored, retry_after
 from service.result.document import ReconstructionDocument, StatusDocument
+from service.states import JobState
 from service.telemetry.metrics import REJECTIONS
 
 _GRACE_SECONDS = 5.0  # beyond a job's deadline, for the worker to say so itself
@@ -96,7 +97,8 @@ class _Submission:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._fetcher = Fetcher(parts.settings) if parts.settings.fetch_urls else None
+        fetcher = Fetcher(parts.settings)
+        self._fetcher = fetcher if parts.settings.fetch_urls else None
 
     async def answer(self, request: Request, body: Body, asked: _Asked) -> Response:
         parts = self._parts
@@ -112,7 +114,7 @@ class _Submission:
                 told = {"frames": plan.frames, "network_size": _size(prepared), **plan.document()}
                 return JSONResponse({"dry_run": True, **told})
             job = await asyncio.to_thread(self._submit, place, prepared, plan.cost.seconds, asked)
-        new = job.state == "queued" and not job.attempts
+        new = job.state == JobState.QUEUED and not job.attempts
         parts.worker.notify()
         timings: dict[str, float] = {}
         if not job.ended:
@@ -154,7 +156,7 @@ class _Submission:
         if added.id != job.id:
             parts.storage.drop_incoming(job.id)
         else:
-            parts.events.publish(job.id, "state", {"state": "queued", "progress": 0.0}, number=added.event)
+            parts.events.publish(job.id, "state", {"state": JobState.QUEUED, "progress": 0.0}, number=added.event)
         return added
 
     async def _wait(self, body: Body, job: Job, preference: Preference, mine: bool) -> tuple[Job, dict[str, float]]:
@@ -180,7 +182,7 @@ class _Submission:
         headers = {"Location": address}
         if asked.preference.applied is not None:
             headers["Preference-Applied"] = asked.preference.applied
-        if job.state == "succeeded":
+        if job.state == JobState.SUCCEEDED:
             if reused:
                 parts.metrics.reused.inc()
             document = parts.storage.result(job.result)
@@ -192,12 +194,12 @@ class _Submission:
                 headers["Server-Timing"] = timing
             headers["Content-Location"] = address
             return JSONResponse(served.model_dump(mode="json"), headers=headers)
-        if job.state == "failed":
+        if job.state == JobState.FAILED:
             problem = restored(job.problem or Problem("The reconstruction failed.").document(), headers)
             if problem.status == 503:
                 problem.headers |= retry_after()
             raise problem
-        if job.state == "cancelled":
+        if job.state == JobState.CANCELLED:
             raise Cancelled("The reconstruction was cancelled before it was done.", headers=headers)
         status = status_of(job, parts.store, parts.worker)
         return JSONResponse(

@@ -20,10 +20,11 @@ from service.http.routes.downloads import Download
 from service.http.routes.negotiation import choose
 from service.inputs.options import PointOptions
 from service.jobs.events import Event
-from service.jobs.job import Job, State
+from service.jobs.job import Job
 from service.jobs.status import status_of
 from service.problems import InvalidOption, NotFinished, NotFound, retry_after
 from service.result.document import ReconstructionDocument, StatusDocument
+from service.states import JobState
 
 _JSON = "application/json"
 _PLY = "application/ply"
@@ -35,7 +36,7 @@ class ListedDocument(BaseModel):
     """One line of the list."""
 
     id: str
-    state: State
+    state: JobState
     frames: int
     created: float
     finished: float | None
@@ -62,7 +63,7 @@ def finished(parts: Parts, client: Client, id: str) -> Job:
     job = owned(parts, client, id)
     if not job.ended:
         raise NotFinished(f"The reconstruction is {job.state}; it has no files yet.", headers=retry_after(1))
-    if job.state != "succeeded":
+    if job.state != JobState.SUCCEEDED:
         raise NotFound(f"The reconstruction is {job.state}, so it has no files.")
     return job
 
@@ -83,7 +84,7 @@ def reconstructions_router(parts: Parts) -> APIRouter:
         before: Annotated[
             str | None, Query(pattern="^[0-9a-f]{32}$", description="list those older than this one")
         ] = None,
-        state: Annotated[State | None, Query()] = None,
+        state: Annotated[JobState | None, Query()] = None,
     ) -> Response:
         if before is not None:
             try:
@@ -132,7 +133,7 @@ def reconstructions_router(parts: Parts) -> APIRouter:
             export = parts.catalogue.cloud_file(job.result, name, PointOptions())
             return Download(request.headers, export, CLOUD_FILES[name].media_type, name, {"Vary": "Accept"})
         headers = {"Vary": "Accept"}
-        if job.state == "succeeded":
+        if job.state == JobState.SUCCEEDED:
             document = parts.storage.result(job.result).served_at(f"/reconstructions/{id}")
             return JSONResponse(document.model_dump(mode="json"), headers=headers)
         status = status_of(job, parts.store, parts.worker)
@@ -151,14 +152,14 @@ def reconstructions_router(parts: Parts) -> APIRouter:
     )
     def dismiss(id: str, client: Asking) -> Response:
         job = owned(parts, client, id)
-        if job.state == "cancelled":  # dismissed already; its record says so until it is too old
+        if job.state == JobState.CANCELLED:  # dismissed already; its record says so until it is too old
             return Response(status_code=204)
         if job.ended:
             parts.store.forget(id)
             parts.storage.remove(job.result)
             return Response(status_code=204)
         job = parts.cancel(id) or job
-        if job.state != "cancelling":
+        if job.state != JobState.CANCELLING:
             return Response(status_code=204)
         return JSONResponse(status_of(job, parts.store, parts.worker).model_dump(mode="json"), 202)
 

@@ -16,6 +16,7 @@ from service.jobs.lease import Follower, Heartbeat
 from service.jobs.retention import Retention
 from service.jobs.store import Bounds, JobStore
 from service.jobs.worker import Worker
+from service.pipeline.task import Task
 from service.problems import StoreUnavailable
 from service.settings import Settings
 from service.storage.folder import Storage
@@ -31,7 +32,7 @@ class _Work:
         self.entered, self.go = threading.Event(), threading.Event()
         self.failures: list[Exception] = []
 
-    def do(self, job: Job, report: Any) -> dict[str, float]:
+    def do(self, task: Task, report: Any) -> dict[str, float]:
         if self.failures:
             raise self.failures.pop()
         while not self.go.wait(0.01):

@@ -10,7 +10,6 @@ import pytest
 
 from service.exports.catalogue import Catalogue
 from service.inputs.options import PointOptions
-from service.jobs.job import Job
 from service.problems import NotFound, Problem, StorageFull, StoreUnavailable
 from service.result.scene import Scene
 from service.storage import shared
@@ -189,8 +188,7 @@ def test_sizes_are_those_on_record(replica: Open, scene: Scene) -> None:
     assert a.size(FIRST) == stored
     Catalogue(a).plain_file(FIRST, "scene.npz")
     assert a.size(FIRST) == stored, "files made from a result are not in the object store"
-    job = Job(ID, "", "", 1, 0.0, 0.0, 0.0, token=1, bytes=stored)
-    assert replica().sizes([job]) == {ID: stored}
+    assert replica().sizes({FIRST: stored}) == {FIRST: stored}
 
 
 def test_copies_of_an_earlier_process_are_not_trusted(replica: Open, scene: Scene, object_store: str) -> None:

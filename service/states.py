@@ -1,0 +1,33 @@
+"""The names of what a job can be and of what it goes through."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class JobState(str, Enum):
+    """What has become of a job. It is what is stored, and what clients read."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to the job."""
+        return self in ENDED
+
+
+ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+
+NETWORK_STAGES = ("transfer", "aggregator", "heads")
+"""What a pass of the network goes through, in order."""
+
+STAGES = ("upload", "decode", "preprocess", "queue", *NETWORK_STAGES, "post", "store", "export")
+"""What a request goes through, in order."""

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from benchmarks.timing import machine, write
 from evaluation.bootstrap import interval, mean_over_scenes
-from evaluation.pose_metrics import pose_auc, relative_pose_errors, rotation_angle
+from evaluation.pose_metrics import pose_auc, relative_pose_errors
 from model import VGGT
 from model.files.artifact import MANIFEST, load
 from model.files.checkpoint import load_checkpoint
@@ -32,6 +32,7 @@ from model.network.vision_transformer import VisionTransformer
 from model.progress import track
 from model.reconstruct import decode
 from model.scene.chunking import chunk_frames, join, place, take
+from model.scene.geometry import rotation_angle
 from model.scene.loops import close_loops, find_loops, measure
 from model.scene.preprocess import ImageTransform, PreprocessedImages
 from model.scene.reconstruction import Reconstruction

@@ -13,13 +13,14 @@ from torch import Tensor
 from evaluation import bootstrap
 from evaluation.bootstrap import Interval
 from evaluation.depth_metrics import constant_depth_errors, depth_errors
-from evaluation.point_metrics import SurfaceErrors, icp, point_errors, scene_scale, surface_errors, umeyama
-from evaluation.pose_metrics import relative_pose_errors, relative_to_first, rotation_angle
+from evaluation.point_metrics import SurfaceErrors, icp, point_errors, scene_scale, surface_errors
+from evaluation.pose_metrics import relative_pose_errors, relative_to_first
 from evaluation.report import Example, Report, SceneRecord, summarise
 from model import Prediction
 from model.network.execution import autocast
 from model.progress import track
-from model.scene.geometry import pose_encoding_to_cameras, unproject_depth
+from model.scene.geometry import pose_encoding_to_cameras, rotation_angle, unproject_depth
+from model.scene.similarity import fit_points
 from scenes.scene import Scene
 
 Network = Callable[[Tensor], Prediction]
@@ -255,9 +256,9 @@ def _surface(predicted: Tensor, true: Tensor, camera: Tensor, seed: int) -> Surf
         kept = generator.permutation(len(cloud))[:SURFACE_POINTS]
         return cloud[torch.from_numpy(kept)].double()
 
-    aligned, sample = subset(umeyama(predicted, true).apply(predicted)), subset(true)
+    aligned, sample = subset(fit_points(predicted, true).move_points(predicted)), subset(true)
     motion = icp(aligned, sample, max_distance=ICP_DISTANCE * scene_scale(true, camera))
-    return surface_errors(motion.apply(aligned), sample)
+    return surface_errors(motion.move_points(aligned), sample)
 
 
 def _deviation(scene: Scene, reference: _Answer, other: _Answer) -> SceneDeviation:

@@ -59,6 +59,17 @@ def matrix_to_quaternion(matrix: Tensor) -> Tensor:
     return torch.where(w[..., None] < 0, -quaternion, quaternion)
 
 
+def rotation_angle(a: Tensor, b: Tensor) -> Tensor:
+    """Angle in degrees `[...]`, float64 in [0, 180], between rotations `[..., 3, 3]`.
+
+    Exact near 0 and near 180 degrees, where the arc cosine of the trace loses half of its digits.
+    """
+    turn = a.double() @ b.double().mT
+    w, x, y = turn[..., 2, 1] - turn[..., 1, 2], turn[..., 0, 2] - turn[..., 2, 0], turn[..., 1, 0] - turn[..., 0, 1]
+    sine = torch.stack((w, x, y), dim=-1).norm(dim=-1)
+    return torch.rad2deg(torch.atan2(sine, turn.diagonal(dim1=-2, dim2=-1).sum(-1) - 1))
+
+
 def pose_encoding_to_cameras(pose_enc: Tensor, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Extrinsics `[..., 3, 4]` and intrinsics `[..., 3, 3]` (pixels) for images of (height, width).
 

@@ -1,6 +1,10 @@
 """A folder with a COLMAP model, for example ETH3D's undistorted scenes: pictures and cameras, no depth.
 
 The model is `sparse/0`, `sparse` or `dslr_calibration_undistorted`, as text or binary; its pictures lie under `images`.
+
+Why not pycolmap's reader: version 4.2 reads a `cameras.bin` that was cut short as a camera with all parameters 0, ends
+a picture's name in a text model at the first blank, and wants the points, which nothing here needs. This reader refuses
+the first, reads the second, and does without the third.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from statistics import median
 
 import torch
 
-from model.scene.geometry import unproject_depth
+from model.scene.geometry import rotation_angle, unproject_depth
 from model.scene.reconstruction import Reconstruction
 from model.scene.similarity import Similarity, camera_centres, fit_cameras
 from service.inputs.options import KnownCamera, KnownDistance, Options, PicturePoint
@@ -42,9 +42,7 @@ def apply_knowledge(scene: Reconstruction, options: Options) -> tuple[Reconstruc
             provenance="known cameras",
             factor=similarity.scale,
             position_residual=float(distances.mean().sqrt()),
-            rotation_residual_degrees=median(
-                _angle_degrees(a, b) for a, b in zip(moved[:, :, :3], known[:, :, :3], strict=True)
-            ),
+            rotation_residual_degrees=median(rotation_angle(moved[:, :, :3], known[:, :, :3]).tolist()),
         )
     if options.known_distance is not None:
         measured = measure(scene, options.known_distance)
@@ -99,8 +97,3 @@ def _moved(scene: Reconstruction, similarity: Similarity) -> Reconstruction:
 
 def _unprojected(scene: Reconstruction) -> Reconstruction:
     return replace(scene, world_points=unproject_depth(scene.depth, scene.extrinsics, scene.intrinsics))
-
-
-def _angle_degrees(a: torch.Tensor, b: torch.Tensor) -> float:
-    cosine = ((a @ b.T).trace() - 1) / 2
-    return float(torch.rad2deg(torch.acos(cosine.clamp(-1, 1))))

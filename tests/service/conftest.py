@@ -26,6 +26,9 @@ from service.inference.engine import Engine
 from service.settings import Settings
 from tests.service.running import Running, Serve
 from tests.service.servers import ObjectServer, Postgres
+from tests.service.stored_scene import scene
+
+__all__ = ["scene"]  # a fixture
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -42,7 +42,7 @@ def _refuse(net: Any, arguments: Any) -> None:
 
 if __name__ == "__main__":
     from service.ray import replica
-    from tests.service.inference import slow_replica
+    from tests.service.ray import slow_replica
 
     replica.Replica = slow_replica.SlowReplica  # before Ray is imported, which is when it is wanted
     sys.exit(main(sys.argv[1:]))

@@ -1,3 +1,5 @@
+"""A stored reconstruction of two pictures, for tests of results, storage and exports."""
+
 from __future__ import annotations
 
 from datetime import datetime, timezone

@@ -18,13 +18,9 @@ class JobState(str, Enum):
     def __str__(self) -> str:
         return self.value
 
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will happen to the job."""
-        return self in ENDED
-
 
 ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+"""The states after which nothing more happens to a job."""
 
 NETWORK_STAGES = ("transfer", "aggregator", "heads")
 """What a pass of the network goes through, in order."""

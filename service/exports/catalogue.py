@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from service.errors import NotFound, NoTracks
 from service.exports.cameras import cameras_json, tracks_json, trajectory_tum, transforms_json
 from service.exports.colmap import write_colmap
 from service.exports.depth import (
@@ -31,7 +32,6 @@ from service.exports.gltf import write_glb
 from service.exports.ply import write_ply
 from service.exports.points import select_points
 from service.inputs.options import Grid, PointOptions
-from service.problems import NotFound, NoTracks
 from service.result.scene import Scene
 from service.storage.folder import Export, Storage
 

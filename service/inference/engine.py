@@ -27,10 +27,10 @@ from model.network.threads import limit_threads
 from model.reconstruct import decode
 from model.scene.preprocess import PreprocessedImages
 from model.scene.reconstruction import Reconstruction
+from service.errors import InvalidOption, NonFiniteOutput, NoTracks, NotReady, OutOfMemory
 from service.inference.cost import Cost, CostModel
 from service.inference.memory import PeakMemory, free_budget
 from service.inference.plan import Planner
-from service.problems import InvalidOption, NonFiniteOutput, NoTracks, NotReady, OutOfMemory, retry_after
 from service.result.document import ModelDocument
 from service.settings import Settings, SettingsError
 from service.states import NETWORK_STAGES
@@ -139,7 +139,7 @@ class Engine:
     def check_ready(self) -> None:
         """Raises NotReady while no pass can run."""
         if not self.ready:
-            raise NotReady("The model is still being loaded.", headers=retry_after())
+            raise NotReady("The model is still being loaded.")
 
     @property
     def net(self) -> VGGT:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, ValidationError, model_validator
 
-from service.problems import InvalidOption
+from service.errors import InvalidOption
 
 Mode = Literal["fit", "crop", "pad"]
 Grid = Literal["original", "network"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.pipeline.task import Task
-from service.states import JobState
+from service.states import ENDED, JobState
 
 
 def new_id() -> str:
@@ -47,7 +47,7 @@ class Job:
 
     @property
     def ended(self) -> bool:
-        return self.state.ended
+        return self.state in ENDED
 
     @property
     def result(self) -> str:

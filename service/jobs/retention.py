@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 from service.jobs.store import JobStore
@@ -21,6 +22,17 @@ class Retention:
         self._storage = storage
         self._settings = settings
         self._next_sweep = 0.0
+        self._counting = threading.Lock()
+        self._results, self._bytes = 0, 0  # as far as they are known here
+
+    def added(self, bytes: int) -> None:
+        """A result of so many bytes was added: `enforce`, if that may be too much."""
+        with self._counting:
+            self._results += 1
+            self._bytes += bytes
+            too_much = self._results > self._settings.keep or self._bytes > self._settings.keep_bytes
+        if too_much:
+            self.enforce()
 
     def enforce(self) -> None:
         """Remove what is too old or too much. A result's record goes first, so nothing half-removed is ever served."""
@@ -43,6 +55,8 @@ class Retention:
         for job in gone.values():
             self._store.forget(job.id)
             self._storage.remove(job.result)
+        with self._counting:
+            self._results, self._bytes = sum(job.id not in gone for job in left), total
 
     def tidy(self) -> None:
         """What is due every now and then: `enforce`, and where replicas share the storage, once an hour `sweep`."""

@@ -9,14 +9,12 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
-    Dialect,
     Double,
     Index,
     Integer,
     MetaData,
     Table,
     Text,
-    TypeDecorator,
     func,
     insert,
     inspect,
@@ -26,24 +24,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateColumn
 
-from service.states import ENDED, JobState
+from service.states import ENDED
 
 VERSION = 2
 
 metadata = MetaData()
-
-
-class _State(TypeDecorator[JobState]):
-    """A job's state, stored as its word."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: JobState | None, dialect: Dialect) -> str | None:
-        return None if value is None else JobState(value).value
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> JobState | None:
-        return None if value is None else JobState(value)
 
 
 jobs = Table(
@@ -57,7 +42,7 @@ jobs = Table(
     Column("predicted_seconds", Double, nullable=False),
     Column("deadline", Double, nullable=False),
     Column("created", Double, nullable=False),
-    Column("state", _State, nullable=False),
+    Column("state", Text, nullable=False),
     Column("started", Double),
     Column("finished", Double),
     Column("attempts", Integer, nullable=False),

@@ -14,10 +14,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, insert, or_, select, update
 
+from service.errors import Interrupted, KeyReused, QueueFull, QuotaExceeded
 from service.jobs.database import Database
 from service.jobs.job import Job
 from service.jobs.schema import idempotency_keys, jobs
-from service.problems import Interrupted, KeyReused, QueueFull, QuotaExceeded, retry_after
 from service.states import ENDED, JobState
 
 _ATTEMPTS = 3
@@ -239,13 +239,13 @@ class JobStore:
         if count + uploads >= self.bounds.jobs:
             raise QueueFull(
                 f"{count + uploads} requests are under way and no more can wait.",
-                headers=retry_after(seconds / max(count, 1)),
+                retry_after=seconds / max(count, 1),
                 queue_capacity=self.bounds.jobs,
             )
         if count and seconds >= self.bounds.seconds:
             raise QueueFull(
                 f"{seconds:.0f} seconds of work are waiting; no more is taken.",
-                headers=retry_after(seconds - self.bounds.seconds),
+                retry_after=seconds - self.bounds.seconds,
                 max_queue_seconds=self.bounds.seconds,
             )
 
@@ -255,7 +255,7 @@ class JobStore:
         if used >= hourly:
             raise QuotaExceeded(
                 f"This API key may start {hourly} reconstructions an hour.",
-                headers=retry_after(oldest + 3600 - job.created),
+                retry_after=oldest + 3600 - job.created,
                 per_hour=hourly,
             )
 
@@ -265,7 +265,7 @@ class JobStore:
             self._end(connection, job, JobState.CANCELLED, now)
         elif job.attempts >= _ATTEMPTS:
             problem = Interrupted(f"The service ended {_ATTEMPTS} times while it worked on this reconstruction.")
-            self._end(connection, job, JobState.FAILED, now, problem.document())
+            self._end(connection, job, JobState.FAILED, now, problem.record())
         else:
             return False
         return True
@@ -294,12 +294,17 @@ class JobStore:
         return found[0] if found else None
 
     def _all(self, connection: Connection, wanted: Select) -> list[Job]:
-        rows = [dict(row) for row in connection.execute(wanted).mappings()]
-        return [Job(**{**row, "problem": row["problem"] and json.loads(row["problem"])}) for row in rows]
+        return [_job(dict(row)) for row in connection.execute(wanted).mappings()]
 
 
 def _columns(job: Job) -> dict[str, Any]:
-    return {**asdict(job), "problem": None if job.problem is None else json.dumps(job.problem)}
+    problem = None if job.problem is None else json.dumps(job.problem)
+    return {**asdict(job), "state": job.state.value, "problem": problem}
+
+
+def _job(row: dict[str, Any]) -> Job:
+    problem = None if row["problem"] is None else json.loads(row["problem"])
+    return Job(**{**row, "state": JobState(row["state"]), "problem": problem})
 
 
 def _number(job: Job, now: float, after: int = 0) -> int:

@@ -10,8 +10,8 @@ import torch
 from model.scene.geometry import rotation_angle, unproject_depth
 from model.scene.reconstruction import Reconstruction
 from model.scene.similarity import Similarity, camera_centres, fit_cameras
+from service.errors import InvalidOption
 from service.inputs.options import KnownCamera, KnownDistance, Options, PicturePoint
-from service.problems import InvalidOption
 from service.result.document import ScaleDocument
 
 

@@ -15,6 +15,7 @@ from model.scene.chunking import join, take
 from model.scene.loops import most_loops
 from model.scene.reconstruction import Reconstruction
 from model.scene.shrinking import shrink
+from service.errors import OutOfMemory
 from service.exports.catalogue import CLOUD_FILES, Catalogue
 from service.inference.engine import Engine, Observer, Pass, Tracks
 from service.inference.plan import Plan
@@ -23,7 +24,6 @@ from service.pipeline.alignment import apply_knowledge
 from service.pipeline.revisits import revisit
 from service.pipeline.task import Task
 from service.pipeline.tracks import Trail
-from service.problems import OutOfMemory
 from service.result.document import (
     ALIGNED_WORLD_FRAME,
     CONVENTIONS,
@@ -75,7 +75,7 @@ class Work:
     def do(self, task: Task, report: Report) -> dict[str, float]:
         """Reconstruct, store, make the outputs that were ordered; returns seconds by stage.
 
-        Raises a Problem, or what `report` raises.
+        Raises a ServiceError, or what `report` raises.
         """
         started = time.time()
         with self._storage.incoming(task.id) as folder:

@@ -24,7 +24,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from service.problems import Problem, StoreUnavailable
+from service.errors import ServiceError, StoreUnavailable
 from service.result.document import ReconstructionDocument
 from service.result.scene import Scene
 from service.storage.bucket import Bucket
@@ -74,7 +74,7 @@ class SharedStorage(Storage):
             try:
                 self._bucket.fetch(_input(id), Path(folder))
             except FileNotFoundError:
-                raise Problem("What was sent for this reconstruction is no longer in the object store.") from None
+                raise ServiceError("What was sent for this reconstruction is no longer in the object store.") from None
             yield Path(folder)
 
     def drop_incoming(self, id: str) -> None:
@@ -158,7 +158,6 @@ class SharedStorage(Storage):
         self.check_room()
 
         def copy(target: Path) -> None:
-            (target / "exports").mkdir()
             self._bucket.fetch(_output(name), target)
             if not (target / RESULT).is_file():
                 raise FileNotFoundError

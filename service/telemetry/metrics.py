@@ -15,18 +15,14 @@ from prometheus_client import (
     generate_latest,
 )
 
-from service.problems import PROBLEMS
+from service.errors import ERRORS, Refusal, Unavailable
 from service.states import ENDED, STAGES
 
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 _RATIOS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0)
 _FRAMES = (1, 2, 4, 8, 16, 32, 64, 128)
 
-REJECTIONS = tuple(
-    slug
-    for slug, problem in PROBLEMS.items()
-    if problem.status in (503, 507) or (400 <= problem.status < 500 and problem.status != 409)
-)
+REJECTIONS = tuple(code for code, kind in ERRORS.items() if issubclass(kind, Refusal | Unavailable))
 
 
 class Metrics:
@@ -80,7 +76,7 @@ class Metrics:
         self.replicas = Gauge("recon_replicas", "Copies of the network by state.", ["state"], registry=registry)
         self.build = Info("recon_build", "What runs here.", registry=registry)
         for label, values in (
-            (self.requests, ("ok", "accepted", "disconnected", *PROBLEMS)),
+            (self.requests, ("ok", "accepted", "disconnected", *ERRORS)),
             (self.jobs, ENDED),
             (self.stages, STAGES),
             (self.job_seconds, tuple(map(str, _FRAMES))),

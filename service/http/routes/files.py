@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from service.access import Client
-from service.application import Parts
+from service.application import Application
 from service.exports.catalogue import (
     ARCHIVE_FILE,
     BYTES,
@@ -19,10 +19,9 @@ from service.exports.catalogue import (
     TRACKS_FILE,
     MapKind,
 )
-from service.http.routes.clients import Asking
+from service.http.protocol.downloads import Download
+from service.http.protocol.headers import Asking
 from service.http.routes.documentation import file_answer
-from service.http.routes.downloads import Download
-from service.http.routes.reconstructions import finished
 from service.inputs.options import Grid, PointOptions
 from service.storage.folder import Export
 
@@ -37,18 +36,18 @@ class ColmapQuery(PointOptions):
     format: Literal["binary", "text"] = "binary"
 
 
-def files_router(parts: Parts) -> APIRouter:
+def files_router(application: Application) -> APIRouter:
     """Every download below /reconstructions/{id}."""
     router = APIRouter(prefix="/reconstructions/{id}")
-    catalogue = parts.catalogue
+    catalogue = application.catalogue
 
     def send(request: Request, export: Export, media_type: str, name: str, label: str) -> Response:
-        parts.metrics.artifact_bytes.labels(label).inc(export.bytes)
+        application.metrics.artifact_bytes.labels(label).inc(export.bytes)
         return Download(request.headers, export, media_type, name)
 
     def cloud(request: Request, client: Client, id: str, name: str, options: PointOptions) -> Response:
-        job = finished(parts, client, id)
-        with parts.metrics.stages.labels("export").time():
+        job = application.finished(client, id)
+        with application.metrics.stages.labels("export").time():
             export = catalogue.cloud_file(job.result, name, options)
         return send(request, export, CLOUD_FILES[name].media_type, name, name)
 
@@ -94,8 +93,8 @@ def files_router(parts: Parts) -> APIRouter:
             name=name.replace(".", "_"),
         )
         def download(id: str, request: Request, client: Asking) -> Response:
-            job = finished(parts, client, id)
-            with parts.metrics.stages.labels("export").time():
+            job = application.finished(client, id)
+            with application.metrics.stages.labels("export").time():
                 export = catalogue.plain_file(job.result, name)
             return send(request, export, file.media_type, name, name)
 
@@ -110,7 +109,7 @@ def files_router(parts: Parts) -> APIRouter:
         response_class=Response,
     )
     def tracks(id: str, request: Request, client: Asking) -> Response:
-        job = finished(parts, client, id)
+        job = application.finished(client, id)
         return send(request, catalogue.tracks(job.result), "application/json", TRACKS_FILE, TRACKS_FILE)
 
     @router.get(
@@ -118,31 +117,31 @@ def files_router(parts: Parts) -> APIRouter:
         response_class=Response,
     )  # fmt: skip
     def manifest(id: str, request: Request, client: Asking) -> Response:
-        job = finished(parts, client, id)
+        job = application.finished(client, id)
         return send(request, catalogue.manifest(job.result), "application/json", MANIFEST_FILE, MANIFEST_FILE)
 
     @router.get(f"/{ARCHIVE_FILE}", responses=file_answer("application/zip", "All files"), response_class=Response)
     def everything(id: str, request: Request, client: Asking) -> Response:
-        job = finished(parts, client, id)
-        with parts.metrics.stages.labels("export").time():
+        job = application.finished(client, id)
+        with application.metrics.stages.labels("export").time():
             export = catalogue.archive(job.result)
         return send(request, export, "application/zip", f"reconstruction-{id[:8]}.zip", ARCHIVE_FILE)
 
     @router.get("/pictures/{index}.png", responses=file_answer(_PNG, "What the network saw"), response_class=Response)
     def picture(id: str, index: int, request: Request, client: Asking) -> Response:
-        job = finished(parts, client, id)
+        job = application.finished(client, id)
         return send(request, catalogue.picture(job.result, index), _PNG, f"picture-{index}.png", "picture.png")
 
     def per_picture(path: str, kind: MapKind, media_type: str, description: str) -> None:
         @router.get(path, responses=file_answer(media_type, description), response_class=Response, name=kind)
         def download(id: str, index: int, request: Request, client: Asking, grid: Grid = "original") -> Response:
-            job = finished(parts, client, id)
-            with parts.metrics.stages.labels("export").time():
+            job = application.finished(client, id)
+            with application.metrics.stages.labels("export").time():
                 export = catalogue.map_file(job.result, kind, index, grid)
-            parts.metrics.artifact_bytes.labels(kind).inc(export.bytes)
+            application.metrics.artifact_bytes.labels(kind).inc(export.bytes)
             headers = {}
             if kind == "depth.png":
-                scale = parts.storage.result(job.result).pictures[index].depth.png_scale
+                scale = application.result(job).pictures[index].depth.png_scale
                 headers = {"X-Depth-Scale": repr(scale)}
             stem, _, suffix = kind.partition(".")
             name = f"{stem.replace('-preview', '')}-{index}{'-preview' if 'preview' in kind else ''}.{suffix}"

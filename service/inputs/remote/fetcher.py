@@ -19,11 +19,11 @@ import httpx
 from starlette.datastructures import UploadFile
 
 from service import __version__
+from service.errors import FetchFailed, TooManyBytes, URLRefused
 from service.inputs.remote.batch import Batch
 from service.inputs.remote.hosts import Hosts, URLRefusedError, read_url
 from service.inputs.remote.network import CheckedNetwork
 from service.inputs.signatures import kind_of
-from service.problems import FetchFailed, TooManyBytes, URLRefused
 from service.settings import Settings
 
 _REDIRECTS = (301, 302, 303, 307, 308)

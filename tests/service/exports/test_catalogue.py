@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from service.errors import NotFound
 from service.exports.catalogue import CLOUD_FILES, PLAIN_FILES, Catalogue
 from service.inputs.options import PointOptions
-from service.problems import NotFound
 from service.result.scene import Scene
 from service.storage.folder import Storage
 from tests.service.storage.test_folder import ID, save

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from service.errors import OutOfMemory
 from service.jobs.database import Database
 from service.jobs.events import Events
 from service.jobs.retention import Retention
 from service.jobs.store import Bounds, JobStore
 from service.jobs.worker import Watchdog, Worker
 from service.pipeline.task import Task
-from service.problems import OutOfMemory
 from service.settings import Settings
 from service.storage.folder import Storage
 from service.telemetry.metrics import Metrics
@@ -74,8 +74,8 @@ def test_problems_and_surprises_are_recorded_and_the_next_job_runs(bench: Bench)
     third = bench.run(lambda job, report: {})
     wait_until(lambda: bench.state(third) == "succeeded")
     problems = [found.problem or {} for found in map(bench.store.get, (first, second)) if found]
-    assert problems[0]["pictures"] == 3
-    assert problems[1]["type"] == "/problems/internal-error"
+    assert problems[0]["fields"] == {"pictures": 3}
+    assert problems[1]["code"] == "internal-error"
     assert "secret" not in str(problems[1])
 
 
@@ -106,8 +106,8 @@ def test_a_job_past_its_deadline_is_stopped_and_says_where(bench: Bench) -> None
     found = bench.store.get(id)
     assert found is not None
     assert found.problem is not None
-    assert found.problem["type"] == "/problems/deadline-exceeded"
-    assert "25% in stage aggregator" in found.problem["detail"]
+    assert found.problem["code"] == "deadline-exceeded"
+    assert "25% in stage aggregator" in found.problem["message"]
 
 
 def test_stopping_finishes_what_runs_and_keeps_what_waits(bench: Bench) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.errors import NotFound, ServiceError, StorageFull, StoreUnavailable
 from service.exports.catalogue import Catalogue
 from service.inputs.options import PointOptions
-from service.problems import NotFound, Problem, StorageFull, StoreUnavailable
 from service.result.scene import Scene
 from service.storage import shared
 from service.storage.bucket import Bucket
@@ -55,7 +55,7 @@ def test_an_input_is_read_by_whoever_runs_it_and_goes_with_its_job(replica: Open
         assert (folder / "scene.json").read_text() == "{}"
     b.drop_incoming(ID)
     assert objects(a) == set()
-    with pytest.raises(Problem, match="no longer"), a.incoming(ID):
+    with pytest.raises(ServiceError, match="no longer"), a.incoming(ID):
         pass
     for storage in (a, b):
         assert list((storage.root / "incoming").iterdir()) == []

@@ -22,7 +22,7 @@ from model import VGGT
 from model.families.vggt.presets import PRESETS
 from model.files import provenance
 from model.files.artifact import MANIFEST, load, read_manifest
-from model.files.checkpoint import load_checkpoint, resolve_checkpoint
+from model.files.checkpoint import HUB_FORMS, load_checkpoint, resolve_checkpoint
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         required=True,
         metavar="PATH_OR_NAME",
-        help="checkpoint (demo, a file, a hub id) or the folder of an artifact",
+        help=f"the folder of an artifact, or a checkpoint: 'demo', a weights file, a folder, or {HUB_FORMS}",
     )
     parser.add_argument(
         "--reference",

@@ -33,9 +33,10 @@ from service.errors import (
     Wedged,
 )
 from service.exports.catalogue import Catalogue
+from service.exports.records import OUTPUTS
 from service.inference.engine import Engine
 from service.inputs.body import Upload
-from service.inputs.options import OUTPUTS, Options, read_options
+from service.inputs.options import Options, read_options
 from service.inputs.prepared import PreparedScene, prepare
 from service.inputs.remote.fetcher import Fetcher
 from service.jobs.database import Database

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from service.application import Application
-from service.exports.unpacking import extract
+from service.exports.catalogue import write_files
 from service.inference.engine import Engine
 from service.inputs.body import SentFile, Upload, display_name
 from service.inputs.options import read_options
@@ -39,6 +38,4 @@ def reconstruct_here(
         progress("loading", 0.0)
         application.engine.load()
         result = application.run(scene, progress)
-        with zipfile.ZipFile(application.catalogue.archive(result).path) as archive:
-            extract(archive, out)
-        return application.storage.result(result).in_folder()
+        return write_files(application.storage.scene(result), out)

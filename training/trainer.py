@@ -18,9 +18,8 @@ from tqdm import tqdm
 
 from model import VGGT
 from model.families.vggt.presets import PRESETS
-from model.files.artifact import sha256
 from model.files.checkpoint import load_checkpoint, resolve_checkpoint
-from model.files.provenance import commit
+from model.files.provenance import commit, digest
 from training.batches import BatchConfig, concatenate
 from training.curve import LOG, read_log
 from training.initialisation import initialise
@@ -366,7 +365,7 @@ def _origin(checkpoint: str) -> dict[str, Any]:
     record = weights.parent / "training.json"
     return {
         "checkpoint": checkpoint,
-        "sha256": sha256(weights),
+        "sha256": digest(weights),
         "training": json.loads(record.read_text()) if record.is_file() else None,
     }
 

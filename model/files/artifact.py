@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from kernels import SCHEMES, QuantizedLinear, kernel_path
+from kernels import FORMATS, QuantizedLinear, kernel_path
 from model.errors import ArtifactError
 from model.families.vggt.config import VGGTConfig
 from model.families.vggt.network import VGGT
@@ -205,8 +205,7 @@ def _in_8_bits(weight: Tensor) -> bool:
 
 
 def _describe(layer: QuantizedLinear) -> dict[str, Any]:
-    scheme = next(name for name, cls in SCHEMES.items() if type(layer) is cls)
-    return {"scheme": scheme, "tensors": [name for name in _OPTIONAL if getattr(layer, name) is not None]}
+    return {"scheme": layer.format.name, "tensors": [name for name in _OPTIONAL if getattr(layer, name) is not None]}
 
 
 def _verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -230,10 +229,11 @@ def _fill(net: VGGT, layers: Mapping[str, Any], source: Any, device: str | torch
     names = set(source.keys())
     for name, description in layers.items():
         scheme = description["scheme"]
-        if scheme not in SCHEMES:
-            raise ArtifactError(f"layer {name} has scheme {scheme!r}; this software knows {', '.join(SCHEMES)}")
+        if scheme not in FORMATS:
+            raise ArtifactError(f"layer {name} has scheme {scheme!r}; this software knows {', '.join(FORMATS)}")
         parts = ("weight", "weight_scale", *description["tensors"])
-        replace_linear(net, name, SCHEMES[scheme](**{part: source.get_tensor(f"{name}.{part}") for part in parts}))
+        tensors = {part: source.get_tensor(f"{name}.{part}") for part in parts}
+        replace_linear(net, name, QuantizedLinear(FORMATS[scheme], **tensors))
         names -= {f"{name}.{part}" for part in parts}
     for name, parameter in list(net.named_parameters()):
         if name not in names:

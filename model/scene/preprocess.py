@@ -6,7 +6,7 @@ Coordinates are continuous: pixel i covers [i, i + 1), so its centre lies at i +
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -93,6 +93,17 @@ class ImageTransform:
             "scale": {"x": self.scale[0], "y": self.scale[1]},
             "offset": {"x": self.offset[0], "y": self.offset[1]},
         }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ImageTransform:
+        """The inverse of `to_dict`."""
+        original, network = data["original_size"], data["network_size"]
+        return cls(
+            original_size=(original["height"], original["width"]),
+            network_size=(network["height"], network["width"]),
+            scale=(data["scale"]["x"], data["scale"]["y"]),
+            offset=(data["offset"]["x"], data["offset"]["y"]),
+        )
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ class PreparedScene:
             rest = json.loads((folder / "scene.json").read_text())
         return cls(
             **arrays,
-            transforms=tuple(read_transform(transform) for transform in rest["transforms"]),
+            transforms=tuple(ImageTransform.from_dict(transform) for transform in rest["transforms"]),
             filenames=tuple(rest["filenames"]),
             mode=rest["mode"],
             options=Options.model_validate(rest["options"]),
@@ -119,17 +119,6 @@ def prepare(upload: Upload, options: Options, settings: Settings, image_size: in
     decode = collecting + pictures.decode_seconds
     seconds = {"decode": decode, "preprocess": max(time.perf_counter() - started - decode, 0.0)}
     return PreparedScene(pixels, keep, batch.transforms, names, mode, options, seconds)
-
-
-def read_transform(transform: dict[str, Any]) -> ImageTransform:
-    """The inverse of ``ImageTransform.to_dict``."""
-    original, network, scale, offset = (transform[key] for key in ("original_size", "network_size", "scale", "offset"))
-    return ImageTransform(
-        original_size=(original["height"], original["width"]),
-        network_size=(network["height"], network["width"]),
-        scale=(scale["x"], scale["y"]),
-        offset=(offset["x"], offset["y"]),
-    )
 
 
 def _mask(mask: SentFile | None, transform: ImageTransform, settings: Settings) -> NDArray[np.bool_]:

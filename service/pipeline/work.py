@@ -16,7 +16,8 @@ from model.scene.loops import most_loops
 from model.scene.reconstruction import Reconstruction
 from model.scene.shrinking import shrink
 from service.errors import OutOfMemory
-from service.exports.catalogue import CLOUD_FILES, Catalogue
+from service.exports.catalogue import Catalogue
+from service.exports.records import BY_NAME
 from service.inference.engine import Engine, Observer, Pass, Tracks
 from service.inference.plan import Plan
 from service.inputs.prepared import PreparedScene
@@ -29,7 +30,6 @@ from service.result.document import (
     CONVENTIONS,
     METRIC_WORLD_FRAME,
     WORLD_FRAME,
-    Links,
     ReconstructionDocument,
     describe_pictures,
 )
@@ -108,7 +108,6 @@ class Work:
             run=self._told(plan, run),
             timings={stage: timings[stage] for stage in STAGES if stage in timings},
             pictures=describe_pictures(scene, prepared.filenames),
-            links=Links.of("", "result.json", tracks is not None),
         )
         arrays = arrays_of(scene, prepared.keep if plan.factor == 1 else _resized(prepared, scene))
         if tracks is not None:
@@ -123,11 +122,8 @@ class Work:
         began = time.perf_counter()
         for name in prepared.options.output_names:
             with tracer.start_as_current_span("export", attributes={"file": name}):
-                if name in CLOUD_FILES:
-                    export = self._catalogue.cloud_file(task.result, name, prepared.options)
-                else:
-                    export = self._catalogue.plain_file(task.result, name)
-            self._metrics.artifact_bytes.labels(name).inc(export.bytes)
+                made = self._catalogue.files(task.result).file(BY_NAME[name])
+            self._metrics.artifact_bytes.labels(name).inc(made.bytes)
         timings["export"] = time.perf_counter() - began
         self._count(prepared, plan, run, timings)
         return {stage: timings[stage] for stage in STAGES if stage in timings}

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from model.files.artifact import sha256
 from service.errors import NotFound, StorageFull
 from service.result.document import ReconstructionDocument
+from service.result.file import MadeFile
 from service.result.scene import ARRAYS, TRACKS, Scene
 from service.storage.arrays import mapped
 from service.storage.arrays import write as write_arrays
@@ -50,15 +51,6 @@ class Known:
 
     inputs: set[str]
     results: set[str]
-
-
-@dataclass(frozen=True)
-class Export:
-    """A finished file: where it lies, its size, and its SHA-256 in hexadecimal."""
-
-    path: Path
-    bytes: int
-    sha256: str
 
 
 class Storage:
@@ -141,7 +133,7 @@ class Storage:
         except (FileNotFoundError, KeyError):
             raise gone() from None
 
-    def export(self, name: str, file: str, make: Callable[[Path], None]) -> Export:
+    def export(self, name: str, file: str, make: Callable[[Path], None]) -> MadeFile:
         """The file `file` made from a result, by `make` if nobody asked for it before. Raises NotFound, StorageFull."""
         folder = self._folder(name)
         exports = folder / "exports"
@@ -154,7 +146,7 @@ class Storage:
                     exports.mkdir(exist_ok=True)
                     self._make(exports, path, digest, make)
                 os.utime(digest)
-                return Export(path, path.stat().st_size, digest.read_text())
+                return MadeFile(path, path.stat().st_size, digest.read_text())
             except FileNotFoundError:
                 if folder.is_dir():
                     raise

@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 
 from service.errors import ServiceError, StoreUnavailable
 from service.result.document import ReconstructionDocument
+from service.result.file import MadeFile
 from service.result.scene import Scene
 from service.storage.bucket import Bucket
-from service.storage.folder import NAME, RESULT, Export, Known, Storage, bytes_in, gone
+from service.storage.folder import NAME, RESULT, Known, Storage, bytes_in, gone
 
 _FRESH_SECONDS = 10.0  # a copy that was used this lately stays, even if that is too much
 _STRAY_AGE = timedelta(hours=1)  # before that it may belong to a job that is about to be recorded
@@ -97,7 +98,7 @@ class SharedStorage(Storage):
         with self._copied(name):
             return super().scene(name)
 
-    def export(self, name: str, file: str, make: Callable[[Path], None]) -> Export:
+    def export(self, name: str, file: str, make: Callable[[Path], None]) -> MadeFile:
         with self._copied(name):
             return super().export(name, file, make)
 

@@ -20,9 +20,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from evaluation.pose_metrics import pose_auc, pose_histogram, relative_pose_errors
-from kernels import reference
+from kernels import FORMATS, QuantizedLinear, reference
 from kernels.hadamard import base_order
-from kernels.linear import SCHEMES
 from model import VGGT, VGGTConfig
 from model.families.vggt.aggregator import Aggregator
 from model.network.activations import CONFIDENCE_ACTIVATIONS, VALUE_ACTIVATIONS, activate_dense, inverse_log
@@ -354,8 +353,8 @@ def test_quantised_linear(folder: Path) -> None:
             clips["weight_clip"] = torch.cat((weights["clip_factor_w_min"], weights["clip_factor_w_max"]), 1).sigmoid()
         if values["lac"]:
             clips["activation_clip"] = torch.cat((weights["clip_factor_a_min"], weights["clip_factor_a_max"])).sigmoid()
-        scheme = SCHEMES[f"w{values['w_bits']}a{values['a_bits']}"]
-        layer = scheme.from_float(weight, weights["bias"], signs=signs, smoothing=smoothing, **clips)
+        scheme = FORMATS[f"w{values['w_bits']}a{values['a_bits']}"]
+        layer = QuantizedLinear.from_float(scheme, weight, weights["bias"], signs=signs, smoothing=smoothing, **clips)
         atol = fixture.config["atol"]["*"]
         torch.testing.assert_close(layer.weight_scale[:, None], outputs["weight_scale"], atol=atol, rtol=0)
         dequantised = layer.weight_codes().float() * layer.weight_scale[:, None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -12,11 +12,13 @@ from model.scene.preprocess import MODES
 from service import __version__
 from service.application import Application
 from service.errors import ERRORS, NotFound
-from service.exports.catalogue import ARCHIVE_FILE, CLOUD_FILES, MANIFEST_FILE, PLAIN_FILES, TRACKS_FILE
+from service.exports.export import Kind
+from service.exports.records import EXPORTS, OUTPUTS
 from service.http.protocol.problems import KINDS
 from service.http.routes.documentation import documented
-from service.inputs.options import OUTPUTS, Options
+from service.inputs.options import Options
 from service.inputs.pictures import FORMATS
+from service.result.scene import Grid
 from service.settings import Settings
 
 _LIMITS = (
@@ -69,6 +71,7 @@ def operations_router(application: Application) -> APIRouter:
 def _capabilities(application: Application) -> dict[str, Any]:
     settings, engine = application.settings, application.engine
     side = engine.image_size
+    exports = [export for export in EXPORTS if export.needs != "tracks" or "track" in engine.heads]
     return {
         "version": __version__,
         "model": {**engine.document().model_dump(), "heads": list(engine.heads)},
@@ -79,15 +82,12 @@ def _capabilities(application: Application) -> dict[str, Any]:
         "container_formats": {"archive": ["ZIP"], "video": ["MP4", "QuickTime", "Matroska", "WebM", "AVI"]},
         "urls": _urls(settings),
         "output_formats": {
-            "points": ["ply", "ply-ascii", "glb", "colmap", "colmap-text", "npz"],
-            "cameras": ["json", "transforms.json", "tum", "colmap"],
-            "depth": ["png", "npy", "exr", "preview"],
-            "confidence": ["npy", "preview"],
-            "depth_grids": ["original", "network"],
-            "files": [*CLOUD_FILES, *PLAIN_FILES, MANIFEST_FILE, ARCHIVE_FILE]
-            + ([TRACKS_FILE] if "track" in engine.heads else []),
+            **{kind: [export.formats[kind] for export in exports if kind in export.formats] for kind in get_args(Kind)},
+            "depth_grids": list(get_args(Grid)),
+            "files": [export.name for export in exports if not export.per_picture],
             "orderable": list(OUTPUTS),
         },
+        "exports": [export.describe() for export in exports],
         "options": Options.model_json_schema(),
         "limits": {
             **{name: getattr(settings, name) for name in _LIMITS},

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from service.application import Application, DryRun, Submitted, Terms
 from service.errors import Cancelled, ServiceError, restored
+from service.exports.links import served_at
 from service.http.protocol.headers import (
     Asking,
     Preference,
@@ -117,7 +118,7 @@ def _answer(
         if not submitted.known:
             timings = timings or document.timings  # it ran on another replica
         headers |= {"Content-Location": address(job.id), **_server_timing(timings)}
-        served = document.served_at(address(job.id))
+        served = served_at(document, address(job.id))
         served = served.model_copy(update={"reused": submitted.known})
         return JSONResponse(served.model_dump(mode="json"), headers=headers), "ok"
     error: ServiceError | None = None

@@ -14,21 +14,20 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 
 from service.application import Application
 from service.errors import InvalidOption
-from service.exports.catalogue import BYTES, CLOUD_FILES, GLTF
+from service.exports.links import served_at
+from service.exports.records import EXPORTS
 from service.http.protocol.downloads import Download
 from service.http.protocol.headers import Asking, choose
 from service.http.protocol.problems import recorded_problem, retry_after
 from service.http.routes.documentation import documented
 from service.http.routes.reconstruct import address, status_document
-from service.inputs.options import PointOptions
 from service.jobs.events import Event
 from service.jobs.job import Job
 from service.result.document import ReconstructionDocument, StatusDocument
 from service.states import JobState
 
 _JSON = "application/json"
-_PLY = "application/ply"
-_REPRESENTATIONS = {GLTF: "scene.glb", _PLY: "points.ply", BYTES: "points.ply"}
+_REPRESENTATIONS = {kind: export for export in EXPORTS for kind in export.accepted_as}
 _MOST_LISTED = 100
 
 
@@ -89,7 +88,10 @@ def reconstructions_router(application: Application) -> APIRouter:
         "/{id}",
         response_model=ReconstructionDocument | StatusDocument,
         responses={
-            200: {"description": "State or result; with Accept also the scene itself", "content": {GLTF: {}, _PLY: {}}},
+            200: {
+                "description": "State or result; with Accept also the scene itself",
+                "content": {kind: {} for kind in _REPRESENTATIONS},
+            },
             **documented(
                 "not-found",
                 "not-acceptable",
@@ -106,12 +108,13 @@ def reconstructions_router(application: Application) -> APIRouter:
         chosen = choose(request.headers.get("accept"), (_JSON, *_REPRESENTATIONS))
         if chosen != _JSON:
             application.finished(client, id)
-            name = _REPRESENTATIONS[chosen]
-            export = application.catalogue.cloud_file(job.result, name, PointOptions())
-            return Download(request.headers, export, CLOUD_FILES[name].media_type, name, {"Vary": "Accept"})
+            export = _REPRESENTATIONS[chosen]
+            made = application.catalogue.files(job.result).file(export)
+            headers = {"Vary": "Accept"}
+            return Download(request.headers, made, export.media_type, export.name, headers)
         headers = {"Vary": "Accept"}
         if job.state == JobState.SUCCEEDED:
-            document = application.result(job).served_at(address(id))
+            document = served_at(application.result(job), address(id))
             return JSONResponse(document.model_dump(mode="json"), headers=headers)
         status = application.status(job)
         if not job.ended:

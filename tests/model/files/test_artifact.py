@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from kernels import QuantizedLinear, W4A4Linear
+from kernels import FORMATS, QuantizedLinear
 from model import VGGT
 from model.errors import ArtifactError
 from model.files.artifact import MANIFEST, TENSORS, load, read_manifest, replace_linear, save
@@ -58,7 +58,8 @@ def test_loading_keeps_every_code_and_rounds_floats_to_half_and_large_weights_to
 
 def test_weights_are_really_packed(quantized: VGGT, artifact: Path) -> None:
     layer = quantized.get_submodule("aggregator.frame_blocks.0.attn.qkv")
-    assert isinstance(layer, W4A4Linear)
+    assert isinstance(layer, QuantizedLinear)
+    assert layer.format == FORMATS["w4a4"]
     assert layer.weight.nbytes == 96 * 32 // 2
     codes = sum(buffer.nbytes for buffer in quantized.buffers()) - quantized.aggregator._mean.nbytes * 2
     weights = [
@@ -113,7 +114,8 @@ def test_a_folder_with_other_things_is_never_overwritten(quantized: VGGT, tmp_pa
 
 def test_a_failed_save_leaves_nothing_behind(net: VGGT, tmp_path: Path) -> None:
     broken = build_empty(net.config)
-    replace_linear(broken, "aggregator.frame_blocks.0.attn.proj", W4A4Linear.from_float(torch.randn(32, 32)))
+    layer = QuantizedLinear.from_float(FORMATS["w4a4"], torch.randn(32, 32))
+    replace_linear(broken, "aggregator.frame_blocks.0.attn.proj", layer)
     with pytest.raises(ArtifactError, match="never filled"):
         save(broken, tmp_path / "artifact")
     assert not list(tmp_path.iterdir())

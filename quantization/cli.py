@@ -22,8 +22,8 @@ from model.files import artifact
 from model.files.checkpoint import HUB_FORMS, resolve_checkpoint
 from model.network.execution import unused
 from model.network.threads import limit_threads
-from quantization.calibration import command as quantize_command
-from quantization.calibration import sensitivity as sensitivity_command
+from quantization import command as quantize_command
+from quantization import sensitivity as sensitivity_command
 from quantization.calibration.store import CalibrationError
 from training import TrainingError
 from training import command as demo_command

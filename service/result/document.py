@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from model.scene.reconstruction import Reconstruction
+from service.states import JobState
 
 _WORLD_OF_KNOWN_CAMERAS = (
     "The world is that of the known cameras that were sent: OpenCV camera axes (x right, y down, z forward), metres."
@@ -120,7 +121,7 @@ class StatusDocument(_Document):
     """A reconstruction that is not done, or has ended without a result. Times are UTC, `eta_seconds` from now."""
 
     id: str
-    state: Literal["queued", "running", "cancelling", "failed", "cancelled"]
+    state: Literal[JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING, JobState.FAILED, JobState.CANCELLED]
     progress: float = Field(ge=0, le=1)
     stage: str | None
     queue_position: int | None = Field(description="reconstructions that run before this one; null once it runs")
@@ -137,7 +138,7 @@ class ReconstructionDocument(_Document):
     """The answer to POST /reconstruct. `timings` are seconds by stage."""
 
     id: str
-    state: Literal["succeeded"] = "succeeded"
+    state: Literal[JobState.SUCCEEDED] = JobState.SUCCEEDED
     progress: Literal[1] = 1
     reused: bool = Field(False, description="this is an earlier result of the same pictures and options")
     created: datetime

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from model import VGGT
 from model.geometry import pose_encoding_to_cameras
+from quantization.data.distribution import STANDARD, SceneDistribution
 from quantization.data.scene import SceneBatch
 from quantization.data.synthetic import render_batch
 from quantization.evaluation.pose_metrics import pose_auc, relative_pose_errors
@@ -14,10 +15,22 @@ from quantization.evaluation.pose_metrics import pose_auc, relative_pose_errors
 _FIRST_SEED = 7_000_000  # far from what calibration itself draws
 
 
-def validation_scenes(count: int, size: tuple[int, int]) -> SceneBatch:
+def validation_scenes(
+    count: int, size: tuple[int, int], distribution: SceneDistribution = STANDARD, device: torch.device | str = "cpu"
+) -> SceneBatch:
     """`count` two-view scenes, the same ones for every run; never of the test split."""
     seeds = range(_FIRST_SEED, _FIRST_SEED + count)
-    return render_batch(seeds, split="calibration", num_views=2, height=size[0], width=size[1]).normalised()
+    height, width = size
+    batch = render_batch(
+        seeds,
+        split="calibration",
+        num_views=2,
+        height=height,
+        width=width,
+        device=device,
+        distribution=distribution,
+    )
+    return batch.normalised()
 
 
 @torch.inference_mode()

@@ -25,6 +25,7 @@ from quantization.calibration import command as quantize_command
 from quantization.calibration import sensitivity as sensitivity_command
 from quantization.calibration.store import CalibrationError
 from quantization.evaluation import command as evaluate_command
+from quantization.evaluation import pairs_command
 from quantization.training import TrainingError
 from quantization.training import command as demo_command
 
@@ -64,6 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="score a checkpoint or an artifact against ground truth")
     evaluate_command.add_arguments(evaluate)
     evaluate.set_defaults(run=evaluate_command.run)
+
+    pairs = commands.add_parser("pairs", help="score pairs of pictures by how far the camera turned")
+    pairs_command.add_arguments(pairs)
+    pairs.set_defaults(run=pairs_command.run)
 
     demo_command.add_arguments(commands.add_parser("demo", help="train the bundled demo model, render its samples"))
 

@@ -22,13 +22,13 @@ class FreeScenes:
 
     half_range: Range = (5.0, 55.0)
     """A, uniform in this range: the cameras lie within [-A, A] on an arc about the focus; two turn by A on average."""
-    arc_tilt: float = 90.0
+    arc_tilt: float = 25.0
     """The arc is level up to a turn by at most this angle."""
     pitch: float = 35.0
     """The middle of the arc lies at most this far above or below the focus."""
     radius: Range = (0.7, 2.6)
     radius_jitter: float = 0.25
-    look_at_jitter: float = 0.25
+    look_at_jitter: float = 0.2
     """Of the radius."""
     parallel_share: float = 0.2
     """Of the scenes: the cameras shift instead of turning."""

@@ -72,7 +72,7 @@ class Objective(nn.Module):
         self.attention_heads = attention_heads
         self._attention_input: tuple[Any, ...] = ()
         self._attention_block = attention_block
-        self._taught_attention().register_forward_pre_hook(self._keep_attention_input)
+        self._taught_attention().register_forward_pre_hook(self._keep_attention_input, with_kwargs=True)
         self._last = net.config.depth - 1
         self._layers = sorted({*net.depth_head.layers, *net.point_head.layers, self._last})
 
@@ -168,5 +168,5 @@ class Objective(nn.Module):
     def _taught_attention(self) -> Attention:
         return cast(Attention, self.net.aggregator.global_blocks[self._attention_block].attn)
 
-    def _keep_attention_input(self, _module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        self._attention_input = inputs
+    def _keep_attention_input(self, _module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self._attention_input = (*inputs, named.get("norm"))

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 
 from benchmarks.timing import arguments, machine, write
-from model.checkpoint import load_checkpoint
+from evaluation.evaluate import Comparison, compare
+from model.files.checkpoint import load_checkpoint
 from quantization.convert import quantize_network
-from quantization.data.synthetic import SyntheticScenes
-from quantization.evaluation.evaluate import Comparison, compare
 from quantization.recipe import Recipe
+from scenes.synthetic.generator import SyntheticScenes
 
 SWITCHES = {
     "8-bit attention": ("int8", "float32"),

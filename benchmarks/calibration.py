@@ -24,11 +24,11 @@ import torch
 from torch import Tensor
 
 from kernels import kernel_path
-from model.checkpoint import build_empty
-from model.presets import PRESETS
+from model.families.vggt.presets import PRESETS
+from model.files.checkpoint import build_empty
+from model.files.provenance import commit
 from quantization.calibration.block import quantize_stage
 from quantization.calibration.stages import CAMERA, Stream, Walk
-from quantization.provenance import commit
 from quantization.recipe import RECIPES
 
 HEIGHT, WIDTH = 392, 518

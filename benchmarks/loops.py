@@ -22,21 +22,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.timing import machine, write
+from evaluation.bootstrap import interval, mean_over_scenes
+from evaluation.pose_metrics import pose_auc, relative_pose_errors
 from model import VGGT
-from model.artifact import MANIFEST, load
-from model.checkpoint import load_checkpoint
-from model.chunking import chunk_frames, join, place, take
-from model.descriptor import described
-from model.loops import close_loops, find_loops, measure
-from model.preprocess import ImageTransform, PreprocessedImages
-from model.reconstruction import Reconstruction, decode
-from model.similarity import camera_centres, fit_cameras
-from model.vision_transformer import VisionTransformer
-from quantization.data.scene import Scene
-from quantization.data.walk import walk
-from quantization.evaluation.bootstrap import interval, mean_over_scenes
-from quantization.evaluation.pose_metrics import pose_auc, relative_pose_errors, rotation_angle
-from quantization.progress import track
+from model.files.artifact import MANIFEST, load
+from model.files.checkpoint import load_checkpoint
+from model.network.descriptor import described
+from model.network.vision_transformer import VisionTransformer
+from model.progress import track
+from model.reconstruct import decode
+from model.scene.chunking import chunk_frames, join, place, take
+from model.scene.geometry import rotation_angle
+from model.scene.loops import close_loops, find_loops, measure
+from model.scene.preprocess import ImageTransform, PreprocessedImages
+from model.scene.reconstruction import Reconstruction
+from model.scene.similarity import camera_centres, fit_cameras
+from scenes.scene import Scene
+from scenes.synthetic.walk import walk
 
 MEASURES = ("centre error", "rotation, degrees", "AUC@30")
 SAME_PLACE_DEGREES = 20.0

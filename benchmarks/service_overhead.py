@@ -22,9 +22,9 @@ import httpx
 import torch
 import uvicorn
 
-from model.preprocess import preprocess_images
-from model.reconstruction import decode
-from service.app import create_app
+from model.reconstruct import decode
+from model.scene.preprocess import preprocess_images
+from service.http.app import create_app
 from service.inference.engine import Engine
 from service.settings import Settings
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from kernels import kernel_path
-from quantization.provenance import commit
+from model.files.provenance import commit
 
 Call = Callable[[], object]
 _SETTLED_SECONDS = 0.1

@@ -23,10 +23,10 @@ import torch
 from safetensors.torch import save_file
 
 from model import VGGT
-from model.artifact import load
-from model.checkpoint import load_checkpoint
-from model.presets import PRESETS
-from quantization.provenance import commit
+from model.families.vggt.presets import PRESETS
+from model.files.artifact import load
+from model.files.checkpoint import load_checkpoint
+from model.files.provenance import commit
 
 MEBIBYTE = 2**20
 

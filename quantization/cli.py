@@ -15,19 +15,19 @@ from typing import Any
 
 import torch
 
-from model import artifact
-from model.checkpoint import resolve_checkpoint
-from model.config import HEADS
+from evaluation import command as evaluate_command
+from evaluation import pairs_command
 from model.errors import ArtifactError, CheckpointError
-from model.execution import unused
-from model.threads import limit_threads
+from model.families.vggt.config import HEADS
+from model.files import artifact
+from model.files.checkpoint import HUB_FORMS, resolve_checkpoint
+from model.network.execution import unused
+from model.network.threads import limit_threads
 from quantization.calibration import command as quantize_command
 from quantization.calibration import sensitivity as sensitivity_command
 from quantization.calibration.store import CalibrationError
-from quantization.evaluation import command as evaluate_command
-from quantization.evaluation import pairs_command
-from quantization.training import TrainingError
-from quantization.training import command as demo_command
+from training import TrainingError
+from training import command as demo_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,8 +72,10 @@ def _parser() -> argparse.ArgumentParser:
 
     demo_command.add_arguments(commands.add_parser("demo", help="train the bundled demo model, render its samples"))
 
-    download = commands.add_parser("download", help="fetch a checkpoint from the hub and print where it lies")
-    download.add_argument("repository", help="for example facebook/VGGT-1B")
+    download = commands.add_parser(
+        "download", help="fetch a checkpoint from the hub, the newest, and print where it lies"
+    )
+    download.add_argument("repository", help=HUB_FORMS)
     download.add_argument("--json", action="store_true", help="print the result as JSON")
     download.set_defaults(run=_download)
     return parser
@@ -107,7 +109,7 @@ def _inspect(args: argparse.Namespace) -> int:
 
 
 def _download(args: argparse.Namespace) -> int:
-    path, config = resolve_checkpoint(args.repository)
+    path, config = resolve_checkpoint(args.repository, newest=True)
     _print({"weights": str(path), "heads": ", ".join(config.heads)}, args.json)
     return 0
 

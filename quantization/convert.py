@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from model import VGGT, VGGTConfig
-from model.artifact import replace_linear
-from model.checkpoint import assign, build_empty
+from model.files.artifact import replace_linear
+from model.files.checkpoint import assign, build_empty
+from model.progress import track
 from quantization.calibration.run import Calibrated, calibrate
 from quantization.calibration.stages import Read
 from quantization.calibration.store import StageStore
 from quantization.layer import quantize_layer, rotation_signs
-from quantization.progress import track
 from quantization.recipe import Recipe
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from model.transformer import Block, LayerScale
+from model.network.transformer import Block, LayerScale
 
 NORMED = {"attn.qkv": "norm1", "mlp.fc1": "norm2"}
 """Linear layers of a block whose input comes from a LayerNorm, and from which."""

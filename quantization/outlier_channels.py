@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from model import VGGT
-from model.transformer import Block
+from model.network.transformer import Block
 from quantization.folding import CENTRED, fold_means
 
 STRENGTH = 20.0

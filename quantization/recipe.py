@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from model.dpt_head import ARITHMETIC as DENSE_HEADS
-from model.transformer import ATTENTION
+from kernels import FORMATS, NumberFormat
+from model.network.dpt_head import ARITHMETIC as DENSE_HEADS
+from model.network.transformer import ATTENTION
 
 FLOAT = "float"
 _BLOCK_LINEARS = r"blocks\.\d+\.(attn\.(qkv|proj)|mlp\.(fc1|fc2))"
@@ -19,37 +20,14 @@ PARTS = {
     "camera_head": re.compile(r"camera_head\.trunk\.\d+\.(attn\.(qkv|proj)|mlp\.(fc1|fc2))"),
 }
 ROUNDINGS = ("nearest", "gptq")
+SCHEMES = (*FORMATS, FLOAT)  # what a part of the network or a single layer may be given
 
 
-@dataclass(frozen=True)
-class Scheme:
-    """Bits of weights and activations, written "w4a4". Narrower weights are stored and computed as 4-bit ones."""
-
-    weight_bits: int
-    activation_bits: int
-
-    @classmethod
-    def parse(cls, text: str) -> Scheme | None:
-        """The scheme named `text`, None for "float". Raises ValueError for any other name."""
-        if text == FLOAT:
-            return None
-        if text not in SCHEME_NAMES:
-            raise ValueError(f"unknown scheme {text!r}; expected one of {', '.join((*SCHEME_NAMES, FLOAT))}")
-        weight, activation = text[1:].split("a")
-        return cls(int(weight), int(activation))
-
-    @property
-    def name(self) -> str:
-        """As it is written."""
-        return f"w{self.weight_bits}a{self.activation_bits}"
-
-    @property
-    def layer(self) -> str:
-        """Name of the layer class that computes it, a key of `kernels.SCHEMES`."""
-        return f"w{max(4, self.weight_bits)}a{self.activation_bits}"
-
-
-SCHEME_NAMES = ("w8a8", "w4a8", "w4a4", "w4a16", "w3a4", "w2a4")
+def find_scheme(name: str) -> NumberFormat | None:
+    """The number format with this name, None for "float". Raises ValueError for any other name."""
+    if name not in SCHEMES:
+        raise ValueError(f"unknown scheme {name!r}; expected one of {', '.join(SCHEMES)}")
+    return FORMATS.get(name)
 
 
 @dataclass(frozen=True)
@@ -81,9 +59,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for part in PARTS:
-            Scheme.parse(getattr(self, part))
+            find_scheme(getattr(self, part))
         for _, scheme in self.overrides:
-            Scheme.parse(scheme)
+            find_scheme(scheme)
         if all(getattr(self, part) == FLOAT for part in PARTS) and not self.overrides:
             raise ValueError("this recipe quantises nothing; give at least one part a scheme")
         if self.rounding not in ROUNDINGS:
@@ -104,12 +82,12 @@ class Recipe:
         looks = (self.smooth, self.clip_activations, self.clip_weights, self.fold, self.correct)
         return any(looks) or self.rounding != "nearest" or self.learning_epochs > 0
 
-    def scheme(self, layer: str) -> Scheme | None:
+    def scheme(self, layer: str) -> NumberFormat | None:
         """Scheme of the layer with this module name; None leaves it in float."""
         part = part_of(layer)
         if part is None:
             return None
-        return Scheme.parse(dict(self.overrides).get(layer, getattr(self, part)))
+        return find_scheme(dict(self.overrides).get(layer, getattr(self, part)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for the manifest."""

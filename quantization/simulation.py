@@ -22,8 +22,10 @@ class FakeQuantLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         seen = reference.transform_activation(x, self.layer.signs, self.layer.smoothing)
-        if self.layer.activation_bits <= 8:
-            codes, scale = reference.quantize_activation(seen, self.layer.activation_bits, self.layer.activation_clip)
+        number_format = self.layer.format
+        if number_format.rounds_activations:
+            bits, clip = number_format.activation_bits, self.layer.activation_clip
+            codes, scale = reference.quantize_activation(seen, bits, clip)
             seen = codes * scale
         return F.linear(seen, self.weight, self.layer.bias).to(x.dtype)
 

@@ -21,24 +21,24 @@ import uvicorn
 from tqdm import tqdm
 
 from model.errors import ArtifactError
-from model.preprocess import MODES
+from model.scene.preprocess import MODES
 from service.access import KeysError, add_key
-from service.app import create_app
 from service.client import Client, ServiceError
 from service.demo import SamplesError, run_demo
+from service.http.app import create_app
+from service.http.server import DrainingServer, end_process, limited_protocol
 from service.inference.engine import Engine
 from service.inputs.options import Options
 from service.jobs.database import DatabaseError
 from service.jobs.schema import SchemaError
 from service.local import reconstruct_here
-from service.logs import configure_logs
 from service.problems import Problem
-from service.results.bucket import BucketError
-from service.results.document import ReconstructionDocument
-from service.results.storage import StorageInUseError
-from service.server import DrainingServer, end_process, limited_protocol
+from service.result.document import ReconstructionDocument
 from service.settings import PREFIX, Settings, SettingsError, load_settings
-from service.tracing import TracingError, configure_tracing
+from service.storage.bucket import BucketError
+from service.storage.folder import StorageInUseError
+from service.telemetry.logs import configure_logs
+from service.telemetry.tracing import TracingError, configure_tracing
 
 BAD_INPUT = 2
 _SAMPLES = Path(__file__).with_name("samples")
@@ -199,7 +199,7 @@ def _engine(settings: Settings) -> Engine:
         return Engine(settings)
     os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # read on import; it takes SIGTERM for a crash
     try:
-        from service.inference.cluster import ClusterEngine  # the only way to Ray, which is large and an extra
+        from service.ray.cluster import ClusterEngine  # the only way to Ray, which is large and an extra
     except ImportError as error:
         raise SettingsError(f"--engine ray: {error.name} is missing; install .[ray], with constraints.txt.") from None
     return ClusterEngine(settings)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import time
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from service.exports.catalogue import Catalogue, write_files
 from service.inference.engine import Engine
 from service.inputs.body import SentFile, Upload, display_name
 from service.inputs.options import read_options
 from service.inputs.prepared import prepare
 from service.jobs.job import Job, new_id
-from service.jobs.work import Work
-from service.metrics import Metrics
-from service.results.catalogue import Catalogue
-from service.results.document import ReconstructionDocument
-from service.results.folder import extract
-from service.results.storage import Storage
+from service.pipeline.work import Work
+from service.result.document import ReconstructionDocument
 from service.settings import Settings
+from service.storage.folder import Storage
+from service.telemetry.metrics import Metrics
 
 
 def reconstruct_here(
@@ -52,8 +50,6 @@ def reconstruct_here(
         job = Job(new_id(), "", fingerprint, len(prepared.pixels), 0.0, now + settings.job_timeout, now)
         storage.accept(job.id, prepared.save)
         Work(engine, storage, catalogue, Metrics(settings.device, 1)).do(job, progress)
-        with zipfile.ZipFile(catalogue.archive(job.result).path) as archive:
-            extract(archive, out)
-        return storage.result(job.result).in_folder()
+        return write_files(storage.scene(job.result), out)
     finally:
         storage.close()

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from model.similarity import camera_centres
+from model.scene.similarity import camera_centres
 
 Array = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.similarity import fit_cameras
+from model.scene.similarity import fit_cameras
 
 Array = NDArray[np.float64]
 

@@ -15,8 +15,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from model.preprocess import MODES
-from service.remote.hosts import Hosts
+from model.scene.preprocess import MODES
+from service.inputs.remote.hosts import Hosts
 
 PREFIX = "VGGT_"
 LOOPBACK = "127.0.0.1"

@@ -21,9 +21,9 @@ def test_layers_import_only_what_stands_below_them() -> None:
     ("package", "forbidden"),
     [
         ("kernels", ("numpy.random", "PIL", "safetensors", "huggingface_hub", "fastapi", "sklearn")),
-        ("model.artifact", ("huggingface_hub", "fastapi", "pydantic", "sklearn", "scipy", "matplotlib")),
-        ("service.app", ("huggingface_hub", "sklearn", "matplotlib", "quantization", "ray")),
-        ("service.inference.replica", ("ray",)),
+        ("model.files.artifact", ("huggingface_hub", "fastapi", "pydantic", "sklearn", "scipy", "matplotlib")),
+        ("service.http.app", ("huggingface_hub", "sklearn", "matplotlib", "quantization", "ray")),
+        ("service.ray.replica", ("ray",)),
     ],
 )
 def test_importing_loads_nothing_that_serving_can_do_without(package: str, forbidden: tuple[str, ...]) -> None:

@@ -24,20 +24,20 @@ from torch import Tensor
 from benchmarks.accuracy.experiments import EIGHT_BIT_BUDGET, SECTIONS, Experiment
 from benchmarks.accuracy.figure import draw
 from benchmarks.accuracy.tables import write_tables
+from evaluation.evaluate import Comparison, compare
+from evaluation.pose_metrics import AUC_THRESHOLDS
+from evaluation.report import auc_retained
 from model import VGGT, Prediction
-from model.checkpoint import load_checkpoint
-from quantization import provenance
+from model.files import provenance
+from model.files.checkpoint import load_checkpoint
 from quantization.calibration import samples
 from quantization.calibration.samples import Sample
 from quantization.calibration.sensitivity import measure, within_budget
 from quantization.convert import quantize_network, reader
-from quantization.data.synthetic import SyntheticScenes
-from quantization.evaluation.evaluate import Comparison, compare
-from quantization.evaluation.pose_metrics import AUC_THRESHOLDS
-from quantization.evaluation.report import auc_retained
 from quantization.nfds import select
 from quantization.outlier_channels import SHARE, STRENGTH, with_outliers
 from quantization.recipe import RECIPES
+from scenes.synthetic.generator import SyntheticScenes
 
 FRAMES = 4
 RUINED = 6  # every so many candidates

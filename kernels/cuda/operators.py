@@ -40,7 +40,7 @@ def _find_backend(index: int) -> CudaBackend | KernelPath:
     if torch.cuda.is_current_stream_capturing():
         raise KernelError(
             f"the kernels of GPU {index} are used for the first time while a graph is captured; "
-            f"ask kernels.kernel_path('cuda:{index}') before, as model.artifact.load does"
+            f"ask kernels.kernel_path('cuda:{index}') before, as model.files.artifact.load does"
         )
     properties = torch.cuda.get_device_properties(index)
     capability = (properties.major, properties.minor)

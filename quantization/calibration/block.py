@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kernels import QuantizedLinear
-from model.transformer import Block
+from kernels import NumberFormat, QuantizedLinear
+from model.network.transformer import Block
 from quantization.calibration.outliers import Outliers, outliers
 from quantization.calibration.stages import CAMERA, Stage, Stream, Walk
 from quantization.folding import CENTRED, fold_layer_scales, fold_means, fold_norms
@@ -25,7 +25,7 @@ from quantization.layer import (
     rotation_signs,
 )
 from quantization.learning import learn_block
-from quantization.recipe import Recipe, Scheme
+from quantization.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _learn(
     walk: Walk,
     stage: Stage,
     true: nn.Module,
-    chosen: Mapping[str, Scheme],
+    chosen: Mapping[str, NumberFormat],
     signs: Mapping[str, Tensor | None],
     meant: Stream,
     source: Stream,

@@ -12,25 +12,22 @@ from typing import Any
 
 import torch
 
-from model import artifact
-from model.checkpoint import TensorSource, build_empty, match, resolve_checkpoint
-from model.config import HEADS
-from model.dpt_head import ARITHMETIC as DENSE_HEADS
-from model.transformer import ATTENTION
-from quantization import provenance
+from model.families.vggt.config import HEADS
+from model.files import artifact, provenance
+from model.files.checkpoint import HUB_FORMS, build_empty, match, open_checkpoint
+from model.network.dpt_head import ARITHMETIC as DENSE_HEADS
+from model.network.transformer import ATTENTION
 from quantization.calibration import report, samples
 from quantization.calibration.store import StageStore
 from quantization.convert import quantize
-from quantization.recipe import FLOAT, PARTS, RECIPES, SCHEME_NAMES, Recipe
+from quantization.recipe import PARTS, RECIPES, SCHEMES, Recipe
 
 WITHOUT_CALIBRATION, WITH_CALIBRATION = "quarot", "best"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's options."""
-    parser.add_argument(
-        "checkpoint", nargs="?", help="'demo', a weights file, a folder, or a hub id such as facebook/VGGT-1B"
-    )
+    parser.add_argument("checkpoint", nargs="?", help=f"'demo', a weights file, a folder, or {HUB_FORMS}")
     parser.add_argument("--checkpoint", dest="checkpoint_option", metavar="CHECKPOINT", help="the same as an option")
     parser.add_argument("--out", type=Path, required=True, help="folder of the artifact")
     parser.add_argument(
@@ -41,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for part in PARTS:
         parser.add_argument(
             f"--{part.replace('_', '-')}",
-            choices=(*SCHEME_NAMES, FLOAT),
+            choices=SCHEMES,
             help="scheme of this part, if not the recipe's",
         )
     parser.add_argument(
@@ -93,17 +90,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             f"recipe {args.recipe} looks at activations: name calibration data by --calibration, for example "
             f"{samples.SYNTHETIC} or a folder of photographs"
         )
-    path, config = resolve_checkpoint(checkpoint)
+    source, config = open_checkpoint(checkpoint)
     if args.heads:
         config = config.with_heads(tuple(args.heads))
-    source = TensorSource(path)
-    match(build_empty(config), source)
+    network = build_empty(config)
+    match(network, source)
     origin = provenance.describe(checkpoint, args.weights_licence)
     started = time.monotonic()
     if not recipe.needs_calibration:
         made = quantize(config, source.read, recipe, device=args.device)
         return _save(args, made.net, recipe, None, origin)
 
+    for name, _ in network.named_parameters():
+        source.read(name)  # a damaged tensor is refused now, not after hours of calibration
     chosen = samples.choose(
         args.calibration,
         config,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from kernels import SCHEMES
+from kernels import QuantizedLinear
 from model import VGGT, VGGTConfig
 from quantization.calibration.block import quantize_stage
 from quantization.calibration.stages import Read, Stage, Stream, Walk
@@ -88,7 +88,7 @@ def _restore(
         scheme = recipe.scheme(f"{stage.name}.{name}")
         assert scheme is not None
         parts = {key.removeprefix(f"{name}."): tensors.pop(key) for key in list(tensors) if key.startswith(f"{name}.")}
-        module.set_submodule(name, SCHEMES[scheme.layer](**parts).to(walk.device))
+        module.set_submodule(name, QuantizedLinear(scheme, **parts).to(walk.device))
     for name, tensor in tensors.items():
         owner, _, leaf = name.rpartition(".")
         parameter = nn.Parameter(tensor.to(walk.device), requires_grad=False)

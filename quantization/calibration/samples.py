@@ -15,14 +15,14 @@ from torch import Tensor
 
 from model import VGGTConfig
 from model.errors import ImageError
-from model.preprocess import preprocess_images
+from model.progress import track
+from model.scene.preprocess import preprocess_images
 from quantization.calibration.stages import Read, Stream, Walk
-from quantization.data.co3d import read_co3d
-from quantization.data.recording import RecordedScenes
-from quantization.data.seven_scenes import read_seven_scenes
-from quantization.data.synthetic import SyntheticScenes
 from quantization.nfds import Features, frame_similarity, select
-from quantization.progress import track
+from scenes.readers.co3d import read_co3d
+from scenes.readers.recording import RecordedScenes
+from scenes.readers.seven_scenes import read_seven_scenes
+from scenes.synthetic.generator import SyntheticScenes
 
 SYNTHETIC = "synthetic"
 READERS: dict[str, Callable[..., RecordedScenes]] = {"co3d": read_co3d, "7scenes": read_seven_scenes}

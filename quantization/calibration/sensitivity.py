@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from kernels import QuantizedLinear
 from model import VGGT, Prediction
-from model.checkpoint import load_checkpoint
+from model.files.checkpoint import HUB_FORMS, load_checkpoint
+from model.progress import track
 from quantization.calibration import samples
 from quantization.convert import quantize_network, reader
-from quantization.progress import track
 from quantization.recipe import PARTS, RECIPES, Recipe, part_of
 
 
@@ -43,7 +43,7 @@ class Sensitivity:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's options."""
-    parser.add_argument("checkpoint", help="'demo', a weights file, a folder, or a hub id such as facebook/VGGT-1B")
+    parser.add_argument("checkpoint", help=f"'demo', a weights file, a folder, or {HUB_FORMS}")
     parser.add_argument("--calibration", default=samples.SYNTHETIC, metavar="SOURCE", help="default: %(default)s")
     parser.add_argument("--data", type=Path, metavar="PATH", help="folder of the data set that --calibration names")
     parser.add_argument("--samples", type=int, default=8, help="default: %(default)s")

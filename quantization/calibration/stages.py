@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from model import VGGTConfig
-from model.checkpoint import assign, build_empty
-from model.rope import Rotation
-from model.transformer import Attention
-from model.vision_transformer import VisionTransformer
+from model.files.checkpoint import assign, build_empty
+from model.network.rope import Rotation
+from model.network.transformer import Attention
+from model.network.vision_transformer import VisionTransformer
 from quantization.recipe import part_of
 
 Read = Callable[[str], Tensor]

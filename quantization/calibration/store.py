@@ -12,7 +12,7 @@ from typing import Any
 from safetensors.torch import load, save
 from torch import Tensor
 
-from model.artifact import sha256
+from model.files.artifact import sha256
 
 
 class CalibrationError(RuntimeError):

@@ -17,20 +17,21 @@ from torch import Tensor
 
 from kernels import kernel_path
 from model import VGGT, VGGTConfig
-from model.artifact import load, read_manifest
-from model.descriptor import described
 from model.errors import ArtifactError, ReconstructionError
-from model.execution import autocast, in_plain_torch, unused
-from model.observation import observed
-from model.prediction import Prediction
-from model.preprocess import PreprocessedImages
-from model.reconstruction import Reconstruction, decode
-from model.threads import limit_threads
+from model.files.artifact import load, read_manifest
+from model.network.descriptor import described
+from model.network.execution import autocast, in_plain_torch, unused
+from model.network.observation import observed
+from model.network.prediction import Prediction
+from model.network.threads import limit_threads
+from model.reconstruct import decode
+from model.scene.preprocess import PreprocessedImages
+from model.scene.reconstruction import Reconstruction
 from service.inference.cost import Cost, CostModel
 from service.inference.memory import PeakMemory, free_budget
 from service.inference.plan import Planner
 from service.problems import InvalidOption, NonFiniteOutput, NoTracks, NotReady, OutOfMemory, retry_after
-from service.results.document import ModelDocument
+from service.result.document import ModelDocument
 from service.settings import Settings, SettingsError
 
 Observer = Callable[[str, float], None]

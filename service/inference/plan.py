@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from model.chunking import chunk_frames
-from model.loops import most_loops
+from model.scene.chunking import chunk_frames
+from model.scene.loops import most_loops
 from service.inference.cost import Cost, CostModel
 from service.problems import TooMuchMemory
 

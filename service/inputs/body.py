@@ -20,6 +20,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from service.inputs.options import Options
+from service.inputs.remote.fetcher import Fetcher
 from service.problems import (
     InvalidOption,
     MalformedBody,
@@ -32,7 +33,6 @@ from service.problems import (
     URLsOff,
     retry_after,
 )
-from service.remote.fetcher import Fetcher
 from service.settings import Settings
 
 T = TypeVar("T")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import ImageOps
 
 from model.errors import ImageError
-from model.preprocess import ImageTransform, PreprocessedImages, preprocess_images
+from model.scene.preprocess import ImageTransform, PreprocessedImages, preprocess_images
 from service.inputs.body import SentFile, Upload
 from service.inputs.collection import collected, match_masks
 from service.inputs.options import Options, PicturePoint
@@ -75,7 +75,7 @@ class PreparedScene:
         return cls(
             pixels=np.load(folder / _PIXELS, allow_pickle=False),
             keep=np.load(folder / _KEEP, allow_pickle=False),
-            transforms=tuple(read_transform(transform) for transform in rest["transforms"]),
+            transforms=tuple(ImageTransform.from_dict(transform) for transform in rest["transforms"]),
             filenames=tuple(rest["filenames"]),
             mode=rest["mode"],
             options=Options.model_validate(rest["options"]),
@@ -110,17 +110,6 @@ def prepare(upload: Upload, options: Options, settings: Settings, image_size: in
     decode = collecting + pictures.decode_seconds
     seconds = {"decode": decode, "preprocess": max(time.perf_counter() - started - decode, 0.0)}
     return PreparedScene(pixels, keep, batch.transforms, names, mode, options, seconds)
-
-
-def read_transform(transform: dict[str, Any]) -> ImageTransform:
-    """The inverse of ``ImageTransform.to_dict``."""
-    original, network, scale, offset = (transform[key] for key in ("original_size", "network_size", "scale", "offset"))
-    return ImageTransform(
-        original_size=(original["height"], original["width"]),
-        network_size=(network["height"], network["width"]),
-        scale=(scale["x"], scale["y"]),
-        offset=(offset["x"], offset["y"]),
-    )
 
 
 def _mask(mask: SentFile | None, transform: ImageTransform, settings: Settings) -> NDArray[np.bool_]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from service.jobs.store import JobStore
-from service.results.storage import Known, Storage
 from service.settings import Settings
+from service.storage.folder import Known, Storage
 
 _RECORDS_KEPT = 10_000  # of jobs that ended without a result
 _SWEEP_SECONDS = 3600.0

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from service.jobs.job import Job
 from service.jobs.store import JobStore
 from service.jobs.worker import Worker
-from service.results.document import StatusDocument, StatusLinks
+from service.result.document import StatusDocument, StatusLinks
 
 _TRUSTED = 0.2  # from this share on, the work's own pace says more than the prediction
 

@@ -17,11 +17,11 @@ from service.jobs.events import Events
 from service.jobs.job import Job, State
 from service.jobs.retention import Retention
 from service.jobs.store import JobStore
-from service.jobs.work import Work
-from service.metrics import Metrics
+from service.pipeline.work import Work
 from service.problems import DeadlineExceeded, Problem, StoreUnavailable
-from service.results.storage import Storage
-from service.tracing import tracer
+from service.storage.folder import Storage
+from service.telemetry.metrics import Metrics
+from service.telemetry.tracing import tracer
 
 _IDLE_SECONDS = 1.0
 _TAKEN = "job %s was taken up by another replica; what was made of it here is dropped"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 from tests.k8s.cluster import K8S
 from tests.k8s.dashboard import ONLY_ON_A_GPU, dashboard_queries
 

@@ -77,7 +77,7 @@ def test_ray_serve_accepts_its_configuration_and_the_service_builds_from_it(
         "ServeDeploySchema.model_validate(configuration)\n"
         "(application,) = configuration['applications']\n"
         "module, _, name = application['import_path'].partition(':')\n"
-        "from service.rayservice import RESOURCE\n"
+        "from service.ray.ingress import RESOURCE\n"
         "print(RESOURCE, type(getattr(import_module(module), name)(application['args'])).__name__)\n"
     )
     finished = subprocess.run(

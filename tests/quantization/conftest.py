@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from model import VGGT, VGGTConfig
-from model.config import CameraHeadConfig, DPTHeadConfig, VisionTransformerConfig
+from model.network.config import CameraHeadConfig, DPTHeadConfig, VisionTransformerConfig
 
 
 @pytest.fixture

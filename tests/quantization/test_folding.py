@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.transformer import Block
+from model.network.transformer import Block
 from quantization.folding import CENTRED, fold_layer_scales, fold_means, fold_norms
 
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from quantization.recipe import RECIPES, Recipe, Scheme
+from kernels import FORMATS
+from quantization.recipe import RECIPES, Recipe, find_scheme
 
 
 @pytest.mark.parametrize("part", ["aggregator", "image_encoder", "camera_head"])
@@ -28,8 +29,6 @@ def test_only_plain_rounding_and_rotation_need_no_calibration() -> None:
     assert {name for name, recipe in RECIPES.items() if not recipe.needs_calibration} == {"rtn", "quarot"}
 
 
-def test_a_scheme_reads_as_it_is_written_and_knows_its_layer() -> None:
-    assert Scheme.parse("w4a8") == Scheme(4, 8)
-    assert Scheme(3, 4).name == "w3a4"
-    assert Scheme(3, 4).layer == "w4a4"
-    assert Scheme.parse("float") is None
+def test_a_scheme_is_a_number_format_or_float() -> None:
+    assert all(find_scheme(name) is known for name, known in FORMATS.items())
+    assert find_scheme("float") is None

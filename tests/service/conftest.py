@@ -16,16 +16,19 @@ import trustme
 import uvicorn
 
 from model import VGGT
-from model.artifact import save
-from model.presets import PRESETS
+from model.families.vggt.presets import PRESETS
+from model.files.artifact import save
 from quantization.convert import quantize_network
 from quantization.recipe import Recipe
-from service.app import create_app
+from service.http.app import create_app
+from service.http.server import limited_protocol
 from service.inference.engine import Engine
-from service.server import limited_protocol
 from service.settings import Settings
 from tests.service.running import Running, Serve
 from tests.service.servers import ObjectServer, Postgres
+from tests.service.stored_scene import scene
+
+__all__ = ["scene"]  # a fixture
 
 
 @pytest.fixture(scope="session", autouse=True)

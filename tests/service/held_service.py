@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from model.preprocess import PreprocessedImages
+from model.scene.preprocess import PreprocessedImages
 from service import cli
 from service.inference.engine import Engine, Pass
 

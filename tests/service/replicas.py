@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from service.client import Client
-from service.results.bucket import Bucket
+from service.storage.bucket import Bucket
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import wait_until
 from tests.service.servers import ObjectServer, Postgres

@@ -11,10 +11,10 @@ from typing import Any
 
 import httpx
 
-from model.preprocess import PreprocessedImages
+from model.scene.preprocess import PreprocessedImages
+from service.application import Parts
 from service.inference.cost import Cost, CostModel
 from service.inference.engine import Engine, Pass
-from service.parts import Parts
 
 PATIENCE = 30.0
 

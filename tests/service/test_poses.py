@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from model.similarity import camera_centres as centres_of
+from model.scene.similarity import camera_centres as centres_of
 from service.poses import align, pair_errors
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.service.http.routes.test_reconstructions import read_events
 from tests.service.replicas import Cluster, Replica
-from tests.service.routes.test_reconstructions import read_events
 from tests.service.running import problem, wait_until
 from tests.service.servers import ObjectServer, Postgres
 

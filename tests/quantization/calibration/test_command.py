@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from model.artifact import load
+from model.files.artifact import load
 from quantization.calibration import command
 from quantization.cli import main
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from model import VGGT, dpt_head, execution
-from model.artifact import save
+from model import VGGT
 from model.errors import ArtifactError
-from model.preprocess import PreprocessedImages, preprocess_images
-from model.presets import PRESETS
+from model.families.vggt.presets import PRESETS
+from model.files.artifact import save
+from model.network import dpt_head, execution
+from model.scene.preprocess import PreprocessedImages, preprocess_images
 from quantization.convert import quantize_network
 from quantization.recipe import Recipe
 from service.inference.engine import Engine

@@ -13,10 +13,10 @@ import pytest
 import trustme
 
 from service.inputs.body import display_name
+from tests.service.inputs.remote.origin import Origin, plain
 from tests.service.inputs.test_archive import archive
 from tests.service.inputs.test_video import video
 from tests.service.pictures import encode, make_picture
-from tests.service.remote.origin import Origin, plain
 from tests.service.running import Running, Serve, problem
 
 PICTURES = [encode(make_picture(seed=seed)) for seed in range(4)]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from service.inputs.options import Options, PointOptions, read_options
+from service.inputs.options import Options, read_options
 from service.problems import InvalidOption
 
 IDENTITY = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
@@ -27,12 +27,6 @@ def test_options_are_read_from_text_and_written_as_it_was_sent() -> None:
     assert options.output_names == ["scene.glb", "colmap.zip"]
     assert set(options.text()) == set(sent)
     assert Options.model_validate(json.loads(json.dumps(options.text()))) == options
-
-
-def test_given_options_stand_over_stored_ones_and_leave_the_rest() -> None:
-    stored = PointOptions(confidence=40, max_points=100)
-    assert PointOptions(max_points=5).over(stored) == PointOptions(confidence=40, max_points=5)
-    assert PointOptions(max_points=None).over(stored).max_points is None
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from service.jobs.lease import Follower, Heartbeat
 from service.jobs.retention import Retention
 from service.jobs.store import Bounds, JobStore
 from service.jobs.worker import Worker
-from service.metrics import Metrics
 from service.problems import StoreUnavailable
-from service.results.storage import Storage
 from service.settings import Settings
+from service.storage.folder import Storage
+from service.telemetry.metrics import Metrics
 from tests.service.jobs.test_store import job
 from tests.service.running import wait_until
 

@@ -1,0 +1,1 @@
+"""Network families: one module or package each, and a registry by name."""

@@ -1,0 +1,1 @@
+"""VGGT (Wang et al., "VGGT: Visual Geometry Grounded Transformer", 2025)."""

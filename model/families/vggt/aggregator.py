@@ -1,0 +1,112 @@
+"""Alternating attention over frames and scene (Wang et al., "VGGT", 2025, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor, nn
+
+from model.families.vggt.config import VGGTConfig
+from model.network.rope import Rotation, patch_positions, rotation
+from model.network.transformer import Block
+from model.network.vision_transformer import PatchEmbed, VisionTransformer
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Aggregator(nn.Module):
+    """Turns images into tokens: per frame one camera token, registers, then patches row-major.
+
+    `camera_token` and `register_token` hold two sets: the first for frame 0, the second for every other frame.
+    """
+
+    _mean: Tensor
+    _std: Tensor
+
+    def __init__(self, config: VGGTConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.embed_dim
+        self.patch_embed: nn.Module
+        if config.encoder is None:
+            self.patch_embed = PatchEmbed(config.patch_size, dim)
+        else:
+            self.patch_embed = VisionTransformer(config.encoder)
+
+        def blocks() -> nn.ModuleList:
+            return nn.ModuleList(
+                Block(dim, config.num_heads, config.mlp_ratio, config.init_values, config.qk_norm)
+                for _ in range(config.depth)
+            )
+
+        self.frame_blocks = blocks()
+        self.global_blocks = blocks()
+        self.camera_token = nn.Parameter(1e-6 * torch.randn(1, 2, 1, dim))
+        self.register_token = nn.Parameter(1e-6 * torch.randn(1, 2, config.num_register_tokens, dim))
+        # the explicit device keeps these constants real in a network that is built without storage
+        for name, values in (("_mean", _IMAGENET_MEAN), ("_std", _IMAGENET_STD)):
+            self.register_buffer(name, torch.tensor(values, device="cpu").view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def patch_start(self) -> int:
+        """Index of the first patch token of a frame."""
+        return 1 + self.config.num_register_tokens
+
+    def forward(self, images: Tensor, layers: Collection[int]) -> dict[int, Tensor]:
+        """Tokens `[B, S, P, 2C]` of the asked layers, channels = (frame output | global output).
+
+        `images` `[B, S, 3, H, W]` in [0, 1]. Only the asked layers are kept: all of them would take 24 x 8 KiB a token.
+        """
+        batch, frames = images.shape[:2]
+        tokens = self.embed(images)
+        ropes = self.ropes(images, tokens.dtype)
+        blocks = {"frame": self.frame_blocks, "global": self.global_blocks}
+        kept: dict[str, dict[int, Tensor]] = {"frame": {}, "global": {}}
+        for kind, layer in self.schedule:
+            tokens = blocks[kind][layer](self.arrange(tokens, kind, batch, frames), ropes[kind])
+            if layer in layers:
+                kept[kind][layer] = tokens.view(batch, frames, -1, tokens.shape[-1])
+        return {i: torch.cat((kept["frame"][i], kept["global"][i]), dim=-1) for i in sorted(kept["frame"])}
+
+    @property
+    def schedule(self) -> list[tuple[str, int]]:
+        """The blocks in the order in which they run: ("frame" or "global", index)."""
+        size = self.config.aa_block_size
+        starts = range(0, self.config.depth, size)
+        return [(kind, i) for start in starts for kind in self.config.aa_order for i in range(start, start + size)]
+
+    def embed(self, images: Tensor) -> Tensor:
+        """What the first block takes: tokens `[B * S, P, C]` of images `[B, S, 3, H, W]`."""
+        encoded = self.patch_embed(self.normalise(images))
+        return self.with_special_tokens(
+            encoded if isinstance(encoded, Tensor) else encoded.patch_tokens, images.shape[0], images.shape[1]
+        )
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """What the image encoder takes: `[B * S, 3, H, W]` from images `[B, S, 3, H, W]`."""
+        return (images.flatten(0, 1) - self._mean) / self._std
+
+    def with_special_tokens(self, patch_tokens: Tensor, batch: int, frames: int) -> Tensor:
+        """Camera token and registers before the patch tokens `[B * S, h * w, C]` of every frame."""
+        return torch.cat((self._special_tokens(batch, frames), patch_tokens), dim=1)
+
+    def ropes(self, images: Tensor, dtype: torch.dtype) -> dict[str, Rotation]:
+        """The position rotation of each kind of block."""
+        frames, height, width = images.shape[1], *images.shape[-2:]
+        rows, columns = height // self.config.patch_size, width // self.config.patch_size
+        positions = patch_positions(rows, columns, self.patch_start, device=images.device)
+        head_dim = self.config.embed_dim // self.config.num_heads
+        per_frame = rotation(positions, head_dim, self.config.rope_freq, dtype)
+        return {"frame": per_frame, "global": per_frame.tile(frames)}
+
+    @staticmethod
+    def arrange(tokens: Tensor, kind: str, batch: int, frames: int) -> Tensor:
+        """Tokens as a kind of block attends over them: `[B * S, P, C]` for "frame", `[B, S * P, C]` for "global"."""
+        return tokens.reshape(batch if kind == "global" else batch * frames, -1, tokens.shape[-1])
+
+    def _special_tokens(self, batch: int, frames: int) -> Tensor:
+        both = torch.cat((self.camera_token, self.register_token), dim=2)  # [1, 2, 1 + R, C]
+        per_frame = torch.cat((both[:, :1], both[:, 1:].expand(-1, frames - 1, -1, -1)), dim=1)
+        return per_frame.expand(batch, -1, -1, -1).flatten(0, 1)

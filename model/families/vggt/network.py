@@ -1,0 +1,122 @@
+"""The network: aggregator and heads, with the public checkpoint's tensor names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from model.families.vggt.aggregator import Aggregator
+from model.families.vggt.config import VGGTConfig
+from model.network.camera_head import CameraHead
+from model.network.dpt_head import ARITHMETIC as DENSE_HEADS
+from model.network.dpt_head import DPTHead
+from model.network.prediction import Prediction
+from model.network.track_head import TrackHead
+from model.network.transformer import ATTENTION, Attention
+
+
+class VGGT(nn.Module):
+    """Visual Geometry Grounded Transformer (Wang et al., 2025)."""
+
+    def __init__(self, config: VGGTConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = VGGTConfig() if config is None else config
+        dim = 2 * config.embed_dim
+        self.aggregator = Aggregator(config)
+        start = self.aggregator.patch_start
+        self.camera_head = None if config.camera_head is None else CameraHead(dim, config.camera_head)
+        self.point_head = (
+            None if config.point_head is None else DPTHead(dim, config.patch_size, start, config.point_head)
+        )
+        self.depth_head = (
+            None if config.depth_head is None else DPTHead(dim, config.patch_size, start, config.depth_head)
+        )
+        self.track_head = (
+            None if config.track_head is None else TrackHead(dim, config.patch_size, start, config.track_head)
+        )
+
+    @property
+    def attention(self) -> str:
+        """Arithmetic of the aggregator's and the image encoder's attention: "float" (default) or "int8"."""
+        return next(module.arithmetic for module in self._attentions())
+
+    @attention.setter
+    def attention(self, arithmetic: str) -> None:
+        if arithmetic not in ATTENTION:
+            raise ValueError(f"attention is {arithmetic!r}; expected one of {', '.join(ATTENTION)}")
+        for module in self._attentions():
+            module.arithmetic = arithmetic
+
+    @property
+    def dense_heads(self) -> str:
+        """Arithmetic of the dense heads' convolutions: "float32" (default) or "bfloat16"."""
+        return next((head.arithmetic for head in self._dense_heads()), "float32")
+
+    @dense_heads.setter
+    def dense_heads(self, arithmetic: str) -> None:
+        if arithmetic not in DENSE_HEADS:
+            raise ValueError(f"dense_heads is {arithmetic!r}; expected one of {', '.join(DENSE_HEADS)}")
+        for head in self._dense_heads():
+            head.arithmetic = arithmetic
+
+    def _dense_heads(self) -> list[DPTHead]:
+        return [head for head in (self.depth_head, self.point_head) if head is not None]
+
+    def _attentions(self) -> Iterator[Attention]:
+        return (module for module in self.aggregator.modules() if isinstance(module, Attention))
+
+    def forward(self, images: Tensor, query_points: Tensor | None = None) -> Prediction:
+        """Predicts cameras, depth, points and, for `query_points`, tracks.
+
+        `images` `[B, S, 3, H, W]` or `[S, 3, H, W]` (then B = 1) in [0, 1], H and W multiples of the patch size.
+        `query_points` `[B, N, 2]` or `[N, 2]`: pixels (x, y) of frame 0. Heads run in float32, whatever the caller's
+        autocast says. Raises ValueError for any other shape.
+        """
+        images, query_points = self._checked(images, query_points)
+        size = (images.shape[-2], images.shape[-1])
+        last = self.config.depth - 1
+        tokens = self.aggregator(images, self._layers(with_tracks=query_points is not None))
+
+        pose_enc = depth = depth_conf = points = points_conf = None
+        with torch.autocast(images.device.type, enabled=False):
+            if self.camera_head is not None:
+                pose_enc = self.camera_head(tokens[last][:, :, 0].float())[-1]
+            if self.depth_head is not None:
+                depth, depth_conf = self.depth_head(tokens, size)
+            if self.point_head is not None:
+                points, points_conf = self.point_head(tokens, size)
+        track = vis = conf = None
+        if query_points is not None:
+            assert self.track_head is not None
+            tracks = self.track_head(tokens, size, query_points)
+            track, vis, conf = tracks.coords[-1], tracks.visibility, tracks.confidence
+        return Prediction(pose_enc, depth, depth_conf, points, points_conf, track, vis, conf)
+
+    def _layers(self, with_tracks: bool) -> set[int]:
+        heads = [self.depth_head, self.point_head, self.track_head if with_tracks else None]
+        layers = {layer for head in heads if head is not None for layer in head.layers}
+        return layers | ({self.config.depth - 1} if self.camera_head is not None else set())
+
+    def _checked(self, images: Tensor, query_points: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        if images.dim() == 4:
+            images = images[None]
+        if images.dim() != 5 or images.shape[2] != 3 or 0 in images.shape:
+            raise ValueError(f"images have shape {tuple(images.shape)}; expected [B, S, 3, H, W] or [S, 3, H, W]")
+        patch = self.config.patch_size
+        if images.shape[-2] % patch or images.shape[-1] % patch:
+            raise ValueError(
+                f"images are {images.shape[-2]}x{images.shape[-1]} pixels; both sides must be multiples of {patch}"
+            )
+        if query_points is None:
+            return images, None
+        if self.track_head is None:
+            raise ValueError("query_points were given, but this network was built without its track head")
+        if query_points.dim() == 2:
+            query_points = query_points[None]
+        if query_points.dim() != 3 or query_points.shape[-1] != 2 or query_points.shape[0] != images.shape[0]:
+            raise ValueError(
+                f"query_points have shape {tuple(query_points.shape)}; expected [{images.shape[0]}, N, 2] or [N, 2]"
+            )
+        return images, query_points

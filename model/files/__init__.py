@@ -1,0 +1,1 @@
+"""Checkpoints in, artifacts out and in."""

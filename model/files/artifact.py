@@ -1,0 +1,264 @@
+"""The quantised model on disk: a folder with `manifest.json` and `model.safetensors`. Reader and writer in one place.
+
+The manifest is the only truth: network shape, arithmetic of attention and dense heads, scheme of every quantised layer,
+packing, recipe, calibration, provenance, size and SHA-256 of the tensor file. Weights of 4 bits are stored two to a
+byte, low nibble = even k; the weights of layers that stay float lie in 8 bits with one scale an output channel,
+everything else in float16. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from kernels import FORMATS, QuantizedLinear, kernel_path
+from model.errors import ArtifactError
+from model.families.vggt.config import VGGTConfig
+from model.families.vggt.network import VGGT
+from model.files.checkpoint import assign, build_empty
+from model.files.storage import encode, keep_in_8_bits, kept_codes
+
+FORMAT = "quantvggt-artifact"
+VERSION = 2
+MANIFEST = "manifest.json"
+TENSORS = "model.safetensors"
+_PACKING = "int4: two codes a byte, low nibble even k; int8: one code a byte; .scale: float32 a row of an int8 tensor"
+_OPTIONAL = ("bias", "signs", "smoothing", "activation_clip")
+_KEYS = {
+    "format",
+    "version",
+    "packing",
+    "network",
+    "execution",
+    "layers",
+    "recipe",
+    "calibration",
+    "provenance",
+    "files",
+}
+_LARGEST_FLOAT16 = torch.finfo(torch.float16).max
+_SMALLEST_IN_8_BITS = 2**14  # elements; below it there is nothing to save
+
+
+def save(
+    net: VGGT,
+    path: str | Path,
+    *,
+    recipe: Mapping[str, Any] | None = None,
+    calibration: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Writes a network with quantised layers to the folder `path` and returns the manifest.
+
+    Weights of linear and convolution layers that stay float are stored in 8 bits, other float tensors as float16 (as
+    float32 where a value would overflow). The folder appears whole or not at all. Raises ArtifactError if the network
+    has no quantised layer, the folder exists and `overwrite` is False, or it cannot be written.
+    """
+    target = Path(path)
+    layers = {name: module for name, module in net.named_modules() if isinstance(module, QuantizedLinear)}
+    if not layers:
+        raise ArtifactError("the network has no quantised layer; quantise it before saving an artifact")
+    check_target(target, overwrite)
+    tensors = _stored(net, layers)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        save_file(tensors, staging / TENSORS)
+        manifest = {
+            "format": FORMAT,
+            "version": VERSION,
+            "packing": _PACKING,
+            "network": net.config.to_dict(),
+            "execution": {"attention": net.attention, "dense_heads": net.dense_heads},
+            "layers": {name: _describe(layer) for name, layer in layers.items()},
+            "recipe": dict(recipe or {}),
+            "calibration": None if calibration is None else dict(calibration),
+            "provenance": dict(provenance or {}),
+            "files": {TENSORS: {"bytes": (staging / TENSORS).stat().st_size, "sha256": sha256(staging / TENSORS)}},
+        }
+        (staging / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+        staging.chmod(0o755)  # a temporary folder is private; whoever serves an artifact need not be who wrote it
+        for file in staging.iterdir():
+            file.chmod(0o644)
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(staging, target)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"the artifact cannot be written to {target}: {error}") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return manifest
+
+
+def check_target(target: Path, overwrite: bool) -> None:
+    """Raises ArtifactError unless an artifact may be written to the folder `target`."""
+    if target.exists() and not overwrite:
+        raise ArtifactError(f"{target} exists; choose another folder or pass --overwrite")
+    if target.exists() and not (target / MANIFEST).is_file() and any(target.iterdir()):
+        raise ArtifactError(f"{target} is not an artifact, so it is not overwritten; choose another folder")
+
+
+def read_manifest(path: str | Path) -> dict[str, Any]:
+    """The checked manifest of the artifact at `path`. Raises ArtifactError."""
+    folder = Path(path)
+    file = folder / MANIFEST
+    if not folder.is_dir():
+        raise ArtifactError(f"no artifact at {folder}: not a folder")
+    if not file.is_file():
+        raise ArtifactError(f"{folder} is not an artifact: it has no {MANIFEST}")
+    try:
+        manifest = json.loads(file.read_text())
+    except (ValueError, OSError) as error:
+        raise ArtifactError(f"{file} is damaged: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise ArtifactError(f"{file} does not describe an artifact of this project (format is not {FORMAT!r})")
+    version = manifest.get("version")
+    if version != VERSION:
+        newer = isinstance(version, int) and version > VERSION
+        advice = "upgrade this software" if newer else "quantise the checkpoint again"
+        raise ArtifactError(f"{file} has format version {version!r}; this software reads version {VERSION}: {advice}")
+    if set(manifest) != _KEYS:
+        odd = ", ".join(sorted(set(manifest) ^ _KEYS))
+        raise ArtifactError(f"{file} is damaged: missing or unknown keys: {odd}")
+    return manifest
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> VGGT:
+    """The network of the artifact at `path`, quantised layers and all, on `device` in evaluation mode.
+
+    Raises ArtifactError if anything is missing, damaged, unknown, or of another version.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    if torch.device(device).type == "cuda":
+        kernel_path(device)  # builds and tries the kernels: the first pass may be captured in a graph, which could not
+    _verify_files(folder, manifest)
+    try:
+        config = VGGTConfig.from_dict(manifest["network"])
+        net = build_empty(config)
+        with safe_open(folder / TENSORS, framework="pt") as source:
+            _fill(net, manifest["layers"], source, device)
+        net.attention, net.dense_heads = (manifest["execution"][key] for key in ("attention", "dense_heads"))
+    except ArtifactError:
+        raise
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ArtifactError(f"the artifact at {folder} is damaged: {error}") from error
+    return net.to(device).eval()
+
+
+def replace_linear(net: VGGT, name: str, layer: QuantizedLinear) -> None:
+    """Puts a quantised layer where the float linear layer `name` was. Raises ValueError if the shapes differ."""
+    old = net.get_submodule(name)
+    if not isinstance(old, nn.Linear):
+        raise ValueError(f"{name} is {type(old).__name__}; only a linear layer can be replaced by a quantised one")
+    if (old.out_features, old.in_features) != (layer.out_features, layer.in_features):
+        raise ValueError(
+            f"{name} is {old.in_features} -> {old.out_features}; "
+            f"the quantised layer is {layer.in_features} -> {layer.out_features}"
+        )
+    net.set_submodule(name, layer)
+
+
+def _stored(net: VGGT, layers: Mapping[str, QuantizedLinear]) -> dict[str, Tensor]:
+    """All tensors as they are written: quantised layers as they are, float weights in 8 bits, the rest in float16."""
+    tensors: dict[str, Tensor] = {}
+    left: dict[str, Tensor] = {}
+    for name, module in net.named_modules():
+        if name in layers:
+            tensors |= {f"{name}.{leaf}": buffer for leaf, buffer in module.state_dict().items()}
+        elif isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+            kept = kept_codes(module)
+            if kept is None and _in_8_bits(module.weight):
+                kept = encode(module.weight)
+            if kept is None:
+                left[f"{name}.weight"] = module.weight
+            else:
+                tensors[f"{name}.weight"], tensors[f"{name}.weight.scale"] = kept
+            if module.bias is not None:
+                left[f"{name}.bias"] = module.bias
+        elif not isinstance(module, parametrize.ParametrizationList):
+            left |= {f"{name}.{leaf}": parameter for leaf, parameter in module.named_parameters(recurse=False)}
+    for name, value in left.items():
+        if value.is_meta:
+            raise ArtifactError(f"{name} has no values; the network was built empty and never filled")
+        fits = value.abs().amax() <= _LARGEST_FLOAT16  # False for NaN as well
+        tensors[name] = value.to(torch.float16 if fits else torch.float32)
+    return {name: value.detach().to("cpu").contiguous() for name, value in tensors.items()}
+
+
+def _in_8_bits(weight: Tensor) -> bool:
+    large_enough = not weight.is_meta and weight.numel() >= _SMALLEST_IN_8_BITS
+    return large_enough and bool(weight.abs().amax() <= _LARGEST_FLOAT16)
+
+
+def _describe(layer: QuantizedLinear) -> dict[str, Any]:
+    return {"scheme": layer.format.name, "tensors": [name for name in _OPTIONAL if getattr(layer, name) is not None]}
+
+
+def _verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
+    files = manifest["files"]
+    if not isinstance(files, dict) or set(files) != {TENSORS}:
+        raise ArtifactError(f"{folder / MANIFEST} is damaged: it must list exactly {TENSORS}")
+    for name, expected in files.items():
+        file = folder / name
+        if not file.is_file():
+            raise ArtifactError(f"the artifact at {folder} is incomplete: {name} is missing")
+        size = file.stat().st_size
+        if size != expected.get("bytes"):
+            raise ArtifactError(
+                f"{file} is {size} bytes long; the manifest says {expected.get('bytes')}: copy it again"
+            )
+        if sha256(file) != expected.get("sha256"):
+            raise ArtifactError(f"{file} does not match its checksum: it is corrupted; copy it again")
+
+
+def _fill(net: VGGT, layers: Mapping[str, Any], source: Any, device: str | torch.device) -> None:
+    names = set(source.keys())
+    for name, description in layers.items():
+        scheme = description["scheme"]
+        if scheme not in FORMATS:
+            raise ArtifactError(f"layer {name} has scheme {scheme!r}; this software knows {', '.join(FORMATS)}")
+        parts = ("weight", "weight_scale", *description["tensors"])
+        tensors = {part: source.get_tensor(f"{name}.{part}") for part in parts}
+        replace_linear(net, name, QuantizedLinear(FORMATS[scheme], **tensors))
+        names -= {f"{name}.{part}" for part in parts}
+    for name, parameter in list(net.named_parameters()):
+        if name not in names:
+            raise ArtifactError(f"tensor {name} is missing")
+        value, scale = source.get_tensor(name), None
+        if value.dtype == torch.int8 and f"{name}.scale" in names:
+            scale = source.get_tensor(f"{name}.scale")
+            names.remove(f"{name}.scale")
+        if value.shape != parameter.shape or not (value.is_floating_point() or scale is not None):
+            raise ArtifactError(
+                f"tensor {name} is {value.dtype} {tuple(value.shape)}; expected {tuple(parameter.shape)}"
+            )
+        if scale is None:
+            assign(net, name, value, device)
+        else:
+            keep_in_8_bits(net.get_submodule(name.rpartition(".")[0]), value, scale)
+        names.remove(name)
+    if names:
+        raise ArtifactError(f"{len(names)} unknown tensors (first: {min(names)})")
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

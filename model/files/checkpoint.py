@@ -1,0 +1,129 @@
+"""Float checkpoints in the public VGGT layout: local, of a model hub, or the bundled demo model."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from model.errors import CheckpointError
+from model.families.vggt.config import HEADS, VGGTConfig
+from model.families.vggt.network import VGGT
+from model.families.vggt.presets import PRESETS
+from model.files.weights import TensorSource, choose, none_in
+
+DEMO_CHECKPOINT = Path(__file__).parents[1] / "demo"
+HUB_FORMS = "a hub repository such as facebook/VGGT-1B (owner/name, owner/name@revision, owner/name:file)"
+_CONFIG = "config.json"
+
+
+def resolve_checkpoint(location: str | Path, *, newest: bool = False) -> tuple[Path, VGGTConfig]:
+    """Weights file, or index of its shards, and network shape of a checkpoint.
+
+    `location` is "demo" (bundled), a weights file, a folder with one, or a hub repository as
+    `owner/name`, with `@revision` and `:file` where they are needed. The shape is that of
+    `config.json` beside the weights, else of VGGT-1B; heads that have no tensors are left out.
+    `newest` asks the hub although the files are cached. Raises CheckpointError.
+    """
+    source, config = open_checkpoint(location, newest=newest)
+    return source.path, config
+
+
+def open_checkpoint(location: str | Path, *, newest: bool = False) -> tuple[TensorSource, VGGTConfig]:
+    """Tensors and network shape of a checkpoint; see `resolve_checkpoint`."""
+    source = TensorSource(_find(location, newest))
+    config = _config_beside(source.path)
+    present = [head for head in config.heads if any(n.startswith(f"{head}_head.") for n in source.names)]
+    return source, config.with_heads(present)
+
+
+def _find(location: str | Path, newest: bool) -> Path:
+    path = DEMO_CHECKPOINT if str(location) == "demo" else Path(location).expanduser()
+    if os.path.isdir(path):
+        files = [entry.name for entry in path.iterdir() if entry.is_file()]
+        name = choose(files, str(path), "/")
+        if name is None:
+            raise none_in(str(path))
+        return path / name
+    if os.path.isfile(path):
+        return path
+
+    from model.files.hub import HubLocation, fetch  # the hub's client takes its time to import
+
+    repository = HubLocation.parse(str(location))
+    if repository is None:
+        raise CheckpointError(
+            f"no checkpoint at {str(location)!r}: expected 'demo', a weights file, a folder, or {HUB_FORMS}"
+        )
+    return fetch(repository, newest=newest)
+
+
+def _config_beside(weights: Path) -> VGGTConfig:
+    path = weights.parent / _CONFIG
+    if not path.is_file():
+        return PRESETS["vggt-1b"]
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        # the hub's config.json lists the public constructor's three arguments only
+        return VGGTConfig.from_dict(values) if "depth" in values else PRESETS["vggt-1b"]
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is not a network configuration: {error}") from error
+
+
+def build_empty(config: VGGTConfig) -> VGGT:
+    """The network with parameters on the meta device, without storage, ready to have real ones assigned."""
+    with torch.device("meta"):
+        return VGGT(config)
+
+
+def match(net: VGGT, source: TensorSource) -> None:
+    """Raises CheckpointError unless the file has every tensor of `net` in the right shape.
+
+    Tensors of heads that were left out are ignored; any other surplus is an error.
+    """
+    wanted = {name: tuple(parameter.shape) for name, parameter in net.named_parameters()}
+    left_out = tuple(f"{head}_head." for head in HEADS if head not in net.config.heads)
+    available = [name for name in source.names if not name.startswith(left_out)]
+    missing = sorted(set(wanted) - set(available))
+    surplus = sorted(set(available) - set(wanted))
+    if missing or surplus:
+        raise CheckpointError(
+            f"{source.path} does not fit the network: "
+            + "; ".join(
+                f"{len(names)} {kind} (first: {names[0]})"
+                for kind, names in (("missing", missing), ("unknown", surplus))
+                if names
+            )
+        )
+    for name, shape in wanted.items():
+        if source.shape(name) != shape:
+            raise CheckpointError(f"{source.path}: {name} has shape {source.shape(name)}; the network needs {shape}")
+
+
+def load_checkpoint(
+    location: str | Path, heads: Sequence[str] | None = None, device: str | torch.device = "cpu"
+) -> VGGT:
+    """A float32 network in evaluation mode from a checkpoint; see `resolve_checkpoint` for locations.
+
+    `heads` (of "camera", "depth", "point", "track") leaves all others out; None keeps every head. Each tensor is read
+    once, straight into its place. Raises CheckpointError, also for a tensor that holds NaN or infinity.
+    """
+    source, config = open_checkpoint(location)
+    if heads is not None:
+        config = config.with_heads(tuple(heads))
+    net = build_empty(config)
+    match(net, source)
+    for name in [name for name, _ in net.named_parameters()]:
+        assign(net, name, source.read(name), device)
+    return net.to(device).eval()
+
+
+def assign(net: VGGT, name: str, value: Tensor, device: str | torch.device) -> None:
+    """Replaces one parameter by `value` in float32 on `device`."""
+    owner, _, leaf = name.rpartition(".")
+    parameter = torch.nn.Parameter(value.to(device=device, dtype=torch.float32), requires_grad=False)
+    net.get_submodule(owner).register_parameter(leaf, parameter)

@@ -1,0 +1,199 @@
+"""Dense prediction head (Ranftl et al., "Vision Transformers for Dense Prediction", 2021) as VGGT uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kernels import computes_bfloat16
+from model.network.activations import activate_dense
+from model.network.config import DPTHeadConfig
+from model.network.position_maps import add_view_position_
+
+ARITHMETIC = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+CHUNK_BYTES = 2**28  # of float32 feature maps at the highest resolution, which is where a head's memory goes
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution in the precision of its input, whatever its parameters are stored in.
+
+    On a CPU a 1x1 convolution runs as a matrix product: what torch takes for a convolution, and with it the last bits
+    of the result, depends on whether it has one thread or more.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
+        if self.kernel_size == (1, 1) and x.device.type == "cpu":
+            return F.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
+        return self._conv_forward(x, weight, bias)
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """A transposed convolution without padding, likewise."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.conv_transpose2d(x, self.weight.to(x.dtype), bias, self.stride)
+
+
+def _resize(features: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(features, size=size, mode="bilinear", align_corners=True)
+
+
+class ResidualConvUnit(nn.Module):
+    """Two 3x3 convolutions. The skip connection carries the *rectified* input, as the public weights were trained."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.conv1 = Conv2d(features, features, 3, padding=1)
+        self.conv2 = Conv2d(features, features, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(x)
+        return self.conv2(F.relu(self.conv1(x), inplace=True)).add_(x)
+
+
+class FusionBlock(nn.Module):
+    """Adds a finer level to the running map, refines, mixes channels, resizes to `size`.
+
+    The public network mixes channels last; both are linear and the weights of a resize sum to one, so mixing the small
+    map gives the same for a quarter of the work.
+    """
+
+    def __init__(self, features: int, has_skip: bool = True) -> None:
+        super().__init__()
+        if has_skip:
+            self.resConfUnit1 = ResidualConvUnit(features)
+        self.resConfUnit2 = ResidualConvUnit(features)
+        self.out_conv = Conv2d(features, features, 1)
+
+    def forward(self, x: Tensor, skip: Tensor | None, size: tuple[int, int]) -> Tensor:
+        if skip is not None:
+            x = self.resConfUnit1(skip).add_(x)
+        return _resize(self.out_conv(self.resConfUnit2(x)), size)
+
+
+class Scratch(nn.Module):
+    """The decoder: four levels brought to one width, fused from coarse to fine, then the output convolutions."""
+
+    def __init__(self, config: DPTHeadConfig) -> None:
+        super().__init__()
+        width = config.features
+        for level, channels in enumerate(config.out_channels, start=1):
+            setattr(self, f"layer{level}_rn", Conv2d(channels, width, 3, padding=1, bias=False))
+        self.refinenet1 = FusionBlock(width)
+        self.refinenet2 = FusionBlock(width)
+        self.refinenet3 = FusionBlock(width)
+        self.refinenet4 = FusionBlock(width, has_skip=False)
+        if config.feature_only:
+            self.output_conv1 = Conv2d(width, width, 3, padding=1)
+        else:
+            self.output_conv1 = Conv2d(width, width // 2, 3, padding=1)
+            self.output_conv2 = nn.Sequential(
+                Conv2d(width // 2, 32, 3, padding=1), nn.ReLU(), Conv2d(32, config.output_dim, 1)
+            )
+
+    def fuse(self, levels: list[Tensor]) -> Tensor:
+        """One map at twice the finest level's size from four maps, fine to coarse."""
+        l1, l2, l3, l4 = (getattr(self, f"layer{i}_rn")(level) for i, level in enumerate(levels, start=1))
+        x = self.refinenet4(l4, None, l3.shape[-2:])
+        x = self.refinenet3(x, l3, l2.shape[-2:])
+        x = self.refinenet2(x, l2, l1.shape[-2:])
+        x = self.refinenet1(x, l1, (2 * l1.shape[-2], 2 * l1.shape[-1]))
+        return self.output_conv1(x)
+
+
+class DPTHead(nn.Module):
+    """From tokens of four layers to one value and one confidence per pixel; frames are independent of each other.
+
+    `arithmetic` is what the convolutions may run in, a key of `ARITHMETIC`: where bfloat16 is slower than float32 they
+    run in float32 all the same. Parameters and results are float32 in any case.
+    """
+
+    arithmetic = "float32"
+
+    def __init__(self, dim: int, patch_size: int, patch_start: int, config: DPTHeadConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.patch_size = patch_size
+        self.patch_start = patch_start
+        c0, c1, _, c3 = config.out_channels
+        self.norm = nn.LayerNorm(dim)
+        self.projects = nn.ModuleList(Conv2d(dim, channels, 1) for channels in config.out_channels)
+        self.resize_layers = nn.ModuleList(
+            (
+                ConvTranspose2d(c0, c0, 4, stride=4),
+                ConvTranspose2d(c1, c1, 2, stride=2),
+                nn.Identity(),
+                Conv2d(c3, c3, 3, stride=2, padding=1),
+            )
+        )
+        self.scratch = Scratch(config)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The aggregator layers it reads."""
+        return self.config.intermediate_layer_idx
+
+    def dtype(self, device: torch.device) -> torch.dtype:
+        """What the convolutions compute in on `device`."""
+        return ARITHMETIC[self.arithmetic] if computes_bfloat16(device) else torch.float32
+
+    def features(self, tokens: Mapping[int, Tensor], image_size: tuple[int, int]) -> Tensor:
+        """Feature maps `[B, S, features, H / down_ratio, W / down_ratio]` (for a head with `feature_only`)."""
+        parts = [self._decode(part, image_size) for part in self._chunks(tokens, image_size, None)]
+        return torch.cat(parts).unflatten(0, tokens[self.layers[0]].shape[:2]).float()
+
+    def forward(
+        self, tokens: Mapping[int, Tensor], image_size: tuple[int, int], frames_chunk_size: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Values `[B, S, H, W, output_dim - 1]` and confidence `[B, S, H, W]`.
+
+        `tokens[layer]` is `[B, S, P, 2C]`; at most `frames_chunk_size` frames are decoded at a time, by default as many
+        as fit `CHUNK_BYTES`.
+        """
+        values, confidences = [], []
+        for part in self._chunks(tokens, image_size, frames_chunk_size):
+            raw = self._last_convolution(self._decode(part, image_size))
+            value, confidence = activate_dense(raw, self.config.activation, self.config.conf_activation)
+            values.append(value)
+            confidences.append(confidence)
+        frames = tokens[self.layers[0]].shape[:2]
+        return torch.cat(values).unflatten(0, frames), torch.cat(confidences).unflatten(0, frames)
+
+    def _last_convolution(self, features: Tensor) -> Tensor:
+        """The output convolutions; the last one, whose result is exponentiated, in float32."""
+        first, relu, last = self.scratch.output_conv2
+        return last(relu(first(features)).float())
+
+    def _chunks(
+        self, tokens: Mapping[int, Tensor], image_size: tuple[int, int], frames_per_chunk: int | None
+    ) -> Iterator[list[Tensor]]:
+        """Patch tokens `[n, P - patch_start, 2C]` of each layer for some of the B x S frames at a time."""
+        if frames_per_chunk is None:
+            height, width = image_size
+            map_bytes = height * width * self.config.features // 2 * torch.float32.itemsize
+            frames_per_chunk = max(1, CHUNK_BYTES // map_bytes)
+        if frames_per_chunk < 1:
+            raise ValueError(f"frames_chunk_size is {frames_per_chunk}; expected at least 1")
+        frames = [tokens[layer].flatten(0, 1).split(frames_per_chunk) for layer in self.layers]
+        for levels in zip(*frames, strict=True):
+            yield [level[:, self.patch_start :] for level in levels]
+
+    def _decode(self, tokens: list[Tensor], image_size: tuple[int, int]) -> Tensor:
+        height, width = image_size
+        grid = (height // self.patch_size, width // self.patch_size)
+        aspect = width / height
+        levels = []
+        for patches, project, resize in zip(tokens, self.projects, self.resize_layers, strict=True):
+            # a map in channels-last layout is a matrix of tokens: no copy stands between the two
+            patches = self.norm(patches).to(self.dtype(patches.device))
+            level = project(patches.unflatten(1, grid).permute(0, 3, 1, 2))
+            levels.append(resize(add_view_position_(level, aspect) if self.config.pos_embed else level))
+        ratio = self.config.down_ratio
+        size = (int(grid[0] * self.patch_size / ratio), int(grid[1] * self.patch_size / ratio))
+        fused = _resize(self.scratch.fuse(levels), size)
+        return add_view_position_(fused, aspect) if self.config.pos_embed else fused

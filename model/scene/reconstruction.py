@@ -1,0 +1,36 @@
+"""A reconstructed scene: cameras, depth and points, on the network's grid and on each picture's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from model.scene.preprocess import ImageTransform
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """S frames of one scene; CPU tensors, float32 unless stated.
+
+    Extrinsics are world-to-camera with OpenCV axes; the world is the first camera's frame, up to what the network
+    predicts for it; the scale is arbitrary. Depth is along the camera's z axis in that scale.
+    """
+
+    extrinsics: Tensor  # [S, 3, 4]
+    intrinsics: Tensor  # [S, 3, 3], pixels of the network grid
+    original_intrinsics: Tensor  # [S, 3, 3], pixels of each original picture
+    depth: Tensor  # [S, H, W]
+    depth_conf: Tensor  # [S, H, W], at least 1
+    world_points: Tensor  # [S, H, W, 3], unprojected depth
+    colors: Tensor  # [S, H, W, 3], uint8
+    mask: Tensor  # [S, H, W], bool: False on padding
+    transforms: tuple[ImageTransform, ...]
+
+    def original_depth(self, frame: int) -> Tensor:
+        """Depth `[h, w]` on the frame's original pixel grid, NaN where the network did not see."""
+        return self.transforms[frame].map_to_original(self.depth[frame])
+
+    def original_confidence(self, frame: int) -> Tensor:
+        """Depth confidence `[h, w]` on the frame's original pixel grid, NaN where the network did not see."""
+        return self.transforms[frame].map_to_original(self.depth_conf[frame])

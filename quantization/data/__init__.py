@@ -1,1 +1,0 @@
-"""Dataset readers: scenes with ground truth, real and synthetic."""

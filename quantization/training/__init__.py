@@ -1,8 +1,0 @@
-"""Training of the small demonstration network on synthetic scenes."""
-
-from __future__ import annotations
-
-from quantization.training.curve import plot_curve
-from quantization.training.trainer import TrainingConfig, TrainingError, export, train
-
-__all__ = ["TrainingConfig", "TrainingError", "export", "plot_curve", "train"]

@@ -1,0 +1,1 @@
+"""Pictures with known geometry: readers of data sets, and synthetic scenes."""

@@ -1,0 +1,1 @@
+"""Files in other programs' formats, made from a finished reconstruction when somebody asks for them."""

@@ -1,0 +1,144 @@
+"""Makes the files of a result. One is made at most once for the same options; none needs the network again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
+from itertools import takewhile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
+
+from model.files.artifact import sha256
+from service.exports.export import Export, Source
+from service.exports.links import in_folder
+from service.exports.options import ExportOptions
+from service.exports.records import EXPORTS
+from service.problems import NotFound, NoTracks
+from service.result.document import RESULT_FILE, ReconstructionDocument
+from service.result.file import MadeFile
+from service.result.scene import Scene
+
+Keep = Callable[[str, Callable[[Path], None]], MadeFile]
+"""Gives the file of a name, calling the second argument with a path to write if nobody asked for it before."""
+
+
+class Results(Protocol):
+    """Where results lie, and files made from them; each method may raise NotFound."""
+
+    def result(self, name: str) -> ReconstructionDocument: ...
+
+    def scene(self, name: str) -> Scene: ...
+
+    def export(self, name: str, file: str, make: Callable[[Path], None]) -> MadeFile: ...
+
+
+class Files:
+    """The files of one result, made when they are asked for."""
+
+    def __init__(self, document: ReconstructionDocument, scene: Callable[[], Scene], keep: Keep) -> None:
+        self.document = document
+        self._scene = scene
+        self._keep = keep
+
+    def file(self, export: Export[Any], options: ExportOptions | None = None, index: int = 0) -> MadeFile:
+        """The file with `options`; where they say nothing, those of the reconstruction.
+
+        `index` is the picture, for files that there is one of for each. Raises NotFound or NoTracks.
+        """
+        last = len(self.document.pictures) - 1
+        if export.per_picture and not 0 <= index <= last:
+            raise NotFound(f"This reconstruction has pictures 0 to {last}; {index} was asked for.")
+        if not export.fits(self.document):
+            raise NoTracks("This reconstruction was made without query_points, so it has no tracks.")
+        chosen = self._complete(export.options, options)
+
+        def make(path: Path) -> None:
+            document = in_folder(self.document)
+            export.write(Source(self._scene(), chosen, index, document, lambda: self._before(export)), path)
+
+        return self._keep(_key(export.name_of(index), chosen), make)
+
+    def makers(self, exports: Iterable[Export[Any]] = EXPORTS) -> dict[str, Callable[[], MadeFile]]:
+        """What makes the files of those `exports` that this result has, by the files' names."""
+        return {
+            export.name_of(index): partial(self.file, export, index=index)
+            for export in exports
+            if export.fits(self.document)
+            for index in export.indices(self.document)
+        }
+
+    def _before(self, export: Export[Any]) -> Iterator[tuple[str, MadeFile]]:
+        earlier = takewhile(lambda other: other is not export, EXPORTS)
+        for name, make in self.makers(other for other in earlier if other.archived).items():
+            yield name, make()
+
+    def _complete(self, wanted: type[ExportOptions], given: ExportOptions | None) -> ExportOptions:
+        sent = {} if given is None else given.model_dump(exclude_unset=True)
+        values = {**self.document.options, **sent}
+        return wanted.model_validate({name: values[name] for name in wanted.model_fields if name in values})
+
+
+class Catalogue:
+    """Makes and finds the files of all results in `results`."""
+
+    def __init__(self, results: Results) -> None:
+        self._results = results
+
+    def files(self, result: str) -> Files:
+        """Those of one result. Raises NotFound."""
+        results = self._results
+        return Files(
+            results.result(result),
+            lambda: results.scene(result),
+            lambda file, make: results.export(result, file, make),
+        )
+
+
+def write_files(
+    scene: Scene,
+    out: Path,
+    names: Collection[str] | None = None,
+    progress: Callable[[float], None] = lambda share: None,
+) -> ReconstructionDocument:
+    """Write ``result.json`` and the files `names`, or all that the archive holds, into the folder `out`.
+
+    A file appears in its place only when all have been made. Returns the document as written. Raises OSError, and
+    KeyError for a name that no file of this scene has.
+    """
+    document = in_folder(scene.document)
+    out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".files-", dir=out) as folder:
+        kept: dict[str, MadeFile] = {}
+
+        def keep(name: str, make: Callable[[Path], None]) -> MadeFile:
+            if name not in kept:
+                path = Path(folder, name)
+                make(path)
+                kept[name] = MadeFile(path, path.stat().st_size, sha256(path))
+            return kept[name]
+
+        files = Files(document, lambda: scene, keep)
+        makers = files.makers()
+        wanted = files.makers(export for export in EXPORTS if export.archived) if names is None else names
+        made: dict[str, MadeFile] = {}
+        for name in wanted:
+            made[name] = makers[name]()
+            progress(len(made) / len(wanted))
+        for name, file in made.items():
+            target = out / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.path.replace(target)
+    (out / RESULT_FILE).write_text(document.model_dump_json(indent=1) + "\n", "utf-8")
+    return document
+
+
+def _key(name: str, options: ExportOptions) -> str:
+    """The name under which a file with these options is kept; never a path."""
+    name = name.replace("/", "-")
+    chosen = options.model_dump()
+    if not chosen:
+        return name
+    return f"{hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]}-{name}"

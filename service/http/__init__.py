@@ -1,0 +1,1 @@
+"""The HTTP side: routes, the page, problem documents, OpenAPI. It translates and decides nothing."""

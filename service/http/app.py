@@ -1,0 +1,71 @@
+"""The service as an ASGI application: its parts, its routes, and what surrounds every exchange."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from service import __version__
+from service.application import Parts
+from service.http.middleware import Exchange
+from service.http.routes.documentation import PROBLEM_SCHEMA, option_schemas
+from service.http.routes.files import files_router
+from service.http.routes.operations import operations_router
+from service.http.routes.page import page_router
+from service.http.routes.reconstruct import reconstruct_router
+from service.http.routes.reconstructions import reconstructions_router
+from service.inference.engine import Engine
+from service.problems import answer_problems
+from service.settings import Settings
+
+
+def create_app(settings: Settings, engine: Engine, on_failure: Callable[[], None] = lambda: None) -> FastAPI:
+    """The application around `engine`, which its lifespan loads and whose work it ends.
+
+    `on_failure` is called if loading fails (the reason is then in ``engine.failure``) or the worker is stuck.
+    The parts are in ``app.state.parts``. Raises KeysError or StorageInUseError.
+    """
+    parts = Parts(settings, engine, on_failure)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await parts.start()
+        try:
+            yield
+        finally:
+            await parts.stop()
+
+    app = FastAPI(
+        title="Reconstruction service",
+        version=__version__,
+        description="Pictures of one scene in; cameras, depth maps and a coloured point cloud out.",
+        lifespan=lifespan,
+        docs_url=None,  # both pages would load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.parts = parts
+    answer_problems(app)
+    for router in (
+        reconstruct_router(parts),
+        reconstructions_router(parts),
+        files_router(parts),
+        operations_router(parts),
+        page_router(),
+    ):
+        app.include_router(router)
+    app.add_middleware(Exchange)  # the outermost: also what fails unexpectedly gets its headers
+
+    described = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = described()
+        schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+        schemas.update({"Problem": PROBLEM_SCHEMA, **option_schemas()})
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    return app

@@ -1,0 +1,77 @@
+"""What holds for every exchange: a request id, security headers, HEAD like GET, one log line."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.telemetry.logs import request_id
+
+_SECURITY = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+_QUIET = ("/livez", "/readyz", "/metrics")
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+_log = logging.getLogger("service.access")
+
+
+class Exchange:
+    """ASGI middleware around the whole application."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        id = _given_id(scope) or secrets.token_hex(8)
+        token = request_id.set(id)
+        started = time.perf_counter()
+        status = 0
+
+        async def with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in _SECURITY.items():
+                    headers.setdefault(name, value)
+                headers["X-Request-ID"] = id
+            await send(message)
+
+        try:
+            await self._app(_as_get(scope), receive, with_headers)
+        finally:
+            level = logging.DEBUG if scope["path"] in _QUIET else logging.INFO
+            seconds = time.perf_counter() - started
+            _log.log(level, "%s %s %d in %.3f s", scope["method"], scope["path"], status, seconds)
+            request_id.reset(token)
+
+
+def _as_get(scope: Scope) -> Scope:
+    """A HEAD request as a GET without a range, for the routes; the server knows that it must not send the body."""
+    if scope["method"] != "HEAD":
+        return scope
+    headers = [(name, value) for name, value in scope["headers"] if name != b"range"]
+    return {**scope, "method": "GET", "headers": headers}
+
+
+def _given_id(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _ID.fullmatch(value.decode("latin-1")):
+            return str(value.decode("latin-1"))
+    return None

@@ -1,0 +1,54 @@
+"""The page at / and what it loads: a fixed set of files, nothing from elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse, Response
+
+from service.problems import NotFound
+
+WEB = Path(__file__).parents[1] / "web"
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".txt": "text/plain"}
+_SAMPLES = Path(__file__).parents[2] / "samples"
+
+
+def page_router() -> APIRouter:
+    """The page, its scripts and styles, and the sample pictures that it can send."""
+    router = APIRouter(include_in_schema=False)
+    html = (WEB / "index.html").read_text("utf-8")
+    files = {path.name: path for path in WEB.iterdir() if path.suffix in _TYPES}
+    samples = {path.name: path for path in _SAMPLES.glob("*.png")}
+
+    @router.get("/")
+    def page() -> HTMLResponse:
+        return HTMLResponse(html, headers={"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"})
+
+    @router.get("/web/{name}")
+    def file(name: str, request: Request) -> Response:
+        if name not in files:
+            raise NotFound("There is no such file.")
+        content = files[name].read_bytes()
+        return _static(request, content, _TYPES[files[name].suffix])
+
+    @router.get("/samples/{name}")
+    def sample(name: str, request: Request) -> Response:
+        if name not in samples:
+            raise NotFound("There is no such sample.")
+        return _static(request, samples[name].read_bytes(), "image/png")
+
+    return router
+
+
+def _static(request: Request, content: bytes, media_type: str) -> Response:
+    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    headers = {"ETag": etag, "Cache-Control": "no-cache"}  # asked for each time, sent again only when changed
+    if request.headers.get("if-none-match") == etag:
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=media_type, headers=headers)

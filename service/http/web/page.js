@@ -1,0 +1,337 @@
+// The page: choose, send, follow, look. What can be seen is one of start, progress, problem, result.
+
+import { Problem, follow, get, getBlobUrl, getJson, remove, submit, useKey } from "./api.js";
+import { readPly } from "./ply.js";
+import { Viewer } from "./viewer.js";
+
+const SAMPLES = ["00.png", "01.png", "02.png", "03.png"];
+const MOST_POINTS = 400000;
+const STAGES = { upload: "Sending", queue: "Waiting", transfer: "Network", aggregator: "Network", heads: "Network", post: "Geometry", store: "Storing", export: "Files" };
+const STEPS = [...new Set(Object.values(STAGES))];
+
+const part = id => document.getElementById(id);
+let files = [], current = null, viewer = null, unit = "", blobs = [], exports = [];
+
+function only(...shown) {
+  for (const id of ["start", "progress", "problem", "result"]) part(id).hidden = !shown.includes(id);
+}
+
+function element(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+// Choosing
+
+function choose(list) {
+  files = [...list];
+  for (const image of part("chosen").querySelectorAll("img")) URL.revokeObjectURL(image.src);
+  part("chosen").replaceChildren(...files.map(file => {
+    if (/^image\/(jpeg|png|webp)/.test(file.type)) {
+      return element("li", {}, element("img", { src: URL.createObjectURL(file), alt: file.name, title: file.name }));
+    }
+    return element("li", {}, element("span", { textContent: file.name }));
+  }));
+  count();
+}
+
+const urls = () => part("urls").value.split("\n").map(line => line.trim()).filter(Boolean);
+
+function count() {
+  const pictures = files.length + urls().length;
+  part("go").disabled = pictures === 0;
+  part("go").textContent = pictures > 1 ? `Reconstruct ${pictures} pictures` : "Reconstruct";
+}
+
+// Dropped pictures come in any order; 2.jpg belongs before 10.jpg.
+const inOrder = list => [...list].sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
+
+async function chooseSamples() {
+  const pictures = SAMPLES.map(async name => {
+    const blob = await (await get(`samples/${name}`)).blob();
+    return new File([blob], name, { type: "image/png" });
+  });
+  part("urls").value = "";
+  choose(await Promise.all(pictures));
+  await send();
+}
+
+function options() {
+  const chosen = {};
+  for (const field of part("form").elements) {
+    if (!field.name) continue;
+    if (field.type === "checkbox") { if (field.checked) chosen[field.name] = field.value === "on" ? "true" : field.value; }
+    else if (field.value) chosen[field.name] = field.value;
+  }
+  return chosen;
+}
+
+// Working
+
+async function send() {
+  only("progress");
+  part("cancel").disabled = true;
+  try {
+    await ready();
+    step("upload", 0, "sending");
+    const then = urls().length ? "fetching and checking the pictures" : "checking the pictures";
+    const accepted = await submit(files, urls(), options(), share => step("upload", share, share < 1 ? `sending, ${Math.round(100 * share)} %` : then));
+    await open(accepted.id);
+  } catch (error) {
+    fail(error);
+  }
+}
+
+// A service that has just been started loads its model first.
+async function ready() {
+  for (;;) {
+    const answer = await fetch("readyz");
+    if (answer.ok) return;
+    const { detail, type } = await answer.json();
+    if (type !== "/problems/not-ready") throw new Problem({ title: "Not now", detail }, answer.status);
+    step("upload", 0, "the service is still loading its model");
+    await new Promise(resolve => setTimeout(resolve, 1000));
+  }
+}
+
+async function open(id) {
+  current = id;
+  history.replaceState(null, "", `#${id}`);
+  only("progress");
+  part("cancel").disabled = false;
+  try {
+    const status = await getJson(`reconstructions/${id}`);
+    if (status.state !== "succeeded") {
+      if (["queued", "running", "cancelling"].includes(status.state)) {
+        waiting(status);
+        const timer = setInterval(async () => { try { waiting(await getJson(`reconstructions/${id}`)); } catch { /* the events tell */ } }, 1000);
+        try {
+          await follow(id, event => event.stage && step(event.stage, event.progress));
+        } finally {
+          clearInterval(timer);
+        }
+      }
+    }
+    const end = await getJson(`reconstructions/${id}`);
+    if (end.state === "succeeded") await show(end);
+    else if (end.state === "cancelled") begin();
+    else fail(new Problem(end.problem || {}, 500));
+  } catch (error) {
+    fail(error);
+  }
+}
+
+function waiting(status) {
+  if (status.state === "queued") {
+    const before = status.queue_position;
+    step("queue", 0, before ? `${before} before yours` : "next in line");
+  }
+  if (status.eta_seconds >= 1) part("status").textContent = `about ${Math.ceil(status.eta_seconds)} s left`;
+}
+
+function step(stage, share, text) {
+  const now = STEPS.indexOf(STAGES[stage] || "Network");
+  part("stages").replaceChildren(...STEPS.map((name, index) =>
+    element("li", { textContent: name, className: index < now ? "done" : index === now ? "now" : "" })));
+  part("bar").value = share;
+  if (text) part("status").textContent = text;
+}
+
+function fail(error) {
+  if (error instanceof Problem && error.status === 401) part("key-form").hidden = false;
+  part("problem-title").textContent = error.title || "That did not work";
+  part("problem-detail").textContent = error.message;
+  only("problem");
+}
+
+// Looking
+
+async function show(result) {
+  blobs.forEach(url => URL.revokeObjectURL(url));
+  blobs = [];
+  part("cancel").disabled = true;
+  step("export", 1, "fetching the points");
+  const ply = await get(`${result.links.points}?confidence=0&max_points=${MOST_POINTS}`);
+  const cloud = readPly(await ply.arrayBuffer());
+  only("result");
+  unit = result.scale.unit === "metre" ? "m" : "units";
+  viewer ??= new Viewer(part("view"), measured);
+  viewer.show(cloud, result.pictures);
+  part("confidence").value = result.options.confidence ?? 25;
+  adjust();
+  part("facts").textContent = facts(result, cloud.count);
+  if (!exports.length) await describe();
+  const first = one => one.link === "archive";
+  const offered = exports.filter(one => one.of === "result" && one.label && result.links[one.link])
+    .sort((a, b) => first(b) - first(a));
+  part("downloads").replaceChildren(...offered.map(one => {
+    const button = element("button", { type: "button", textContent: one.label, className: first(one) ? "download main" : "download" });
+    button.addEventListener("click", () => download(result.links[one.link]));
+    return button;
+  }));
+  part("pictures").replaceChildren(...result.pictures.map(card));
+}
+
+function facts(result, count) {
+  const seconds = Object.values(result.timings).reduce((sum, value) => sum + value, 0);
+  const found = [`${result.pictures.length} pictures`, `${count.toLocaleString()} points`, `${seconds.toFixed(1)} s`];
+  found.push(result.scale.unit === "metre" ? "in metres" : "scale unknown: lengths are in the network's unit");
+  if (result.run.degraded?.length) found.push(result.run.degraded.join(", ").replace("-", " "));
+  if (result.reused) found.push("an earlier result");
+  return found.join(" · ");
+}
+
+function card(picture) {
+  const links = { picture: picture.links, depth: picture.depth.links };
+  const offered = exports.filter(one => one.label && links[one.of]?.[one.link]);
+  const images = offered.filter(one => one.shown).map(one => {
+    const query = one.options.includes("grid") ? "?grid=network" : "";
+    return image(links[one.of][one.link] + query, `${one.label} of ${picture.filename}`);
+  });
+  const look = element("button", { type: "button", title: "Look from here" }, images.shift());
+  look.addEventListener("click", () => { viewer.lookFrom(picture.index); part("view").scrollIntoView({ block: "center" }); });
+  const { min, max } = picture.depth;
+  const caption = element("p", {}, `${picture.filename} · depth ${min.toFixed(2)} to ${max.toFixed(2)} ·`);
+  for (const one of offered.filter(one => !one.shown)) {
+    const link = links[one.of][one.link];
+    const anchor = element("a", { href: link.slice(1), textContent: one.label });
+    anchor.addEventListener("click", event => { event.preventDefault(); download(link); });
+    caption.append(anchor);
+  }
+  return element("div", { className: "picture" }, element("div", { className: "images" }, look, ...images), caption);
+}
+
+function image(link, alt) {
+  const made = element("img", { alt, loading: "lazy" });
+  getBlobUrl(link).then(url => { blobs.push(url); made.src = url; }).catch(() => { made.alt = `${alt}: not available`; });
+  return made;
+}
+
+async function download(link) {
+  try {
+    const answer = await get(link);
+    const name = answer.headers.get("content-disposition")?.match(/filename="([^"]+)"/)?.[1] || link.split("/").pop();
+    const url = URL.createObjectURL(await answer.blob());
+    element("a", { href: url, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 60000);
+  } catch (error) {
+    part("facts").textContent = error.message;
+  }
+}
+
+function adjust() {
+  viewer.size = Number(part("size").value);
+  viewer.confidence = Number(part("confidence").value);
+  part("confidence-value").textContent = `${part("confidence").value} %`;
+}
+
+function toggle(id) {
+  const on = part(id).getAttribute("aria-pressed") !== "true";
+  part(id).setAttribute("aria-pressed", on);
+  return on;
+}
+
+function toggleMeasure() {
+  const on = toggle("measure");
+  viewer.setMeasuring(on);
+  part("hint").hidden = !on;
+}
+
+function measured(distance) {
+  part("measured").hidden = distance === null;
+  if (distance === null) return;
+  part("hint").hidden = true;
+  part("measured").textContent = `${distance.toPrecision(3)} ${unit}`;
+}
+
+const KEYS = {
+  r: () => viewer.reset(),
+  c: () => { viewer.camerasShown = toggle("cameras"); },
+  m: toggleMeasure,
+  "+": () => nudge("size", 1), "=": () => nudge("size", 1), "-": () => nudge("size", -1),
+  "]": () => nudge("confidence", 5), "[": () => nudge("confidence", -5),
+};
+
+function nudge(id, by) {
+  part(id).value = Number(part(id).value) + by;
+  adjust();
+}
+
+// Beginning
+
+async function begin() {
+  current = null;
+  history.replaceState(null, "", location.pathname);
+  part("urls").value = part("files").value = "";
+  choose([]);
+  only("start");
+  try {
+    const { reconstructions } = await getJson("reconstructions?limit=6&state=succeeded");
+    part("earlier").hidden = reconstructions.length === 0;
+    part("earlier-list").replaceChildren(...reconstructions.map(one => {
+      const when = new Date(1000 * one.created).toLocaleString();
+      const button = element("button", { type: "button", textContent: `${one.frames} pictures, ${when}` });
+      button.addEventListener("click", () => open(one.id));
+      return element("li", {}, button);
+    }));
+  } catch {
+    part("earlier").hidden = true;
+  }
+}
+
+async function describe() {
+  const { model, limits, urls: hosts, authentication, exports: offered } = await getJson("capabilities");
+  exports = offered;
+  part("model").textContent = `${model.name} · ${model.precision.toUpperCase()} · ${model.kernels.split(" (")[0]} kernels`;
+  part("model").hidden = false;
+  part("most").textContent = limits.max_images;
+  part("hosts").textContent = hosts;
+  part("addresses").hidden = hosts === "off";
+  part("key-form").hidden = authentication === "none" || Boolean(sessionStorage.getItem("key"));
+}
+
+function setTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+  localStorage.setItem("theme", theme);
+  viewer?.draw();
+}
+
+part("files").addEventListener("change", event => choose(inOrder(event.target.files)));
+for (const kind of ["dragover", "dragleave", "drop"]) {
+  document.addEventListener(kind, event => {
+    event.preventDefault();
+    part("drop").classList.toggle("over", kind === "dragover");
+    if (kind === "drop" && !part("start").hidden && event.dataTransfer.files.length) choose(inOrder(event.dataTransfer.files));
+  });
+}
+part("urls").addEventListener("input", count);
+part("form").addEventListener("submit", event => { event.preventDefault(); send(); });
+part("samples").addEventListener("click", () => chooseSamples().catch(fail));
+part("cancel").addEventListener("click", () => { part("cancel").disabled = true; remove(`reconstructions/${current}`); });
+part("new").addEventListener("click", begin);
+part("again").addEventListener("click", () => only("start"));
+part("reset").addEventListener("click", KEYS.r);
+part("cameras").addEventListener("click", KEYS.c);
+part("measure").addEventListener("click", KEYS.m);
+for (const id of ["size", "confidence"]) part(id).addEventListener("input", adjust);
+document.addEventListener("keydown", event => {
+  if (part("result").hidden || event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT)$/.test(event.target.tagName)) return;
+  KEYS[event.key]?.();
+});
+part("key-form").addEventListener("submit", event => {
+  event.preventDefault();
+  useKey(part("key").value);
+  part("key-form").hidden = true;
+  begin();
+});
+part("theme").addEventListener("click", () => {
+  const dark = document.documentElement.dataset.theme
+    ? document.documentElement.dataset.theme === "dark"
+    : matchMedia("(prefers-color-scheme: dark)").matches;
+  setTheme(dark ? "light" : "dark");
+});
+
+if (localStorage.getItem("theme")) setTheme(localStorage.getItem("theme"));
+describe().catch(() => {});
+if (/^#[0-9a-f]{32}$/.test(location.hash)) open(location.hash.slice(1)); else begin();

@@ -1,0 +1,1 @@
+"""One job from pictures to a stored result: run the passes, align, close loops, write."""

@@ -1,0 +1,1 @@
+"""The network on replicas that Ray Serve spreads over GPUs and machines."""

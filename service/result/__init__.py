@@ -1,0 +1,1 @@
+"""What a result is: the document that describes it and the arrays that hold its maps."""

@@ -1,0 +1,186 @@
+"""The JSON that describes a reconstruction: its state while it is under way, cameras and files once it is done.
+
+The same document describes a served reconstruction and a folder on disk; only the links differ.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from model.scene.reconstruction import Reconstruction
+
+WORLD_FRAME = (
+    "The world is the frame of the first picture's camera as the network predicts it: OpenCV axes (x right, y down, "
+    "z forward). The scale is arbitrary: one unknown factor is common to all translations, depths and points."
+)
+ALIGNED_WORLD_FRAME = (
+    "The world is that of the known cameras that were sent: OpenCV camera axes (x right, y down, z forward), metres."
+)
+METRIC_WORLD_FRAME = (
+    "The world is the frame of the first picture's camera as the network predicts it: OpenCV axes (x right, y down, "
+    "z forward). The unit is the metre, from the known distance that was sent."
+)
+CONVENTIONS = (
+    "extrinsic is world-to-camera [R|t]. intrinsic is in pixels of the original picture after EXIF rotation, "
+    "intrinsic_network in pixels of the network's input; x_network = scale_x * x_original + offset_x, "
+    "likewise y, in continuous coordinates with pixel edges at integers, so a pixel's centre is at + 0.5."
+)
+
+RESULT_FILE = "result.json"
+"""The document's own name in a folder with its files."""
+PNG_LEVELS = 65535
+"""The largest value of a depth PNG's 16 bits."""
+
+Matrix = list[list[float]]
+Links = dict[str, str | None]
+"""Addresses by name. A stored document has none: they depend on where it is given out, see `service.exports.links`."""
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+class Size(_Document):
+    """Pixels."""
+
+    height: int
+    width: int
+
+
+class ModelDocument(_Document):
+    """Which network made this, and on what. `precision` lists the schemes of its quantised layers, `fallbacks` what of
+    it runs in another way on this device, and why."""
+
+    name: str
+    artifact: str
+    weights_licence: str | None
+    device: str
+    kernels: str
+    precision: str = ""
+    fallbacks: list[str] = []
+
+
+class ScaleDocument(_Document):
+    """Where the unit of lengths comes from. Residuals say how well what was known fits what the network saw."""
+
+    unit: Literal["arbitrary", "metre"] = "arbitrary"
+    provenance: Literal["network", "known cameras", "known distance"] = "network"
+    factor: float = Field(1.0, description="lengths of the network times this are lengths here")
+    position_residual: float | None = Field(None, description="root mean square error of the known camera centres")
+    rotation_residual_degrees: float | None = Field(None, description="median error of the known cameras' rotations")
+    distance_residual: float | None = Field(None, description="measured minus known distance, metres")
+
+
+class DepthDocument(_Document):
+    """Depth along the camera's z axis. `png_scale` times a 16-bit PNG value is depth; the value 0 is no data."""
+
+    min: float
+    max: float
+    png_scale: float
+    links: Links = {}
+
+
+class PictureDocument(_Document):
+    """One picture, in the order of the reconstruction. `links.picture` is what the network saw, at its resolution."""
+
+    index: int
+    filename: str
+    original_size: Size
+    network_size: Size
+    transform: dict[str, Any]
+    extrinsic: Matrix
+    intrinsic: Matrix
+    intrinsic_network: Matrix
+    depth: DepthDocument
+    links: Links = {}
+
+
+class StatusLinks(_Document):
+    self: str
+    events: str
+
+
+class StatusDocument(_Document):
+    """A reconstruction that is not done, or has ended without a result. Times are UTC, `eta_seconds` from now."""
+
+    id: str
+    state: Literal["queued", "running", "cancelling", "failed", "cancelled"]
+    progress: float = Field(ge=0, le=1)
+    stage: str | None
+    queue_position: int | None = Field(description="reconstructions that run before this one; null once it runs")
+    eta_seconds: float | None
+    frames: int
+    created: datetime
+    started: datetime | None
+    finished: datetime | None
+    problem: dict[str, Any] | None = Field(description="why it failed or was cancelled, as a problem document")
+    links: StatusLinks
+
+
+class ReconstructionDocument(_Document):
+    """The answer to POST /reconstruct. `timings` are seconds by stage."""
+
+    id: str
+    state: Literal["succeeded"] = "succeeded"
+    progress: Literal[1] = 1
+    reused: bool = Field(False, description="this is an earlier result of the same pictures and options")
+    created: datetime
+    started: datetime | None = None
+    finished: datetime | None = None
+    mode: str
+    model: ModelDocument
+    world_frame: str
+    conventions: str
+    scale: ScaleDocument = ScaleDocument()
+    options: dict[str, Any] = Field({}, description="the options that were sent, as they were sent")
+    run: dict[str, Any] = Field(
+        {},
+        description="passes, resolution, memory predicted and measured, what was given up, loops that were looked at",
+    )
+    timings: dict[str, float]
+    pictures: list[PictureDocument]
+    links: Links = Field({}, description="addresses of the result, its events and its files; null for none")
+
+    @property
+    def has_tracks(self) -> bool:
+        """Whether points were followed through the pictures."""
+        return self.options.get("query_points") is not None
+
+
+def describe_pictures(reconstruction: Reconstruction, filenames: tuple[str, ...]) -> list[PictureDocument]:
+    """Every picture of a reconstruction."""
+    pictures = []
+    for index, (filename, transform) in enumerate(zip(filenames, reconstruction.transforms, strict=True)):
+        seen = reconstruction.depth[index][reconstruction.mask[index]]
+        nearest, farthest = float(seen.min()), float(seen.max())
+        pictures.append(
+            PictureDocument(
+                index=index,
+                filename=filename,
+                original_size=_size(transform.original_size),
+                network_size=_size(transform.network_size),
+                transform=transform.to_dict(),
+                extrinsic=reconstruction.extrinsics[index].tolist(),
+                intrinsic=reconstruction.original_intrinsics[index].tolist(),
+                intrinsic_network=reconstruction.intrinsics[index].tolist(),
+                depth=DepthDocument(
+                    min=nearest,
+                    max=farthest,
+                    png_scale=depth_scale(farthest),
+                ),
+            )
+        )
+    return pictures
+
+
+def depth_scale(largest: float) -> float:
+    """Depth units per step of the 16-bit PNG, so that the largest depth takes the highest value."""
+    return max(largest, float(np.finfo(np.float32).tiny)) / PNG_LEVELS
+
+
+def _size(size: tuple[int, int]) -> Size:
+    return Size(height=size[0], width=size[1])

@@ -1,0 +1,260 @@
+"""Results and waiting inputs on disk, and the files made from results.
+
+    incoming/{id}/     one accepted job's input, until it has ended
+    results/{name}/    arrays and ``result.json``; ``exports/`` holds files made from them, each beside its SHA-256
+
+A result's name is its job's id and which attempt made it, so two attempts never write to the same place. Every folder
+and file appears by renaming, so it is whole or not there; inputs and results are on the disk, not only in its cache,
+before a job's record says so, and so outlive a power cut. Whether a result exists is the job store's word: what it does
+not know is swept away at the next start. Names inside are fixed; nothing that a client sends becomes part of a path.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.files.artifact import sha256
+from service.jobs.job import Job
+from service.problems import NotFound, StorageFull, retry_after
+from service.result.document import ReconstructionDocument
+from service.result.file import MadeFile
+from service.result.scene import ARRAYS, TRACKS, Scene
+
+NAME = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,8})?")
+RESULT = "result.json"
+_EXPORTS_KEPT = 1024  # per reconstruction
+
+
+class StorageInUseError(RuntimeError):
+    """Another process serves from the same folder."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the job store knows: inputs that are waited for, by job, and results by name."""
+
+    inputs: set[str]
+    results: set[str]
+
+
+class Storage:
+    """The folder `root`, or a temporary one that goes with `close`. Safe to call from several threads.
+
+    Raises StorageInUseError if another process has it.
+    """
+
+    shared = False
+
+    def __init__(self, root: Path | None, min_free_bytes: int = 0) -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="reconstructions-") if root is None else None
+        self.root = Path(self._temporary.name) if self._temporary else Path(root or "")
+        self.min_free_bytes = min_free_bytes
+        self._incoming, self._results = self.root / "incoming", self.root / "results"
+        self._guard = threading.Lock()
+        self._locks: WeakValueDictionary[tuple[str, str], threading.Lock] = WeakValueDictionary()
+        for folder in (self._incoming, self._results):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._owner = (self.root / "lock").open("w")
+        try:
+            fcntl.flock(self._owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._owner.close()
+            raise StorageInUseError(
+                f"{self.root} is in use by another service; give this one a folder of its own"
+            ) from None
+
+    @property
+    def database(self) -> Path:
+        """Where the job store lies."""
+        return self.root / "jobs.sqlite3"
+
+    def check_room(self) -> None:
+        """Raises StorageFull if less than `min_free_bytes` are free."""
+        free = shutil.disk_usage(self.root).free
+        if free < self.min_free_bytes:
+            raise StorageFull(
+                f"{free} bytes are free for results; {self.min_free_bytes} are kept in reserve.",
+                headers=retry_after(60),
+            )
+
+    def accept(self, id: str, write: Callable[[Path], None]) -> None:
+        """Let `write` fill the folder of a job's input. Raises StorageFull; then nothing is left."""
+        self.check_room()
+        self._appear(self._incoming / id, write)
+
+    @contextmanager
+    def incoming(self, id: str) -> Iterator[Path]:
+        """A folder with a waiting job's input, to be read."""
+        yield self._incoming / id
+
+    def drop_incoming(self, id: str) -> None:
+        shutil.rmtree(self._incoming / id, ignore_errors=True)
+
+    def save(self, name: str, arrays: Mapping[str, NDArray[Any]], result: bytes) -> None:
+        """Store a result. Raises StorageFull; then nothing is left."""
+        self.check_room()
+
+        def write(folder: Path) -> None:
+            (folder / "exports").mkdir()
+            for key, array in arrays.items():
+                np.save(folder / f"{key}.npy", array, allow_pickle=False)
+            (folder / RESULT).write_bytes(result)
+
+        shutil.rmtree(self._results / name, ignore_errors=True)  # an attempt that was cut off before it was recorded
+        self._appear(self._results / name, write)
+
+    def result(self, name: str) -> ReconstructionDocument:
+        """The result's document. Raises NotFound."""
+        try:
+            return ReconstructionDocument.model_validate_json((self._folder(name) / RESULT).read_bytes())
+        except FileNotFoundError:
+            raise gone() from None
+
+    def scene(self, name: str) -> Scene:
+        """The result with its arrays mapped, not read. Raises NotFound."""
+        document = self.result(name)
+        folder = self._folder(name)
+
+        def load(key: str) -> NDArray[Any]:
+            array: NDArray[Any] = np.load(folder / f"{key}.npy", mmap_mode="r", allow_pickle=False)
+            return array
+
+        try:
+            tracks = {key: load(key) for key in TRACKS if (folder / f"{key}.npy").exists()}
+            return Scene(document, **{key: load(key) for key in ARRAYS}, tracks=tracks)
+        except FileNotFoundError:
+            raise gone() from None
+
+    def export(self, name: str, file: str, make: Callable[[Path], None]) -> MadeFile:
+        """The file `file` made from a result, by `make` if nobody asked for it before. Raises NotFound, StorageFull."""
+        exports = self._folder(name) / "exports"
+        path, digest = exports / file, exports / f"{file}.sha256"
+        with self._guard:
+            making = self._locks.setdefault((name, file), threading.Lock())
+        with making, _room():
+            try:
+                if not digest.exists():
+                    self._make(exports, path, digest, make)
+                os.utime(digest)
+                return MadeFile(path, path.stat().st_size, digest.read_text())
+            except FileNotFoundError:
+                if exports.is_dir():
+                    raise
+                raise gone() from None  # never there, or removed meanwhile
+
+    def size(self, name: str) -> int:
+        """Bytes of a result that was saved here."""
+        return bytes_in(self._results / name)
+
+    def sizes(self, results: Sequence[Job]) -> dict[str, int]:
+        """Bytes of each job's result, by the job's id; files made from it since count."""
+        return {job.id: self.size(job.result) for job in results}
+
+    def remove(self, name: str) -> None:
+        """Remove a result and its files. Downloads that are under way end undisturbed."""
+        shutil.rmtree(self._results / name, ignore_errors=True)
+
+    def sweep(self, known: Callable[[], Known]) -> set[str]:
+        """Remove what no job stands for; returns the names of known results that are missing."""
+        asked = known()
+        for folder, names in ((self._incoming, asked.inputs), (self._results, asked.results)):
+            for path in folder.iterdir():
+                if path.name not in names:
+                    shutil.rmtree(path, ignore_errors=True)
+        for partial in self._results.glob("*/exports/*.partial"):
+            partial.unlink()
+        return {name for name in asked.results if not (self._results / name / RESULT).is_file()}
+
+    def close(self) -> None:
+        """Release the folder, and remove it if it is temporary."""
+        self._owner.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    def _folder(self, name: str) -> Path:
+        if not NAME.fullmatch(name):
+            raise gone()
+        return self._results / name
+
+    def _appear(self, target: Path, write: Callable[[Path], None]) -> None:
+        partial = target.with_name(f"{target.name}.partial")
+        with _room():
+            try:
+                partial.mkdir()
+                write(partial)
+                _sync(partial)
+                partial.rename(target)
+                _sync_one(target.parent)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+
+    def _make(self, exports: Path, path: Path, digest: Path, make: Callable[[Path], None]) -> None:
+        self.check_room()
+        partial = path.with_name(f"{path.name}.partial")
+        try:
+            make(partial)
+            partial.rename(path)
+            digest.with_suffix(".partial").write_text(sha256(path))
+            digest.with_suffix(".partial").rename(digest)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        ages = sorted((file.stat().st_mtime_ns, file) for file in exports.glob("*.sha256"))
+        for _, old in ages[:-_EXPORTS_KEPT]:
+            old.unlink()
+            old.with_suffix("").unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    """Wait until everything in `folder`, and its listings, are on the disk."""
+    for path in (*folder.rglob("*"), folder):
+        _sync_one(path)
+
+
+def _sync_one(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StorageFull("The disk for results is full; nothing was kept.", headers=retry_after(60)) from None
+
+
+def gone() -> NotFound:
+    """What to say of a result that is not there."""
+    return NotFound("There is no reconstruction of this id; it may have been removed to make room.")
+
+
+def bytes_in(folder: Path) -> int:
+    """Bytes of all files in and below `folder`; what is removed meanwhile does not count."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += Path(place, name).stat().st_size
+    return total

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.scene.similarity import camera_centres
+from scenes.synthetic.walk import walk
+
+
+def headings(extrinsics: Tensor) -> Tensor:
+    """Degrees that each camera looks along, in the plane of the floor."""
+    axes = extrinsics[:, 2, :3]
+    return torch.rad2deg(torch.atan2(axes[:, 0], axes[:, 2]))
+
+
+def turn(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b + 180) % 360 - 180
+
+
+def test_a_lap_turns_once_and_the_next_one_passes_the_same_places() -> None:
+    scene = walk(0, frames=30, lap=20, size=12)
+    assert scene.images.shape == (30, 3, 12, 12)
+    heading = headings(scene.extrinsics)
+    steps = turn(heading[1:], heading[:-1])
+    assert abs(steps[:20].sum().abs() - 360) < 60
+    assert turn(heading[20:], heading[:10]).abs().max() < 60
+    centres = camera_centres(scene.extrinsics)
+    assert (torch.cdist(centres, centres) + torch.eye(30)).min() > 0.01
+
+
+def test_the_same_seed_gives_the_same_walk_and_another_one_another() -> None:
+    first, again, other = (walk(seed, frames=5, lap=5, size=12) for seed in (3, 3, 4))
+    assert torch.equal(first.images, again.images)
+    assert not torch.equal(first.images, other.images)
+
+
+@pytest.mark.parametrize(("frames", "lap"), [(0, 4), (4, 0), (100, 40), (10, 80)])
+def test_more_views_than_a_circle_has_room_for_are_refused(frames: int, lap: int) -> None:
+    with pytest.raises(ValueError, match="expected 1 to 72"):
+        walk(0, frames, lap, size=12)

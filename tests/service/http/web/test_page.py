@@ -1,0 +1,285 @@
+"""The page in a real browser, from choosing files to turning the cloud."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from service.access import add_key
+from tests.service.inputs.remote.origin import Origin, plain
+from tests.service.running import Gate, Running, Serve
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--no-sandbox", "--no-first-run", "--disable-background-networking",
+    "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+]  # fmt: skip
+PATIENCE_MS = 60_000
+SAMPLES = Path(__file__).parents[4] / "service" / "samples"
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def service(serve: Serve) -> Running:
+    return serve()
+
+
+@pytest.fixture
+def page(browser: Browser, service: Running) -> Iterator[Page]:
+    with visited(browser, service) as page:
+        yield page
+
+
+@contextmanager
+def visited(browser: Browser, service: Running) -> Iterator[Page]:
+    """The page of a fresh visitor; fails the test on any error in its scripts or request to elsewhere."""
+    with browser.new_context(viewport={"width": 480, "height": 480}) as context:
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        expect.set_options(timeout=PATIENCE_MS)
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
+        page.on("request", lambda request: errors.append(request.url) if _is_elsewhere(request.url) else None)
+        page.goto(f"http://127.0.0.1:{service.port}/")
+        expect(page.locator("#model")).to_be_visible()
+        yield page
+        assert [error for error in errors if "status of 4" not in error] == []
+
+
+def _is_elsewhere(url: str) -> bool:
+    return not url.startswith(("http://127.0.0.1:", "blob:", "data:"))
+
+
+def pictures(count: int) -> list[dict]:
+    return [
+        {"name": f"{i}.png", "mimeType": "image/png", "buffer": (SAMPLES / f"0{i}.png").read_bytes()}
+        for i in range(count)
+    ]
+
+
+def view(page: Page) -> np.ndarray:
+    """What the canvas shows."""
+    page.wait_for_timeout(300)
+    picture = Image.open(io.BytesIO(page.locator("#view").screenshot()))
+    return np.asarray(picture.convert("RGB"), float)
+
+
+def changed(page: Page, before: np.ndarray, least: float) -> np.ndarray:
+    """What the canvas shows once it differs from `before` by `least` grey levels on average."""
+    for _ in range(20):
+        after = view(page)
+        if np.abs(after - before).mean() > least:
+            return after
+    raise AssertionError("the view did not change")
+
+
+def reconstructed(page: Page, count: int = 2) -> None:
+    page.set_input_files("#files", pictures(count))
+    page.get_by_role("button", name=f"Reconstruct {count} pictures").click()
+    expect(page.locator("#result")).to_be_visible()
+    expect(page.locator("#pictures img").first).to_have_attribute("src", re.compile("^blob:"))
+
+
+def test_the_sample_pictures_become_a_cloud_that_turns(page: Page) -> None:
+    page.get_by_role("button", name="Try the sample pictures").click()
+    expect(page.locator("#result")).to_be_visible()
+    expect(page.locator("#facts")).to_contain_text("4 pictures")
+    before = view(page)
+    assert len(np.unique(before.reshape(-1, 3), axis=0)) > 200
+    box = page.locator("#view").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 150, box["y"] + 120)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 300, box["y"] + 150, steps=3)
+    page.mouse.up()
+    changed(page, before, 2)
+
+
+def test_the_sliders_and_switches_act_at_once(page: Page) -> None:
+    reconstructed(page)
+    everything = view(page)
+    page.locator("#confidence").fill("90")
+    expect(page.locator("#confidence-value")).to_have_text("90 %")
+    few = changed(page, everything, 1)
+    page.locator("#size").fill("12")
+    changed(page, few, 0.5)
+    page.locator("#view").focus()
+    shown = view(page)
+    page.keyboard.press("c")
+    expect(page.locator("#cameras")).to_have_attribute("aria-pressed", "false")
+    changed(page, shown, 0)
+    page.keyboard.press("[")
+    expect(page.locator("#confidence-value")).to_have_text("85 %")
+
+
+def test_two_clicks_measure_a_distance(page: Page) -> None:
+    reconstructed(page)
+    page.get_by_role("button", name="Measure").click()
+    expect(page.locator("#hint")).to_be_visible()
+    page.get_by_role("button", name="Cameras", exact=True).click()
+    page.locator("#size").fill("12")
+    canvas = view(page)
+    canvas[:70] = background = canvas[2, 2]  # where the hint is
+    rows, columns = np.nonzero(np.abs(canvas - background).sum(-1) > 60)
+    box = page.locator("#view").bounding_box()
+    assert box is not None
+    for share in (0.2, 0.8):
+        at = int(share * len(rows))
+        page.mouse.click(box["x"] + int(columns[at]), box["y"] + int(rows[at]))
+    expect(page.locator("#measured")).to_contain_text("units")
+    assert float(page.locator("#measured").inner_text().split()[0]) > 0
+
+
+def test_every_picture_stands_beside_its_depth_and_confidence(page: Page) -> None:
+    reconstructed(page, 3)
+    images = page.locator("#pictures img")
+    expect(images).to_have_count(9)
+    for index in range(9):
+        images.nth(index).scroll_into_view_if_needed()
+        page.wait_for_function(f"document.querySelectorAll('#pictures img')[{index}].naturalWidth > 40")
+
+
+def test_a_download_is_the_file_that_the_service_gives(page: Page, service: Running) -> None:
+    reconstructed(page)
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Cameras (JSON)").click()
+    saved = Path(waiting.value.path())
+    assert waiting.value.suggested_filename == "cameras.json"
+    assert len(json.loads(saved.read_text())["cameras"]) == 2
+
+
+def test_a_problem_is_told_in_the_services_words_and_leads_back(page: Page) -> None:
+    page.set_input_files("#files", [{"name": "a.jpg", "mimeType": "image/jpeg", "buffer": b"nothing"}])
+    page.get_by_role("button", name="Reconstruct").click()
+    expect(page.get_by_role("alert")).to_contain_text("a.jpg is not a JPEG, PNG, WebP or HEIC picture")
+    page.get_by_role("button", name="Back").click()
+    expect(page.locator("#start")).to_be_visible()
+
+
+def test_where_nothing_is_fetched_by_url_none_is_asked_for(page: Page) -> None:
+    expect(page.get_by_label("or give URLs")).to_be_hidden()
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[Origin]:
+    origin = Origin()
+    origin.answers |= {f"/{i}.png": plain((SAMPLES / f"0{i}.png").read_bytes()) for i in range(4)}
+    yield origin
+    origin.stop()
+
+
+@pytest.fixture(scope="module")
+def fetching(serve: Serve, origin: Origin) -> Running:
+    return serve(fetch_urls=True, fetch_hosts=origin.url(""))
+
+
+def test_urls_are_typed_and_sent_with_chosen_pictures(browser: Browser, fetching: Running, origin: Origin) -> None:
+    with visited(browser, fetching) as page:
+        page.set_input_files("#files", pictures(1))
+        page.locator("#files").focus()
+        page.keyboard.press("Tab")
+        expect(page.get_by_label("or give URLs")).to_be_focused()
+        expect(page.locator("#addresses")).to_contain_text("or give URLs on listed hosts, one a line")
+        for path in ("/2.png", "", "  /1.png "):
+            page.keyboard.insert_text(path.replace("/", origin.url("/")))
+            page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("button", name="Reconstruct 3 pictures")).to_be_focused()
+        page.keyboard.press("Enter")
+        expect(page.locator("#result")).to_be_visible()
+        for caption, name in zip(page.locator("#pictures p").all(), ("0.png", "2.png", "1.png"), strict=True):
+            expect(caption).to_contain_text(name)
+        page.get_by_role("button", name="New reconstruction").click()
+        expect(page.get_by_label("or give URLs")).to_have_value("")
+
+
+def test_a_refused_url_is_told_in_the_services_words_and_can_be_corrected(browser: Browser, fetching: Running) -> None:
+    with visited(browser, fetching) as page:
+        page.set_viewport_size({"width": 360, "height": 740})
+        typed = "https://images.example.org/" + 40 * "long-name-" + ".png"
+        page.get_by_label("or give URLs").fill(typed)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        page.get_by_role("button", name="Reconstruct", exact=True).click()
+        told = "The URL of picture 0 is on a host, scheme or port that this service does not fetch from."
+        expect(page.locator("#problem-detail")).to_have_text(told)
+        page.get_by_role("button", name="Back").click()
+        expect(page.get_by_label("or give URLs")).to_have_value(typed)
+        page.get_by_role("button", name="Try the sample pictures").click()
+        expect(page.locator("#facts")).to_contain_text("4 pictures")
+
+
+def test_a_link_to_a_result_opens_it_and_it_stands_in_the_list(page: Page) -> None:
+    reconstructed(page)
+    link = page.url
+    page.goto("about:blank")
+    page.goto(link)
+    expect(page.locator("#result")).to_be_visible()
+    page.get_by_role("button", name="New reconstruction").click()
+    page.locator("#earlier-list button").first.click()
+    expect(page.locator("#result")).to_be_visible()
+
+
+def test_on_a_phone_nothing_is_wider_than_the_screen(page: Page) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    reconstructed(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_dark_and_light_follow_the_switch_and_are_remembered(page: Page) -> None:
+    def background() -> str:
+        return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+    light = background()
+    page.get_by_role("button", name="Switch between dark and light").click()
+    dark = background()
+    assert light != dark
+    page.reload()
+    assert background() == dark
+
+
+def test_progress_is_live_and_work_can_be_cancelled(browser: Browser, serve: Serve) -> None:
+    gated = serve(Gate)
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"http://127.0.0.1:{gated.port}/")
+        page.set_input_files("#files", pictures(2))
+        page.get_by_role("button", name="Reconstruct 2 pictures").click()
+        expect(page.locator("#stages .now")).to_have_text("Network")
+        page.wait_for_function("document.getElementById('bar').value > 0.1")
+        page.get_by_role("button", name="Cancel").click()
+        expect(page.locator("#start")).to_be_visible()
+    gated.engine.opened.set()
+    assert gated.metric('recon_cancelled_total{phase="running"}') == 1
+
+
+def test_with_keys_the_page_asks_for_one(browser: Browser, serve: Serve, tmp_path: Path) -> None:
+    key = add_key(tmp_path / "keys.json", "visitor")
+    service = serve(api_keys=tmp_path / "keys.json")
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"http://127.0.0.1:{service.port}/")
+        page.get_by_label("This service wants an API key").fill(key)
+        page.get_by_role("button", name="Use it").click()
+        reconstructed(page)
+        expect(page.locator("#facts")).to_contain_text("2 pictures")

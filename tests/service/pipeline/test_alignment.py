@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from model.scene.geometry import pose_encoding_to_cameras, unproject_depth
+from model.scene.preprocess import ImageTransform
+from model.scene.reconstruction import Reconstruction
+from model.scene.similarity import Similarity, camera_centres
+from service.inputs.options import KnownCamera, KnownDistance, Options, PicturePoint
+from service.pipeline.alignment import apply_knowledge, measure
+from service.problems import InvalidOption
+
+NETWORK, ORIGINAL = (12, 16), (120, 160)
+
+
+def scene(frames: int = 3) -> Reconstruction:
+    """Cameras in a row before a wall two units away."""
+    encoding = torch.zeros(frames, 9)
+    encoding[:, 0] = -torch.arange(frames)
+    encoding[:, 6] = 1
+    encoding[:, 7:] = 1.0
+    extrinsics, intrinsics = pose_encoding_to_cameras(encoding, NETWORK)
+    depth = torch.full((frames, *NETWORK), 2.0)
+    transform = ImageTransform(ORIGINAL, NETWORK, (0.1, 0.1), (0.0, 0.0))
+    return Reconstruction(
+        extrinsics=extrinsics,
+        intrinsics=intrinsics,
+        original_intrinsics=transform.intrinsics_to_original(intrinsics),
+        depth=depth,
+        depth_conf=torch.ones_like(depth),
+        world_points=unproject_depth(depth, extrinsics, intrinsics),
+        colors=torch.zeros(frames, *NETWORK, 3, dtype=torch.uint8),
+        mask=torch.ones(frames, *NETWORK, dtype=torch.bool),
+        transforms=(transform,) * frames,
+    )
+
+
+def known(extrinsics: torch.Tensor, *given: int) -> list[KnownCamera | None]:
+    return [
+        KnownCamera(extrinsic=extrinsic.tolist()) if index in given else None
+        for index, extrinsic in enumerate(extrinsics)
+    ]
+
+
+def test_nothing_known_changes_nothing() -> None:
+    before = scene()
+    after, scale = apply_knowledge(before, Options())
+    assert after is before
+    assert (scale.unit, scale.factor, scale.provenance) == ("arbitrary", 1.0, "network")
+
+
+def test_known_poses_of_some_pictures_move_and_scale_the_whole_scene() -> None:
+    before = scene()
+    turn = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]], dtype=torch.float64)
+    truth = Similarity(0.5, turn, torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64))
+    target = truth.move_extrinsics(before.extrinsics)
+    options = Options.model_construct(cameras=known(target, 0, 2), known_distance=None)
+    after, scale = apply_knowledge(before, options)
+    torch.testing.assert_close(after.extrinsics.double(), target, atol=1e-5, rtol=0)
+    torch.testing.assert_close(after.depth, 0.5 * before.depth)
+    torch.testing.assert_close(after.world_points.double(), truth.move_points(before.world_points), atol=1e-5, rtol=0)
+    assert (scale.unit, scale.provenance) == ("metre", "known cameras")
+    assert scale.factor == pytest.approx(0.5)
+    assert scale.position_residual == pytest.approx(0, abs=1e-5)
+    assert scale.rotation_residual_degrees == pytest.approx(0, abs=0.1)
+
+
+def test_the_residual_says_how_badly_known_poses_fit() -> None:
+    before = scene()
+    target = before.extrinsics.double().clone()
+    target[1, 1, 3] += 0.3
+    _, scale = apply_knowledge(before, Options.model_construct(cameras=known(target, 0, 1, 2), known_distance=None))
+    assert scale.position_residual is not None
+    assert 0.05 < scale.position_residual < 0.3
+
+
+def distance(metres: float) -> KnownDistance:
+    """Between two places of the wall: 60 original pixels apart."""
+    a, b = PicturePoint(picture=0, x=50.0, y=60.0), PicturePoint(picture=0, x=110.0, y=60.0)
+    return KnownDistance(a=a, b=b, metres=metres)
+
+
+def test_a_known_distance_gives_metres() -> None:
+    before = scene()
+    expected = 2.0 * 60 / float(before.original_intrinsics[0, 0, 0])
+    assert measure(before, distance(1)) == pytest.approx(expected, rel=1e-5)
+    after, scale = apply_knowledge(before, Options.model_construct(cameras=None, known_distance=distance(3)))
+    assert (scale.unit, scale.provenance) == ("metre", "known distance")
+    assert scale.factor == pytest.approx(3 / expected, rel=1e-5)
+    assert measure(after, distance(3)) == pytest.approx(3, rel=1e-5)
+    torch.testing.assert_close(
+        camera_centres(after.extrinsics), scale.factor * camera_centres(before.extrinsics), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_with_poses_the_distance_is_only_checked() -> None:
+    before = scene()
+    cameras = known(before.extrinsics, 0, 1, 2)
+    after, scale = apply_knowledge(before, Options.model_construct(cameras=cameras, known_distance=distance(1)))
+    assert scale.provenance == "known cameras"
+    assert scale.distance_residual == pytest.approx(measure(after, distance(1)) - 1)
+
+
+def test_a_distance_between_a_place_and_itself_is_refused() -> None:
+    place = PicturePoint(picture=0, x=1, y=1)
+    with pytest.raises(InvalidOption, match="same place"):
+        measure(scene(), KnownDistance(a=place, b=place, metres=1))
+
+
+def test_known_intrinsics_replace_the_networks_on_both_grids_and_leave_depth() -> None:
+    before = scene()
+    intrinsic = [[200.0, 0, 81], [0, 210.0, 59], [0, 0, 1]]
+    options = Options.model_construct(cameras=[None, KnownCamera(intrinsic=intrinsic), None], known_distance=None)
+    after, scale = apply_knowledge(before, options)
+    torch.testing.assert_close(after.original_intrinsics[1], torch.tensor(intrinsic))
+    torch.testing.assert_close(after.intrinsics[1], torch.tensor([[20.0, 0, 8.1], [0, 21.0, 5.9], [0, 0, 1]]))
+    torch.testing.assert_close(after.intrinsics[0], before.intrinsics[0])
+    torch.testing.assert_close(after.depth, before.depth)
+    assert not torch.allclose(after.world_points[1], before.world_points[1])
+    assert scale.unit == "arbitrary"

@@ -1,0 +1,124 @@
+"""What a scene goes through when it does not fit: chunks, a lower resolution, recovery from running out of memory."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import torch
+import trimesh
+
+from model.scene.preprocess import PreprocessedImages
+from service.inference.engine import Engine, Pass
+from tests.service.pictures import encode, form, make_picture
+from tests.service.running import Running, Serve, Tight
+
+
+def pictures(count: int) -> list[bytes]:
+    """Windows that move along one large picture, so that they have something in common."""
+    large = make_picture(400, 90, 3)
+    return [encode(large.crop((20 * i, 0, 20 * i + 120, 90))) for i in range(count)]
+
+
+def reconstruct(service: Running, count: int, **options: str) -> dict[str, Any]:
+    answer = service.client.post("/reconstruct", files=form(*pictures(count)), data=options)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_more_frames_than_one_pass_may_have_are_chunked_and_joined(serve: Serve) -> None:
+    service = serve(pass_frames=4)
+    result = reconstruct(service, 9)
+    assert result["run"]["degraded"] == ["chunked"]
+    assert (result["run"]["passes"], result["run"]["pass_frames"]) == (3, 4)
+    assert len(result["pictures"]) == 9
+    assert service.metric('recon_degraded_total{step="chunked"}') == 1
+    ply = service.client.get(result["links"]["points"], params={"confidence": 0}).content
+    assert len(trimesh.load(io.BytesIO(ply), file_type="ply").vertices) == 9 * 96 * 72
+    whole = reconstruct(serve(), 4)
+    for chunked, alone in zip(result["pictures"][:4], whole["pictures"], strict=True):  # the first chunk's world stands
+        np.testing.assert_allclose(chunked["extrinsic"], alone["extrinsic"], atol=1e-4)
+
+
+def test_frames_are_described_only_where_a_scene_may_come_back_to_a_place(serve: Serve) -> None:
+    class Noted(Engine):
+        described: tuple[bool, ...] = ()
+
+        def infer(self, *arguments: Any) -> Pass:
+            done = super().infer(*arguments)
+            self.described += (done.descriptors is not None,)
+            return done
+
+    service = serve(Noted, pass_frames=4)
+    reconstruct(service, 4)
+    assert service.engine.described == (False,)
+    result = reconstruct(service, 9)
+    assert service.engine.described[1:4] == (True,) * result["run"]["passes"]
+    service.engine.described = ()
+    reconstruct(service, 9, close_loops="false")
+    assert service.engine.described == (False,) * result["run"]["passes"]
+
+
+def test_running_out_of_memory_is_answered_with_smaller_chunks(serve: Serve) -> None:
+    class Small(Engine):
+        """A device that holds two frames at most."""
+
+        def infer(self, batch: PreprocessedImages, *rest: Any) -> Pass:
+            hook = self.net.register_forward_pre_hook(self._check)
+            try:
+                return super().infer(batch, *rest)
+            finally:
+                hook.remove()
+
+        @staticmethod
+        def _check(net: object, arguments: tuple[torch.Tensor, ...]) -> None:
+            if len(arguments[0]) > 2:
+                raise torch.OutOfMemoryError("out of memory")
+
+    service = serve(Small)
+    result = reconstruct(service, 5)
+    assert result["run"]["degraded"] == ["chunked"]
+    assert result["run"]["pass_frames"] == 2
+    assert result["run"]["out_of_memory_recovered"] == 1
+    assert service.metric('recon_oom_total{recovered="true"}') == 1
+    assert service.client.get("/readyz").status_code == 200
+
+
+def test_over_the_memory_budget_the_resolution_is_reduced_and_the_result_says_so(serve: Serve) -> None:
+    service = serve(Tight)
+    dry = service.client.post("/reconstruct", files=form(*pictures(1)), data={"dry_run": "true"}).json()
+    assert dry["degraded"] == ["reduced-resolution"]
+    result = reconstruct(service, 1)
+    assert result["run"]["degraded"] == ["reduced-resolution"]
+    factor = result["run"]["resolution_factor"]
+    assert factor < 1
+    picture = result["pictures"][0]
+    assert picture["network_size"]["width"] == round(96 * factor / 12) * 12
+    assert picture["original_size"] == {"height": 90, "width": 120}
+    depth = np.load(io.BytesIO(service.client.get(picture["depth"]["links"]["npy"]).content))
+    assert depth.shape == (90, 120)
+    assert np.isfinite(depth).all()
+
+
+def test_ordered_outputs_are_there_before_anybody_asks(serve: Serve) -> None:
+    service = serve()
+    result = reconstruct(service, 2, outputs="scene.glb,trajectory.txt")
+    exports = service.result_folder(result["id"]) / "exports"
+    assert {path.name.rpartition("-")[2] for path in exports.iterdir() if path.suffix != ".sha256"} == {
+        "scene.glb",
+        "trajectory.txt",
+    }
+
+
+def test_a_known_distance_makes_the_answer_metric(serve: Serve) -> None:
+    service = serve()
+    distance = '{"a":{"picture":0,"x":20,"y":45},"b":{"picture":0,"x":100,"y":45},"metres":2}'
+    result = reconstruct(service, 2, known_distance=distance)
+    assert result["scale"]["unit"] == "metre"
+    assert "metre" in result["world_frame"]
+    picture = result["pictures"][0]
+    depth = np.load(io.BytesIO(service.client.get(picture["depth"]["links"]["npy"]).content))
+    ends = [depth[45, x] * np.linalg.inv(picture["intrinsic"]) @ [x, 45, 1] for x in (20, 100)]
+    assert abs(np.linalg.norm(ends[0] - ends[1]) - 2) < 1e-3

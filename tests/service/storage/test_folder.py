@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.problems import NotFound, StorageFull
+from service.result.scene import Scene
+from service.storage.folder import Known, Storage, StorageInUseError
+
+ID = "0" * 32
+
+
+def save(storage: Storage, scene: Scene, id: str = ID) -> None:
+    arrays = {name: getattr(scene, name) for name in ("depth", "confidence", "colors", "mask", "keep")}
+    storage.save(id, arrays | dict(scene.tracks), scene.document.model_dump_json().encode())
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Iterator[Storage]:
+    storage = Storage(tmp_path)
+    yield storage
+    storage.close()
+
+
+def test_what_is_saved_is_read_back(storage: Storage, scene: Scene) -> None:
+    save(storage, scene)
+    assert storage.result(ID) == scene.document
+    found = storage.scene(ID)
+    np.testing.assert_array_equal(found.depth, scene.depth)
+    assert set(found.tracks) == set(scene.tracks)
+
+
+@pytest.mark.parametrize(
+    "id", ["", ".", "..", "../x", "/etc/passwd", f"{ID}\n", f"{ID}-0", f"{ID}-x", "Z" * 32, "1" * 32]
+)
+def test_an_id_that_is_none_never_becomes_a_path(storage: Storage, id: str) -> None:
+    for look in (storage.result, storage.scene):
+        with pytest.raises(NotFound):
+            look(id)
+    with pytest.raises(NotFound):
+        storage.export(id, "points.ply", lambda path: None)
+
+
+def test_a_file_is_made_once_however_many_ask_at_the_same_time(storage: Storage, scene: Scene) -> None:
+    save(storage, scene)
+    made: list[Path] = []
+
+    def make(path: Path) -> None:
+        made.append(path)
+        path.write_bytes(b"content")
+
+    threads = [threading.Thread(target=lambda: storage.export(ID, "a.bin", make)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+    export = storage.export(ID, "a.bin", make)
+    assert (export.bytes, export.sha256[:8]) == (7, "ed7002b4")
+
+
+def test_a_file_whose_making_fails_is_not_there(storage: Storage, scene: Scene) -> None:
+    save(storage, scene)
+
+    def fail(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        storage.export(ID, "a.bin", fail)
+    assert list((storage.root / "results" / ID / "exports").iterdir()) == []
+
+
+def test_a_result_that_goes_while_a_file_is_made_of_it_is_gone(storage: Storage, scene: Scene) -> None:
+    save(storage, scene)
+
+    def interrupted(path: Path) -> None:
+        path.write_bytes(b"content")
+        storage.remove(ID)
+
+    with pytest.raises(NotFound):
+        storage.export(ID, "a.bin", interrupted)
+
+
+def test_a_full_disk_is_a_problem_and_leaves_nothing(storage: Storage, scene: Scene) -> None:
+    save(storage, scene)
+
+    def full(path: Path) -> None:
+        if path.is_dir():
+            (path / "half").write_bytes(b"x")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for act in (lambda: storage.accept("1" * 32, full), lambda: storage.export(ID, "a.bin", full)):
+        with pytest.raises(StorageFull, match="nothing was kept"):
+            act()
+    assert list((storage.root / "incoming").iterdir()) == []
+    assert storage.result(ID) == scene.document
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_truly_full_device_is_recognised(storage: Storage) -> None:
+    def write(path: Path) -> None:
+        with Path("/dev/full").open("wb") as device:
+            np.save(device, np.zeros(100_000))
+
+    with pytest.raises(StorageFull):
+        storage.accept("1" * 32, write)
+
+
+def test_the_reserve_is_kept_free(tmp_path: Path, scene: Scene) -> None:
+    storage = Storage(tmp_path, min_free_bytes=2**60)
+    for act in (storage.check_room, lambda: storage.accept(ID, lambda path: None), lambda: save(storage, scene)):
+        with pytest.raises(StorageFull) as caught:
+            act()
+        assert caught.value.headers["Retry-After"]
+    storage.close()
+
+
+def test_what_no_job_stands_for_is_swept_away(tmp_path: Path, scene: Scene) -> None:
+    storage = Storage(tmp_path)
+    (tmp_path / "notes").mkdir()
+    kept, stray, lost = "a" * 32, "b" * 32, "c" * 32
+    save(storage, scene, kept)
+    save(storage, scene, stray)
+    (tmp_path / "results" / "d.partial").mkdir()
+    (tmp_path / "results" / kept / "exports" / "x.ply.partial").write_bytes(b"half")
+    storage.accept("e" * 32, lambda path: None)
+    storage.accept("f" * 32, lambda path: None)
+    assert storage.sweep(lambda: Known({"e" * 32}, {kept, lost})) == {lost}
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {kept}
+    assert {path.name for path in (tmp_path / "incoming").iterdir()} == {"e" * 32}
+    assert list((tmp_path / "results" / kept / "exports").iterdir()) == []
+    assert (tmp_path / "notes").exists()
+    storage.close()
+
+
+def test_a_save_that_fails_leaves_nothing(storage: Storage) -> None:
+    with pytest.raises(ValueError, match="Object arrays"):
+        storage.save(ID, {"depth": np.array([None])}, b"{}")
+    assert list((storage.root / "results").iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files can't be named here")
+def test_a_result_is_on_the_disk_before_it_appears_and_nothing_is_synced_twice(
+    storage: Storage, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    rename = Path.rename
+    monkeypatch.setattr(os, "fsync", lambda file: events.append(os.readlink(f"/proc/self/fd/{file}")))
+    monkeypatch.setattr(Path, "rename", lambda path, to: (events.append("rename"), rename(path, to))[1])
+    save(storage, scene)
+    at = events.index("rename")
+    results, partial = storage.root / "results", storage.root / "results" / f"{ID}.partial"
+    written = [partial / path.relative_to(results / ID) for path in (results / ID).rglob("*")]
+    assert len(written) == len(scene.tracks) + 7  # five maps, the document and the folder of exports
+    assert sorted(events[:at]) == sorted(map(str, (*written, partial)))
+    assert events[at:] == ["rename", str(results)]
+
+
+def test_one_folder_serves_one_process(storage: Storage) -> None:
+    with pytest.raises(StorageInUseError, match="another service"):
+        Storage(storage.root)
+
+
+def test_a_temporary_folder_goes_with_the_service(scene: Scene) -> None:
+    storage = Storage(None)
+    save(storage, scene)
+    storage.close()
+    assert not storage.root.exists()

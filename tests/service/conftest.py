@@ -26,6 +26,9 @@ from service.inference.engine import Engine
 from service.settings import Settings
 from tests.service.running import Running, Serve
 from tests.service.servers import ObjectServer, Postgres
+from tests.service.stored_scene import scene
+
+__all__ = ["scene"]  # a fixture
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -121,6 +124,6 @@ def serve(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False))
             while wait and client.get("/readyz").status_code != 200:
                 time.sleep(0.02)
-            return Running(client, app.state.parts, port, settings.data_dir or Path(), stop)
+            return Running(client, app.state.application, port, settings.data_dir or Path(), stop)
 
         yield start

@@ -26,12 +26,10 @@ from service.pipeline.revisits import revisit
 from service.pipeline.task import Task
 from service.pipeline.tracks import Trail
 from service.result.document import (
-    ALIGNED_WORLD_FRAME,
     CONVENTIONS,
-    METRIC_WORLD_FRAME,
-    WORLD_FRAME,
     ReconstructionDocument,
     describe_pictures,
+    world_frame,
 )
 from service.result.scene import TRACKS, arrays_of
 from service.states import STAGES
@@ -43,7 +41,6 @@ Report = Callable[[str, float], None]
 """Called with a stage and the share of the whole work that is done; raises to stop the work."""
 
 _NETWORK_SHARE = 0.9
-_HEADS_FROM = 0.8  # of a pass; the aggregator comes before
 
 _log = logging.getLogger("service")
 
@@ -88,12 +85,11 @@ class Work:
         timings.update(run.seconds)
 
         began = time.perf_counter()
-        scene, scale = apply_knowledge(scene, prepared.options)
+        scene, scale = apply_knowledge(scene, prepared.options, self._engine.family.scale)
         timings["post"] = timings.get("post", 0.0) + time.perf_counter() - began
 
         report("store", 0.93)
         began = time.perf_counter()
-        frames = {"known cameras": ALIGNED_WORLD_FRAME, "known distance": METRIC_WORLD_FRAME, "network": WORLD_FRAME}
         document = ReconstructionDocument(
             id=task.id,
             created=_utc(task.created),
@@ -101,7 +97,7 @@ class Work:
             finished=datetime.now(timezone.utc),
             mode=prepared.mode,
             model=self._engine.document(),
-            world_frame=frames[scale.provenance],
+            world_frame=world_frame(scale),
             conventions=CONVENTIONS,
             scale=scale,
             options=prepared.options.text(),
@@ -157,7 +153,7 @@ class Work:
         trail = Trail(points, batch.transforms[0]) if points else None
         passes = []
         for number, frames in enumerate(plan.chunks):
-            observe = _observer(report, number, total)
+            observe = self._observer(report, number, total)
             observe("transfer", 0.0)
             queries = None if trail is None else trail.queries(frames.start)
             done = self._engine.infer(take(batch, frames), observe, queries, seeks_loops)
@@ -172,7 +168,7 @@ class Work:
                 batch,
                 plan.chunks,
                 passes,
-                lambda i: _observer(report, len(plan.chunks) + i, total, "loops"),
+                lambda i: self._observer(report, len(plan.chunks) + i, total, "loops"),
             )
             for done in revisits.passes:
                 run.add(done)
@@ -182,6 +178,16 @@ class Work:
         scene = join([done.reconstruction for done in passes], plan.chunks, places)
         run.seconds["post"] = run.seconds.get("post", 0.0) + time.perf_counter() - began
         return scene, None if trail is None else trail.tracks
+
+    def _observer(self, report: Report, number: int, total: int, name: str | None = None) -> Observer:
+        """Tells `report` how far pass `number` of `total` is, under its stages' names or under one."""
+        heads = self._engine.family.heads_share
+
+        def observe(stage: str, share: float) -> None:
+            within = 1 - heads + heads * share if stage == "heads" else (1 - heads) * share
+            report(name or stage, 0.02 + _NETWORK_SHARE * (number + within) / total)
+
+        return observe
 
     def _told(self, plan: Plan, run: _Run) -> dict[str, Any]:
         return {
@@ -203,16 +209,6 @@ class Work:
             metrics.admission_error.observe(plan.cost.bytes / run.peak_bytes)
         metrics.frames.inc(len(prepared.pixels))
         metrics.points.inc(int(prepared.keep.sum()))
-
-
-def _observer(report: Report, number: int, total: int, name: str | None = None) -> Observer:
-    """Tells `report` how far pass `number` of `total` is, under its stages' names or under one."""
-
-    def observe(stage: str, share: float) -> None:
-        within = _HEADS_FROM + (1 - _HEADS_FROM) * share if stage == "heads" else _HEADS_FROM * share
-        report(name or stage, 0.02 + _NETWORK_SHARE * (number + within) / total)
-
-    return observe
 
 
 def _resized(prepared: PreparedScene, scene: Reconstruction) -> Any:

@@ -106,7 +106,7 @@ class Tight(Engine):
 
     def load(self) -> None:
         super().load()
-        self.planner.model = model = CostModel(self.patch_size)
+        self.planner.model = model = CostModel(self.patch_size, special_tokens=5)
         for frames in (1, 2, 4):
             tokens = model.tokens(frames, 96, 96)
             model.calibrate(frames, 96, 96, Cost(10_000 * tokens, 1e-4 * tokens))

@@ -45,6 +45,7 @@ from model.families.vggt.presets import PRESETS
 from model.files.artifact import save
 from quantization.convert import quantize_network
 from quantization.recipe import Recipe
+from service.application import Application
 from service.http.app import create_app
 from service.inference.engine import Engine
 from service.settings import Settings
@@ -121,7 +122,8 @@ def main() -> None:
         artifact = options.artifact or _small(Path(folder) / "artifact")
         settings = Settings(artifact=artifact, data_dir=Path(folder) / "data", log_level="error")
         engine = Engine(settings)
-        server = uvicorn.Server(uvicorn.Config(create_app(settings, engine), port=0, log_config=None))
+        app = create_app(Application(settings, engine))
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
         thread = threading.Thread(target=server.run)
         thread.start()
         while not (server.started and engine.ready):

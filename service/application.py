@@ -31,6 +31,7 @@ from service.errors import (
     NotFound,
     StoreUnavailable,
     Wedged,
+    gone,
 )
 from service.exports.catalogue import Catalogue
 from service.exports.records import OUTPUTS
@@ -451,7 +452,7 @@ class Application:
         """The client's job. Raises NotFound, for another's as for none."""
         job = self.store.get(id)
         if job is None or job.client != client.name:
-            raise NotFound("There is no reconstruction of this id; it may have been removed to make room.")
+            raise gone()
         return job
 
     def finished(self, client: Client, id: str) -> Job:

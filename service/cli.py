@@ -170,8 +170,8 @@ def _serve(options: argparse.Namespace) -> int:
             end_process(_STUCK)
         server.should_exit = True
 
-    app = create_app(settings, engine, on_failure=stop)
-    application: Application = app.state.application
+    application = Application(settings, engine, on_failure=stop)
+    app = create_app(application)
     listener = _listen(settings)
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

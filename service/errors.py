@@ -291,6 +291,11 @@ class StorageFull(Unavailable):
     retry_after = 60.0
 
 
+def gone() -> NotFound:
+    """What to say of a reconstruction that is not there."""
+    return NotFound("There is no reconstruction of this id; it may have been removed to make room.")
+
+
 def restored(record: dict[str, Any]) -> ServiceError:
     """The error that was recorded, also as the problem document that older versions recorded."""
     if "code" in record:

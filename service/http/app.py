@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,17 +18,10 @@ from service.http.routes.operations import operations_router
 from service.http.routes.page import page_router
 from service.http.routes.reconstruct import reconstruct_router
 from service.http.routes.reconstructions import reconstructions_router
-from service.inference.engine import Engine
-from service.settings import Settings
 
 
-def create_app(settings: Settings, engine: Engine, on_failure: Callable[[], None] = lambda: None) -> FastAPI:
-    """The HTTP side of an `Application` around `engine`, which its lifespan loads and whose work it ends.
-
-    `on_failure` is called if loading fails (the reason is then in ``engine.failure``) or the worker is stuck.
-    It is in ``app.state.application``; raises what its constructor raises.
-    """
-    application = Application(settings, engine, on_failure)
+def create_app(application: Application) -> FastAPI:
+    """The HTTP side of `application`, which its lifespan starts and stops."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -29,7 +29,7 @@ from weakref import WeakValueDictionary
 from numpy.typing import NDArray
 
 from model.files.artifact import sha256
-from service.errors import NotFound, StorageFull
+from service.errors import StorageFull, gone
 from service.result.document import ReconstructionDocument
 from service.result.file import MadeFile
 from service.result.scene import ARRAYS, TRACKS, Scene
@@ -238,11 +238,6 @@ def _room() -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise StorageFull("The disk for results is full; nothing was kept.") from None
-
-
-def gone() -> NotFound:
-    """What to say of a result that is not there."""
-    return NotFound("There is no reconstruction of this id; it may have been removed to make room.")
 
 
 def bytes_in(folder: Path) -> int:

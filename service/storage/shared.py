@@ -24,12 +24,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from service.errors import ServiceError, StoreUnavailable
+from service.errors import ServiceError, StoreUnavailable, gone
 from service.result.document import ReconstructionDocument
 from service.result.file import MadeFile
 from service.result.scene import Scene
 from service.storage.bucket import Bucket
-from service.storage.folder import NAME, RESULT, Known, Storage, bytes_in, gone
+from service.storage.folder import NAME, RESULT, Known, Storage, bytes_in
 
 _FRESH_SECONDS = 10.0  # a copy that was used this lately stays, even if that is too much
 _STRAY_AGE = timedelta(hours=1)  # before that it may belong to a job that is about to be recorded

@@ -12,9 +12,8 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.errors import RangeNotSatisfiable
+from service.errors import RangeNotSatisfiable, gone
 from service.result.file import MadeFile
-from service.storage.folder import gone
 
 _CHUNK = 2**18
 

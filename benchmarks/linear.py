@@ -20,10 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.timing import Call, arguments, compare, machine, table, write
-from kernels import cpu, ops, reference
+from kernels import FORMATS, cpu, ops, reference
+from kernels.formats import largest_code
 
 LAYERS = {"qkv": (1024, 3072), "proj": (1024, 1024), "fc1": (1024, 4096), "fc2": (4096, 1024)}
-SCHEMES = {"w4a4": (4, 4), "w4a8": (4, 8), "w8a8": (8, 8)}  # weight bits, activation bits
+SCHEMES = ("w4a4", "w4a8", "w8a8")
 TOKENS = 1041
 
 
@@ -88,15 +89,15 @@ def candidates(tokens: int, features_in: int, features_out: int, threads: int) -
 
 
 def _layer(scheme: str, features_in: int, features_out: int) -> dict[str, Any]:
-    bits = SCHEMES[scheme][0]
-    top = reference.largest_code(bits)
+    number_format = FORMATS[scheme]
+    top = number_format.largest_weight_code
     codes = torch.randint(-top, top + 1, (features_out, features_in)).to(torch.int8)
     return {
-        "weight": reference.pack_int4(codes) if bits == 4 else codes,
+        "weight": reference.stored_weight(codes, number_format.codes_to_a_byte),
         "weight_scale": torch.rand(features_out),
         "bias": torch.randn(features_out),
-        "weight_bits": bits,
-        "activation_bits": SCHEMES[scheme][1],
+        "weight_bits": number_format.stored_bits,
+        "activation_bits": number_format.activation_bits,
     }
 
 
@@ -119,12 +120,12 @@ def transform_milliseconds(tokens: int, features_in: int, features_out: int, rou
     cpu.select()
     torch.manual_seed(0)
     x, layer = torch.randn(tokens, features_in), _layer("w4a4", features_in, features_out)
-    transforms = _transforms(features_in)
+    transforms, bits = _transforms(features_in), layer["activation_bits"]
     rows = compare(
         {
             "with": lambda: ops.linear(x, **layer, **transforms),
-            "with prologue": lambda: ops.quantize_rows(x, bits=4, **transforms),
-            "without prologue": lambda: ops.quantize_rows(x, bits=4),
+            "with prologue": lambda: ops.quantize_rows(x, bits=bits, **transforms),
+            "without prologue": lambda: ops.quantize_rows(x, bits=bits),
         },
         4 * rounds,
     )
@@ -183,9 +184,9 @@ def _openvino(weight: Tensor, bias: Tensor, x: Tensor, threads: int, bits: int) 
         from openvino import opset13 as opset
     except ImportError:
         return None
-    scale = weight.abs().amax(dim=1, keepdim=True) / reference.largest_code(bits)
+    scale = weight.abs().amax(dim=1, keepdim=True) / largest_code(bits)
     codes = (weight / scale).round().to(torch.int8)
-    kind = openvino.Type.i8 if bits == 8 else openvino.Type.i4
+    kind = {8: openvino.Type.i8, 4: openvino.Type.i4}[bits]
     tokens = opset.parameter(list(x.shape), openvino.Type.f32)
     stored = opset.convert(opset.constant(codes.numpy(), dtype=kind), "f32")
     product = opset.matmul(tokens, opset.multiply(stored, opset.constant(scale.numpy())), False, True)

@@ -99,7 +99,7 @@ def transform(net: VGGT, images: Tensor, rows: dict[str, dict[str, float]]) -> d
     calls: Counter[tuple[int, int, int]] = Counter()
 
     def count(layer: QuantizedLinear, given: tuple[Tensor]) -> None:
-        calls[given[0].numel() // layer.in_features, layer.in_features, layer.activation_bits] += 1
+        calls[given[0].numel() // layer.in_features, layer.in_features, layer.format.activation_bits] += 1
 
     layers = [module for module in net.modules() if isinstance(module, QuantizedLinear)]
     handles = [layer.register_forward_pre_hook(count) for layer in layers]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kernels import SCHEMES, QuantizedLinear, reference
-from model import VGGT
+from kernels import NumberFormat, QuantizedLinear, reference
+from model import VGGT, families
 from model.families.vggt.presets import PRESETS
 from model.files.artifact import replace_linear
 from model.files.checkpoint import assign, build_empty
@@ -19,20 +19,22 @@ def random_network(recipe: Recipe | None) -> VGGT:
     """The network in evaluation mode, its linear layers quantised as `recipe` says; None leaves everything in float."""
     torch.manual_seed(0)
     net = build_empty(PRESETS["vggt-1b"].with_heads(HEADS))
+    family = families.of(net.config)
     for name, module in list(net.named_modules()):
-        scheme = None if recipe is None or not isinstance(module, nn.Linear) else recipe.scheme(name)
+        scheme = None if recipe is None or not isinstance(module, nn.Linear) else recipe.scheme(family, name)
         if scheme is not None and isinstance(module, nn.Linear):
-            replace_linear(net, name, _layer(SCHEMES[scheme.layer], module.in_features, module.out_features))
+            replace_linear(net, name, _layer(scheme, module.in_features, module.out_features))
     for name, parameter in list(net.named_parameters()):
         assign(net, name, _parameter(name, parameter.shape), "cpu")
     return net.eval()
 
 
-def _layer(scheme: type[QuantizedLinear], features_in: int, features_out: int) -> QuantizedLinear:
-    top = reference.largest_code(scheme.weight_bits)
+def _layer(scheme: NumberFormat, features_in: int, features_out: int) -> QuantizedLinear:
+    top = scheme.largest_weight_code
     codes = torch.randint(-top, top + 1, (features_out, features_in), dtype=torch.int8)
-    return scheme(
-        reference.pack_int4(codes) if scheme.weight_bits == 4 else codes,
+    return QuantizedLinear(
+        scheme,
+        reference.stored_weight(codes, scheme.codes_to_a_byte),
         torch.full((features_out,), 0.03 / top),
         torch.zeros(features_out),
         (2 * torch.randint(0, 2, (features_in,)) - 1).to(torch.int8),

@@ -24,6 +24,7 @@ import uvicorn
 
 from model.reconstruct import decode
 from model.scene.preprocess import preprocess_images
+from service.application import Application
 from service.http.app import create_app
 from service.inference.engine import Engine
 from service.settings import Settings
@@ -42,7 +43,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(artifact=options.artifact, data_dir=Path(folder), log_level="error")
         engine = Engine(settings)
-        server = uvicorn.Server(uvicorn.Config(create_app(settings, engine), port=0, log_config=None))
+        app = create_app(Application(settings, engine))
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
         thread = threading.Thread(target=server.run)
         thread.start()
         while not (server.started and engine.ready):
@@ -89,7 +91,7 @@ def _bare(engine: Engine, contents: list[bytes]) -> tuple[float, float]:
     )
     began = time.perf_counter()
     with torch.inference_mode():
-        decode(engine.net(batch.images.to(engine.device)), batch)
+        decode(engine.family, engine.net(batch.images.to(engine.device)), batch)
     ended = time.perf_counter()
     return ended - started, ended - began
 

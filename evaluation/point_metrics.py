@@ -14,18 +14,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Similarity:
-    """x -> scale * R x + t, with a proper rotation."""
-
-    scale: float
-    rotation: Tensor  # [3, 3] float64
-    translation: Tensor  # [3] float64
-
-    def apply(self, points: Tensor) -> Tensor:
-        """Map points [..., 3]; returns float64."""
-        return self.scale * points.double() @ self.rotation.T + self.translation
+from model.scene.similarity import Similarity, fit_points
 
 
 @dataclass(frozen=True)
@@ -52,36 +41,6 @@ class SurfaceErrors:
     normal_consistency_median: float
 
 
-def umeyama(source: Tensor, target: Tensor, *, with_scale: bool = True) -> Similarity:
-    """Least-squares similarity that maps corresponding points `source` [N, 3] onto `target` [N, 3].
-
-    Umeyama, "Least-squares estimation of transformation parameters between two point patterns", 1991. The last
-    singular direction is flipped where the optimum would be a reflection. A source without extent gets scale 0, which
-    maps it onto the target's mean. Raises ValueError for fewer than three or non-finite points.
-    """
-    if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 3 or source.shape[0] < 3:
-        raise ValueError(
-            f"expected two clouds [N, 3] of N >= 3 corresponding points, got {tuple(source.shape)} and "
-            f"{tuple(target.shape)}"
-        )
-    source, target = source.double(), target.double()
-    if not bool(source.isfinite().all() and target.isfinite().all()):
-        raise ValueError("clouds to align must be finite; mask invalid points before")
-    source_mean, target_mean = source.mean(dim=0), target.mean(dim=0)
-    centred = source - source_mean
-    covariance = (target - target_mean).T @ centred / source.shape[0]
-    u, singular, vt = torch.linalg.svd(covariance)
-    sign = torch.ones(3, dtype=torch.float64)
-    if float(torch.linalg.det(u) * torch.linalg.det(vt)) < 0:
-        sign[2] = -1.0
-    rotation = u @ torch.diag(sign) @ vt
-    scale = 1.0
-    if with_scale:
-        variance = float(centred.square().sum(dim=1).mean())
-        scale = float((singular * sign).sum()) / variance if variance > 0 else 0.0
-    return Similarity(scale, rotation, target_mean - scale * rotation @ source_mean)
-
-
 def icp(
     source: Tensor, target: Tensor, *, max_distance: float, iterations: int = 30, tolerance: float = 1e-6
 ) -> Similarity:
@@ -95,14 +54,14 @@ def icp(
         raise ValueError(f"max_distance must be positive, got {max_distance}")
     source, target = source.double(), target.double()
     tree = cKDTree(target.numpy())
-    motion = Similarity(1.0, torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64))
+    motion = Similarity.identity()
     previous = (0.0, math.inf)
     for _ in range(iterations):
-        distance, index = tree.query(motion.apply(source).numpy(), distance_upper_bound=max_distance)
+        distance, index = tree.query(motion.move_points(source).numpy(), distance_upper_bound=max_distance)
         matched = torch.from_numpy(np.flatnonzero(np.isfinite(distance)))
         if len(matched) < 3:
             break
-        motion = umeyama(source[matched], target[torch.from_numpy(index)[matched]], with_scale=False)
+        motion = fit_points(source[matched], target[torch.from_numpy(index)[matched]], with_scale=False)
         current = (len(matched) / len(source), float(np.sqrt(np.mean(distance[matched.numpy()] ** 2))))
         if all(abs(now - before) <= tolerance * max(now, 1e-12) for now, before in zip(current, previous, strict=True)):
             break
@@ -125,8 +84,8 @@ def estimate_normals(points: Tensor, *, neighbours: int = 20) -> Tensor:
 def surface_errors(predicted: Tensor, true: Tensor, *, neighbours: int = 20) -> SurfaceErrors:
     """Accuracy, completeness, their mean (overall) and normal consistency of aligned clouds [N, 3] and [M, 3].
 
-    Normal consistency averages the two directions of matching. Align first (`umeyama`, `icp`). Raises ValueError for an
-    empty or non-finite cloud.
+    Normal consistency averages the two directions of matching. Align first (`fit_points`, `icp`).
+    Raises ValueError for an empty or non-finite cloud.
     """
     for name, cloud in (("predicted", predicted), ("true", true)):
         if cloud.ndim != 2 or cloud.shape[1] != 3 or cloud.shape[0] < 3 or not bool(cloud.isfinite().all()):
@@ -169,5 +128,5 @@ def point_errors(predicted: Tensor, true: Tensor, camera: Tensor) -> PointErrors
     correspondences of all frames; no ICP, no outlier removal. Distances are divided by `scene_scale` of the truth.
     """
     scale = scene_scale(true, camera)
-    distance = (umeyama(predicted, true).apply(predicted) - true.double()).norm(dim=-1).numpy() / scale
+    distance = (fit_points(predicted, true).move_points(predicted) - true.double()).norm(dim=-1).numpy() / scale
     return PointErrors(float(np.median(distance)), float(np.mean(distance)), scale, len(distance))

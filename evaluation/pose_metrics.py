@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+from model.rotations import rotation_angle
+
 AUC_THRESHOLDS = (30, 15, 5, 3)
 """Thresholds in degrees that the field reports."""
 
@@ -46,14 +48,6 @@ def relative_pose_errors(predicted: Tensor, true: Tensor) -> tuple[Tensor, Tenso
     undefined = ~(lengths.isfinite() & translation.isfinite())
     translation = torch.where(undefined, torch.full_like(translation, UNDEFINED_TRANSLATION_DEG), translation)
     return rotation, translation
-
-
-def rotation_angle(a: Tensor, b: Tensor) -> Tensor:
-    """Angle in degrees, [...] float64 in [0, 180], between rotations [..., 3, 3]."""
-    # For rotations |A - B|_F = 2 sqrt(2) sin(angle / 2). Unlike the arc cosine of the trace this stays accurate for
-    # small angles when the matrices come from float32 and are orthonormal to 1e-7 only.
-    chord = (a.double() - b.double()).flatten(-2).norm(dim=-1)
-    return torch.rad2deg(2.0 * torch.asin((chord / math.sqrt(8.0)).clamp(max=1.0)))
 
 
 def relative_to_first(extrinsics: Tensor) -> Tensor:

@@ -4,18 +4,16 @@ Importing builds nothing, touches no GPU and downloads nothing.
 """
 
 from kernels import cpu, cuda  # each registers its operators
-from kernels.linear import SCHEMES, QuantizedLinear, W4A4Linear, W4A8Linear, W4A16Linear, W8A8Linear
+from kernels.formats import FORMATS, NumberFormat
+from kernels.linear import QuantizedLinear
 from kernels.path import KernelPath, kernel_path
 from kernels.precision import computes_bfloat16
 
 __all__ = [
-    "SCHEMES",
+    "FORMATS",
     "KernelPath",
+    "NumberFormat",
     "QuantizedLinear",
-    "W4A4Linear",
-    "W4A8Linear",
-    "W4A16Linear",
-    "W8A8Linear",
     "computes_bfloat16",
     "cpu",
     "cuda",

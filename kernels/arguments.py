@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kernels.formats import BYTE_BITS, PACKED, PACKED_BITS
 from kernels.hadamard import base_order
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
-LARGEST_FEATURES = 2**16  # products of 8-bit codes, one of them shifted to unsigned, sum to less than 2^31 up to here
+# products of the widest codes, one of them shifted to unsigned, sum to less than 2^31 up to here
+LARGEST_FEATURES = 2 ** (31 - (BYTE_BITS - 1) - BYTE_BITS)
 
 
 def mismatch(op: str, name: str, got: Tensor, expected: str) -> ValueError:
@@ -44,10 +46,10 @@ def check_float(op: str, name: str, got: Tensor, shape: tuple[int | None, ...]) 
 def check_weight(op: str, weight: Tensor, features: int, bits: int, device: torch.device) -> None:
     if features > LARGEST_FEATURES:
         raise ValueError(f"{op}: {features} input features; expected at most {LARGEST_FEATURES} (int32 accumulators)")
-    if bits == 4:
-        if features % 2:
-            raise ValueError(f"{op}: {features} input features; expected an even number with a 4-bit weight")
-        check_tensor(op, "weight", weight, torch.uint8, (None, features // 2), device)
+    if bits == PACKED_BITS:
+        if features % PACKED:
+            raise ValueError(f"{op}: {features} input features; expected an even number with a {bits}-bit weight")
+        check_tensor(op, "weight", weight, torch.uint8, (None, features // PACKED), device)
     else:
         check_tensor(op, "weight", weight, torch.int8, (None, features), device)
 

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
 from kernels import ops, reference
+from kernels.formats import NumberFormat
 from kernels.path import KernelPath
 
 
 class QuantizedLinear(nn.Module):
-    """`y = x W^T + b` computed on codes, as `kernels.reference` defines it. Use one of the subclasses.
+    """`y = x W^T + b` computed on codes, as `kernels.reference` defines it, in a `format` of `kernels.formats`.
 
-    Buffers (all that is stored): `weight` uint8 `[N, K / 2]` (4 bits, two to a byte) or int8 `[N, K]` (8 bits),
+    Buffers (all that is stored): `weight` uint8 `[N, K / 2]` (two codes to a byte) or int8 `[N, K]`,
     `weight_scale` float32 `[N]`, and where present `bias` float32 `[N]`, `signs` int8 `[K]` (rotation),
-    `smoothing` float32 `[K]`, `activation_clip` float32 `[2]`.
+    `smoothing` float32 `[K]`, `activation_clip` float32 `[2]`. Raises ValueError for tensors that do not
+    belong together.
     """
 
-    weight_bits: ClassVar[int]
-    activation_bits: ClassVar[int]
-
+    format: NumberFormat
     weight: Tensor
     weight_scale: Tensor
     bias: Tensor | None
@@ -31,6 +29,7 @@ class QuantizedLinear(nn.Module):
 
     def __init__(
         self,
+        format: NumberFormat,
         weight: Tensor,
         weight_scale: Tensor,
         bias: Tensor | None = None,
@@ -39,12 +38,12 @@ class QuantizedLinear(nn.Module):
         activation_clip: Tensor | None = None,
     ) -> None:
         super().__init__()
-        packed = self.weight_bits == 4
+        self.format = format
         self.out_features = weight.shape[0]
-        self.in_features = weight.shape[1] * (2 if packed else 1)
+        self.in_features = weight.shape[1] * format.codes_to_a_byte
         n, k = self.out_features, self.in_features
         expected = {
-            "weight": (weight, (n, weight.shape[1]), torch.uint8 if packed else torch.int8),
+            "weight": (weight, (n, weight.shape[1]), torch.uint8 if format.packed else torch.int8),
             "weight_scale": (weight_scale, (n,), torch.float32),
             "bias": (bias, (n,), torch.float32),
             "signs": (signs, (k,), torch.int8),
@@ -54,13 +53,14 @@ class QuantizedLinear(nn.Module):
         for name, (tensor, shape, dtype) in expected.items():
             if tensor is not None and (tuple(tensor.shape) != shape or tensor.dtype != dtype):
                 raise ValueError(
-                    f"{type(self).__name__}: {name} is {tensor.dtype} {tuple(tensor.shape)}; expected {dtype} {shape}"
+                    f"{format.name} layer: {name} is {tensor.dtype} {tuple(tensor.shape)}; expected {dtype} {shape}"
                 )
             self.register_buffer(name, tensor)
 
     @classmethod
     def from_float(
         cls,
+        format: NumberFormat,
         weight: Tensor,
         bias: Tensor | None = None,
         *,
@@ -71,15 +71,15 @@ class QuantizedLinear(nn.Module):
     ) -> QuantizedLinear:
         """Quantises a float weight `[N, K]` after rotating and smoothing it. Round to nearest; see `reference`."""
         transformed = reference.transform_weight(weight, signs, smoothing)
-        codes, scale = reference.quantize_weight(transformed, cls.weight_bits, weight_clip)
-        stored = reference.pack_int4(codes) if cls.weight_bits == 4 else codes
+        codes, scale = reference.quantize_weight(transformed, format.weight_bits, weight_clip)
+        stored = reference.stored_weight(codes, format.codes_to_a_byte)
         bias = None if bias is None else bias.float()
-        return cls(stored, scale, bias, signs, smoothing, activation_clip)
+        return cls(format, stored, scale, bias, signs, smoothing, activation_clip)
 
     def runs_natively(self, path: KernelPath) -> bool:
         """Whether `path` has kernels for this layer; otherwise its definition in plain torch computes it."""
-        whole = self.activation_bits != reference.FLOAT_ACTIVATIONS
-        return whole and "linear" in path.operators and path.fits(self.in_features, self.signs is not None)
+        fits = path.fits(self.in_features, self.signs is not None)
+        return self.format.rounds_activations and "linear" in path.operators and fits
 
     def weight_codes(self) -> Tensor:
         """The weight's codes `[N, K]`, int8."""
@@ -89,7 +89,7 @@ class QuantizedLinear(nn.Module):
         """Codes `[..., K]` (int8) and per-token scales `[..., 1]` of the rotated and smoothed input."""
         return ops.quantize_rows(
             x.contiguous(),
-            bits=self.activation_bits,
+            bits=self.format.activation_bits,
             signs=self.signs,
             smoothing=self.smoothing,
             clip=self.activation_clip,
@@ -117,8 +117,8 @@ class QuantizedLinear(nn.Module):
             self.weight,
             self.weight_scale,
             self.bias,
-            activation_bits=self.activation_bits,
-            weight_bits=self.weight_bits,
+            activation_bits=self.format.activation_bits,
+            weight_bits=self.format.stored_bits,
             norm_weight=None if norm is None else norm.weight,
             norm_bias=None if norm is None else norm.bias,
             norm_eps=ops.NORM_EPS if norm is None else norm.eps,
@@ -133,40 +133,5 @@ class QuantizedLinear(nn.Module):
 
     def extra_repr(self) -> str:
         rotated, smoothed = self.signs is not None, self.smoothing is not None
-        return f"in_features={self.in_features}, out_features={self.out_features}, {rotated=}, {smoothed=}"
-
-
-class W4A4Linear(QuantizedLinear):
-    """4-bit weights, 4-bit activations."""
-
-    weight_bits = 4
-    activation_bits = 4
-
-
-class W4A8Linear(QuantizedLinear):
-    """4-bit weights, 8-bit activations: the refuge of layers that cannot bear 4-bit activations."""
-
-    weight_bits = 4
-    activation_bits = 8
-
-
-class W4A16Linear(QuantizedLinear):
-    """4-bit weights, float activations: saves memory only."""
-
-    weight_bits = 4
-    activation_bits = reference.FLOAT_ACTIVATIONS
-
-
-class W8A8Linear(QuantizedLinear):
-    """8-bit weights, 8-bit activations."""
-
-    weight_bits = 8
-    activation_bits = 8
-
-
-SCHEMES: dict[str, type[QuantizedLinear]] = {
-    "w4a4": W4A4Linear,
-    "w4a8": W4A8Linear,
-    "w8a8": W8A8Linear,
-    "w4a16": W4A16Linear,
-}
+        shape = f"in_features={self.in_features}, out_features={self.out_features}"
+        return f"{self.format.name}, {shape}, {rotated=}, {smoothed=}"

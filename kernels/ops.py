@@ -27,6 +27,7 @@ from kernels.arguments import (
     check_weight,
     mismatch,
 )
+from kernels.formats import BYTE_BITS, FLOAT_ACTIVATIONS, ROUNDED_BITS, STORED_BITS
 
 NORM_EPS = 1e-5
 
@@ -70,7 +71,7 @@ def quantize_rows(
     In this order: LayerNorm if `norm_weight` is given, exact GELU if `gelu`, rotation by `signs`, division by
     `smoothing`, one scale per token (`kernels.reference.quantize_activation`). Raises ValueError.
     """
-    check_bits("quantize_rows", "bits", bits, (4, 8))
+    check_bits("quantize_rows", "bits", bits, ROUNDED_BITS)
     check_rows("quantize_rows", x, x.shape[-1], norm_weight, norm_bias, signs, smoothing, clip)
     flat = x.reshape(-1, x.shape[-1])
     codes, scale = torch.ops.quantvggt.quantize_rows(
@@ -82,8 +83,8 @@ def quantize_rows(
 def integer_matmul(codes: Tensor, weight: Tensor, *, activation_bits: int, weight_bits: int) -> Tensor:
     """Exact int32 accumulators `[M, N]` of activation codes int8 `[M, K]` and a stored weight. Raises ValueError."""
     op = "integer_matmul"
-    check_bits(op, "activation_bits", activation_bits, (4, 8))
-    check_bits(op, "weight_bits", weight_bits, (4, 8))
+    check_bits(op, "activation_bits", activation_bits, ROUNDED_BITS)
+    check_bits(op, "weight_bits", weight_bits, STORED_BITS)
     check_tensor(op, "codes", codes, torch.int8, (None, None), codes.device)
     check_weight(op, weight, codes.shape[-1], weight_bits, codes.device)
     result: Tensor = torch.ops.quantvggt.integer_matmul(codes, weight, activation_bits, weight_bits)
@@ -113,13 +114,14 @@ def linear(
 
     `residual + layer_scale * (quantised(gelu(norm(x))) W^T + bias)` in `dtype`, by default that of `x`; every part but
     the product is optional. The part before the product is that of `quantize_rows`; `layer_scale` is `[N]`, `residual`
-    `[..., N]` in the dtype of the result. `activation_bits` 16 leaves the activations in float. Raises ValueError.
+    `[..., N]` in the dtype of the result. `activation_bits` 16 leaves the activations in float; `weight_bits` are those
+    that storage has for a code. Raises ValueError.
     """
     op = "linear"
-    check_bits(op, "activation_bits", activation_bits, (4, 8, reference.FLOAT_ACTIVATIONS))
-    check_bits(op, "weight_bits", weight_bits, (4, 8))
+    check_bits(op, "activation_bits", activation_bits, (*ROUNDED_BITS, FLOAT_ACTIVATIONS))
+    check_bits(op, "weight_bits", weight_bits, STORED_BITS)
     if weight.dim() == 2:
-        features = weight.shape[1] * (2 if weight_bits == 4 else 1)
+        features = weight.shape[1] * (BYTE_BITS // weight_bits)
         check_rows(op, x, features, norm_weight, norm_bias, signs, smoothing, clip)
     check_weight(op, weight, x.shape[-1], weight_bits, x.device)
     n = weight.shape[0]

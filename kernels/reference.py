@@ -10,7 +10,7 @@ The contract for `y = x W^T + b`:
 
 The operators of `kernels.ops` stand at the end; their shapes are described there.
 
-Codes of b bits lie in [-2^(b-1), 2^(b-1) - 1]; a scale maps the extreme value to 2^(b-1) - 1.
+How many bits codes have, and which codes that makes, is said in `kernels.formats`.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels.formats import (
+    ATTENTION_BITS,
+    FLOAT_ACTIVATIONS,
+    PACKED,
+    PACKED_BITS,
+    largest_code,
+)
 from kernels.hadamard import hadamard_matrix, hadamard_transform
 
 _EXACT_FLOAT32 = 2**24  # every integer up to here is a float32
 _SMALLEST_WEIGHT_EXTREME = 1e-5
 _DEQUANTIZED_ROWS = 512  # of a weight at a time, where activations stay in float
-FLOAT_ACTIVATIONS = 16  # activation_bits of a layer that quantises its weight only
 KEYS_PER_BLOCK = 64  # that share one scale of their attention weights
-LARGEST_PROBABILITY_CODE = 127
-
-
-def largest_code(bits: int) -> int:
-    """The largest code of a signed `bits`-bit integer: 7 for 4 bits, 127 for 8."""
-    return 2 ** (bits - 1) - 1
+LARGEST_PROBABILITY_CODE = largest_code(ATTENTION_BITS)
 
 
 def _codes(values: Tensor, scale: Tensor, bits: int) -> Tensor:
@@ -100,17 +101,22 @@ def quantize_weight(weight: Tensor, bits: int, clip: Tensor | None = None) -> tu
 
 def pack_int4(codes: Tensor) -> Tensor:
     """Two 4-bit codes per byte: `[N, K]` int8 in [-8, 7] to `[N, K / 2]` uint8, even k in the low nibble."""
-    if codes.shape[-1] % 2:
+    if codes.shape[-1] % PACKED:
         raise ValueError(f"{codes.shape[-1]} codes cannot be packed two to a byte; expected an even number")
-    nibbles = (codes & 0xF).to(torch.uint8)
-    return nibbles[..., 0::2] | (nibbles[..., 1::2] << 4)
+    nibbles = (codes & (2**PACKED_BITS - 1)).to(torch.uint8)
+    return nibbles[..., 0::2] | (nibbles[..., 1::2] << PACKED_BITS)
 
 
 def unpack_int4(packed: Tensor) -> Tensor:
     """The inverse of `pack_int4`: `[N, K / 2]` uint8 to `[N, K]` int8."""
     signed = packed.view(torch.int8)
-    low, high = (signed << 4) >> 4, signed >> 4  # arithmetic shifts extend the sign
+    low, high = (signed << PACKED_BITS) >> PACKED_BITS, signed >> PACKED_BITS  # arithmetic shifts extend the sign
     return torch.stack((low, high), dim=-1).flatten(-2)
+
+
+def stored_weight(codes: Tensor, codes_to_a_byte: int) -> Tensor:
+    """Codes `[N, K]` (int8) as a layer stores them: packed to uint8 `[N, K / 2]` or as they are."""
+    return pack_int4(codes) if codes_to_a_byte == PACKED else codes
 
 
 def weight_codes(weight: Tensor) -> Tensor:
@@ -239,9 +245,9 @@ def int8_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """
     dtype = q.dtype
     q, k, v = q.float(), k.float(), v.float()
-    q_codes, q_scale = quantize_activation(q * q.shape[-1] ** -0.5, 8)
-    k_codes, k_scale = quantize_activation(k - k.mean(dim=-2, keepdim=True), 8)
-    v_codes, v_scale = (t.transpose(-2, -1) for t in quantize_activation(v.transpose(-2, -1), 8))
+    q_codes, q_scale = quantize_activation(q * q.shape[-1] ** -0.5, ATTENTION_BITS)
+    k_codes, k_scale = quantize_activation(k - k.mean(dim=-2, keepdim=True), ATTENTION_BITS)
+    v_codes, v_scale = (t.transpose(-2, -1) for t in quantize_activation(v.transpose(-2, -1), ATTENTION_BITS))
     scores = (q_codes.float() @ k_codes.float().transpose(-2, -1)) * q_scale * k_scale.transpose(-2, -1)
     highest = scores.amax(dim=-1, keepdim=True)
     total = torch.zeros_like(highest)

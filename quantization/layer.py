@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kernels import SCHEMES, QuantizedLinear, reference
+from kernels import NumberFormat, QuantizedLinear, reference
 from quantization.clipping import search_activation_clip, search_weight_clip
 from quantization.correction import Moments, corrected_bias, corrected_weight
 from quantization.dsfq import channel_scale, update_activation_maximum
-from quantization.recipe import Recipe, Scheme
+from quantization.recipe import Recipe
 from quantization.rounding import round_by_inputs
 
 ALPHAS = (0.3, 0.4, 0.5, 0.6, 0.7)
@@ -73,7 +73,7 @@ def rotation_signs(width: int, layer: str, seed: int) -> Tensor:
 def quantize_layer(
     weight: Tensor,
     bias: Tensor | None,
-    scheme: Scheme,
+    scheme: NumberFormat,
     recipe: Recipe,
     signs: Tensor | None,
     observed: Observed | None = None,
@@ -91,7 +91,7 @@ def quantize_layer(
     target = turned if smoothing is None else turned * smoothing.double()
 
     activation_clip = learned.activation_clip if learned else None
-    if observed is not None and activation_clip is None and recipe.clip_activations and scheme.activation_bits <= 8:
+    if observed is not None and activation_clip is None and recipe.clip_activations and scheme.rounds_activations:
         rows = reference.transform_activation(observed.rows()[1], signs, smoothing)
         activation_clip = search_activation_clip(rows, target.float(), scheme.activation_bits)
 
@@ -106,21 +106,18 @@ def quantize_layer(
         weight_clip = search_weight_clip(corrected, scheme.weight_bits, importance)
     codes, scale = reference.quantize_weight(corrected, scheme.weight_bits, weight_clip)
     scale = scale.float()
-    if moments is not None and recipe.rounding == "gptq" and scheme.weight_bits < 8:
+    if moments is not None and recipe.rounding == "gptq" and scheme.packed:
         gram = moments.centred()[0] if recipe.correct else moments.gram  # the bias takes care of the mean
         codes = round_by_inputs(corrected, scale.double(), scheme.weight_bits, gram)
     if moments is not None and recipe.correct:
         bias = corrected_bias(bias, target, codes * scale.double()[:, None], moments)
 
-    layer = SCHEMES[scheme.layer]
-    stored = reference.pack_int4(codes) if layer.weight_bits == 4 else codes
-    return layer(
-        stored, scale, None if bias is None else bias.float(), signs, _float(smoothing), _float(activation_clip)
-    )
+    stored = reference.stored_weight(codes, scheme.codes_to_a_byte)
+    return QuantizedLinear(scheme, stored, scale, _float(bias), signs, _float(smoothing), _float(activation_clip))
 
 
 def layer_errors(
-    layer: QuantizedLinear, weight: Tensor, bias: Tensor | None, scheme: Scheme, observed: Observed
+    layer: QuantizedLinear, weight: Tensor, bias: Tensor | None, scheme: NumberFormat, observed: Observed
 ) -> LayerErrors:
     """Errors of `layer` against the float layer on evenly spaced calibration tokens."""
     meant, seen = observed.rows()
@@ -144,7 +141,7 @@ def first_smoothing(weight: Tensor, inputs: Sequence[Tensor], signs: Tensor | No
 
 
 def _search_smoothing(
-    turned: Tensor, scheme: Scheme, recipe: Recipe, signs: Tensor | None, observed: Observed
+    turned: Tensor, scheme: NumberFormat, recipe: Recipe, signs: Tensor | None, observed: Observed
 ) -> Tensor:
     """The channel scale `[K]` (float32); with a free alpha the one whose rounding moves the output least."""
     maximum, weight_maximum = _activation_maximum(observed.seen, signs).double(), turned.abs().amax(dim=0)
@@ -175,7 +172,7 @@ def _activation_maximum(samples: Sequence[Tensor], signs: Tensor | None) -> Tens
 
 def _moments(
     observed: Observed,
-    scheme: Scheme,
+    scheme: NumberFormat,
     recipe: Recipe,
     signs: Tensor | None,
     smoothing: Tensor | None,
@@ -188,9 +185,9 @@ def _moments(
     return moments
 
 
-def _dequantised(rows: Tensor, scheme: Scheme, clip: Tensor | None) -> Tensor:
+def _dequantised(rows: Tensor, scheme: NumberFormat, clip: Tensor | None) -> Tensor:
     """What the integer product makes of transformed inputs: codes times scales."""
-    if scheme.activation_bits > 8:
+    if not scheme.rounds_activations:
         return rows
     codes, scale = reference.quantize_activation(rows, scheme.activation_bits, clip)
     return codes * scale

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kernels.reference import largest_code, rotate
+from kernels.formats import NumberFormat, largest_code
+from kernels.reference import rotate
 from quantization.layer import Transform
-from quantization.recipe import Scheme
 
 SCALE_RATE, CLIP_RATE, FINAL_RATE = 1e-3, 1e-2, 1e-6
 _CLIP_START = 4.0  # sigmoid(4) = 0.982 of the range
@@ -28,7 +28,7 @@ Run = Callable[[nn.Module, int], Tensor]
 class SimulatedLinear(nn.Module):
     """A float linear layer that rounds as the quantised one will, with gradients for scale and clips."""
 
-    def __init__(self, layer: nn.Linear, scheme: Scheme, signs: Tensor | None, smoothing: Tensor) -> None:
+    def __init__(self, layer: nn.Linear, scheme: NumberFormat, signs: Tensor | None, smoothing: Tensor) -> None:
         super().__init__()
         self.scheme, self.signs = scheme, signs
         weight = layer.weight.detach().double()
@@ -42,7 +42,7 @@ class SimulatedLinear(nn.Module):
         smoothing = self.smoothing.clamp(min=_SMALLEST)
         turned = x if self.signs is None else rotate(x, self.signs)
         seen = turned / smoothing
-        if self.scheme.activation_bits <= 8:
+        if self.scheme.rounds_activations:
             seen = self._rounded_input(seen)
         return F.linear(seen, self._rounded_weight(smoothing), self.bias)
 
@@ -79,7 +79,7 @@ def _round(values: Tensor, extreme: Tensor, bits: int) -> Tensor:
 
 def learn_block(
     block: nn.Module,
-    layers: Mapping[str, tuple[Scheme, Tensor | None, Tensor]],
+    layers: Mapping[str, tuple[NumberFormat, Tensor | None, Tensor]],
     targets: Sequence[Tensor],
     run: Run,
     epochs: int,

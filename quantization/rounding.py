@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kernels.reference import largest_code
+from kernels.formats import largest_code
 
 _BLOCK = 128
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kernels import QuantizedLinear, reference
-from model import VGGT
+from model.network.network import Network
 
 
 class FakeQuantLinear(nn.Module):
@@ -22,14 +22,16 @@ class FakeQuantLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         seen = reference.transform_activation(x, self.layer.signs, self.layer.smoothing)
-        if self.layer.activation_bits <= 8:
-            codes, scale = reference.quantize_activation(seen, self.layer.activation_bits, self.layer.activation_clip)
+        number_format = self.layer.format
+        if number_format.rounds_activations:
+            bits, clip = number_format.activation_bits, self.layer.activation_clip
+            codes, scale = reference.quantize_activation(seen, bits, clip)
             seen = codes * scale
         return F.linear(seen, self.weight, self.layer.bias).to(x.dtype)
 
 
 @torch.no_grad()
-def simulate(net: VGGT) -> VGGT:
+def simulate(net: Network) -> Network:
     """A copy of a quantised network that computes in float what `net` computes in integers."""
     simulated = copy.deepcopy(net)
     for name, module in list(simulated.named_modules()):

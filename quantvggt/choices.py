@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+HUB_FORMS = "a hub repository such as facebook/VGGT-1B (owner/name, owner/name@revision, owner/name:file)"
+CHECKPOINT_FORMS = f"'demo', a weights file, a folder, or {HUB_FORMS}"
 RECIPES = ("rtn", "smoothquant", "quarot", "gptq", "dsfq-static", "dsfq", "best")
 WITHOUT_CALIBRATION, WITH_CALIBRATION = "quarot", "best"
 PARTS = ("aggregator", "image_encoder", "camera_head")
@@ -20,7 +22,10 @@ SAMPLINGS = ("nfds", "filter", "cluster", "random")
 SYNTHETIC_SCENES = 200
 DATASETS = ("synthetic", "co3d", "dtu", "7scenes", "nrgbd", "colmap", "folder")
 
+TRAINING_RECIPES = ("rooms", "free")
 TRAINING_SEED, TRAINING_PROCESSES = 0, 2
+
+TEST_SETS = ("std", "photo", "free", "free-photo", "relief", "facade")
 
 MODES = ("fit", "crop", "pad")
 OPTIONS = (

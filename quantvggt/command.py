@@ -18,6 +18,7 @@ from quantvggt.commands import (
     evaluate,
     inspect,
     key,
+    pairs,
     quantize,
     reconstruct,
     sensitivity,
@@ -46,6 +47,7 @@ _COMMANDS: dict[str, Command] = {
     "sensitivity": sensitivity,
     "inspect": inspect,
     "evaluate": evaluate,
+    "pairs": pairs,
     "download": download,
     "serve": serve,
     "reconstruct": reconstruct,
@@ -53,7 +55,7 @@ _COMMANDS: dict[str, Command] = {
     "demo": demo,
 }
 _PROGRAMS = {
-    "python -m quantization": ("quantize", "sensitivity", "inspect", "evaluate", "demo", "download"),
+    "python -m quantization": ("quantize", "sensitivity", "inspect", "evaluate", "pairs", "demo", "download"),
     "python -m service": ("serve", "reconstruct", "key", "demo"),
 }
 """Ways to start it that offer some of the commands only."""

@@ -6,8 +6,8 @@ import hmac
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.errors import KeyRequired
 from service.keys import hash_of, read_keys
-from service.problems import KeyRequired
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,5 @@ class Access:
             if hmac.compare_digest(key.sha256, given):
                 found = key
         if token is None or found is None:
-            raise KeyRequired(
-                "Send an API key of this service as `Authorization: Bearer …`.", headers={"WWW-Authenticate": "Bearer"}
-            )
+            raise KeyRequired("Send an API key of this service as `Authorization: Bearer …`.")
         return Client(found.name, found.per_hour)

@@ -11,6 +11,7 @@ from types import FrameType
 import uvicorn
 
 from model.errors import ArtifactError
+from service.application import Application
 from service.http.app import create_app
 from service.http.server import DrainingServer, end_process, limited_protocol
 from service.inference.engine import Engine
@@ -42,12 +43,12 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     engine.check_kernels()
 
     def stop() -> None:
-        if app.state.parts.watchdog.stalled:
+        if application.stuck:
             end_process(_STUCK)
         server.should_exit = True
 
-    app = create_app(settings, engine, on_failure=stop)
-    parts = app.state.parts
+    application = Application(settings, engine, on_failure=stop)
+    app = create_app(application)
     listener = _listen(settings)
     host, port = listener.getsockname()[:2]
     announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
@@ -63,7 +64,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         access_log=False,
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
-    server = DrainingServer(config, parts.drain, lambda: not parts.worker.busy, settings.shutdown_timeout)
+    server = DrainingServer(config, application.drain, lambda: not application.busy, settings.shutdown_timeout)
     server.run(sockets=[listener])
     if engine.failure is not None:
         raise engine.failure

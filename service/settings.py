@@ -253,12 +253,6 @@ def _objections(settings: Settings) -> Iterator[tuple[str | None, str]]:
     import torch
     from PIL import Image
 
-    from service.inputs.remote.hosts import Hosts
-
-    try:
-        Hosts(settings.fetch_hosts)
-    except ValueError as error:
-        yield "fetch_hosts", str(error)
     largest = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # beyond it Pillow itself refuses
     if settings.max_pixels > largest:
         yield "max_pixels", f"no picture of more than {largest} pixels can be opened"

@@ -1,4 +1,9 @@
-"""Muon: momentum orthogonalised by Newton-Schulz iterations (Jordan et al., "Muon", 2024), batched over shapes."""
+"""Muon: momentum orthogonalised by Newton-Schulz iterations (Jordan et al., "Muon", 2024), batched over shapes.
+
+Why not `torch.optim.Muon` (torch 2.9 and later): it takes one matrix at a time, in bfloat16, and does not split a fused
+qkv weight. One step of the demo model took 6.9 s of processor time with it and 0.37 s with this one, on one core with
+AVX2 and without bfloat16 instructions; a whole training step takes about 1 s.
+"""
 
 from __future__ import annotations
 

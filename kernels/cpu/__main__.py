@@ -2,8 +2,8 @@
 
 import sys
 
-from kernels import kernel_path
 from kernels.cpu import available
+from kernels.path import kernel_path
 
 if __name__ == "__main__":
     chosen = kernel_path()

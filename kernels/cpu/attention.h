@@ -12,8 +12,6 @@ namespace {
 constexpr int64_t kKeys = 64;             // that share one scale of their weights: the depth of a tile
 constexpr int64_t kQueriesPerTask = 128;  // which amortise reading the keys
 constexpr int64_t kLargestWidth = 128;
-constexpr int kWeightBits = 7;                      // of attention, whose codes are 0 .. 127
-constexpr float kLogOfLargestCode = 6.988684687f;  // log2 127
 
 // One head's operands: keys as tiles [keys / 16][width / 64], values transposed as tiles [keys / 64][width / 16].
 struct KeysAndValues {
@@ -46,7 +44,7 @@ inline const float* first_token(const float* x, const int64_t* stride, const Att
 inline float quantize_vector(const float* row, int64_t padded, int8_t* codes, int64_t chunk_stride, int32_t* code_sum) {
     Vector top = {};
     for (int64_t i = 0; i < padded; i += kLanes) top = maximum(top, absolute(load(row + i)));
-    const float extreme = highest(top), scale = extreme > 0 ? extreme / 127 : 1;
+    const float extreme = highest(top), scale = extreme > 0 ? extreme / kLargestAttentionCode : 1;
     const Vector inverse = broadcast(1 / scale);
     Integers total = {};
     for (int64_t i = 0; i < padded; i += kTileDepth, codes += chunk_stride) {
@@ -104,7 +102,7 @@ inline void prepare_keys(const Attention& a, int64_t head, const KeysAndValues& 
         operands.key_scale[i] =
             quantize_vector(row, padded, operands.keys + i / kTile * tile_row + i % kTile * kTileDepth, kTileBytes,
                             operands.key_offset + i);
-        operands.key_offset[i] *= Isa::offset(8);
+        operands.key_offset[i] *= Isa::offset(kAttentionBits);
     }
 }
 
@@ -115,7 +113,7 @@ inline void prepare_values(const Attention& a, int64_t head, const KeysAndValues
         over_tokens(values + d, a.keys, a.v_stride[2], a.width - d, extreme + d,
                     [](Vector x, Vector y) { return maximum(x, absolute(y)); });
     for (int64_t d = 0; d < kLargestWidth; ++d) {
-        operands.value_scale[d] = extreme[d] > 0 ? extreme[d] / 127 : 1;
+        operands.value_scale[d] = extreme[d] > 0 ? extreme[d] / kLargestAttentionCode : 1;
         inverse[d] = 1 / operands.value_scale[d];
     }
     // Four keys to a word, then words are transposed like a weight's: a channel's 64 codes come to lie together.
@@ -186,7 +184,7 @@ inline void weigh(int32_t* scores, const float* key_scale, const int32_t* key_of
     Vector tops[kUnrolled] = {least, least, least, least};
     const auto enter = [&](int64_t i, int chain) {
         Integers sums = load(scores + i * kBlock);
-        if (Isa::offset(8)) sums -= key_offset[i];
+        if (Isa::offset(kAttentionBits)) sums -= key_offset[i];
         const Vector v = to_float(sums) * key_scale[i];
         store(reinterpret_cast<float*>(scores + i * kBlock), v);
         tops[chain] = maximum(tops[chain], v);
@@ -198,7 +196,7 @@ inline void weigh(int32_t* scores, const float* key_scale, const int32_t* key_of
     for (int64_t i = keys; i < kKeys; ++i) store(reinterpret_cast<float*>(scores + i * kBlock), least);
     const Vector top = maximum(maximum(tops[0], tops[1]), maximum(tops[2], tops[3]));
 
-    const Vector start = fma(-top, scale, broadcast(kLogOfLargestCode));
+    const Vector start = fma(-top, scale, broadcast(kLog2OfLargestAttentionCode));
     Integers code_total = {};
     for (int64_t i = 0; i < kKeys; i += 4, panel += 4 * kTile) {
         Integers quad = {};
@@ -240,7 +238,8 @@ inline void attend(const Attention& a, int64_t head, int64_t first, const KeysAn
             query_scale[i + j] = kLog2E * quantize_vector(row, padded, codes[0][j], kTileBytes, &unused);
         }
         for (int64_t t = 0; t < tiles; ++t)
-            Isa::pack(codes[t], 8, queries + (i / kTile * tiles * Isa::panels(8) + t) * kTileBytes, depth);
+            Isa::pack(codes[t], kAttentionBits,
+                      queries + (i / kTile * tiles * Isa::panels(kAttentionBits) + t) * kTileBytes, depth);
     }
 
     float* y = a.y + ((head / a.heads * a.queries + first) * a.heads + head % a.heads) * a.width;
@@ -249,14 +248,15 @@ inline void attend(const Attention& a, int64_t head, int64_t first, const KeysAn
         const int64_t keys = a.keys - key < kKeys ? a.keys - key : kKeys;
         for (int64_t i = 0; i < keys; i += kBlock)
             Isa::block(operands.keys + (key + i) / kTile * depth, queries, tiles, keys - i < kBlock ? keys - i : kBlock,
-                       8, 8, scores + i * kBlock, kBlock);
+                       kAttentionBits, kAttentionBits, scores + i * kBlock, kBlock);
         for (int64_t q = 0; q < kBlock; q += kLanes)
             weigh<Isa>(scores + q, operands.key_scale + key, operands.key_offset + key, keys, load(query_scale + q),
                        gathered.highest + q, gathered.total + q, weights + q / kTile * kTileBytes + q % kTile * 4,
                        gain + q, shrink + q);
         const int8_t* values = operands.values + key * channels;
         for (int64_t d = 0; d < channels; d += kBlock)
-            Isa::block(values + d * kKeys, weights, 1, kBlock, 8, kWeightBits, products + d * kBlock, kBlock);
+            Isa::block(values + d * kKeys, weights, 1, kBlock, kAttentionBits, kProbabilityBits, products + d * kBlock,
+                       kBlock);
         for (int64_t q = 0; q < kBlock; q += kLanes) {
             const Vector more = load(gain + q), less = load(shrink + q);
             for (int64_t d = 0; d < channels; ++d) {

@@ -49,13 +49,13 @@ struct Words {  // two words, 32-bit sums
 #undef STEP
 
 struct Avx2 {
-    static constexpr int32_t offset(int bits) { return bits == 4 ? 8 : 0; }
-    static constexpr int64_t panels(int bits) { return bits == 8 ? 2 : 1; }
+    static constexpr int32_t offset(int bits) { return bits == kPackedBits ? kLargestPackedCode + 1 : 0; }
+    static constexpr int64_t panels(int bits) { return bits == kByteBits ? 2 : 1; }
     static void begin() {}
     static void end() {}
 
     static void pack(const int8_t (*codes)[kTileDepth], int bits, uint8_t* tile, int64_t gap) {
-        if (bits == 4) return transpose_tile(codes, 8, tile);
+        if (bits == kPackedBits) return transpose_tile(codes, int8_t(offset(bits)), tile);
         alignas(64) int16_t words[kTile][kTileDepth / 2];
         for (int64_t half = 0; half < 2; ++half) {
             for (int64_t i = 0; i < kTile; ++i)
@@ -109,6 +109,9 @@ struct Avx2 {
     using Multiply = void (*)(const char* a, const uint8_t* b, int64_t gap, int64_t tiles, int32_t* c, int64_t stride,
                               bool fresh);
     static constexpr int64_t kTiles = 8;  // of 16 steps; so many of 32 tokens and 32 columns fit a first-level cache
+    static_assert(2 * kPackedMask * (kLargestPackedCode + 1) * kTiles * 16 <= INT16_MAX, "4-bit tokens");
+    static_assert(2 * kPackedMask * (kLargestWholeCode + 1) * 8 <= INT16_MAX, "8-bit tokens");
+    static_assert(2 * kLargestAttentionCode * (kLargestWholeCode + 1) <= INT16_MAX, "7-bit weights");
 
     template <int count>
     __attribute__((noinline)) static void multiply_4_bit_tokens(const char* a, const uint8_t* b, int64_t, int64_t tiles,
@@ -152,16 +155,16 @@ struct Avx2 {
 
     template <int count>
     static Multiply choose(int token_bits, int weight_bits) {
-        if (weight_bits == 8) return multiply_words<count>;
-        if (weight_bits == 7) return multiply_7_bit_weights<count>;
-        return token_bits == 8 ? multiply_8_bit_tokens<count> : multiply_4_bit_tokens<count>;
+        if (weight_bits == kByteBits) return multiply_words<count>;
+        if (weight_bits == kProbabilityBits) return multiply_7_bit_weights<count>;
+        return token_bits == kByteBits ? multiply_8_bit_tokens<count> : multiply_4_bit_tokens<count>;
     }
 
     static void block(const int8_t* a, const uint8_t* b, int64_t tiles, int64_t rows, int token_bits, int weight_bits,
                       int32_t* c, int64_t stride) {
         const Multiply six = choose<6>(token_bits, weight_bits), four = choose<4>(token_bits, weight_bits);
         const int64_t depth = tiles * kTileBytes, bytes = panels(weight_bits);  // of a token's code, too
-        const int64_t step = weight_bits == 7 ? 4 : 6;  // tokens; what widens at once needs a register more
+        const int64_t step = weight_bits == kProbabilityBits ? 4 : 6;  // tokens; what widens at once needs a register more
         alignas(64) int16_t words[kTiles * kTileBytes];
         for (int64_t first = 0; first < tiles; first += kTiles, a += kTiles * kTileBytes, b += kTiles * kTileBytes) {
             const int64_t count = tiles - first < kTiles ? tiles - first : kTiles;

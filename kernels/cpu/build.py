@@ -15,13 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from kernels.cache import cache_folder
+from kernels.formats import DEFINITIONS
 
 SOURCES = Path(__file__).parent
 LIBRARY = "libquantvggt_cpu.so"
 _COMPILERS = ("c++", "g++", "clang++")
 # The reference rounds after every operation: no contraction to multiply-add unless the source says so.
 _ARITHMETIC = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
-FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-Wno-psabi", *_ARITHMETIC)
+FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-Wno-psabi", *_ARITHMETIC, *DEFINITIONS)
 _AVX2 = ("-mavx2", "-mfma")
 _AVX512 = (*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni")
 INSTRUCTION_SETS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -66,7 +67,7 @@ def compiler() -> str | None:
 
 
 def _files() -> list[Path]:
-    return sorted((*SOURCES.glob("*.cpp"), *SOURCES.glob("*.h")))
+    return sorted((*SOURCES.glob("*.cpp"), *SOURCES.glob("*.h"), SOURCES.parent / "formats.h"))
 
 
 def _digest(*texts: str) -> str:

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "../formats.h"
+
 // Tokens x [rows, features] and what precedes the integer product (kernels/reference.py, quantize_rows).
 struct Rows {
     const float* x;
@@ -17,18 +19,18 @@ struct Rows {
     float hadamard_scale;  // features^-1/2
     int32_t order;         // 1, 12, 20: features = order * 2^k
     int32_t gelu;
-    int32_t bits;
+    int32_t largest_code;  // of a token, for its extreme
 };
 
 // A stored weight and what follows the product: either y or accumulators is given, both [rows, outputs].
 struct Product {
-    const void* weight;  // uint8 [outputs, features / 2] or int8 [outputs, features]
+    const void* weight;  // uint8 [outputs, features / 2], packed, or int8 [outputs, features]
     int64_t outputs;
     const float *weight_scale, *bias, *layer_scale;  // [outputs]
     const float* residual;                           // [rows, outputs]
     float* y;
     int32_t* accumulators;
-    int32_t weight_bits;
+    int32_t codes_to_a_byte;
 };
 
 // qkv [batch, tokens, 3, heads, width] to q and k [batch, heads, tokens, width].

@@ -32,7 +32,7 @@ class Rows(Structure):
         ("hadamard_scale", c_float),
         ("order", c_int32),
         ("gelu", c_int32),
-        ("bits", c_int32),
+        ("largest_code", c_int32),
     )
 
 
@@ -46,7 +46,7 @@ class Product(Structure):
         ("residual", c_void_p),
         ("y", c_void_p),
         ("accumulators", c_void_p),
-        ("weight_bits", c_int32),
+        ("codes_to_a_byte", c_int32),
     )
 
 

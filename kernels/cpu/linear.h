@@ -7,7 +7,7 @@
 //
 // An instruction set is a class Isa with
 //   offset(bits)                  what is added to a weight's code to make it the operand: 0, or 2^(bits-1) if unsigned
-//   panels(bits)                  weight tiles per 16 columns: 2 where an 8-bit weight is split into halves, else 1
+//   panels(bits)                  weight tiles per 16 columns: 2 where codes of a whole byte are split into halves, else 1
 //   pack(rows, bits, tile, gap)   codes + offset of 16 columns x 64 to one tile (and a second one `gap` bytes further)
 //   block(...)                    32 x 32 accumulators of operands, plus offset * (sum of the row's codes)
 //   begin(), end()                what a thread needs around them
@@ -137,30 +137,35 @@ inline void transpose_tile(const int8_t (*codes)[kTileDepth], int8_t offset, uin
 #endif
 }
 
+// What a code of the weight has in storage, and the fewest bits that hold a token's codes: one of two widths.
+inline int weight_bits(const Product& product) { return product.codes_to_a_byte == 1 ? kByteBits : kPackedBits; }
+inline int token_bits(const Rows& rows) { return rows.largest_code <= kLargestPackedCode ? kPackedBits : kByteBits; }
+
 // Codes of one column of a stored weight at depth `k`, 64 of them; zeros beyond the end.
 inline void read_codes(const Product& product, int64_t features, int64_t column, int64_t k, int8_t* codes) {
     const int64_t count = features - k < kTileDepth ? features - k : kTileDepth;
-    if (product.weight_bits == 8) {
+    if (product.codes_to_a_byte == 1) {
         std::memcpy(codes, static_cast<const int8_t*>(product.weight) + column * features + k, size_t(count));
     } else {
-        const uint8_t* packed = static_cast<const uint8_t*>(product.weight) + (column * features + k) / 2;
-        uint8_t bytes[kTileDepth / 2] = {};
+        const uint8_t* packed = static_cast<const uint8_t*>(product.weight) + (column * features + k) / kCodesToAByte;
+        uint8_t bytes[kTileDepth / kCodesToAByte] = {};
         if (count < kTileDepth) {
-            std::memcpy(bytes, packed, size_t(count / 2));
+            std::memcpy(bytes, packed, size_t(count / kCodesToAByte));
             packed = bytes;
         }
 #if defined(__AVX2__)
-        const __m256i v = _mm256_loadu_si256((const __m256i*)packed), eight = _mm256_set1_epi8(8);
-        const __m256i low = _mm256_and_si256(v, _mm256_set1_epi8(15));
-        const __m256i high = _mm256_and_si256(_mm256_srli_epi16(v, 4), _mm256_set1_epi8(15));
-        const __m256i a = _mm256_sub_epi8(_mm256_xor_si256(_mm256_unpacklo_epi8(low, high), eight), eight);
-        const __m256i b = _mm256_sub_epi8(_mm256_xor_si256(_mm256_unpackhi_epi8(low, high), eight), eight);
+        const __m256i v = _mm256_loadu_si256((const __m256i*)packed), mask = _mm256_set1_epi8(kPackedMask);
+        const __m256i sign = _mm256_set1_epi8(kLargestPackedCode + 1);
+        const __m256i low = _mm256_and_si256(v, mask), high = _mm256_and_si256(_mm256_srli_epi16(v, kPackedBits), mask);
+        const __m256i a = _mm256_sub_epi8(_mm256_xor_si256(_mm256_unpacklo_epi8(low, high), sign), sign);
+        const __m256i b = _mm256_sub_epi8(_mm256_xor_si256(_mm256_unpackhi_epi8(low, high), sign), sign);
         _mm256_storeu_si256((__m256i*)codes, _mm256_permute2x128_si256(a, b, 0x20));
         _mm256_storeu_si256((__m256i*)codes + 1, _mm256_permute2x128_si256(a, b, 0x31));
 #else
-        for (int i = 0; i < kTileDepth / 2; ++i) {
-            codes[2 * i] = int8_t(((packed[i] & 15) ^ 8) - 8);
-            codes[2 * i + 1] = int8_t(((packed[i] >> 4) ^ 8) - 8);
+        constexpr int sign = kLargestPackedCode + 1;
+        for (int i = 0; i < kTileDepth / kCodesToAByte; ++i) {
+            codes[2 * i] = int8_t(((packed[i] & kPackedMask) ^ sign) - sign);
+            codes[2 * i + 1] = int8_t(((packed[i] >> kPackedBits) ^ sign) - sign);
         }
 #endif
     }
@@ -171,6 +176,7 @@ template <class Isa>
 inline void pack_panel(const Product& product, int64_t features, int64_t first, int64_t columns, uint8_t* panel) {
     const int64_t tiles = round_up(features, kTileDepth) / kTileDepth;
     const int64_t gap = tiles * kTileBytes;
+    const int bits = weight_bits(product);
     alignas(64) int8_t codes[kTile][kTileDepth];
     for (int64_t column = first; column < first + columns; column += kTile) {
         for (int64_t tile = 0; tile < tiles; ++tile) {
@@ -180,9 +186,9 @@ inline void pack_panel(const Product& product, int64_t features, int64_t first, 
                 else
                     std::memset(codes[i], 0, kTileDepth);
             }
-            Isa::pack(codes, product.weight_bits, panel + tile * kTileBytes, gap);
+            Isa::pack(codes, bits, panel + tile * kTileBytes, gap);
         }
-        panel += gap * Isa::panels(product.weight_bits);
+        panel += gap * Isa::panels(bits);
     }
 }
 
@@ -240,7 +246,7 @@ inline void finish(const int32_t* block, const Tokens& tokens, int64_t token, in
 // Product of quantised tokens, rows `first_row` onwards of the output.
 template <class Isa>
 inline void multiply(const Tokens& tokens, const Rows& rows, int64_t first_row, const Product& product, int threads) {
-    const int bits = product.weight_bits;
+    const int bits = weight_bits(product);
     const int64_t column_bytes = tokens.tiles * kTileDepth * Isa::panels(bits);
     int64_t width = kPanelBytes / column_bytes;
     const int64_t share = (product.outputs + 2 * threads - 1) / (2 * threads);
@@ -258,8 +264,8 @@ inline void multiply(const Tokens& tokens, const Rows& rows, int64_t first_row, 
         for (int64_t token = 0; token < tokens.rows; token += kBlock) {
             const int64_t count = tokens.rows - token < kBlock ? tokens.rows - token : kBlock;
             for (int64_t column = 0; column < columns && first + column < product.outputs; column += kBlock) {
-                Isa::block(tokens.row(token), panel + column * column_bytes, tokens.tiles, count, rows.bits, bits,
-                           block, kBlock);
+                Isa::block(tokens.row(token), panel + column * column_bytes, tokens.tiles, count, token_bits(rows),
+                           bits, block, kBlock);
                 finish(block, tokens, token, count, product, first_row, first + column, Isa::offset(bits));
             }
         }

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kernels import reference
 from kernels.cpu import library
+from kernels.formats import BYTE_BITS, FLOAT_ACTIVATIONS, largest_code
 from kernels.hadamard import base_matrix, base_order
 
 
@@ -50,7 +51,7 @@ def _rows(
         hadamard_scale=features**-0.5,
         order=order,
         gelu=gelu,
-        bits=bits,
+        largest_code=largest_code(bits),
     )
 
 
@@ -82,12 +83,12 @@ def integer_matmul(codes: Tensor, weight: Tensor, activation_bits: int, weight_b
         return reference.integer_matmul(codes, weight, activation_bits, weight_bits)
     compiled, kernels = native
     accumulators = codes.new_empty((codes.shape[0], weight.shape[0]), dtype=torch.int32)
-    shape = library.Rows(rows=codes.shape[0], features=codes.shape[1], bits=activation_bits)
+    shape = library.Rows(rows=codes.shape[0], features=codes.shape[1], largest_code=largest_code(activation_bits))
     product = library.Product(
         weight=_address(weight),
         outputs=weight.shape[0],
         accumulators=accumulators.data_ptr(),
-        weight_bits=weight_bits,
+        codes_to_a_byte=BYTE_BITS // weight_bits,
     )
     compiled.call("integer_matmul", kernels, _address(codes), byref(shape), byref(product))
     return accumulators
@@ -113,7 +114,7 @@ def linear(
 ) -> Tensor:
     prologue = (norm_weight, norm_bias, norm_eps, gelu, signs, smoothing, clip)
     native = library.native()
-    if native is None or activation_bits == reference.FLOAT_ACTIVATIONS:
+    if native is None or activation_bits == FLOAT_ACTIVATIONS:
         return reference.linear(
             x, weight, weight_scale, bias, activation_bits, weight_bits, *prologue, layer_scale, residual, dtype
         )
@@ -128,7 +129,7 @@ def linear(
         layer_scale=_address(layer_scale),
         residual=_address(base),
         y=y.data_ptr(),
-        weight_bits=weight_bits,
+        codes_to_a_byte=BYTE_BITS // weight_bits,
     )
     compiled.call("linear", kernels, byref(_rows(tokens, *prologue, activation_bits)), byref(product))
     return y.to(x.dtype if dtype is None else dtype)

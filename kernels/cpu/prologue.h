@@ -304,7 +304,7 @@ inline float quantize_row(const float* x, const Rows& rows, const Smoothing& smo
         bottom *= rows.clip[0];
         top *= rows.clip[1];
     }
-    const float largest = float((1 << (rows.bits - 1)) - 1);
+    const float largest = float(rows.largest_code);
     float scale = (bottom > top ? bottom : top) / largest;
     if (!(scale > 0)) scale = 1;
     const Divisor<Vector> step = divisor(broadcast(scale));

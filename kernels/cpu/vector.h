@@ -128,7 +128,7 @@ inline void store_codes(int8_t* p, const Integers (&v)[64 / kLanes]) {
 #else
     for (int i = 0; i < 64; ++i) {
         const int32_t code = v[i / kLanes][i % kLanes];
-        p[i] = int8_t(code < -128 ? -128 : code > 127 ? 127 : code);
+        p[i] = int8_t(code < INT8_MIN ? INT8_MIN : code > INT8_MAX ? INT8_MAX : code);
     }
 #endif
 }

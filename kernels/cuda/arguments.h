@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "../formats.h"
+
 constexpr int kInvalidArgument = -1;
 
 enum DType : int32_t { kFloat32 = 0, kFloat16 = 1, kBFloat16 = 2, kInt32 = 3 };
@@ -18,7 +20,7 @@ enum Scheme : int32_t {
 
 // How the prologue stores a token's codes.
 enum Layout : int32_t {
-  kPacked = 0,   // two 4-bit codes to a byte, low nibble = even k
+  kPacked = 0,   // kCodesToAByte to a byte, low nibble = even k
   kBytes = 1,    // one to a byte
   kEvenOdd = 2,  // one to a byte; of every 32 codes the 16 even ones first, then the 16 odd ones
 };
@@ -52,7 +54,9 @@ struct PrologueArguments {
   void* stream;
   int64_t m, k;
   float epsilon, normalizer;  // normalizer: K^-0.5
-  int32_t input_dtype, gelu, bits, layout;
+  int32_t input_dtype, gelu;
+  int32_t largest_code;  // that a token's extreme gets
+  int32_t layout;
 };
 
 struct QkNormRopeArguments {

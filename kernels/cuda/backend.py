@@ -24,6 +24,7 @@ from kernels.cuda.library import (
 )
 from kernels.cuda.targets import Target
 from kernels.cuda.tiles import Tile, choose_tile
+from kernels.formats import FLOAT_ACTIVATIONS, PACKED, PACKED_BITS, WHOLE, largest_code
 
 WIDEST_ROW = 4096  # of the prologue: 256 threads with 16 elements each
 WIDEST_HEAD = 256
@@ -121,7 +122,7 @@ class CudaBackend:
         residual: Tensor | None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        if activation_bits == reference.FLOAT_ACTIVATIONS or not _product_fits(x.shape[1]):
+        if activation_bits == FLOAT_ACTIVATIONS or not _product_fits(x.shape[1]):
             return reference.linear(
                 x,
                 weight,
@@ -173,9 +174,10 @@ class CudaBackend:
         return choose_tile(max(tokens, 1), channels, self.multiprocessors, self.tiles)
 
     def _scheme(self, activation_bits: int, weight_bits: int, tile: Tile) -> tuple[Scheme, Layout]:
-        if weight_bits == 8:
+        if weight_bits > PACKED_BITS:
             return Scheme.W8A8, Layout.BYTES
-        if activation_bits == 8 or tile.warpgroup:  # a warpgroup reads activations of one byte, whatever they hold
+        # a warpgroup reads activations of one byte, whatever they hold
+        if activation_bits > PACKED_BITS or tile.warpgroup:
             return Scheme.W4A8, Layout.EVEN_ODD
         return (Scheme.W4A4 if self.target.int4 else Scheme.W4A4_WIDENED), Layout.PACKED
 
@@ -192,12 +194,12 @@ class CudaBackend:
             return arrange_codes(codes, layout), scale
         x = _aligned(x)
         if layout is Layout.PACKED:
-            codes = x.new_empty((rows, width // 2), dtype=torch.uint8)
+            codes = x.new_empty((rows, width // PACKED), dtype=torch.uint8)
         else:
             codes = x.new_empty((rows, width), dtype=torch.int8)
         scale = x.new_empty((rows, 1), dtype=torch.float32)
         pointers = map(_pointer, (x, norm_weight, norm_bias, signs, smoothing, clip, codes, scale))
-        numbers = (rows, width, norm_eps, width**-0.5, DTYPES[x.dtype], gelu, bits, layout)
+        numbers = (rows, width, norm_eps, width**-0.5, DTYPES[x.dtype], gelu, largest_code(bits), layout)
         self.library.prologue(PrologueArguments(*pointers, self.stream(x.device), *numbers))
         return codes, scale
 
@@ -217,7 +219,7 @@ class CudaBackend:
         codes, weight = _aligned(codes), _aligned(weight)
         residual = None if residual is None else _aligned(residual)
         m, n = output.shape
-        k = weight.shape[1] * (1 if scheme is Scheme.W8A8 else 2)
+        k = weight.shape[1] * (WHOLE if scheme is Scheme.W8A8 else PACKED)
         pointers = map(_pointer, (codes, weight, token_scale, channel_scale, bias, layer_scale, residual, output))
         numbers = (m, n, k, scheme, tile.index, DTYPES[output.dtype])
         self.library.gemm(GemmArguments(*pointers, self.stream(output.device), *numbers))

@@ -15,11 +15,13 @@ from pathlib import Path
 
 from kernels.cache import cache_folder
 from kernels.cuda.targets import Target
+from kernels.formats import DEFINITIONS
 
 SOURCES = Path(__file__).parent
 
 # No fused multiply-add: the epilogue and the prologue round where the definition rounds.
 _FLAGS = ["-O3", "-std=c++17", "-fmad=false", "-cudart", "static", "-shared", "-Xcompiler", "-fPIC", "-Xptxas", "-v"]
+_FLAGS += DEFINITIONS
 
 
 class BuildError(RuntimeError):
@@ -47,7 +49,8 @@ def compile_command(target: Target) -> list[str]:
 def object_path(target: Target) -> Path:
     """Where the compiled object of the present sources is, or would be; the compiler's report stands beside it."""
     digest = hashlib.sha256(" ".join(map(str, _FLAGS)).encode())
-    for path in sorted([*_sources(), *SOURCES.glob("*.cuh"), *SOURCES.glob("*.h"), *SOURCES.glob("hardware/*")]):
+    headers = [*SOURCES.glob("*.cuh"), *SOURCES.glob("*.h"), *SOURCES.glob("hardware/*"), SOURCES.parent / "formats.h"]
+    for path in sorted([*_sources(), *headers]):
         digest.update(path.name.encode() + path.read_bytes())
     return cache_folder() / f"cuda-{target.architecture}-{digest.hexdigest()[:12]}.so"
 

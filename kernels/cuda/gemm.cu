@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(T::threads, T::resident) gemm_kernel(const Gem
     int64_t first_row, first_column;
     locate_tile<T>(p, first_row, first_column);
 
-    const int64_t activation_bytes = p.k * O::activation_bits / 8, weight_bytes = p.k * O::weight_bits / 8;
+    const int64_t activation_bytes = p.k * O::activation_bits / kByteBits, weight_bytes = p.k * O::weight_bits / kByteBits;
     SliceCopy<T::m, G::activation_chunks, T::threads> activations(p.activation, p.m, activation_bytes, first_row);
     SliceCopy<T::n, G::weight_chunks, T::threads> weights(p.weight, p.n, weight_bytes, first_column);
     const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -168,7 +168,7 @@ int launch_gemm(const GemmArguments& p) {
 template <int scheme>
 int launch_scheme(const GemmArguments& p) {
   using O = Operands<scheme>;
-  if (p.k * O::activation_bits / 8 % kChunk || p.k * O::weight_bits / 8 % kChunk) return kInvalidArgument;
+  if (p.k * O::activation_bits / kByteBits % kChunk || p.k * O::weight_bits / kByteBits % kChunk) return kInvalidArgument;
   switch (p.tile) {
     case 0:
       return launch_gemm<scheme, Tile0>(p);

@@ -6,16 +6,17 @@
 //
 // Where 4-bit storage is multiplied as 8 bits, each word is split in registers into its low and its high nibbles, both
 // moved to the top of their byte: codes times 16. The products are 16 or 256 times too large, which the epilogue shifts
-// out: exact as long as the accumulator fits, |code| |code| K 2^shift < 2^31, so K < 131072 for every scheme.
+// out: exact as long as the accumulator fits, |code| |code| K 2^shift < 2^31, which is the same K for every scheme.
 #pragma once
 
 #include <device.cuh>
 
 #include "arguments.h"
 
-constexpr int64_t kLargestDepth = 131071;
+constexpr int64_t kLargestDepth = (int64_t{1} << (31 - 2 * (kByteBits - 1))) - 1;
+constexpr int kWidening = kByteBits - kPackedBits;  // how far a code moves up when its nibble becomes a byte
 
-__device__ inline uint32_t low_nibbles(uint32_t word) { return (word << 4) & 0xF0F0F0F0u; }
+__device__ inline uint32_t low_nibbles(uint32_t word) { return (word << kWidening) & 0xF0F0F0F0u; }
 __device__ inline uint32_t high_nibbles(uint32_t word) { return word & 0xF0F0F0F0u; }
 
 // Members of an Operands<scheme>:
@@ -29,7 +30,7 @@ struct Operands;
 template <>
 struct Operands<kW4A4> {
   static constexpr int activation_loads = 1, activation_words = 4, weight_words = 2, shift = 0;
-  static constexpr int activation_bits = 4, weight_bits = 4;
+  static constexpr int activation_bits = kPackedBits, weight_bits = kPackedBits;
   static constexpr bool supported = kHasInt4Mma;
 
   static __device__ void expand_activation(uint32_t* out, const uint32_t (&word)[4]) {
@@ -44,8 +45,8 @@ struct Operands<kW4A4> {
 
 template <>
 struct Operands<kW4A4Widened> {
-  static constexpr int activation_loads = 1, activation_words = 8, weight_words = 4, shift = 8;
-  static constexpr int activation_bits = 4, weight_bits = 4;
+  static constexpr int activation_loads = 1, activation_words = 8, weight_words = 4, shift = 2 * kWidening;
+  static constexpr int activation_bits = kPackedBits, weight_bits = kPackedBits;
   static constexpr bool supported = kWidensInt4;
 
   // Even codes become the first half of a product's 32 and odd codes the second half, on both sides alike.
@@ -71,8 +72,8 @@ struct Operands<kW4A4Widened> {
 
 template <>
 struct Operands<kW4A8> {
-  static constexpr int activation_loads = 2, activation_words = 8, weight_words = 4, shift = 4;
-  static constexpr int activation_bits = 8, weight_bits = 4;
+  static constexpr int activation_loads = 2, activation_words = 8, weight_words = 4, shift = kWidening;
+  static constexpr int activation_bits = kByteBits, weight_bits = kPackedBits;
   static constexpr bool supported = kHasInt8Mma;
 
   static __device__ void expand_activation(uint32_t* out, const uint32_t (&word)[4]) {
@@ -94,7 +95,7 @@ struct Operands<kW4A8> {
 template <>
 struct Operands<kW8A8> {
   static constexpr int activation_loads = 1, activation_words = 4, weight_words = 2, shift = 0;
-  static constexpr int activation_bits = 8, weight_bits = 8;
+  static constexpr int activation_bits = kByteBits, weight_bits = kByteBits;
   static constexpr bool supported = kHasInt8Mma;
 
   static __device__ void expand_activation(uint32_t* out, const uint32_t (&word)[4]) {

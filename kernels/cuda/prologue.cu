@@ -158,12 +158,11 @@ __device__ int round_code(float quotient, int top) {
 // Codes go through shared memory as bytes, so that every thread stores 16 consecutive ones.
 __device__ void store_codes(const PrologueArguments& p, const Row& row, int64_t index, const float (&x)[kElements],
                             float scale, int shift) {
-  const int top = (1 << (p.bits - 1)) - 1;
   signed char* codes = reinterpret_cast<signed char*>(row.values);
   synchronize_block();
   if (row.active) {
 #pragma unroll
-    for (int e = 0; e < kElements; ++e) codes[row.element(e, shift)] = round_code(x[e] / scale, top);
+    for (int e = 0; e < kElements; ++e) codes[row.element(e, shift)] = round_code(x[e] / scale, p.largest_code);
   }
   synchronize_block();
   if (!row.active) return;
@@ -174,7 +173,7 @@ __device__ void store_codes(const PrologueArguments& p, const Row& row, int64_t 
   } else if (p.layout == kPacked) {
     uint32_t nibbles[2] = {0, 0};
 #pragma unroll
-    for (int e = 0; e < kElements; ++e) nibbles[e / 8] |= (own.element[e] & 0xFu) << (4 * (e % 8));
+    for (int e = 0; e < kElements; ++e) nibbles[e / 8] |= static_cast<uint32_t>(own.element[e] & kPackedMask) << (kPackedBits * (e % 8));
     static_cast<Eight*>(p.codes)[slot] = {nibbles[0], nibbles[1]};
   } else {  // kEvenOdd: two threads share 32 codes, 16 even ones before 16 odd ones
     uint32_t even[2] = {0, 0}, odd[2] = {0, 0};
@@ -226,7 +225,7 @@ __global__ void __launch_bounds__(kLargestWidth / kElements) prologue_kernel(con
     lowest *= p.clip[0];
     highest *= p.clip[1];
   }
-  float scale = Maximum::combine(lowest, highest) / ((1 << (p.bits - 1)) - 1);
+  float scale = Maximum::combine(lowest, highest) / p.largest_code;
   if (!(scale > 0.0f)) scale = 1.0f;
   if (row.active && row.thread == 0) p.scale[index] = scale;
   store_codes(p, row, index, x, scale, shift);
@@ -250,8 +249,10 @@ extern "C" int quantvggt_prologue(const PrologueArguments* arguments) {
   const PrologueArguments& p = *arguments;
   if (p.m < 0 || p.k <= 0 || p.k > kLargestWidth || p.k % kElements) return kInvalidArgument;
   if (p.signs && (p.k & (p.k - 1))) return kInvalidArgument;
-  if (p.bits != 4 && p.bits != 8) return kInvalidArgument;
-  if (p.layout < kPacked || p.layout > kEvenOdd || (p.layout == kPacked && p.bits != 4)) return kInvalidArgument;
+  if (p.layout < kPacked || p.layout > kEvenOdd) return kInvalidArgument;
+  if (p.largest_code <= 0 || p.largest_code > (p.layout == kPacked ? kLargestPackedCode : kLargestWholeCode)) {
+    return kInvalidArgument;
+  }
   if (p.layout == kEvenOdd && p.k % (2 * kElements)) return kInvalidArgument;
   if (p.m == 0) return 0;
   switch (p.input_dtype) {

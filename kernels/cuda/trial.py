@@ -14,6 +14,7 @@ from torch import Tensor
 from kernels import reference
 from kernels.cuda.backend import CudaBackend
 from kernels.cuda.tiles import Tile
+from kernels.formats import BYTE_BITS, PRODUCTS, largest_code
 
 _TOKENS, _DEPTH, _CHANNELS = 130, 1024, 138  # more than one of most tiles, more than a ring of slices, ragged edges
 
@@ -21,11 +22,11 @@ _TOKENS, _DEPTH, _CHANNELS = 130, 1024, 138  # more than one of most tiles, more
 def _arguments(activation_bits: int, weight_bits: int) -> tuple[Tensor | int | float | None, ...]:
     """Those of `linear`, without LayerNorm and GELU, whose rounding is not exact."""
     random = torch.Generator().manual_seed(activation_bits * weight_bits)
-    top = reference.largest_code(weight_bits)
+    top = largest_code(weight_bits)
     codes = torch.randint(-top - 1, top + 1, (_CHANNELS, _DEPTH), generator=random, dtype=torch.int8)
     return (
         torch.randn(_TOKENS, _DEPTH, generator=random),
-        reference.pack_int4(codes) if weight_bits == 4 else codes,
+        reference.stored_weight(codes, BYTE_BITS // weight_bits),
         torch.rand(_CHANNELS, generator=random),
         torch.randn(_CHANNELS, generator=random),
         activation_bits,
@@ -45,7 +46,7 @@ def _arguments(activation_bits: int, weight_bits: int) -> tuple[Tensor | int | f
 def wrong_tiles(backend: CudaBackend, device: torch.device) -> tuple[Tile, ...]:
     """The tiles of `backend` with which a layer differs from its definition in any bit."""
     wrong = []
-    cases = [_arguments(*bits) for bits in ((4, 4), (8, 4), (8, 8))]
+    cases = [_arguments(*bits) for bits in PRODUCTS]
     expected = [reference.linear(*case) for case in cases]  # type: ignore[arg-type]
     for tile in backend.tiles:
         only = replace(backend, tiles=(tile,))

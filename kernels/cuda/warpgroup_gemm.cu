@@ -30,11 +30,11 @@ __device__ uint64_t describe(const unsigned char* rows, int first_byte) {
 template <int weight_bits, int tokens_>
 struct Layout {
   static constexpr int tokens = tokens_, products = tokens / kTokensPerProduct;
-  static constexpr int weight_chunks = kDepth * weight_bits / 8 / kChunk, activation_chunks = kDepth / kChunk;
+  static constexpr int weight_chunks = kDepth * weight_bits / kByteBits / kChunk, activation_chunks = kDepth / kChunk;
   static constexpr int activation_stage = tokens * kDepth;
   static constexpr int stage_bytes = activation_stage + kChannels * weight_chunks * kChunk;
   static constexpr int shared_bytes = kStages * stage_bytes;
-  static constexpr int shift = weight_bits == 4 ? 4 : 0;  // of codes that were widened to 16 times themselves
+  static constexpr int shift = weight_bits == kPackedBits ? kWidening : 0;  // of codes that were widened to 16 times themselves
   static_assert(stage_bytes % 1024 == 0, "the swizzle repeats every 1024 bytes");
 };
 
@@ -44,9 +44,9 @@ struct WeightFragments {
   uint32_t word[kSteps][4];
 
   template <int weight_bits>
-  __device__ void load(const unsigned char* stage, const LaneRow<kDepth * weight_bits / 8 / kChunk>& row) {
+  __device__ void load(const unsigned char* stage, const LaneRow<kDepth * weight_bits / kByteBits / kChunk>& row) {
     uint32_t loaded[4];
-    if constexpr (weight_bits == 8) {
+    if constexpr (weight_bits == kByteBits) {
 #pragma unroll
       for (int step = 0; step < kSteps; ++step) load_matrices(word[step], row.at(stage, 0, 2 * step));
     } else {
@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(kThreads, 1) warpgroup_gemm_kernel(const GemmA
     const int64_t first_token = static_cast<int64_t>(blockIdx.x % token_tiles) * tokens;
     const int64_t first_channel = static_cast<int64_t>(blockIdx.x / token_tiles) * kChannels;
     SliceCopy<tokens, L::activation_chunks, kThreads> activations(p.activation, p.m, p.k, first_token);
-    SliceCopy<kChannels, L::weight_chunks, kThreads> weights(p.weight, p.n, p.k * weight_bits / 8, first_channel);
+    SliceCopy<kChannels, L::weight_chunks, kThreads> weights(p.weight, p.n, p.k * weight_bits / kByteBits, first_channel);
     const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const LaneRow<L::weight_chunks> row(warp * 16 + lane % 16, lane / 16);
 
@@ -163,7 +163,7 @@ int launch_tile(const GemmArguments& p) {
 
 int launch_warpgroup_gemm(const GemmArguments& p) {
   const bool wide = p.tile == kWarpgroupTile + 1;
-  if (p.scheme == kW4A8) return wide ? launch_tile<4, 256>(p) : launch_tile<4, 128>(p);
-  if (p.scheme == kW8A8) return wide ? launch_tile<8, 256>(p) : launch_tile<8, 128>(p);
+  if (p.scheme == kW4A8) return wide ? launch_tile<kPackedBits, 256>(p) : launch_tile<kPackedBits, 128>(p);
+  if (p.scheme == kW8A8) return wide ? launch_tile<kByteBits, 256>(p) : launch_tile<kByteBits, 128>(p);
   return kInvalidArgument;
 }

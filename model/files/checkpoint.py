@@ -1,145 +1,98 @@
-"""Float checkpoints in the public VGGT layout: a local file, a folder, a hub repository, or the bundled demo model."""
+"""Float checkpoints in a public layout: local, of a model hub, or the bundled demo model."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
+from model import families
 from model.errors import CheckpointError
-from model.families.vggt.config import HEADS, VGGTConfig
-from model.families.vggt.network import VGGT
-from model.families.vggt.presets import PRESETS
+from model.files.weights import TensorSource, choose, none_in
+from model.network.config import NetworkConfig
+from model.network.network import Network
 
 DEMO_CHECKPOINT = Path(__file__).parents[1] / "demo"
-_HUB_FILES = ("model.safetensors", "model.pt")
+HUB_FORMS = "a hub repository such as facebook/VGGT-1B (owner/name, owner/name@revision, owner/name:file)"
 _CONFIG = "config.json"
-_MAPPED_BYTES = 2**28
 
 
-class TensorSource:
-    """Named tensors of a file, read one at a time; never more than a part of the file is in memory besides them.
+def resolve_checkpoint(location: str | Path, *, newest: bool = False) -> tuple[Path, NetworkConfig]:
+    """Weights file, or index of its shards, and network shape of a checkpoint.
 
-    A `.safetensors` file or a plain state dict in `.pt` / `.pth` / `.bin`; pickled code is never run.
+    `location` is "demo" (bundled), a weights file, a folder with one, or a hub repository as
+    `owner/name`, with `@revision` and `:file` where they are needed. The names of the tensors and
+    `config.json` beside them tell family and shape; heads that have no tensors are left out. `newest`
+    asks the hub although the files are cached. Raises CheckpointError.
     """
-
-    _tensor: Callable[[str], Tensor]
-    _shape: Callable[[str], Sequence[int]]
-
-    def __init__(self, path: Path) -> None:
-        """Raises CheckpointError if the file is missing, damaged, or holds anything but tensors."""
-        self.path = path
-        try:
-            self._open()
-        except CheckpointError:
-            raise
-        except FileNotFoundError as error:
-            raise CheckpointError(f"no checkpoint at {path}") from error
-        except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
-            raise CheckpointError(f"{path} is not a readable checkpoint: {error}") from error
-        except Exception as error:  # torch.load reports a refused pickle as UnpicklingError
-            raise CheckpointError(f"{path} was refused: only plain tensors are loaded ({error})") from error
-
-    def _open(self) -> None:
-        """Maps the file; what was mapped before is given back."""
-        self._bytes_read = 0
-        if self.path.suffix == ".safetensors":
-            reader = safe_open(self.path, framework="pt")
-            self.names = list(reader.keys())
-            self._tensor, self._shape = reader.get_tensor, lambda name: reader.get_slice(name).get_shape()
-            return
-        loaded = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
-        if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
-            raise CheckpointError(f"{self.path} does not hold a plain dictionary of tensors")
-        self.names = list(loaded)
-        self._tensor, self._shape = loaded.__getitem__, lambda name: loaded[name].shape
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of one tensor, without reading it."""
-        return tuple(self._shape(name))
-
-    def read(self, name: str) -> Tensor:
-        """A copy of one tensor, in the dtype it is stored in."""
-        if self._bytes_read > _MAPPED_BYTES:
-            self._open()  # pages that were read stay resident as long as the file is mapped
-        tensor = self._tensor(name).clone()
-        self._bytes_read += tensor.nbytes
-        return tensor
+    source, config = open_checkpoint(location, newest=newest)
+    return source.path, config
 
 
-def resolve_checkpoint(location: str | Path) -> tuple[Path, VGGTConfig]:
-    """Weights file and network shape of a checkpoint.
+def open_checkpoint(location: str | Path, *, newest: bool = False) -> tuple[TensorSource, NetworkConfig]:
+    """Tensors, by the network's names, and network shape of a checkpoint; see `resolve_checkpoint`."""
+    source = TensorSource(locate(location, newest=newest))
+    config = _recognised(source)
+    source.rename(families.of(config).tensor_name)
+    return source, config
 
-    `location` is "demo" (bundled), a folder with `model.safetensors` (and `config.json` unless it is VGGT-1B), a
-    weights file (with `config.json` beside it, likewise), or a hub repository id such as "facebook/VGGT-1B".
-    """
+
+def locate(location: str | Path, *, newest: bool = False) -> Path:
+    """Weights file, or index of its shards, of a checkpoint; see `resolve_checkpoint`."""
     path = DEMO_CHECKPOINT if str(location) == "demo" else Path(location).expanduser()
-    if path.is_dir():
-        found = [path / name for name in _HUB_FILES if (path / name).is_file()]
-        if not found:
-            raise CheckpointError(f"{path} holds none of {', '.join(_HUB_FILES)}")
-        path = found[0]
-    elif not path.is_file():
-        path = _download(str(location))
-    return path, _config_beside(path)
+    if os.path.isdir(path):
+        files = [entry.name for entry in path.iterdir() if entry.is_file()]
+        name = choose(files, str(path), "/")
+        if name is None:
+            raise none_in(str(path))
+        return path / name
+    if os.path.isfile(path):
+        return path
 
+    from model.files.hub import HubLocation, fetch  # the hub's client takes its time to import
 
-def _config_beside(weights: Path) -> VGGTConfig:
-    path = weights.parent / _CONFIG
-    if not path.is_file():
-        return PRESETS["vggt-1b"]
-    try:
-        values = json.loads(path.read_text())
-        # the hub's config.json lists the public constructor's three arguments only
-        return VGGTConfig.from_dict(values) if "depth" in values else PRESETS["vggt-1b"]
-    except (ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path} is not a network configuration: {error}") from error
-
-
-def _download(repository: str) -> Path:
-    if repository.count("/") != 1 or repository.startswith((".", "/", "~")):
+    repository = HubLocation.parse(str(location))
+    if repository is None:
         raise CheckpointError(
-            f"no checkpoint at {repository!r}: neither a file, a folder, 'demo', nor a hub repository id (owner/name)"
+            f"no checkpoint at {str(location)!r}: expected 'demo', a weights file, a folder, or {HUB_FORMS}"
         )
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
-
-    def fetch(name: str) -> Path | None:
-        try:
-            return Path(hf_hub_download(repository, name))
-        except EntryNotFoundError:
-            return None
-        except (HfHubHTTPError, OSError) as error:
-            raise CheckpointError(
-                f"{repository} cannot be downloaded: {error}; download the weights yourself and give their path"
-            ) from error
-
-    fetch(_CONFIG)  # lands beside the weights
-    for name in _HUB_FILES:
-        weights = fetch(name)
-        if weights is not None:
-            return weights
-    raise CheckpointError(f"{repository} has none of {', '.join(_HUB_FILES)}")
+    return fetch(repository, newest=newest)
 
 
-def build_empty(config: VGGTConfig) -> VGGT:
+def _recognised(source: TensorSource) -> NetworkConfig:
+    """The network that the tensors, and `config.json` beside them if there is one, are of."""
+    path = source.path.parent / _CONFIG
+    try:
+        values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        config = families.recognise(values, source.names)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is not a network configuration: {error}") from error
+    if config is None:
+        raise CheckpointError(
+            f"{source.path} holds no network that is known here ({', '.join(families.FAMILIES)}): "
+            f"its tensors have other names (first: {min(source.names, default='none')})"
+        )
+    return config
+
+
+def build_empty(config: NetworkConfig) -> Network:
     """The network with parameters on the meta device, without storage, ready to have real ones assigned."""
     with torch.device("meta"):
-        return VGGT(config)
+        return families.of(config).build(config)
 
 
-def match(net: VGGT, source: TensorSource) -> None:
+def match(net: Network, source: TensorSource) -> None:
     """Raises CheckpointError unless the file has every tensor of `net` in the right shape.
 
-    Tensors of heads that were left out are ignored; any other surplus is an error.
+    Tensors that the family ignores, such as those of heads left out, may be there; others may not.
     """
     wanted = {name: tuple(parameter.shape) for name, parameter in net.named_parameters()}
-    left_out = tuple(f"{head}_head." for head in HEADS if head not in net.config.heads)
-    available = [name for name in source.names if not name.startswith(left_out)]
+    ignored = families.of(net.config).ignored(net.config)
+    available = [name for name in source.names if not name.startswith(ignored)]
     missing = sorted(set(wanted) - set(available))
     surplus = sorted(set(available) - set(wanted))
     if missing or surplus:
@@ -158,16 +111,15 @@ def match(net: VGGT, source: TensorSource) -> None:
 
 def load_checkpoint(
     location: str | Path, heads: Sequence[str] | None = None, device: str | torch.device = "cpu"
-) -> VGGT:
+) -> Network:
     """A float32 network in evaluation mode from a checkpoint; see `resolve_checkpoint` for locations.
 
     `heads` (of "camera", "depth", "point", "track") leaves all others out; None keeps every head. Each tensor is read
-    once, straight into its place. Raises CheckpointError.
+    once, straight into its place. Raises CheckpointError, also for a tensor that holds NaN or infinity.
     """
-    path, config = resolve_checkpoint(location)
+    source, config = open_checkpoint(location)
     if heads is not None:
         config = config.with_heads(tuple(heads))
-    source = TensorSource(path)
     net = build_empty(config)
     match(net, source)
     for name in [name for name, _ in net.named_parameters()]:
@@ -175,7 +127,7 @@ def load_checkpoint(
     return net.to(device).eval()
 
 
-def assign(net: VGGT, name: str, value: Tensor, device: str | torch.device) -> None:
+def assign(net: nn.Module, name: str, value: Tensor, device: str | torch.device) -> None:
     """Replaces one parameter by `value` in float32 on `device`."""
     owner, _, leaf = name.rpartition(".")
     parameter = torch.nn.Parameter(value.to(device=device, dtype=torch.float32), requires_grad=False)

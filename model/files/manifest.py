@@ -16,6 +16,7 @@ _KEYS = {
     "format",
     "version",
     "packing",
+    "family",
     "network",
     "execution",
     "layers",
@@ -26,8 +27,8 @@ _KEYS = {
 }
 
 
-def read_manifest(path: str | Path) -> dict[str, Any]:
-    """The checked manifest of the artifact at `path`. Raises ArtifactError."""
+def read(path: str | Path) -> dict[str, Any]:
+    """The manifest of the artifact at `path`, with every key but perhaps "family". Raises ArtifactError."""
     folder = Path(path)
     file = folder / MANIFEST
     if not folder.is_dir():
@@ -45,7 +46,7 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
         newer = isinstance(version, int) and version > VERSION
         advice = "upgrade this software" if newer else "quantise the checkpoint again"
         raise ArtifactError(f"{file} has format version {version!r}; this software reads version {VERSION}: {advice}")
-    if set(manifest) != _KEYS:
+    if set(manifest) | {"family"} != _KEYS:  # the first artifacts name no family
         odd = ", ".join(sorted(set(manifest) ^ _KEYS))
         raise ArtifactError(f"{file} is damaged: missing or unknown keys: {odd}")
     return manifest

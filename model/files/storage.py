@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from kernels import reference
+from kernels.formats import FLOAT_WEIGHT_BITS
 
 
 class _EightBits(nn.Module):
@@ -19,7 +20,7 @@ class _EightBits(nn.Module):
 
 def encode(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Codes int8 in the shape of `weight` `[N, ...]` and scales float32 `[N]`, rounded to nearest."""
-    codes, scale = reference.quantize_weight(weight.detach().float().flatten(1), 8)
+    codes, scale = reference.quantize_weight(weight.detach().float().flatten(1), FLOAT_WEIGHT_BITS)
     return codes.view(weight.shape), scale
 
 

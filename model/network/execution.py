@@ -39,7 +39,7 @@ def in_plain_torch(net: nn.Module, device: str | torch.device) -> tuple[str, ...
         return ()
     layers = [module for module in net.modules() if isinstance(module, QuantizedLinear)]
     kinds = Counter(
-        f"w{layer.weight_bits}a{layer.activation_bits} layers of {layer.in_features} features"
+        f"{layer.format.name} layers of {layer.in_features} features"
         for layer in layers
         if not layer.runs_natively(path)
     )

@@ -1,89 +1,9 @@
-"""Cameras and points. Extrinsics are world-to-camera `[R | t]` with OpenCV axes (x right, y down, z forward).
-
-Pose encoding "absT_quaR_FoV" of VGGT, 9 numbers: translation, quaternion (x, y, z, w), vertical then horizontal field
-of view in radians. The principal point is the image centre.
-"""
+"""Cameras and points. Extrinsics are world-to-camera `[R | t]` with OpenCV axes (x right, y down, z forward)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-
-
-def quaternion_to_matrix(quaternion: Tensor) -> Tensor:
-    """Rotation matrices `[..., 3, 3]` from quaternions `[..., 4]` (x, y, z, w) of any length but zero."""
-    x, y, z, w = quaternion.unbind(-1)
-    s = 2 / quaternion.square().sum(-1)
-    rows = (
-        (1 - s * (y * y + z * z), s * (x * y - z * w), s * (x * z + y * w)),
-        (s * (x * y + z * w), 1 - s * (x * x + z * z), s * (y * z - x * w)),
-        (s * (x * z - y * w), s * (y * z + x * w), 1 - s * (x * x + y * y)),
-    )
-    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
-
-
-def matrix_to_quaternion(matrix: Tensor) -> Tensor:
-    """Quaternions `[..., 4]` (x, y, z, w) with w >= 0 from rotation matrices `[..., 3, 3]`.
-
-    Divides by the largest component, so that half turns are as exact as any other rotation.
-    """
-    m = matrix
-    trace_terms = torch.stack(
-        (
-            1 + m[..., 0, 0] + m[..., 1, 1] + m[..., 2, 2],
-            1 + m[..., 0, 0] - m[..., 1, 1] - m[..., 2, 2],
-            1 - m[..., 0, 0] + m[..., 1, 1] - m[..., 2, 2],
-            1 - m[..., 0, 0] - m[..., 1, 1] + m[..., 2, 2],
-        ),
-        dim=-1,
-    )
-    doubled = trace_terms.clamp(min=0).sqrt()  # 2|w|, 2|x|, 2|y|, 2|z|
-    wx, wy, wz = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
-    xy, xz, yz = m[..., 1, 0] + m[..., 0, 1], m[..., 0, 2] + m[..., 2, 0], m[..., 1, 2] + m[..., 2, 1]
-    squares = doubled.square()
-    candidates = (
-        torch.stack(  # row r: (w, x, y, z) times twice the r-th doubled component
-            (
-                torch.stack((squares[..., 0], wx, wy, wz), dim=-1),
-                torch.stack((wx, squares[..., 1], xy, xz), dim=-1),
-                torch.stack((wy, xy, squares[..., 2], yz), dim=-1),
-                torch.stack((wz, xz, yz, squares[..., 3]), dim=-1),
-            ),
-            dim=-2,
-        )
-        / (2 * doubled.clamp(min=0.1))[..., None]
-    )
-    largest = doubled.argmax(dim=-1)[..., None, None].expand(*doubled.shape[:-1], 1, 4)
-    w, x, y, z = candidates.gather(-2, largest).squeeze(-2).unbind(-1)
-    quaternion = torch.stack((x, y, z, w), dim=-1)
-    return torch.where(w[..., None] < 0, -quaternion, quaternion)
-
-
-def pose_encoding_to_cameras(pose_enc: Tensor, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Extrinsics `[..., 3, 4]` and intrinsics `[..., 3, 3]` (pixels) for images of (height, width).
-
-    A field of view of 0 gives an infinite focal length.
-    """
-    height, width = image_size
-    translation, quaternion, fov_h, fov_w = pose_enc[..., :3], pose_enc[..., 3:7], pose_enc[..., 7], pose_enc[..., 8]
-    extrinsics = torch.cat((quaternion_to_matrix(quaternion), translation[..., None]), dim=-1)
-    intrinsics = pose_enc.new_zeros(*pose_enc.shape[:-1], 3, 3)
-    intrinsics[..., 0, 0] = (width / 2) / torch.tan(fov_w / 2)
-    intrinsics[..., 1, 1] = (height / 2) / torch.tan(fov_h / 2)
-    intrinsics[..., 0, 2] = width / 2
-    intrinsics[..., 1, 2] = height / 2
-    intrinsics[..., 2, 2] = 1
-    return extrinsics, intrinsics
-
-
-def cameras_to_pose_encoding(extrinsics: Tensor, intrinsics: Tensor, image_size: tuple[int, int]) -> Tensor:
-    """Pose encoding `[..., 9]`, float32; the inverse of `pose_encoding_to_cameras`. Ignores the principal point."""
-    height, width = image_size
-    fov_h = 2 * torch.atan((height / 2) / intrinsics[..., 1, 1])
-    fov_w = 2 * torch.atan((width / 2) / intrinsics[..., 0, 0])
-    quaternion = matrix_to_quaternion(extrinsics[..., :3, :3])
-    fields = torch.stack((fov_h, fov_w), dim=-1)
-    return torch.cat((extrinsics[..., :3, 3], quaternion, fields), dim=-1).float()
 
 
 def invert_extrinsics(extrinsics: Tensor) -> Tensor:

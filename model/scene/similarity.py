@@ -40,12 +40,22 @@ class Similarity:
         return torch.cat((rotation, translation[..., None]), dim=-1)
 
 
-def fit_points(source: Tensor, target: Tensor, weights: Tensor | None = None) -> Similarity:
-    """The least-squares similarity from points `[N, 3]` to points `[N, 3]` (Umeyama, 1991), weighted by `[N]`.
+def fit_points(source: Tensor, target: Tensor, weights: Tensor | None = None, *, with_scale: bool = True) -> Similarity:
+    """The least-squares similarity from points `[N, 3]` to points `[N, 3]`, weighted by `[N]`.
 
-    Points that all coincide leave the scale at 1.
+    Umeyama, "Least-squares estimation of transformation parameters between two point patterns",
+    1991. The last singular direction is flipped where the optimum would be a mirror image. Points
+    that all coincide leave the scale at 1, and so does `with_scale=False`. Raises ValueError for
+    fewer than three points or points that are not finite.
     """
+    if source.shape != target.shape or source.ndim != 2 or source.shape[1] != 3 or len(source) < 3:
+        raise ValueError(
+            "expected two clouds [N, 3] of N >= 3 corresponding points, "
+            f"got {tuple(source.shape)} and {tuple(target.shape)}"
+        )
     source, target = source.double(), target.double()
+    if not bool(source.isfinite().all() and target.isfinite().all()):
+        raise ValueError("clouds to align must be finite; mask invalid points before")
     weights = source.new_ones(len(source)) if weights is None else weights.double()
     weights = (weights / weights.sum())[:, None]
     source_mean, target_mean = (weights * source).sum(0), (weights * target).sum(0)
@@ -55,7 +65,7 @@ def fit_points(source: Tensor, target: Tensor, weights: Tensor | None = None) ->
     flip[2] = torch.det(u @ vt).sign()
     rotation = u @ torch.diag(flip) @ vt
     variance = float((weights * centred.square()).sum())
-    scale = float((spread * flip).sum()) / variance if variance > 0 else 1.0
+    scale = float((spread * flip).sum()) / variance if with_scale and variance > 0 else 1.0
     return Similarity(scale, rotation, target_mean - scale * (rotation @ source_mean))
 
 

@@ -31,7 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(metavar="{train,export,samples}")
     train = commands.add_parser("train", help="train from scratch, or go on from the state in --out")
     train.add_argument("--out", type=Path, required=True, help="folder of the training state and log")
-    train.add_argument("--steps", type=int, help="default: as many as the bundled model was trained for")
+    train.add_argument(
+        "--recipe",
+        choices=choices.TRAINING_RECIPES,
+        default="rooms",
+        help="rooms: standard rooms, from scratch or with --start; free: from rooms to free cameras; default: rooms",
+    )
+    train.add_argument("--steps", type=int, help="default: the recipe's")
     train.add_argument("--seed", type=int, help=f"default: {choices.TRAINING_SEED}")
     train.add_argument("--start", metavar="CHECKPOINT", help="start from these weights, for example demo")
     train.add_argument("--processes", type=int, help=f"cores to use; default: {choices.TRAINING_PROCESSES}")

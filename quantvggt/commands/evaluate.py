@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         required=True,
         metavar="PATH_OR_NAME",
-        help="checkpoint (demo, a file, a hub id) or the folder of an artifact",
+        help=f"the folder of an artifact, or a checkpoint: {choices.CHECKPOINT_FORMS}",
     )
     parser.add_argument(
         "--reference",

@@ -26,10 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print the manifest, or what it comes down to."""
     from model.errors import ArtifactError
-    from model.files.manifest import read_manifest
+    from model.files.manifest import read
 
     try:
-        manifest = read_manifest(options.artifact)
+        manifest = read(options.artifact)
     except ArtifactError as error:
         raise BadInputError(str(error)) from error
     if options.json:
@@ -53,8 +53,8 @@ def summary(manifest: dict[str, Any]) -> dict[str, Any]:
     tensors = manifest["files"][TENSORS]
     heads = [key.removesuffix("_head") for key, head in network.items() if key.endswith("_head") and head is not None]
     return {
-        "network": f"width {network['embed_dim']}, {network['depth']} frame/global block pairs, "
-        f"{network['img_size']} px, patches of {network['patch_size']} px",
+        "family": manifest.get("family", "not named, as in the first artifacts"),
+        "network": ", ".join(f"{key} {value}" for key, value in network.items() if isinstance(value, (int, str))),
         "heads": ", ".join(heads),
         "quantised layers": ", ".join(f"{count} {scheme}" for scheme, count in sorted(schemes.items())),
         "execution": _execution(manifest["execution"]),

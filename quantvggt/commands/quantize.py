@@ -15,9 +15,7 @@ EXTRA = "quantization"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
-        "checkpoint", nargs="?", help="'demo', a weights file, a folder, or a hub id such as facebook/VGGT-1B"
-    )
+    parser.add_argument("checkpoint", nargs="?", help=choices.CHECKPOINT_FORMS)
     parser.add_argument("--checkpoint", dest="checkpoint_option", metavar="CHECKPOINT", help="the same as an option")
     parser.add_argument("--out", type=Path, required=True, help="folder of the artifact")
     parser.add_argument(
@@ -66,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Quantise, and print what the artifact holds."""
-    from quantization.calibration import command
+    from quantization import command
     from quantization.calibration.store import CalibrationError
 
     with offline(options.device, CalibrationError):

@@ -88,8 +88,8 @@ def _here(
         raise BadInputError(f"{urls[0]} would have to be fetched, which a service may do: give --server.")
     from model.errors import ArtifactError
     from quantvggt.bars import Bars
+    from service import errors
     from service.local import reconstruct_here
-    from service.problems import Problem
     from service.settings import SettingsError, load_settings
 
     given = {"artifact": options.artifact, "device": options.device}
@@ -97,16 +97,22 @@ def _here(
     try:
         settings = load_settings({name: value for name, value in given.items() if value is not None})
         with Bars() as bars, replacing(options.out) as staging:
-            found = reconstruct_here(
-                settings, files, wanted, staging, bars.show, lambda document: chosen(document, outputs)[0]
+            made = reconstruct_here(
+                settings,
+                files,
+                wanted,
+                staging,
+                bars.show,
+                lambda document: chosen(document.model_dump(mode="json"), outputs)[0],
             )
+            found = made.model_dump(mode="json")
             names, missing = chosen(found, outputs)
             document = in_folder(found, names)
             (staging / DOCUMENT).write_text(json.dumps(document, indent=1) + "\n", "utf-8")
-    except (SettingsError, ArtifactError) as error:
+    except (SettingsError, ArtifactError, errors.Refusal) as error:
         raise BadInputError(str(error)) from error
-    except Problem as problem:
-        raise (BadInputError if problem.status < 500 else ServiceError)(problem.detail) from problem
+    except errors.ServiceError as error:
+        raise ServiceError(str(error)) from error
     if missing:
         raise BadInputError(f"this result has no file {', '.join(missing)}; the others lie in {options.out}.")
     return document

@@ -37,15 +37,15 @@ def run(options: argparse.Namespace) -> int:
     except SettingsError as error:
         raise BadInputError(str(error)) from error
 
-    from service.problems import Problem
+    from service import errors
     from service.serve import BAD_INPUT, serve
 
     try:
         serve(settings, lambda url: print(json.dumps({"url": url}) if options.json else url, flush=True))
     except BAD_INPUT as error:
         raise BadInputError(str(error)) from error
-    except Problem as problem:
-        raise ServiceError(problem.detail, problem.status) from problem
+    except errors.ServiceError as error:
+        raise ServiceError(str(error)) from error
     return 0
 
 

@@ -1,6 +1,10 @@
 """A folder with a COLMAP model, for example ETH3D's undistorted scenes: pictures and cameras, no depth.
 
 The model is `sparse/0`, `sparse` or `dslr_calibration_undistorted`, as text or binary; its pictures lie under `images`.
+
+Why not pycolmap's reader: version 4.2 reads a `cameras.bin` that was cut short as a camera with all parameters 0, ends
+a picture's name in a text model at the first blank, and wants the points, which nothing here needs. This reader refuses
+the first, reads the second, and does without the third.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from model.scene.geometry import quaternion_to_matrix
+from model.rotations import quaternion_to_matrix
 from scenes.readers.recording import (
     Frame,
     RecordedScenes,
@@ -63,7 +67,7 @@ class _Image(NamedTuple):
     pose: tuple[float, ...]  # quaternion w, x, y, z and translation, world-to-camera
 
 
-def read_colmap(root: Path, *, views: int | None = None, image_size: int = 518, patch_size: int = 14) -> RecordedScenes:
+def read_colmap(root: Path, *, views: int | None = None, image_size: int, patch_size: int) -> RecordedScenes:
     """`root` or each folder in it: `views` frames evenly spaced by picture name (None: all). Raises ValueError.
 
     Distorted cameras are refused: the network predicts pinhole cameras, so the truth must be one.

@@ -5,34 +5,22 @@ Every option is text on the wire. Lists are separated by commas; structured opti
 
 from __future__ import annotations
 
-import math
-import re
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, ValidationError, model_validator
 
-from service.problems import InvalidOption
+from service.errors import InvalidOption
+from service.exports.options import Finite, PointOptions, Positive
+from service.exports.records import OUTPUTS
 
 Mode = Literal["fit", "crop", "pad"]
-Grid = Literal["original", "network"]
-
-OUTPUTS = ("points.ply", "scene.glb", "colmap.zip", "transforms.json", "trajectory.txt", "cameras.json", "scene.npz")
-"""Files that can be ordered to be ready as soon as a reconstruction is done. All others are made when asked for."""
 
 _NAME_LENGTH = 120
 
 
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError("must be a finite number")
-    return value
-
-
-Finite = Annotated[float, AfterValidator(_finite)]
 Row3 = Annotated[list[Finite], Field(min_length=3, max_length=3)]
 Row4 = Annotated[list[Finite], Field(min_length=4, max_length=4)]
-Positive = Annotated[float, Field(gt=0), AfterValidator(_finite)]
 
 
 class _Strict(BaseModel):
@@ -78,48 +66,11 @@ class KnownDistance(_Strict):
     metres: Positive
 
 
-def _frames(text: str) -> str:
-    if not re.fullmatch(r"\d{1,6}(,\d{1,6})*", text):
-        raise ValueError("must be picture numbers with commas between them, for example 0,2,5")
-    return text
-
-
 def _outputs(text: str) -> str:
     unknown = [name for name in text.split(",") if name not in OUTPUTS]
     if unknown:
         raise ValueError(f"{unknown[0][:_NAME_LENGTH]!r} is not one of {', '.join(OUTPUTS)}")
     return text
-
-
-class PointOptions(_Strict):
-    """Which points a cloud shows. A result remembers those it was made with; a download may ask for others."""
-
-    confidence: float = Field(25.0, ge=0, le=100, description="leave out points below this percentile of confidence")
-    max_points: int | None = Field(None, ge=1, le=2**31, description="keep at most this many points, sampled evenly")
-    voxel_size: Positive | None = Field(
-        None, le=1e9, description="keep the most confident point of each cube of this side, in the result's unit"
-    )
-    depth_edge: Positive | None = Field(
-        None, le=1e3, description="leave out pixels where depth jumps by more than this share, for example 0.05"
-    )
-    mask_sky: bool = Field(False, description="leave out what looks like sky: smooth, bright or blue, from the top")
-    mask_black: bool = Field(False, description="leave out pixels that are nearly black")
-    mask_white: bool = Field(False, description="leave out pixels that are nearly white")
-    frames: Annotated[str, AfterValidator(_frames)] | None = Field(
-        None, max_length=8000, description="numbers of the pictures whose points are shown, for example 0,2,5",
-        examples=["0,2"],
-    )  # fmt: skip
-
-    @property
-    def frame_numbers(self) -> list[int] | None:
-        return None if self.frames is None else sorted({int(number) for number in self.frames.split(",")})
-
-    def over(self, stored: PointOptions) -> PointOptions:
-        """These options, where they were given, on top of `stored` ones."""
-        chosen = {
-            name: getattr(self if name in self.model_fields_set else stored, name) for name in PointOptions.model_fields
-        }
-        return PointOptions(**chosen)
 
 
 class Options(PointOptions):

@@ -7,16 +7,19 @@ from statistics import median
 
 import torch
 
+from model.rotations import rotation_angle
 from model.scene.geometry import unproject_depth
 from model.scene.reconstruction import Reconstruction
 from model.scene.similarity import Similarity, camera_centres, fit_cameras
+from service.errors import InvalidOption
 from service.inputs.options import KnownCamera, KnownDistance, Options, PicturePoint
-from service.problems import InvalidOption
-from service.result.document import ScaleDocument
+from service.result.document import ScaleDocument, Unit
 
 
-def apply_knowledge(scene: Reconstruction, options: Options) -> tuple[Reconstruction, ScaleDocument]:
+def apply_knowledge(scene: Reconstruction, options: Options, unit: Unit) -> tuple[Reconstruction, ScaleDocument]:
     """The scene with known intrinsics, in the world of known poses or scaled by a known distance.
+
+    `unit` is the one that the network predicts lengths in; what is known of the scene makes it metres.
 
     Known intrinsics replace the network's; its depth stays. Known poses do not replace the network's: the whole scene
     is moved and scaled onto them, and the residual says how well the two agree. With both, poses set the scale.
@@ -24,7 +27,7 @@ def apply_knowledge(scene: Reconstruction, options: Options) -> tuple[Reconstruc
     """
     if options.cameras is not None:
         scene = _with_intrinsics(scene, options.cameras)
-    scale = ScaleDocument()
+    scale = ScaleDocument(unit=unit)
     posed = [
         (index, camera.extrinsic)
         for index, camera in enumerate(options.cameras or ())
@@ -42,9 +45,7 @@ def apply_knowledge(scene: Reconstruction, options: Options) -> tuple[Reconstruc
             provenance="known cameras",
             factor=similarity.scale,
             position_residual=float(distances.mean().sqrt()),
-            rotation_residual_degrees=median(
-                _angle_degrees(a, b) for a, b in zip(moved[:, :, :3], known[:, :, :3], strict=True)
-            ),
+            rotation_residual_degrees=median(rotation_angle(moved[:, :, :3], known[:, :, :3]).tolist()),
         )
     if options.known_distance is not None:
         measured = measure(scene, options.known_distance)
@@ -99,8 +100,3 @@ def _moved(scene: Reconstruction, similarity: Similarity) -> Reconstruction:
 
 def _unprojected(scene: Reconstruction) -> Reconstruction:
     return replace(scene, world_points=unproject_depth(scene.depth, scene.extrinsics, scene.intrinsics))
-
-
-def _angle_degrees(a: torch.Tensor, b: torch.Tensor) -> float:
-    cosine = ((a @ b.T).trace() - 1) / 2
-    return float(torch.rad2deg(torch.acos(cosine.clamp(-1, 1))))

@@ -14,6 +14,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
+from service.application import Application
 from service.http.app import create_app
 from service.ray.cluster import ClusterEngine
 from service.ray.deployment import replicas
@@ -37,7 +38,8 @@ class Ingress:
     def __serve_build_asgi_app__(self) -> ASGIApp:  # Ray's name
         settings = _settings(self._arguments)
         configure_logs(settings.log_level, settings.log_format)
-        return create_app(settings, ClusterEngine(settings, self._handle), on_failure=lambda: os._exit(_LOST))
+        engine = ClusterEngine(settings, self._handle)
+        return create_app(Application(settings, engine, on_failure=lambda: os._exit(_LOST)))
 
 
 def application(arguments: dict[str, Any]) -> serve.Application:

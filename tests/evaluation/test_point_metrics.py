@@ -12,7 +12,6 @@ from evaluation.point_metrics import (
     point_errors,
     scene_scale,
     surface_errors,
-    umeyama,
 )
 
 
@@ -32,46 +31,6 @@ def sphere(count: int, radius: float = 1.0) -> Tensor:
     z, azimuth = 1 - 2 * k / count, math.pi * (1 + 5**0.5) * k
     ring = (1 - z * z).sqrt()
     return radius * torch.stack((ring * azimuth.cos(), ring * azimuth.sin(), z), dim=1)
-
-
-@pytest.mark.parametrize("flat", [False, True], ids=["in space", "in a plane"])
-def test_umeyama_finds_a_known_similarity(flat: bool) -> None:
-    source = cloud()
-    if flat:
-        source[:, 2] = 0
-    turn, shift = rotation(0.4, -1.1, 2.0), torch.tensor([3.0, -2, 0.5]).double()
-    found = umeyama(source, 2.5 * source @ turn.T + shift)
-    assert found.scale == pytest.approx(2.5)
-    torch.testing.assert_close(found.rotation, turn)
-    torch.testing.assert_close(found.translation, shift)
-
-
-def test_umeyama_never_answers_with_a_mirror_image() -> None:
-    source = cloud()
-    mirrored = source * torch.tensor([1.0, 1, -1]).double()
-    found = umeyama(source, mirrored)
-    assert float(torch.linalg.det(found.rotation)) == pytest.approx(1)
-    assert float((found.apply(source) - mirrored).norm(dim=1).mean()) > 0.3
-
-
-def test_umeyama_is_a_least_squares_optimum() -> None:
-    source = cloud()
-    target = source @ rotation(0.3, 0.2, 0.1).T + 0.1 * cloud(seed=1)
-    found = umeyama(source, target)
-    best = float((found.apply(source) - target).square().sum())
-    for step in (1e-2, -1e-2):
-        for axis in range(3):
-            angles = [0.0, 0.0, 0.0]
-            angles[axis] = step
-            moved = found.apply(source) @ rotation(*angles).T
-            assert float((moved - target).square().sum()) > best
-        assert float(((1 + step) * found.apply(source) - target).square().sum()) > best
-
-
-def test_a_collapsed_cloud_maps_onto_the_mean_of_the_target() -> None:
-    target = cloud()
-    found = umeyama(torch.ones(200, 3), target)
-    torch.testing.assert_close(found.apply(torch.ones(1, 3))[0], target.mean(dim=0))
 
 
 def test_icp_undoes_a_small_motion_without_correspondences() -> None:
@@ -143,10 +102,6 @@ def test_point_errors_ignore_a_similarity_and_are_relative_to_the_scene() -> Non
 
 
 def test_bad_clouds_are_refused() -> None:
-    with pytest.raises(ValueError, match="corresponding"):
-        umeyama(cloud(3), cloud(4))
-    with pytest.raises(ValueError, match="finite"):
-        umeyama(cloud() * torch.nan, cloud())
     with pytest.raises(ValueError, match="predicted cloud"):
         surface_errors(torch.zeros(0, 3), cloud())
     with pytest.raises(ValueError, match="max_distance"):

@@ -12,8 +12,8 @@ from evaluation.pose_metrics import (
     pose_histogram,
     relative_pose_errors,
     relative_to_first,
-    rotation_angle,
 )
+from model.rotations import rotation_angle
 from model.scene.geometry import pytorch3d_to_opencv
 
 

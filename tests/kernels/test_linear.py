@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kernels import SCHEMES, QuantizedLinear, W4A4Linear, W4A8Linear, W4A16Linear, W8A8Linear, reference
+from kernels import FORMATS, QuantizedLinear, reference
+
+W4A4 = FORMATS["w4a4"]
 
 # qkv, proj, fc1, fc2 of the demo model, and the odd width of a small vision transformer
 SHAPES = [(128, 384), (128, 128), (128, 512), (512, 128), (96, 40)]
@@ -28,7 +30,9 @@ def _relative_error(layer: QuantizedLinear, linear: torch.nn.Linear, x: torch.Te
 @pytest.mark.parametrize("scheme", ["w4a4", "w4a8", "w8a8"])
 def test_output_is_the_dequantised_product(scheme: str, features_in: int, features_out: int) -> None:
     linear = _float_layer(features_in, features_out)
-    layer = SCHEMES[scheme].from_float(linear.weight.detach(), linear.bias.detach(), signs=_signs(features_in))
+    layer = QuantizedLinear.from_float(
+        FORMATS[scheme], linear.weight.detach(), linear.bias.detach(), signs=_signs(features_in)
+    )
     x = torch.randn(2, 9, features_in)
     codes, scale = layer.quantize_input(x)
     weight = layer.weight_codes().double() * layer.weight_scale.double()[:, None]
@@ -38,7 +42,9 @@ def test_output_is_the_dequantised_product(scheme: str, features_in: int, featur
 
 def test_a_weight_only_layer_keeps_its_activations_in_float() -> None:
     linear = _float_layer(512, 128)
-    layer = W4A16Linear.from_float(linear.weight.detach(), linear.bias.detach(), signs=_signs(512))
+    layer = QuantizedLinear.from_float(
+        FORMATS["w4a16"], linear.weight.detach(), linear.bias.detach(), signs=_signs(512)
+    )
     x = torch.randn(2, 9, 512)
     weight = layer.weight_codes().double() * layer.weight_scale.double()[:, None]
     expected = reference.rotate(x, _signs(512)).double() @ weight.T + linear.bias.detach().double()
@@ -46,7 +52,7 @@ def test_a_weight_only_layer_keeps_its_activations_in_float() -> None:
 
 
 def test_what_stands_around_a_layer_may_be_given_along() -> None:
-    layer = W4A8Linear.from_float(torch.randn(96, 128), torch.randn(96), signs=_signs(128))
+    layer = QuantizedLinear.from_float(FORMATS["w4a8"], torch.randn(96, 128), torch.randn(96), signs=_signs(128))
     norm = torch.nn.LayerNorm(128)
     gamma, residual, x = torch.randn(96), torch.randn(5, 96), torch.randn(5, 128)
     with torch.no_grad():
@@ -60,8 +66,10 @@ def test_more_bits_give_a_smaller_error() -> None:
     linear = _float_layer(512, 128)
     x = torch.randn(64, 512)
     errors = [
-        _relative_error(cls.from_float(linear.weight.detach(), linear.bias.detach()), linear, x)
-        for cls in (W4A4Linear, W4A8Linear, W8A8Linear)
+        _relative_error(
+            QuantizedLinear.from_float(FORMATS[scheme], linear.weight.detach(), linear.bias.detach()), linear, x
+        )
+        for scheme in ("w4a4", "w4a8", "w8a8")
     ]
     assert errors[0] > errors[1] > errors[2]
     assert errors[2] < 0.02
@@ -71,8 +79,8 @@ def test_rotation_rescues_an_outlier_channel() -> None:
     linear = _float_layer(512, 128)
     x = torch.randn(64, 512)
     x[:, 3] *= 100
-    plain = W4A4Linear.from_float(linear.weight.detach())
-    rotated = W4A4Linear.from_float(linear.weight.detach(), signs=_signs(512))
+    plain = QuantizedLinear.from_float(W4A4, linear.weight.detach())
+    rotated = QuantizedLinear.from_float(W4A4, linear.weight.detach(), signs=_signs(512))
     exact = x @ linear.weight.detach().T
     small = x[:, torch.arange(512) != 3] @ linear.weight.detach()[:, torch.arange(512) != 3].T
     assert (rotated(x) - exact).norm() < 0.8 * (plain(x) - exact).norm()
@@ -80,30 +88,32 @@ def test_rotation_rescues_an_outlier_channel() -> None:
 
 
 def test_four_bit_weights_take_half_a_byte_each() -> None:
-    layer = W4A4Linear.from_float(torch.randn(64, 128))
+    layer = QuantizedLinear.from_float(W4A4, torch.randn(64, 128))
     assert layer.weight.nbytes == 64 * 128 // 2
     assert sum(t.nbytes for t in layer.state_dict().values()) == 64 * 128 // 2 + 64 * 4
 
 
 def test_the_output_keeps_the_inputs_dtype() -> None:
-    layer = W4A4Linear.from_float(torch.randn(8, 16))
+    layer = QuantizedLinear.from_float(W4A4, torch.randn(8, 16))
     assert layer(torch.randn(3, 16, dtype=torch.bfloat16)).dtype == torch.bfloat16
 
 
 def test_a_layer_has_no_parameters_to_train() -> None:
-    assert not list(W4A4Linear.from_float(torch.randn(8, 16)).parameters())
+    assert not list(QuantizedLinear.from_float(W4A4, torch.randn(8, 16)).parameters())
 
 
 def test_state_round_trips_through_its_tensors() -> None:
-    layer = W4A4Linear.from_float(torch.randn(8, 16), torch.randn(8), signs=_signs(16), smoothing=torch.rand(16) + 1)
-    again = W4A4Linear(**layer.state_dict())
+    layer = QuantizedLinear.from_float(
+        W4A4, torch.randn(8, 16), torch.randn(8), signs=_signs(16), smoothing=torch.rand(16) + 1
+    )
+    again = QuantizedLinear(W4A4, **layer.state_dict())
     x = torch.randn(3, 16)
     assert torch.equal(layer(x), again(x))
 
 
 def test_a_wrong_input_width_is_named() -> None:
     with pytest.raises(ValueError, match="input has 15 features; this layer takes 16"):
-        W4A4Linear.from_float(torch.randn(8, 16))(torch.randn(3, 15))
+        QuantizedLinear.from_float(W4A4, torch.randn(8, 16))(torch.randn(3, 15))
 
 
 @pytest.mark.parametrize(
@@ -118,4 +128,4 @@ def test_a_wrong_input_width_is_named() -> None:
 def test_tensors_that_do_not_belong_together_are_refused(tensors: dict[str, torch.Tensor], message: str) -> None:
     right = {"weight": torch.zeros(8, 8, dtype=torch.uint8), "weight_scale": torch.ones(8)}
     with pytest.raises(ValueError, match=message):
-        W4A4Linear(**{**right, **tensors})
+        QuantizedLinear(W4A4, **{**right, **tensors})

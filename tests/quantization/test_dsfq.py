@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from kernels import W4A4Linear
+from kernels import FORMATS, QuantizedLinear
 from quantization.dsfq import channel_scale, update_activation_maximum
 
 
@@ -34,6 +34,6 @@ def test_smoothing_lowers_the_error_where_one_channel_dominates() -> None:
     x[:, 5] *= 30
     exact = x @ weight.T
     scale = channel_scale(x.abs().amax(dim=0), weight.abs().amax(dim=0))
-    plain = (W4A4Linear.from_float(weight)(x) - exact).norm()
-    smoothed = (W4A4Linear.from_float(weight, smoothing=scale)(x) - exact).norm()
+    plain = (QuantizedLinear.from_float(FORMATS["w4a4"], weight)(x) - exact).norm()
+    smoothed = (QuantizedLinear.from_float(FORMATS["w4a4"], weight, smoothing=scale)(x) - exact).norm()
     assert smoothed < 0.8 * plain

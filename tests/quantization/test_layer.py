@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels import W4A4Linear, reference
+from kernels import FORMATS, QuantizedLinear, reference
 from quantization.layer import SEARCH_ROWS, Observed, layer_errors, quantize_layer, rotation_signs
-from quantization.recipe import RECIPES, Recipe, Scheme
+from quantization.recipe import RECIPES, Recipe
 
-W4A4 = Scheme(4, 4)
+W4A4 = FORMATS["w4a4"]
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_rotations_depend_on_seed_and_layer_only() -> None:
 def test_without_inputs_a_layer_is_rounded_as_the_definition_does(weight: Tensor) -> None:
     signs = rotation_signs(64, "layer", 0)
     ours = quantize_layer(weight, None, W4A4, Recipe(), signs)
-    plain = W4A4Linear.from_float(weight, signs=signs)
+    plain = QuantizedLinear.from_float(W4A4, weight, signs=signs)
     torch.testing.assert_close(ours.weight_scale, plain.weight_scale)
     assert (ours.weight_codes() != plain.weight_codes()).float().mean() < 1e-3
 

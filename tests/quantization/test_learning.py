@@ -3,11 +3,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from kernels import FORMATS
 from quantization.layer import Observed, quantize_layer, rotation_signs
 from quantization.learning import SimulatedLinear, learn_block
-from quantization.recipe import Recipe, Scheme
+from quantization.recipe import Recipe
 
-W4A4 = Scheme(4, 4)
+W4A4 = FORMATS["w4a4"]
 
 
 def _layer(width: int = 64) -> tuple[nn.Linear, torch.Tensor]:

@@ -7,22 +7,23 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from evaluation import datasets
-from model.families.vggt.config import HEADS
+from model.families import HEADS, PARTS
+from model.files.checkpoint import HUB_FORMS
 from model.network.dpt_head import ARITHMETIC
 from model.network.transformer import ATTENTION
 from model.scene.preprocess import MODES
-from quantization.calibration import command, samples
-from quantization.recipe import FLOAT, PARTS, RECIPES, SCHEME_NAMES, Recipe
+from quantization import command
+from quantization.calibration import samples
+from quantization.recipe import RECIPES, SCHEMES, Recipe
 from quantvggt import __version__, choices
 from quantvggt.files import ARCHIVE, PICTURE_FILES, SCENE_FILES
+from scenes.synthetic.distribution import TEST_SETS
 from service import __version__ as version_of_the_service
-from service.exports.catalogue import ARCHIVE_FILE
+from service.exports.records import EXPORTS
 from service.inputs.options import Options
-from service.result.document import DepthLinks, Links, PictureLinks
 from service.settings import Settings
+from training.recipes import RECIPES as TRAINING_RECIPES
 from training.trainer import TrainingConfig
-
-NOT_FILES = ("self", "events")
 
 
 @pytest.mark.parametrize(
@@ -30,13 +31,15 @@ NOT_FILES = ("self", "events")
     [
         (choices.RECIPES, RECIPES),
         (choices.PARTS, PARTS),
-        (choices.SCHEMES, (*SCHEME_NAMES, FLOAT)),
+        (choices.SCHEMES, SCHEMES),
         (choices.ATTENTION, ATTENTION),
         (choices.DENSE_HEADS, ARITHMETIC),
         (choices.HEADS, HEADS),
         (choices.CALIBRATION_READERS, samples.READERS),
         (choices.SAMPLINGS, samples.SAMPLINGS),
         (choices.DATASETS, (datasets.SYNTHETIC, *datasets.READERS)),
+        (choices.TEST_SETS, TEST_SETS),
+        (choices.TRAINING_RECIPES, TRAINING_RECIPES),
         (choices.MODES, MODES),
         (choices.MODES, get_args(get_type_hints(Settings)["mode"])),
         (choices.OPTIONS, Options.model_fields),
@@ -52,14 +55,13 @@ def test_single_names_and_numbers_are_those_of_their_sources() -> None:
     assert {Recipe(propagate=name).propagate for name in choices.PROPAGATE} == set(choices.PROPAGATE)
     assert choices.WITHOUT_CALIBRATION == command.WITHOUT_CALIBRATION
     assert choices.WITH_CALIBRATION == command.WITH_CALIBRATION
+    assert choices.HUB_FORMS == HUB_FORMS
     training = TrainingConfig()
     assert (training.seed, training.processes) == (choices.TRAINING_SEED, choices.TRAINING_PROCESSES)
     assert __version__ == version_of_the_service
 
 
-def test_the_files_that_can_be_asked_for_are_those_that_a_result_links_to() -> None:
-    links = Links.of("", "result.json", has_tracks=True)
-    assert set(SCENE_FILES) == {link for name, link in links if name not in NOT_FILES}
-    of_a_picture = [link for _, link in (*PictureLinks.of("", 0), *DepthLinks.of("", 0))]
-    assert set(PICTURE_FILES) == set(of_a_picture)
-    assert ARCHIVE == ARCHIVE_FILE
+def test_the_files_that_can_be_asked_for_are_the_exports() -> None:
+    assert {*SCENE_FILES} == {export.name for export in EXPORTS if not export.per_picture}
+    assert {*PICTURE_FILES} == {export.name_of(0) for export in EXPORTS if export.per_picture}
+    assert [export.name for export in EXPORTS if not export.archived] == [ARCHIVE]

@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from service.access import Access
+from service.errors import KeyRequired
 from service.keys import KeysError, add_key
-from service.problems import KeyRequired
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import Running, Serve, problem
 

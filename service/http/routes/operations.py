@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -11,12 +10,15 @@ from starlette.responses import JSONResponse, Response
 
 from model.scene.preprocess import MODES
 from service import __version__
-from service.application import Parts
-from service.exports.catalogue import ARCHIVE_FILE, CLOUD_FILES, MANIFEST_FILE, PLAIN_FILES, TRACKS_FILE
+from service.application import Application
+from service.errors import ERRORS, NotFound
+from service.exports.export import Kind
+from service.exports.records import EXPORTS, OUTPUTS
+from service.http.protocol.problems import KINDS
 from service.http.routes.documentation import documented
-from service.inputs.options import OUTPUTS, Options
+from service.inputs.options import Options
 from service.inputs.pictures import FORMATS
-from service.problems import PROBLEMS, NotFound, Wedged
+from service.result.scene import Grid
 from service.settings import Settings
 
 _LIMITS = (
@@ -25,14 +27,13 @@ _LIMITS = (
 )  # fmt: skip
 
 
-def operations_router(parts: Parts) -> APIRouter:
+def operations_router(application: Application) -> APIRouter:
     """Health, metrics, capabilities and the meaning of problems."""
     router = APIRouter()
 
     @router.get("/livez", summary="Is the process alive and its worker moving?", responses=documented("worker-stuck"))
     async def alive() -> dict[str, str]:
-        if parts.watchdog.stalled:
-            raise Wedged("The network has shown no progress for too long.")
+        application.check_alive()
         return {"status": "alive"}
 
     @router.get(
@@ -40,8 +41,7 @@ def operations_router(parts: Parts) -> APIRouter:
         responses=documented("not-ready", "draining", "worker-stuck", "store-unavailable"),
     )  # fmt: skip
     async def ready() -> dict[str, str]:
-        parts.check_serving()
-        await asyncio.to_thread(parts.check_store)
+        await application.check_ready()
         return {"status": "ready"}
 
     @router.get(
@@ -49,28 +49,29 @@ def operations_router(parts: Parts) -> APIRouter:
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )  # fmt: skip
     def exposition() -> Response:
-        return Response(parts.exposition(), media_type=CONTENT_TYPE_LATEST)
+        return Response(application.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/capabilities", summary="Limits, options, formats and the model", response_model=dict[str, Any])
     async def capabilities() -> Response:
-        return JSONResponse(_capabilities(parts))
+        return JSONResponse(_capabilities(application))
 
     @router.get(
         "/problems/{slug}", summary="What a problem's type means", responses=documented("not-found"),
         response_model=dict[str, Any],
     )  # fmt: skip
     async def problem(slug: str) -> dict[str, Any]:
-        if slug not in PROBLEMS:
+        if slug not in KINDS:
             raise NotFound("There is no such problem type.")
-        kind = PROBLEMS[slug]
-        return {"type": f"/problems/{slug}", "title": kind.title, "status": kind.status, "meaning": kind.__doc__}
+        kind, meaning = KINDS[slug], ERRORS[slug].meaning()
+        return {"type": f"/problems/{slug}", "title": kind.title, "status": kind.status, "meaning": meaning}
 
     return router
 
 
-def _capabilities(parts: Parts) -> dict[str, Any]:
-    settings, engine = parts.settings, parts.engine
+def _capabilities(application: Application) -> dict[str, Any]:
+    settings, engine = application.settings, application.engine
     side = engine.image_size
+    exports = [export for export in EXPORTS if export.needs != "tracks" or "track" in engine.heads]
     return {
         "version": __version__,
         "model": {**engine.document().model_dump(), "heads": list(engine.heads)},
@@ -81,15 +82,12 @@ def _capabilities(parts: Parts) -> dict[str, Any]:
         "container_formats": {"archive": ["ZIP"], "video": ["MP4", "QuickTime", "Matroska", "WebM", "AVI"]},
         "urls": _urls(settings),
         "output_formats": {
-            "points": ["ply", "ply-ascii", "glb", "colmap", "colmap-text", "npz"],
-            "cameras": ["json", "transforms.json", "tum", "colmap"],
-            "depth": ["png", "npy", "exr", "preview"],
-            "confidence": ["npy", "preview"],
-            "depth_grids": ["original", "network"],
-            "files": [*CLOUD_FILES, *PLAIN_FILES, MANIFEST_FILE, ARCHIVE_FILE]
-            + ([TRACKS_FILE] if "track" in engine.heads else []),
+            **{kind: [export.formats[kind] for export in exports if kind in export.formats] for kind in get_args(Kind)},
+            "depth_grids": list(get_args(Grid)),
+            "files": [export.name for export in exports if not export.per_picture],
             "orderable": list(OUTPUTS),
         },
+        "exports": [export.describe() for export in exports],
         "options": Options.model_json_schema(),
         "limits": {
             **{name: getattr(settings, name) for name in _LIMITS},
@@ -101,7 +99,7 @@ def _capabilities(parts: Parts) -> dict[str, Any]:
             "budget_bytes": engine.planner.budget,
             "max_frames_per_pass": engine.planner.max_frames(side, side, settings.max_images) if engine.ready else None,
         },
-        "authentication": "bearer" if parts.access.restricted else "none",
+        "authentication": "bearer" if application.restricted else "none",
     }
 
 

@@ -30,12 +30,12 @@ int wrong_accumulators(const Kernels& kernels, int rows, int outputs, int featur
     Rows shape{};
     shape.rows = rows;
     shape.features = features;
-    shape.bits = 8;
+    shape.largest_code = 127;
     Product product{};
     product.weight = weight_bits == 4 ? static_cast<const void*>(packed.data()) : weight.data();
     product.outputs = outputs;
     product.accumulators = sums.data();
-    product.weight_bits = weight_bits;
+    product.codes_to_a_byte = 8 / weight_bits;
     kernels.integer_matmul(tokens.data(), shape, product, 2);
     int wrong = 0;
     for (int i = 0; i < rows; ++i)
@@ -61,7 +61,7 @@ int wrong_codes(const Kernels& kernels, int features, int bits) {
     rows.smoothing = smoothing.data();
     rows.hadamard_scale = 1 / std::sqrt(float(features));
     rows.order = 1;
-    rows.bits = bits;
+    rows.largest_code = (1 << (bits - 1)) - 1;
     float scale = 0;
     kernels.quantize_rows(rows, codes.data(), &scale, 1);
 

@@ -20,6 +20,7 @@ from kernels.cuda.library import KernelLibrary
 from kernels.cuda.operators import find_backend
 from kernels.cuda.targets import find_target
 from kernels.cuda.tiles import tiles_of
+from kernels.formats import DEFINITIONS
 
 # Fresh memory is poisoned by torch's deterministic algorithms, which on a GPU want this to be set.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -33,10 +34,11 @@ def compile_emulation(*flags: str, sources: tuple[Path, ...] = tuple(sorted(SOUR
     if compiler is None:
         pytest.skip("no C++ compiler: the emulated kernels cannot be built")
     command = [compiler, "-shared", "-fPIC", "-std=c++17", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"]
-    command += ["-Wno-unknown-pragmas", *flags, "-I", str(EMULATION), "-x", "c++", *map(str, sources)]
+    command += ["-Wno-unknown-pragmas", *DEFINITIONS, *flags, "-I", str(EMULATION), "-x", "c++", *map(str, sources)]
     command += [str(EMULATION / "schedule.cc")]
     digest = hashlib.sha256(" ".join(command).encode())
-    for path in sorted([*sources, *SOURCES.glob("*.cuh"), *SOURCES.glob("*.h"), *EMULATION.iterdir()]):
+    headers = [*SOURCES.glob("*.cuh"), *SOURCES.glob("*.h"), SOURCES.parent / "formats.h"]
+    for path in sorted([*sources, *headers, *EMULATION.iterdir()]):
         digest.update(path.read_bytes())
     path = cache_folder() / f"emulation-{digest.hexdigest()[:12]}.so"
     if not path.exists():

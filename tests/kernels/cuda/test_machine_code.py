@@ -15,6 +15,7 @@ from kernels.cuda.build import SOURCES, build, find_compiler, object_path
 from kernels.cuda.library import KernelLibrary, Scheme
 from kernels.cuda.targets import TARGETS, Target
 from kernels.cuda.tiles import tiles_of
+from kernels.formats import DEFINITIONS
 
 ALWAYS_BUILT = ("sm_80", "sm_90a")  # the others are read where `make kernels-cuda` has built them
 SPILLS = ("STL", "LDL")  # stores to and loads from a thread's own memory
@@ -160,7 +161,9 @@ def warpgroup_ptx(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         pytest.skip("nvcc is not installed")
     output = tmp_path_factory.mktemp("ptx") / "warpgroup.ptx"
     command = [compiler, "-O3", "-std=c++17", "-ptx", "-arch", "compute_90a", "-I", str(SOURCES / "hardware")]
-    subprocess.run([*command, str(SOURCES / "warpgroup_gemm.cu"), "-o", str(output)], check=True, capture_output=True)
+    subprocess.run(
+        [*command, *DEFINITIONS, str(SOURCES / "warpgroup_gemm.cu"), "-o", str(output)], check=True, capture_output=True
+    )
     kernels = output.read_text().split(".entry ")[1:]
     assert len(kernels) == 4
     return kernels

@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 import torch
 
-from kernels import W4A4Linear, kernel_path, ops, reference
+from kernels import FORMATS, QuantizedLinear, kernel_path, ops, reference
 from kernels.cuda import operators
 from kernels.cuda.backend import CudaBackend
 from kernels.cuda.build import BuildError
@@ -102,12 +102,11 @@ def test_the_path_of_a_gpu_says_which_operators_and_layers_have_kernels(monkeypa
     assert not path.fits(40, False)
 
 
-def _layer() -> W4A4Linear:
+def _layer() -> QuantizedLinear:
     torch.manual_seed(0)
     signs = (2 * torch.randint(0, 2, (256,)) - 1).to(torch.int8)
-    layer = W4A4Linear.from_float(torch.randn(96, 256), torch.randn(96), signs=signs, smoothing=torch.rand(256) + 0.5)
-    assert isinstance(layer, W4A4Linear)
-    return layer
+    weight, bias, smoothing = torch.randn(96, 256), torch.randn(96), torch.rand(256) + 0.5
+    return QuantizedLinear.from_float(FORMATS["w4a4"], weight, bias, signs=signs, smoothing=smoothing)
 
 
 @pytest.mark.cuda
@@ -186,15 +185,15 @@ def test_tensors_on_different_devices_are_refused() -> None:
         _layer()(torch.randn(3, 256, device="cuda:0"))
 
 
-def reference_output(layer: W4A4Linear, x: torch.Tensor) -> torch.Tensor:
+def reference_output(layer: QuantizedLinear, x: torch.Tensor) -> torch.Tensor:
     """What the definition computes on a CPU for a layer without LayerNorm or GELU."""
     return reference.linear(
         x,
         layer.weight,
         layer.weight_scale,
         layer.bias,
-        layer.activation_bits,
-        layer.weight_bits,
+        layer.format.activation_bits,
+        layer.format.stored_bits,
         None,
         None,
         ops.NORM_EPS,

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from kernels import QuantizedLinear, W4A4Linear
-from model import VGGT
+from kernels import FORMATS, QuantizedLinear
+from model import VGGT, families
 from model.errors import ArtifactError
-from model.files.artifact import load, replace_linear, save
+from model.files.artifact import load, read_manifest, replace_linear, save
 from model.files.checkpoint import build_empty
-from model.files.manifest import MANIFEST, TENSORS, read_manifest
+from model.files.manifest import MANIFEST, TENSORS
 from quantization.convert import quantize_network
 from quantization.recipe import Recipe
 
@@ -27,7 +27,12 @@ def quantized(net: VGGT) -> VGGT:
 
 @pytest.fixture
 def artifact(quantized: VGGT, tmp_path: Path) -> Path:
-    save(quantized, tmp_path / "artifact", recipe=Recipe().to_dict(), provenance={"checkpoint": "tiny"})
+    save(
+        quantized,
+        tmp_path / "artifact",
+        recipe=Recipe().of(families.named("vggt")).to_dict(),
+        provenance={"checkpoint": "tiny"},
+    )
     return tmp_path / "artifact"
 
 
@@ -59,7 +64,8 @@ def test_loading_keeps_every_code_and_rounds_floats_to_half_and_large_weights_to
 
 def test_weights_are_really_packed(quantized: VGGT, artifact: Path) -> None:
     layer = quantized.get_submodule("aggregator.frame_blocks.0.attn.qkv")
-    assert isinstance(layer, W4A4Linear)
+    assert isinstance(layer, QuantizedLinear)
+    assert layer.format == FORMATS["w4a4"]
     assert layer.weight.nbytes == 96 * 32 // 2
     codes = sum(buffer.nbytes for buffer in quantized.buffers()) - quantized.aggregator._mean.nbytes * 2
     weights = [
@@ -80,6 +86,7 @@ def test_the_manifest_tells_what_the_artifact_is(artifact: Path) -> None:
         "scheme": "w4a4",
         "tensors": ["bias", "signs"],
     }
+    assert manifest["family"] == "vggt"
     assert manifest["recipe"]["aggregator"] == "w4a4"
     assert manifest["provenance"] == {"checkpoint": "tiny"}
     assert manifest["files"][TENSORS]["bytes"] == (artifact / TENSORS).stat().st_size
@@ -114,7 +121,8 @@ def test_a_folder_with_other_things_is_never_overwritten(quantized: VGGT, tmp_pa
 
 def test_a_failed_save_leaves_nothing_behind(net: VGGT, tmp_path: Path) -> None:
     broken = build_empty(net.config)
-    replace_linear(broken, "aggregator.frame_blocks.0.attn.proj", W4A4Linear.from_float(torch.randn(32, 32)))
+    layer = QuantizedLinear.from_float(FORMATS["w4a4"], torch.randn(32, 32))
+    replace_linear(broken, "aggregator.frame_blocks.0.attn.proj", layer)
     with pytest.raises(ArtifactError, match="never filled"):
         save(broken, tmp_path / "artifact")
     assert not list(tmp_path.iterdir())
@@ -177,6 +185,7 @@ LAYER = "aggregator.frame_blocks.0.attn.qkv"
         pytest.param(_edit(lambda m: m.update(files={})), "must list exactly", id="no files"),
         pytest.param(_edit(lambda m: m["network"].update(embed_dim=48)), "is damaged", id="other width"),
         pytest.param(_edit(lambda m: m["network"].update(colour=1)), "colour", id="unknown configuration"),
+        pytest.param(_edit(lambda m: m.update(family="da9")), "of family 'da9'; this software knows vggt", id="family"),
         pytest.param(_edit(lambda m: m["layers"][LAYER].update(scheme="w2a2")), "w2a2", id="unknown scheme"),
         pytest.param(_edit(lambda m: m["layers"][LAYER].update(scheme="w8a8")), "weight is torch.uint8", id="bits"),
         pytest.param(_edit(lambda m: m["layers"].pop(LAYER)), "qkv.weight", id="layer forgotten"),
@@ -188,6 +197,12 @@ def test_a_damaged_artifact_gets_one_clear_error(artifact: Path, damage: Callabl
     damage(artifact)
     with pytest.raises(ArtifactError, match=message):
         load(artifact)
+
+
+def test_an_artifact_that_names_no_family_is_a_vggt(artifact: Path) -> None:
+    _edit(lambda m: m.pop("family"))(artifact)
+    assert read_manifest(artifact)["family"] == "vggt"
+    assert isinstance(load(artifact), VGGT)
 
 
 def test_a_path_without_an_artifact_is_named(tmp_path: Path) -> None:

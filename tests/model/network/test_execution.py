@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from kernels import SCHEMES, KernelPath
+from kernels import FORMATS, KernelPath, QuantizedLinear
 from model.network import execution
 
 FASTEST = {"attention": "int8", "dense_heads": "bfloat16"}
@@ -40,7 +40,8 @@ def test_what_was_not_permitted_is_not_missed(monkeypatch: pytest.MonkeyPatch) -
 
 def _network() -> nn.Module:
     layers = [("w4a4", 64), ("w4a4", 96), ("w4a16", 64), ("w4a16", 64)]
-    return nn.Sequential(*(SCHEMES[scheme].from_float(torch.randn(8, width)) for scheme, width in layers))
+    weights = [(FORMATS[scheme], torch.randn(8, width)) for scheme, width in layers]
+    return nn.Sequential(*(QuantizedLinear.from_float(*weight) for weight in weights))
 
 
 def test_layers_without_a_kernel_are_counted_by_kind(monkeypatch: pytest.MonkeyPatch) -> None:

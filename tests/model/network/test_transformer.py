@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from kernels import SCHEMES, KernelPath, QuantizedLinear
+from kernels import FORMATS, KernelPath, QuantizedLinear
 from model.network import transformer
 from model.network.rope import patch_positions, rotation
 from model.network.transformer import Attention, Block
@@ -28,7 +28,7 @@ def _block(qk_norm: bool = True) -> Block:
 def _quantised(block: Block, scheme: str) -> Block:
     for owner, name in ((block.attn, "qkv"), (block.attn, "proj"), (block.mlp, "fc1"), (block.mlp, "fc2")):
         linear = getattr(owner, name)
-        setattr(owner, name, SCHEMES[scheme].from_float(linear.weight, linear.bias))
+        setattr(owner, name, QuantizedLinear.from_float(FORMATS[scheme], linear.weight, linear.bias))
     return block
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.scene.geometry import quaternion_to_matrix
+from model.rotations import quaternion_to_matrix
 from model.scene.similarity import Similarity, camera_centres, fit_cameras, fit_points, fit_points_robustly
 
 
@@ -18,6 +18,16 @@ def random_cameras(count: int) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     rotation = quaternion_to_matrix(torch.randn(count, 4, generator=generator, dtype=torch.float64))
     return torch.cat((rotation, torch.randn(count, 3, 1, generator=generator, dtype=torch.float64)), dim=-1)
+
+
+def rotation(*angles: float) -> Tensor:
+    return torch.matrix_exp(
+        torch.tensor([[0, -angles[2], angles[1]], [angles[2], 0, -angles[0]], [-angles[1], angles[0], 0]]).double()
+    )
+
+
+def cloud(count: int = 200, seed: int = 0) -> Tensor:
+    return torch.randn(count, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def close(a: Similarity, b: Similarity) -> bool:
@@ -56,10 +66,57 @@ def test_a_third_of_stray_points_does_not_pull_the_robust_fit(similarity: Simila
     assert close(fit_points_robustly(points, target, weights), similarity)
 
 
-def test_mirrored_points_are_still_given_a_rotation() -> None:
-    points = torch.randn(20, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    rotation = fit_points(points, points * torch.tensor([-1.0, 1.0, 1.0])).rotation
-    assert torch.det(rotation).item() == pytest.approx(1)
+@pytest.mark.parametrize("flat", [False, True], ids=["in space", "in a plane"])
+def test_a_known_similarity_is_found(flat: bool) -> None:
+    source = cloud()
+    if flat:
+        source[:, 2] = 0
+    turn, shift = rotation(0.4, -1.1, 2.0), torch.tensor([3.0, -2, 0.5]).double()
+    found = fit_points(source, 2.5 * source @ turn.T + shift)
+    assert found.scale == pytest.approx(2.5)
+    torch.testing.assert_close(found.rotation, turn)
+    torch.testing.assert_close(found.translation, shift)
+
+
+def test_the_fit_is_never_a_mirror_image() -> None:
+    source = cloud()
+    mirrored = source * torch.tensor([1.0, 1, -1]).double()
+    found = fit_points(source, mirrored)
+    assert float(torch.linalg.det(found.rotation)) == pytest.approx(1)
+    assert float((found.move_points(source) - mirrored).norm(dim=1).mean()) > 0.3
+
+
+def test_the_fit_is_a_least_squares_optimum() -> None:
+    source = cloud()
+    target = source @ rotation(0.3, 0.2, 0.1).T + 0.1 * cloud(seed=1)
+    found = fit_points(source, target)
+    best = float((found.move_points(source) - target).square().sum())
+    for step in (1e-2, -1e-2):
+        for axis in range(3):
+            angles = [0.0, 0.0, 0.0]
+            angles[axis] = step
+            moved = found.move_points(source) @ rotation(*angles).T
+            assert float((moved - target).square().sum()) > best
+        assert float(((1 + step) * found.move_points(source) - target).square().sum()) > best
+
+
+def test_a_collapsed_cloud_maps_onto_the_mean_of_the_target() -> None:
+    target = cloud()
+    found = fit_points(torch.ones(200, 3), target)
+    torch.testing.assert_close(found.move_points(torch.ones(1, 3))[0], target.mean(dim=0))
+
+
+def test_clouds_without_three_finite_pairs_are_refused() -> None:
+    with pytest.raises(ValueError, match="corresponding"):
+        fit_points(cloud(3), cloud(4))
+    with pytest.raises(ValueError, match="finite"):
+        fit_points(cloud() * torch.nan, cloud())
+
+
+def test_without_scale_the_fit_is_a_rigid_motion() -> None:
+    found = fit_points(cloud(), 2 * cloud() @ rotation(0.1, 0.2, 0.3).T, with_scale=False)
+    assert found.scale == 1
+    torch.testing.assert_close(found.rotation, rotation(0.1, 0.2, 0.3))
 
 
 def test_cameras_in_one_place_keep_their_scale() -> None:

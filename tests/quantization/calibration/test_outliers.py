@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kernels import W4A4Linear
+from kernels import FORMATS, QuantizedLinear
 from quantization.calibration.outliers import Tail, outliers
 from quantization.layer import rotation_signs
 
@@ -26,7 +26,7 @@ def test_rotation_takes_the_tail_away() -> None:
     rows[:, 7] *= 40
     special = torch.zeros(100, dtype=torch.bool)
     special[::5] = True
-    layer = W4A4Linear.from_float(torch.randn(8, 64), signs=rotation_signs(64, "layer", 0))
+    layer = QuantizedLinear.from_float(FORMATS["w4a4"], torch.randn(8, 64), signs=rotation_signs(64, "layer", 0))
     found = outliers(rows, special, layer)
     assert found.patches.kurtosis > 10
     assert found.patches_transformed.kurtosis < 3

@@ -5,8 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
 
 from model.files.artifact import load
+from model.files.checkpoint import DEMO_CHECKPOINT
 from model.network import execution
 from quantvggt.command import main
 
@@ -111,3 +115,40 @@ def test_samples_are_written_where_the_json_says(tmp_path: Path, capsys: pytest.
     assert main(command) == 0
     folder = Path(json.loads(capsys.readouterr().out)["out"])
     assert sorted(file.name for file in folder.iterdir()) == ["00.png", "01.png", "cameras.json"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["quantize", "--out", "artifact", "--checkpoint"],
+        ["quantize", "--out", "artifact", "--calibration", "synthetic", "--samples", "1", "--checkpoint"],
+        ["evaluate", "--dataset", "synthetic", "--scenes", "1", "--views", "2", "--model"],
+    ],
+    ids=["quantize", "quantize with calibration", "evaluate"],
+)
+def test_a_checkpoint_with_nan_is_refused(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    state = load_file(DEMO_CHECKPOINT / "model.safetensors")
+    state["aggregator.global_blocks.1.attn.qkv.weight"][0, 0] = torch.nan
+    save_file(state, "model.safetensors")
+    shutil.copy(DEMO_CHECKPOINT / "config.json", tmp_path)
+    assert main([*command, "model.safetensors"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "model.safetensors: aggregator.global_blocks.1.attn.qkv.weight holds 1 of 49152 values that are NaN" in error
+    assert not Path("artifact").exists()
+
+
+@pytest.mark.parametrize("command", [["quantize", "--out", "artifact"], ["download"], ["evaluate", "--model"]])
+def test_a_hub_that_may_not_be_asked_is_one_line(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    assert main([*command, "someone/vggt"]) == 2
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("error: someone/vggt is not in the cache")
+    assert len(printed.err.splitlines()) == 1

@@ -128,9 +128,7 @@ def test_a_file_name_is_echoed_without_its_path_and_never_written(service: Runni
     assert answer.json()["pictures"][0]["filename"].startswith("pass")
     assert "/" not in answer.json()["pictures"][0]["filename"]
     folder = service.result_folder(answer.json()["id"])
-    assert {path.name for path in folder.iterdir()} == {
-        "result.json", "depth.npy", "confidence.npy", "colors.npy", "mask.npy", "keep.npy", "exports",
-    }  # fmt: skip
+    assert {path.name for path in folder.iterdir()} == {"result.json", "arrays.safetensors"}
 
 
 def test_no_pictures_is_a_problem(service: Running) -> None:

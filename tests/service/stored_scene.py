@@ -1,3 +1,5 @@
+"""A stored reconstruction of two pictures, for tests of results, storage and exports."""
+
 from __future__ import annotations
 
 from datetime import datetime, timezone
@@ -6,16 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from model.scene.geometry import pose_encoding_to_cameras, unproject_depth
+from model.families.vggt.cameras import pose_encoding_to_cameras
+from model.scene.geometry import unproject_depth
 from model.scene.preprocess import preprocess_images
 from model.scene.reconstruction import Reconstruction
 from service.result.document import (
     CONVENTIONS,
-    WORLD_FRAME,
-    Links,
     ModelDocument,
     ReconstructionDocument,
+    ScaleDocument,
     describe_pictures,
+    world_frame,
 )
 from service.result.scene import TRACKS, Scene, arrays_of
 from tests.service.pictures import make_picture
@@ -47,11 +50,11 @@ def scene() -> Scene:
         created=datetime.now(timezone.utc),
         mode="fit",
         model=ModelDocument(name="m", artifact="a", weights_licence=None, device="cpu", kernels="reference"),
-        world_frame=WORLD_FRAME,
+        world_frame=world_frame(ScaleDocument()),
         conventions=CONVENTIONS,
         timings={},
         pictures=describe_pictures(reconstruction, ("a b.png", "b.png")),
-        links=Links.of("", "result.json", True),
+        options={"query_points": "[[47.5, 47.5]]"},
     )
     points = torch.tensor([[[47.5, 47.5]], [[50.0, 47.0]]]).numpy()
     tracks = dict(zip(TRACKS, (points, np.ones((2, 1)), np.full((2, 1), 0.5)), strict=True))

@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 
+from model import families
 from model.files import artifact, provenance
-from model.files.checkpoint import TensorSource, build_empty, match, resolve_checkpoint
+from model.files.checkpoint import build_empty, match, open_checkpoint
 from quantization.calibration import report, samples
 from quantization.calibration.store import StageStore
 from quantization.convert import quantize
-from quantization.recipe import PARTS, RECIPES, Recipe
+from quantization.recipe import RECIPES, Recipe
 
 WITHOUT_CALIBRATION, WITH_CALIBRATION = "quarot", "best"
 
@@ -38,11 +39,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             f"recipe {args.recipe} looks at activations: name calibration data by --calibration, for example "
             f"{samples.SYNTHETIC} or a folder of photographs"
         )
-    path, config = resolve_checkpoint(checkpoint)
+    source, config = open_checkpoint(checkpoint)
+    recipe = recipe.of(families.of(config))
     if args.heads:
-        config = config.with_heads(tuple(args.heads))
-    source = TensorSource(path)
-    match(build_empty(config), source)
+        config = config.with_heads(args.heads)
+    network = build_empty(config)
+    match(network, source)
+    for name, _ in network.named_parameters():
+        source.read(name)  # a damaged tensor is refused now, not after hours of work
     origin = provenance.describe(checkpoint, args.weights_licence)
     started = time.monotonic()
     if not recipe.needs_calibration:
@@ -79,7 +83,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _recipe(args: argparse.Namespace) -> Recipe:
     args.recipe = args.recipe or (WITHOUT_CALIBRATION if args.calibration is None else WITH_CALIBRATION)
-    given: dict[str, Any] = {part: getattr(args, part) for part in PARTS if getattr(args, part) is not None}
+    parts = {part: getattr(args, part) for part in families.PARTS if getattr(args, part) is not None}
+    given: dict[str, Any] = {}
     if args.no_rotation:
         given["rotate"] = False
     for name in ("attention", "dense_heads", "propagate"):
@@ -87,7 +92,7 @@ def _recipe(args: argparse.Namespace) -> Recipe:
             given[name] = getattr(args, name)
     if args.overrides:
         given["overrides"] = tuple(sorted(_read_overrides(args.overrides).items()))
-    return replace(RECIPES[args.recipe], seed=args.seed, **given)
+    return replace(RECIPES[args.recipe], seed=args.seed, **given).with_parts(**parts)
 
 
 def _read_overrides(path: Path) -> dict[str, str]:

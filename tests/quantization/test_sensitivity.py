@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from model import VGGT
-from quantization.calibration.sensitivity import Sensitivity, measure, within_budget
 from quantization.recipe import Recipe
+from quantization.sensitivity import Sensitivity, measure, within_budget
 from quantvggt.command import main
 
 

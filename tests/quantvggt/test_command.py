@@ -349,7 +349,7 @@ def test_the_old_programs_offer_their_own_commands_only(
 
 
 COMMANDS = [
-    [], ["quantize"], ["sensitivity"], ["inspect"], ["evaluate"], ["download"], ["serve"], ["reconstruct"], ["key"],
+    [], ["quantize"], ["sensitivity"], ["inspect"], ["evaluate"], ["pairs"], ["download"], ["serve"], ["reconstruct"], ["key"],
     ["demo"], ["demo", "train"], ["demo", "export"], ["demo", "samples"],
 ]  # fmt: skip
 HEAVY = ("torch", "numpy", "PIL", "httpx", "tqdm", "trimesh", "fastapi", "pydantic", "sqlalchemy", "uvicorn", "scipy")

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import MISSING
 from pathlib import Path
 from types import FrameType
 from typing import Any, get_args
@@ -35,7 +36,7 @@ from service.jobs.database import DatabaseError
 from service.jobs.schema import SchemaError
 from service.local import reconstruct_here
 from service.result.document import ReconstructionDocument
-from service.settings import PREFIX, Settings, SettingsError, load_settings
+from service.settings import FIELDS, PREFIX, ServerSettings, Settings, SettingsError, load_settings, types
 from service.storage.bucket import BucketError
 from service.storage.folder import StorageInUseError
 from service.telemetry.logs import configure_logs
@@ -85,12 +86,14 @@ def _parser() -> argparse.ArgumentParser:
         description=f"Serve a quantised model over HTTP. Every flag is also an environment variable {PREFIX}…; "
         "a flag wins over the variable.",
     )
-    for name, field in Settings.model_fields.items():
-        choices = get_args(field.annotation) if name in _CHOICES else None
-        default = "" if field.is_required() or field.default is None else f" (default {field.default})"
-        if field.annotation is bool:
+    kinds = types()
+    for name, field in FIELDS.items():
+        choices = get_args(kinds[name]) if name in _CHOICES else None
+        described = field.metadata["description"]
+        default = "" if field.default in (MISSING, None) else f" (default {field.default})"
+        if kinds[name] is bool:
             serve.add_argument(
-                "--" + name.replace("_", "-"), default=argparse.SUPPRESS, action="store_true", help=field.description
+                "--" + name.replace("_", "-"), default=argparse.SUPPRESS, action="store_true", help=described
             )
             continue
         serve.add_argument(
@@ -98,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
             default=argparse.SUPPRESS,
             choices=choices,
             metavar=None if choices else name.upper(),
-            help=f"{field.description}{default}",
+            help=f"{described}{default}",
         )
     serve.add_argument("--json", action="store_true", help="announce the address as one line of JSON")
     serve.set_defaults(run=_serve)
@@ -159,8 +162,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    settings = load_settings({name: getattr(options, name) for name in Settings.model_fields if name in options})
-    configure_logs(settings.log_level, settings.log_format)
+    settings = load_settings({name: getattr(options, name) for name in FIELDS if name in options})
+    configure_logs(settings.server.log_level, settings.server.log_format)
     configure_tracing()
     engine = _engine(settings)
     engine.check_kernels()
@@ -172,7 +175,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     application = Application(settings, engine, on_failure=stop)
     app = create_app(application)
-    listener = _listen(settings)
+    listener = _listen(settings.server)
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     print(json.dumps({"url": url}) if options.json else url, flush=True)
@@ -181,14 +184,14 @@ def _serve(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _exit_cleanly)
     config = uvicorn.Config(
         app,
-        http=limited_protocol(settings.header_timeout),
+        http=limited_protocol(settings.server.header_timeout),
         loop="asyncio",  # Ray brings another one along, which uvicorn would prefer
         log_config=None,
         server_header=False,
         access_log=False,
-        timeout_graceful_shutdown=settings.shutdown_timeout,
+        timeout_graceful_shutdown=settings.server.shutdown_timeout,
     )
-    server = DrainingServer(config, application.drain, lambda: not application.busy, settings.shutdown_timeout)
+    server = DrainingServer(config, application.drain, lambda: not application.busy, settings.server.shutdown_timeout)
     server.run(sockets=[listener])
     if engine.failure is not None:
         raise engine.failure
@@ -196,8 +199,8 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _engine(settings: Settings) -> Engine:
-    if settings.engine == "local":
-        return Engine(settings)
+    if settings.inference.engine == "local":
+        return Engine(settings.inference)
     os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # read on import; it takes SIGTERM for a crash
     try:
         from service.ray.cluster import ClusterEngine  # the only way to Ray, which is large and an extra
@@ -210,7 +213,7 @@ def _exit_cleanly(number: int, frame: FrameType | None) -> None:
     raise SystemExit(0)
 
 
-def _listen(settings: Settings) -> socket.socket:
+def _listen(settings: ServerSettings) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         return socket.create_server((settings.host, settings.port), family=family)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, get_args
 
 from fastapi import APIRouter
@@ -19,12 +20,7 @@ from service.http.routes.documentation import documented
 from service.inputs.options import Options
 from service.inputs.pictures import FORMATS
 from service.result.scene import Grid
-from service.settings import Settings
-
-_LIMITS = (
-    "max_images", "max_image_bytes", "max_total_bytes", "max_pixels", "max_total_pixels", "max_unpacked_bytes",
-    "queue_limit", "max_queue_seconds", "upload_timeout", "fetch_timeout", "video_timeout", "job_timeout",
-)  # fmt: skip
+from service.settings import AccessSettings
 
 
 def operations_router(application: Application) -> APIRouter:
@@ -70,17 +66,19 @@ def operations_router(application: Application) -> APIRouter:
 
 def _capabilities(application: Application) -> dict[str, Any]:
     settings, engine = application.settings, application.engine
+    limits, queue, storage = asdict(settings.limits), settings.queue, settings.storage
     side = engine.image_size
+    most = settings.limits.max_images
     exports = [export for export in EXPORTS if export.needs != "tracks" or "track" in engine.heads]
     return {
         "version": __version__,
         "model": {**engine.document().model_dump(), "heads": list(engine.heads)},
         "network": {"image_size": side, "patch_size": engine.patch_size},
         "modes": list(MODES),
-        "default_mode": settings.mode,
+        "default_mode": limits.pop("mode"),
         "input_formats": list(FORMATS),
         "container_formats": {"archive": ["ZIP"], "video": ["MP4", "QuickTime", "Matroska", "WebM", "AVI"]},
-        "urls": _urls(settings),
+        "urls": _urls(settings.access),
         "output_formats": {
             **{kind: [export.formats[kind] for export in exports if kind in export.formats] for kind in get_args(Kind)},
             "depth_grids": list(get_args(Grid)),
@@ -90,20 +88,24 @@ def _capabilities(application: Application) -> dict[str, Any]:
         "exports": [export.describe() for export in exports],
         "options": Options.model_json_schema(),
         "limits": {
-            **{name: getattr(settings, name) for name in _LIMITS},
-            "kept_reconstructions": settings.keep,
-            "keep_hours": settings.keep_hours,
-            "keep_bytes": settings.keep_bytes,
+            **limits,
+            "fetch_timeout": settings.access.fetch_timeout,
+            "queue_limit": queue.queue_limit,
+            "max_queue_seconds": queue.max_queue_seconds,
+            "job_timeout": queue.job_timeout,
+            "kept_reconstructions": storage.keep,
+            "keep_hours": storage.keep_hours,
+            "keep_bytes": storage.keep_bytes,
         },
         "memory": {
             "budget_bytes": engine.planner.budget,
-            "max_frames_per_pass": engine.planner.max_frames(side, side, settings.max_images) if engine.ready else None,
+            "max_frames_per_pass": engine.planner.max_frames(side, side, most) if engine.ready else None,
         },
         "authentication": "bearer" if application.restricted else "none",
     }
 
 
-def _urls(settings: Settings) -> str:
+def _urls(settings: AccessSettings) -> str:
     """What the form's field `urls` may name. Which hosts are listed is the operator's own business."""
     if not settings.fetch_urls:
         return "off"

@@ -95,7 +95,7 @@ async def _reconstructed(
     application: Application, request: Request, body: Body, terms: Terms, preference: Preference
 ) -> tuple[Response, str]:
     """The answer, and what to count it as."""
-    upload = receive(body, application.settings, application.fetcher)
+    upload = receive(body, application.settings.limits, application.fetcher)
     submitted = await application.submit(upload, request.query_params, terms)
     if isinstance(submitted, DryRun):
         return JSONResponse({"dry_run": True, **submitted.plan}), "ok"

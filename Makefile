@@ -7,8 +7,11 @@ DEMO := build/demo
 DEVICE ?= cpu
 IMAGE_TAG ?= 0.1.0-$(DEVICE)
 IMAGE_FLAGS ?=
+WEB := service/http/web
+THREE := 0.187.0
+SWAGGER_UI := 5.35.0
 
-.PHONY: demo serve test service-stress ray-check check kernels-cpu kernels-cuda gpu report image k8s-check policies format clean
+.PHONY: demo serve web test service-stress ray-check check kernels-cpu kernels-cuda gpu report image k8s-check policies format clean
 
 demo: $(VENV)/.demo kernels-cpu  ## quantise the bundled demo model, serve it, reconstruct the sample pictures
 	$(BIN)/python -m quantization quantize demo --calibration synthetic --out $(DEMO)/artifact --overwrite
@@ -52,6 +55,21 @@ image:  ## both container images; DEVICE=cuda for GPUs; IMAGE_FLAGS for --build-
 	  DOCKER_BUILDKIT=1 docker build --file docker/Dockerfile --target $$role --build-arg DEVICE=$(DEVICE) $(IMAGE_FLAGS) \
 	    --tag quantvggt-$$role:$(IMAGE_TAG) . || exit 1; \
 	done
+
+web: build/web/node_modules/.made  ## what the pages use of three.js and Swagger UI, from npm into $(WEB)
+	NODE_PATH=build/web/node_modules build/web/node_modules/.bin/esbuild $(WEB)/three.entry.js \
+	  --bundle --minify --format=esm --legal-comments=inline --outfile=$(WEB)/three.min.js
+	cp build/web/node_modules/three/LICENSE $(WEB)/three.LICENSE.txt
+	for file in swagger-ui-bundle.js swagger-ui.css; do \
+	  sed '/^.[*/]# sourceMappingURL=/d' build/web/node_modules/swagger-ui-dist/$$file > $(WEB)/$$file || exit 1; \
+	done
+	cp build/web/node_modules/swagger-ui-dist/swagger-ui-bundle.js.LICENSE.txt $(WEB)/
+	cat build/web/node_modules/swagger-ui-dist/NOTICE build/web/node_modules/swagger-ui-dist/LICENSE \
+	  > $(WEB)/swagger-ui.LICENSE.txt
+
+build/web/node_modules/.made: Makefile
+	npm install --prefix build/web --no-save --ignore-scripts three@$(THREE) swagger-ui-dist@$(SWAGGER_UI) esbuild@0.25
+	touch $@
 
 k8s-check: $(VENV)/.dev build/kubernetes-models/node_modules  ## render, validate and alert, custom resources included
 	$(BIN)/python -m pytest tests/docker tests/k8s tests/service/test_metrics.py

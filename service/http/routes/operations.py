@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 
@@ -14,12 +14,14 @@ from service import __version__
 from service.application import Parts
 from service.exports.export import Kind
 from service.exports.records import EXPORTS, OUTPUTS
-from service.http.routes.documentation import documented
+from service.http.routes.documentation import SERVICE, documented
 from service.inputs.options import Options
 from service.inputs.pictures import FORMATS
 from service.problems import PROBLEMS, NotFound, Wedged
 from service.result.scene import Grid
 from service.settings import Settings
+
+Slug = Annotated[str, Path(description="The last part of a problem's type.", examples=["no-pictures"])]
 
 _LIMITS = (
     "max_images", "max_image_bytes", "max_total_bytes", "max_pixels", "max_total_pixels", "max_unpacked_bytes",
@@ -29,10 +31,10 @@ _LIMITS = (
 
 def operations_router(parts: Parts) -> APIRouter:
     """Health, metrics, capabilities and the meaning of problems."""
-    router = APIRouter()
+    router = APIRouter(tags=[SERVICE])
 
     @router.get("/livez", summary="Is the process alive and its worker moving?", responses=documented("worker-stuck"))
-    async def alive() -> dict[str, str]:
+    async def get_liveness() -> dict[str, str]:
         if parts.watchdog.stalled:
             raise Wedged("The network has shown no progress for too long.")
         return {"status": "alive"}
@@ -41,7 +43,7 @@ def operations_router(parts: Parts) -> APIRouter:
         "/readyz", summary="Is the model loaded, and does the service take work?",
         responses=documented("not-ready", "draining", "worker-stuck", "store-unavailable"),
     )  # fmt: skip
-    async def ready() -> dict[str, str]:
+    async def get_readiness() -> dict[str, str]:
         parts.check_serving()
         await asyncio.to_thread(parts.check_store)
         return {"status": "ready"}
@@ -50,18 +52,18 @@ def operations_router(parts: Parts) -> APIRouter:
         "/metrics", summary="Prometheus metrics", response_class=Response,
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )  # fmt: skip
-    def exposition() -> Response:
+    def get_metrics() -> Response:
         return Response(parts.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/capabilities", summary="Limits, options, formats and the model", response_model=dict[str, Any])
-    async def capabilities() -> Response:
+    async def get_capabilities() -> Response:
         return JSONResponse(_capabilities(parts))
 
     @router.get(
         "/problems/{slug}", summary="What a problem's type means", responses=documented("not-found"),
         response_model=dict[str, Any],
     )  # fmt: skip
-    async def problem(slug: str) -> dict[str, Any]:
+    async def get_problem(slug: Slug) -> dict[str, Any]:
         if slug not in PROBLEMS:
             raise NotFound("There is no such problem type.")
         kind = PROBLEMS[slug]

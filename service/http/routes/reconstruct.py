@@ -22,7 +22,7 @@ from service.access import Client
 from service.application import Parts, UploadPlace
 from service.exports.links import served_at
 from service.http.routes.clients import Asking
-from service.http.routes.documentation import documented, form_body
+from service.http.routes.documentation import RECONSTRUCT, documented, form_body
 from service.http.routes.negotiation import Preference, choose, read_idempotency_key, read_prefer
 from service.inputs.body import Body, receive
 from service.inputs.options import read_options
@@ -50,7 +50,7 @@ class _Asked:
 
 def reconstruct_router(parts: Parts) -> APIRouter:
     """The route that takes pictures in."""
-    router = APIRouter()
+    router = APIRouter(tags=[RECONSTRUCT])
     submission = _Submission(parts)
 
     @router.post(
@@ -69,8 +69,17 @@ def reconstruct_router(parts: Parts) -> APIRouter:
     async def reconstruct(
         request: Request,
         client: Asking,
-        prefer: Annotated[str | None, Header()] = None,
-        idempotency_key: Annotated[str | None, Header()] = None,
+        prefer: Annotated[
+            str | None,
+            Header(description="how long to wait for the result (RFC 7240)", examples=["respond-async, wait=30"]),
+        ] = None,
+        idempotency_key: Annotated[
+            str | None,
+            Header(
+                description="a name of your own: a request sent again with it is not done twice",
+                examples=["7c1f0a52-kitchen"],
+            ),
+        ] = None,
     ) -> Response:
         body = Body(request)
         try:

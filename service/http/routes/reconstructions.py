@@ -16,7 +16,7 @@ from service.application import Parts
 from service.exports.links import served_at
 from service.exports.records import EXPORTS
 from service.http.routes.clients import Asking
-from service.http.routes.documentation import documented
+from service.http.routes.documentation import RECONSTRUCTIONS, Id, documented
 from service.http.routes.downloads import Download
 from service.http.routes.negotiation import choose
 from service.jobs.events import Event
@@ -68,7 +68,7 @@ def finished(parts: Parts, client: Client, id: str) -> Job:
 
 def reconstructions_router(parts: Parts) -> APIRouter:
     """The routes below /reconstructions that are not files."""
-    router = APIRouter(prefix="/reconstructions")
+    router = APIRouter(prefix="/reconstructions", tags=[RECONSTRUCTIONS])
 
     @router.get(
         "",
@@ -76,13 +76,18 @@ def reconstructions_router(parts: Parts) -> APIRouter:
         responses=documented("invalid-option", "key-required", "store-unavailable"),
         summary="List reconstructions, newest first",
     )
-    def listing(
+    def list_reconstructions(
         client: Asking,
-        limit: Annotated[int, Query(ge=1, le=_MOST_LISTED)] = 20,
+        limit: Annotated[int, Query(ge=1, le=_MOST_LISTED, description="how many at most", examples=[20])] = 20,
         before: Annotated[
-            str | None, Query(pattern="^[0-9a-f]{32}$", description="list those older than this one")
+            str | None,
+            Query(
+                pattern="^[0-9a-f]{32}$",
+                description="list those older than this one",
+                examples=["3f2504e04f8911d39a0c0305e82c3301"],
+            ),
         ] = None,
-        state: Annotated[State | None, Query()] = None,
+        state: Annotated[State | None, Query(description="list those in this state", examples=["succeeded"])] = None,
     ) -> Response:
         if before is not None:
             try:
@@ -125,7 +130,7 @@ def reconstructions_router(parts: Parts) -> APIRouter:
         },
         summary="State, or the result once it is there",
     )
-    def reconstruction(id: str, request: Request, client: Asking) -> Response:
+    def get_reconstruction(id: Id, request: Request, client: Asking) -> Response:
         job = owned(parts, client, id)
         chosen = choose(request.headers.get("accept"), (_JSON, *_REPRESENTATIONS))
         if chosen != _JSON:
@@ -151,7 +156,7 @@ def reconstructions_router(parts: Parts) -> APIRouter:
         },
         summary="Cancel it if it waits or runs, else remove it and its files",
     )
-    def dismiss(id: str, client: Asking) -> Response:
+    def delete_reconstruction(id: Id, client: Asking) -> Response:
         job = owned(parts, client, id)
         if job.state == "cancelled":  # dismissed already; its record says so until it is too old
             return Response(status_code=204)
@@ -174,8 +179,13 @@ def reconstructions_router(parts: Parts) -> APIRouter:
         response_class=StreamingResponse,
         summary="Follow it: states, stages, progress",
     )
-    async def events(
-        id: str, request: Request, client: Asking, last_event_id: Annotated[str | None, Header()] = None
+    async def follow_reconstruction(
+        id: Id,
+        request: Request,
+        client: Asking,
+        last_event_id: Annotated[
+            str | None, Header(description="number of the last event that was received", examples=["12"])
+        ] = None,
     ) -> Response:
         choose(request.headers.get("accept"), ("text/event-stream",))
         after = _event_number(last_event_id)

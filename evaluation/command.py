@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from evaluation import datasets
 from evaluation.bootstrap import Interval
@@ -18,22 +19,27 @@ from evaluation.evaluate import compare, evaluate
 from evaluation.figure import draw
 from evaluation.pose_metrics import AUC_THRESHOLDS
 from evaluation.report import Report, auc_retained
-from model import VGGT
-from model.families.vggt.presets import PRESETS
+from model import families
+from model.families.family import Geometry
 from model.files import provenance
 from model.files.artifact import MANIFEST, load, read_manifest
 from model.files.checkpoint import HUB_FORMS, load_checkpoint, resolve_checkpoint
+from model.network.network import Network
+from model.reconstruct import geometry
 
 
 @dataclass(frozen=True)
-class _Subject:
+class Subject:
     """A network to score and what it was calibrated on."""
 
     name: str
-    net: VGGT
+    net: Network
     origin: Mapping[str, Any]
     calibration_splits: tuple[str, ...] = ()
     calibration_scenes: tuple[str, ...] = ()
+
+    def answer(self, images: Tensor) -> Geometry:
+        return geometry(self.net, images)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,18 +83,19 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--bootstrap is {args.bootstrap}; expected at least 1")
     datasets.check(args)
     torch.manual_seed(args.seed)
-    subject = _load(args.model, args.device) if args.untrained is None else _untrained(args.model, args)
-    reference = None if args.reference is None else _load(args.reference, args.device)
+    subject = load_subject(args.model, args.device) if args.untrained is None else _untrained(args.model, args)
+    reference = None if args.reference is None else load_subject(args.reference, args.device)
+    grid = families.of(subject.net.config).grid(subject.net.config)
     results: dict[str, dict[str, Any]] = {}
     reports: dict[tuple[str, str], Report] = {}
     for views in dict.fromkeys(args.views):
-        opened = datasets.open_scenes(args, views, subject.net.config)
+        opened = datasets.open_scenes(args, views, grid)
         options = _options(args, views, opened, *(s for s in (subject, reference) if s is not None))
         key = str(views)
         if reference is None:
-            report = evaluate(subject.net, opened.scenes, **options)
+            report = evaluate(subject.answer, opened.scenes, **options)
         else:
-            found = compare(reference.net, subject.net, opened.scenes, **options)
+            found = compare(reference.answer, subject.answer, opened.scenes, **options)
             report = found.other
             reports[key, reference.name] = found.reference
         reports[key, subject.name] = report
@@ -120,16 +127,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _load(name: str, device: str) -> _Subject:
+def load_subject(name: str, device: str) -> Subject:
     """A checkpoint or an artifact; of the latter also what it was calibrated on."""
     if (Path(name) / MANIFEST).is_file():
         manifest = read_manifest(name)
         origin = {key: manifest[key] for key in ("recipe", "calibration", "provenance")}
-        return _Subject(Path(name).resolve().name, load(name, device=device), origin, *_calibration(manifest))
+        return Subject(Path(name).resolve().name, load(name, device=device), origin, *_calibration(manifest))
     _, config = resolve_checkpoint(name)
     heads = [head for head in config.heads if head != "track"]  # there is no ground truth for tracks
     net = load_checkpoint(name, heads=heads, device=device)
-    return _Subject(Path(name).name, net, {"provenance": provenance.describe(name)})
+    return Subject(Path(name).name, net, {"provenance": provenance.describe(name)})
 
 
 def _calibration(manifest: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -145,14 +152,14 @@ def _calibration(manifest: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[st
     return (calibration["split"],), tuple(calibration["scenes"])
 
 
-def _untrained(name: str, args: argparse.Namespace) -> _Subject:
-    config = PRESETS[name] if name in PRESETS else _load(name, "cpu").net.config
+def _untrained(name: str, args: argparse.Namespace) -> Subject:
+    config = families.PRESETS[name] if name in families.PRESETS else load_subject(name, "cpu").net.config
     torch.manual_seed(args.untrained)
-    net = VGGT(config).to(args.device).eval()
-    return _Subject(f"{Path(name).name} untrained", net, {"untrained_seed": args.untrained})
+    net = families.of(config).build(config).to(args.device).eval()
+    return Subject(f"{Path(name).name} untrained", net, {"untrained_seed": args.untrained})
 
 
-def _options(args: argparse.Namespace, views: int, opened: datasets.Opened, *subjects: _Subject) -> dict[str, Any]:
+def _options(args: argparse.Namespace, views: int, opened: datasets.Opened, *subjects: Subject) -> dict[str, Any]:
     return {
         "expected_categories": opened.expected_categories,
         "skipped": opened.skipped,
@@ -161,7 +168,6 @@ def _options(args: argparse.Namespace, views: int, opened: datasets.Opened, *sub
         "surface": args.surface,
         "resamples": args.bootstrap,
         "seed": args.seed,
-        "device": args.device,
         "label": f"{views} views",
     }
 

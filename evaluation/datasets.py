@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from model import VGGTConfig
+from model.families.family import Grid
 from scenes.readers.co3d import CATEGORIES, read_co3d
 from scenes.readers.colmap import read_colmap
 from scenes.readers.dtu import read_dtu
@@ -96,9 +96,9 @@ def check(args: argparse.Namespace) -> None:
         raise ValueError(f"--data {args.data}: no such folder")
 
 
-def open_scenes(args: argparse.Namespace, views: int, config: VGGTConfig) -> Opened:
+def open_scenes(args: argparse.Namespace, views: int, grid: Grid) -> Opened:
     """Scenes of `views` frames on the grid of a network. Raises ValueError where they do not fit it or are damaged."""
-    side, patch = config.img_size, config.patch_size
+    side, patch = grid.longer_side, grid.patch_size
     if args.dataset == SYNTHETIC:
         height, width = args.size or (side, side)
         if height < patch or width < patch or height % patch or width % patch:

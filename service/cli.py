@@ -22,7 +22,9 @@ from tqdm import tqdm
 
 from model.errors import ArtifactError
 from model.scene.preprocess import MODES
+from service import errors
 from service.access import KeysError, add_key
+from service.application import Application
 from service.client import Client, ServiceError
 from service.demo import SamplesError, run_demo
 from service.http.app import create_app
@@ -32,7 +34,6 @@ from service.inputs.options import Options
 from service.jobs.database import DatabaseError
 from service.jobs.schema import SchemaError
 from service.local import reconstruct_here
-from service.problems import Problem
 from service.result.document import ReconstructionDocument
 from service.settings import PREFIX, Settings, SettingsError, load_settings
 from service.storage.bucket import BucketError
@@ -61,9 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _BAD_INPUT as error:
         _say(f"error: {error}")
         return BAD_INPUT
-    except Problem as problem:
-        _say(f"error: {problem.detail}")
-        return BAD_INPUT if problem.status < 500 else 1
+    except errors.ServiceError as error:
+        _say(f"error: {error}")
+        return BAD_INPUT if isinstance(error, errors.Refusal) else 1
     except ServiceError as error:
         _say(f"error: {error}")
         return 1
@@ -165,12 +166,12 @@ def _serve(options: argparse.Namespace) -> int:
     engine.check_kernels()
 
     def stop() -> None:
-        if app.state.parts.watchdog.stalled:
+        if application.stuck:
             end_process(_STUCK)
         server.should_exit = True
 
     app = create_app(settings, engine, on_failure=stop)
-    parts = app.state.parts
+    application: Application = app.state.application
     listener = _listen(settings)
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -187,7 +188,7 @@ def _serve(options: argparse.Namespace) -> int:
         access_log=False,
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
-    server = DrainingServer(config, parts.drain, lambda: not parts.worker.busy, settings.shutdown_timeout)
+    server = DrainingServer(config, application.drain, lambda: not application.busy, settings.shutdown_timeout)
     server.run(sockets=[listener])
     if engine.failure is not None:
         raise engine.failure

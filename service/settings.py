@@ -16,7 +16,6 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from model.scene.preprocess import MODES
-from service.inputs.remote.hosts import Hosts
 
 PREFIX = "VGGT_"
 LOOPBACK = "127.0.0.1"
@@ -123,12 +122,6 @@ class Settings(BaseSettings):
     require_native_kernels: bool = Field(False, description="refuse to start on the slow reference kernels")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     log_format: Literal["text", "json"] = Field("text", description="how log lines are written")
-
-    @field_validator("fetch_hosts")
-    @classmethod
-    def _readable_hosts(cls, value: str | None) -> str | None:
-        Hosts(value)
-        return value
 
     @field_validator("device")
     @classmethod

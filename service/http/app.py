@@ -1,4 +1,4 @@
-"""The service as an ASGI application: its parts, its routes, and what surrounds every exchange."""
+"""The service as an ASGI application: its routes, and what surrounds every exchange."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from fastapi import FastAPI
 from pydantic.alias_generators import to_camel
 
 from service import __version__
-from service.application import Parts
+from service.application import Application
 from service.http.middleware import Exchange
+from service.http.protocol.problems import answer_errors
 from service.http.routes.documentation import TAGS, describe
 from service.http.routes.files import files_router
 from service.http.routes.operations import operations_router
@@ -18,25 +19,24 @@ from service.http.routes.page import page_router
 from service.http.routes.reconstruct import reconstruct_router
 from service.http.routes.reconstructions import reconstructions_router
 from service.inference.engine import Engine
-from service.problems import answer_problems
 from service.settings import Settings
 
 
 def create_app(settings: Settings, engine: Engine, on_failure: Callable[[], None] = lambda: None) -> FastAPI:
-    """The application around `engine`, which its lifespan loads and whose work it ends.
+    """The HTTP side of an `Application` around `engine`, which its lifespan loads and whose work it ends.
 
     `on_failure` is called if loading fails (the reason is then in ``engine.failure``) or the worker is stuck.
-    The parts are in ``app.state.parts``. Raises KeysError or StorageInUseError.
+    It is in ``app.state.application``; raises what its constructor raises.
     """
-    parts = Parts(settings, engine, on_failure)
+    application = Application(settings, engine, on_failure)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await parts.start()
+        await application.start()
         try:
             yield
         finally:
-            await parts.stop()
+            await application.stop()
 
     app = FastAPI(
         title="Reconstruction service",
@@ -49,13 +49,13 @@ def create_app(settings: Settings, engine: Engine, on_failure: Callable[[], None
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.parts = parts
-    answer_problems(app)
+    app.state.application = application
+    answer_errors(app)
     for router in (
-        reconstruct_router(parts),
-        reconstructions_router(parts),
-        files_router(parts),
-        operations_router(parts),
+        reconstruct_router(application),
+        reconstructions_router(application),
+        files_router(application),
+        operations_router(application),
         page_router(),
     ):
         app.include_router(router)

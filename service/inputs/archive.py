@@ -9,9 +9,9 @@ import zlib
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
+from service.errors import BrokenArchive, TooManyBytes
 from service.inputs.body import SentFile, display_name, too_many_pictures
 from service.inputs.signatures import kind_of
-from service.problems import BrokenArchive, TooManyBytes
 from service.settings import Settings
 
 _SPOOL_BYTES = 2**20

@@ -10,18 +10,16 @@ from __future__ import annotations
 import asyncio
 import errno
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, Protocol, TypeVar
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from service.inputs.options import Options
-from service.inputs.remote.fetcher import Fetcher
-from service.problems import (
+from service.errors import (
     InvalidOption,
     MalformedBody,
     NoPictures,
@@ -31,8 +29,8 @@ from service.problems import (
     UnsupportedBody,
     UploadTimeout,
     URLsOff,
-    retry_after,
 )
+from service.inputs.options import Options
 from service.settings import Settings
 
 T = TypeVar("T")
@@ -64,6 +62,12 @@ class Upload:
     options: dict[str, str]
 
 
+class Fetcher(Protocol):
+    """Brings what URLs name; see `service.inputs.remote.fetcher`."""
+
+    async def fetch(self, urls: Mapping[int, str], spent: int) -> dict[int, UploadFile]: ...
+
+
 class Body:
     """The bytes of a request as they arrive, readable on after a reader has given up."""
 
@@ -71,16 +75,17 @@ class Body:
         self.headers = request.headers
         self._receive = request.receive
         self._begun = False
-        self._ended = False
+        self._ended = asyncio.Event()
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """What has not been read yet. Raises ClientDisconnect."""
-        while not self._ended:
+        while not self._ended.is_set():
             self._begun = True
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
-            self._ended = not message.get("more_body", False)
+            if not message.get("more_body", False):
+                self._ended.set()
             yield message.get("body", b"")
 
     async def linger(self) -> None:
@@ -94,9 +99,9 @@ class Body:
             await asyncio.wait_for(self._drain(), _LINGER_SECONDS)
 
     async def unless_gone(self, work: Awaitable[T]) -> T:
-        """The result of `work`; if the client goes away first, end it and raise ClientDisconnect.
+        """The result of `work`; if the client goes away first, cancel it and raise ClientDisconnect.
 
-        For a body that is read to its end.
+        That is noticed once the body is read to its end; before, whoever reads it notices.
         """
         task: asyncio.Future[T] = asyncio.ensure_future(work)
         gone = asyncio.create_task(self._gone())
@@ -116,16 +121,18 @@ class Body:
             pass
 
     async def _gone(self) -> None:
+        await self._ended.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
 
 @asynccontextmanager
 async def receive(body: Body, settings: Settings, fetcher: Fetcher | None = None) -> AsyncIterator[Upload]:
-    """The form in `body`, its URLs fetched; spooled files are closed, and so removed, when the context ends.
+    """The form in `body`, its URLs fetched; spooled files are closed, and so removed, when the
+    context ends.
 
-    Raises a Problem for a body that is malformed, too large, too slow or without pictures, for a URL that is refused
-    or gives nothing, and ClientDisconnect if the client goes away.
+    Raises a ServiceError for a body that is malformed, too large, too slow or without pictures, for
+    a URL that is refused or gives nothing, and ClientDisconnect if the client goes away.
     """
     try:
         parts = await asyncio.wait_for(_parse(body, settings, fetcher), settings.upload_timeout)
@@ -189,7 +196,7 @@ async def _parse(body: Body, settings: Settings, fetcher: Fetcher | None) -> _Pa
             raise URLsOff("This service fetches nothing by URL; send the pictures themselves, as parts named images.")
         if urls and fetcher is not None:
             with _readable():
-                fetched = await body.unless_gone(fetcher.fetch(urls, parser.total))
+                fetched = await fetcher.fetch(urls, parser.total)
             for place, file in fetched.items():  # in rising order, so each lands where the form has it
                 parts.files.insert(place, file)
     except BaseException:
@@ -207,7 +214,7 @@ def _readable() -> Iterator[None]:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise StorageFull("There is no room to take in the upload.", headers=retry_after(60)) from None
+        raise StorageFull("There is no room to take in the upload.") from None
 
 
 def _unexpected(field: str, value: UploadFile | str, *, again: bool) -> InvalidOption:

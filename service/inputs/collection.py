@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import PurePath
 
+from service.errors import InvalidOption, NoPictures
 from service.inputs.archive import unpack
 from service.inputs.body import SentFile, Upload, too_many_pictures
 from service.inputs.options import Options
 from service.inputs.signatures import kind_of
 from service.inputs.video import read_frames
-from service.problems import InvalidOption, NoPictures
 from service.settings import Settings
 
 
@@ -20,7 +20,7 @@ from service.settings import Settings
 def collected(upload: Upload, options: Options, settings: Settings) -> Iterator[list[SentFile]]:
     """The pictures of `upload` in their final order; what was unpacked is closed when the context ends.
 
-    Raises a Problem for a broken archive or video, too many pictures, or a manifest that does not fit.
+    Raises a ServiceError for a broken archive or video, too many pictures, or a manifest that does not fit.
     """
     opened: list[SentFile] = []
     pictures: list[SentFile] = []

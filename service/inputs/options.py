@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, ValidationError, model_validator
 
+from service.errors import InvalidOption
 from service.exports.options import Finite, PointOptions, Positive
 from service.exports.records import OUTPUTS
-from service.problems import InvalidOption
 
 Mode = Literal["fit", "crop", "pad"]
 

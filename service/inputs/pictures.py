@@ -9,9 +9,9 @@ from typing import overload
 import pillow_heif
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from service.errors import BrokenPicture, TooManyPixels, UnsupportedPicture
 from service.inputs.body import SentFile
 from service.inputs.signatures import kind_of
-from service.problems import BrokenPicture, TooManyPixels, UnsupportedPicture
 from service.settings import Settings
 
 FORMATS = ("JPEG", "PNG", "WEBP", "HEIF")

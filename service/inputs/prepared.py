@@ -18,17 +18,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import ImageOps
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from model.errors import ImageError
 from model.scene.preprocess import ImageTransform, PreprocessedImages, preprocess_images
+from service.errors import BrokenPicture, InvalidOption
 from service.inputs.body import SentFile, Upload
 from service.inputs.collection import collected, match_masks
 from service.inputs.options import Options, PicturePoint
 from service.inputs.pictures import DecodedPictures
-from service.problems import BrokenPicture, InvalidOption
 from service.settings import Settings
 
-_PIXELS, _KEEP, _REST = "pixels.npy", "keep.npy", "scene.json"
+_FILE = "scene.safetensors"  # one file, so that one sync brings all of it to the disk
 
 
 @dataclass(frozen=True)
@@ -64,17 +66,24 @@ class PreparedScene:
 
     def save(self, folder: Path) -> None:
         """Write everything into `folder`, which must exist. Raises OSError."""
-        np.save(folder / _PIXELS, self.pixels, allow_pickle=False)
-        np.save(folder / _KEEP, self.keep, allow_pickle=False)
-        (folder / _REST).write_text(json.dumps({**self._document(), "seconds": self.seconds}))
+        arrays = {"pixels": self.pixels, "keep": self.keep}
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        document = json.dumps({**self._document(), "seconds": self.seconds})
+        save_file(contiguous, folder / _FILE, {"scene": document})
 
     @classmethod
     def load(cls, folder: Path) -> PreparedScene:
-        """The inverse of `save`."""
-        rest = json.loads((folder / _REST).read_text())
+        """The inverse of `save`; also of that of versions before 0.2, which may have left jobs in
+        the queue."""
+        if (folder / _FILE).exists():
+            with safe_open(folder / _FILE, "numpy") as file:
+                arrays = {name: file.get_tensor(name) for name in ("pixels", "keep")}
+                rest = json.loads(file.metadata()["scene"])
+        else:
+            arrays = {name: np.load(folder / f"{name}.npy") for name in ("pixels", "keep")}
+            rest = json.loads((folder / "scene.json").read_text())
         return cls(
-            pixels=np.load(folder / _PIXELS, allow_pickle=False),
-            keep=np.load(folder / _KEEP, allow_pickle=False),
+            **arrays,
             transforms=tuple(ImageTransform.from_dict(transform) for transform in rest["transforms"]),
             filenames=tuple(rest["filenames"]),
             mode=rest["mode"],
@@ -92,7 +101,7 @@ class PreparedScene:
 
 
 def prepare(upload: Upload, options: Options, settings: Settings, image_size: int, patch_size: int) -> PreparedScene:
-    """Decode and pre-process one scene and check the options against it. Raises a Problem."""
+    """Decode and pre-process one scene and check the options against it. Raises a ServiceError."""
     started = time.perf_counter()
     mode = options.mode or settings.mode
     with collected(upload, options, settings) as files:

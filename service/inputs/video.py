@@ -12,10 +12,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from service.errors import BrokenVideo, TooManyPixels
 from service.inputs import video_frames
 from service.inputs.body import SentFile, too_many_pictures
 from service.inputs.options import Options
-from service.problems import BrokenVideo, TooManyPixels
 from service.settings import Settings
 
 

@@ -7,16 +7,19 @@ from statistics import median
 
 import torch
 
-from model.scene.geometry import rotation_angle, unproject_depth
+from model.rotations import rotation_angle
+from model.scene.geometry import unproject_depth
 from model.scene.reconstruction import Reconstruction
 from model.scene.similarity import Similarity, camera_centres, fit_cameras
+from service.errors import InvalidOption
 from service.inputs.options import KnownCamera, KnownDistance, Options, PicturePoint
-from service.problems import InvalidOption
-from service.result.document import ScaleDocument
+from service.result.document import ScaleDocument, Unit
 
 
-def apply_knowledge(scene: Reconstruction, options: Options) -> tuple[Reconstruction, ScaleDocument]:
+def apply_knowledge(scene: Reconstruction, options: Options, unit: Unit) -> tuple[Reconstruction, ScaleDocument]:
     """The scene with known intrinsics, in the world of known poses or scaled by a known distance.
+
+    `unit` is the one that the network predicts lengths in; what is known of the scene makes it metres.
 
     Known intrinsics replace the network's; its depth stays. Known poses do not replace the network's: the whole scene
     is moved and scaled onto them, and the residual says how well the two agree. With both, poses set the scale.
@@ -24,7 +27,7 @@ def apply_knowledge(scene: Reconstruction, options: Options) -> tuple[Reconstruc
     """
     if options.cameras is not None:
         scene = _with_intrinsics(scene, options.cameras)
-    scale = ScaleDocument()
+    scale = ScaleDocument(unit=unit)
     posed = [
         (index, camera.extrinsic)
         for index, camera in enumerate(options.cameras or ())

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from model.errors import ArtifactError
 from model.scene.preprocess import PreprocessedImages
+from service.errors import Interrupted, NotReady, restored
 from service.inference.engine import Engine, Observer, Pass
-from service.problems import Interrupted, NotReady, restored, retry_after
 from service.ray.deployment import Deployment
 from service.ray.transport import Description, Done, Order, Progress, Refused
 from service.result.document import ModelDocument
@@ -68,7 +68,7 @@ class ClusterEngine(Engine):
 
     def check_ready(self) -> None:
         if not self.ready:
-            raise NotReady("No replica of the network is ready yet.", headers=retry_after())
+            raise NotReady("No replica of the network is ready yet.")
 
     def check_kernels(self) -> None:
         """Every replica checks its own."""
@@ -110,7 +110,7 @@ class ClusterEngine(Engine):
     ) -> Pass:
         """As `Engine.infer`. While it waits for a replica `observer` is called all the same, so that it can stop it.
 
-        Raises a Problem, Interrupted if replicas keep getting lost over it, and what `observer` raises.
+        Raises a ServiceError, Interrupted if replicas keep getting lost over it, and what `observer` raises.
         """
         order = Order.of(batch, query_points, describe)
         for sending in range(_SENDINGS):
@@ -146,7 +146,7 @@ class ClusterEngine(Engine):
                 elif isinstance(answer, Done):
                     return answer.to_pass(order.transforms)
                 elif isinstance(answer, Refused):
-                    raise restored(answer.problem, {})
+                    raise restored(answer.error)
                 else:
                     raise answer
         except BaseException:

@@ -8,8 +8,8 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 
+from service.errors import ServiceError
 from service.inference.engine import Engine, Observer, Pass
-from service.problems import Problem
 from service.ray.transport import Description, Done, Order, Progress, Refused
 from service.settings import Settings
 from service.telemetry.logs import configure_logs
@@ -71,8 +71,8 @@ class Replica:
                 yield progress
             try:
                 yield Done.of(work.result())
-            except Problem as problem:
-                yield Refused(problem.document())
+            except ServiceError as error:
+                yield Refused(error.record())
         finally:
             stop.set()
             await asyncio.wait([work])  # the next pass is not to meet this one on the device

@@ -124,6 +124,6 @@ def serve(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False))
             while wait and client.get("/readyz").status_code != 200:
                 time.sleep(0.02)
-            return Running(client, app.state.parts, port, settings.data_dir or Path(), stop)
+            return Running(client, app.state.application, port, settings.data_dir or Path(), stop)
 
         yield start

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from fastapi import Path
 
 from service.exports.records import EXPORTS
+from service.http.protocol.problems import KINDS, MEDIA_TYPE
 from service.inputs.options import Options
 from service.inputs.remote.hosts import URL_LENGTH
-from service.problems import MEDIA_TYPE, PROBLEMS
 
 RECONSTRUCT, RECONSTRUCTIONS, FILES, SERVICE = "Reconstruct", "Reconstructions", "Files", "Service"
 TAGS = [
@@ -30,7 +30,7 @@ _LINKED = {"result": "ReconstructionDocument", "picture": "PictureDocument", "de
 def documented(*problems: str) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may answer with these problems, and with those that any route may."""
     answers: dict[int | str, dict[str, Any]] = {}
-    for problem in (PROBLEMS[slug] for slug in dict.fromkeys((*problems, "internal-error"))):
+    for problem in (KINDS[code] for code in dict.fromkeys((*problems, "internal-error"))):
         known = answers.get(problem.status, {}).get("description")
         title = f"{known}, or: {problem.title}" if known else problem.title
         answers[problem.status] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Path
@@ -11,13 +10,14 @@ from starlette.responses import JSONResponse, Response
 
 from model.scene.preprocess import MODES
 from service import __version__
-from service.application import Parts
+from service.application import Application
+from service.errors import ERRORS, NotFound
 from service.exports.export import Kind
 from service.exports.records import EXPORTS, OUTPUTS
+from service.http.protocol.problems import KINDS
 from service.http.routes.documentation import SERVICE, documented
 from service.inputs.options import Options
 from service.inputs.pictures import FORMATS
-from service.problems import PROBLEMS, NotFound, Wedged
 from service.result.scene import Grid
 from service.settings import Settings
 
@@ -29,14 +29,13 @@ _LIMITS = (
 )  # fmt: skip
 
 
-def operations_router(parts: Parts) -> APIRouter:
+def operations_router(application: Application) -> APIRouter:
     """Health, metrics, capabilities and the meaning of problems."""
     router = APIRouter(tags=[SERVICE])
 
     @router.get("/livez", summary="Is the process alive and its worker moving?", responses=documented("worker-stuck"))
     async def get_liveness() -> dict[str, str]:
-        if parts.watchdog.stalled:
-            raise Wedged("The network has shown no progress for too long.")
+        application.check_alive()
         return {"status": "alive"}
 
     @router.get(
@@ -44,8 +43,7 @@ def operations_router(parts: Parts) -> APIRouter:
         responses=documented("not-ready", "draining", "worker-stuck", "store-unavailable"),
     )  # fmt: skip
     async def get_readiness() -> dict[str, str]:
-        parts.check_serving()
-        await asyncio.to_thread(parts.check_store)
+        await application.check_ready()
         return {"status": "ready"}
 
     @router.get(
@@ -53,27 +51,27 @@ def operations_router(parts: Parts) -> APIRouter:
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )  # fmt: skip
     def get_metrics() -> Response:
-        return Response(parts.exposition(), media_type=CONTENT_TYPE_LATEST)
+        return Response(application.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/capabilities", summary="Limits, options, formats and the model", response_model=dict[str, Any])
     async def get_capabilities() -> Response:
-        return JSONResponse(_capabilities(parts))
+        return JSONResponse(_capabilities(application))
 
     @router.get(
         "/problems/{slug}", summary="What a problem's type means", responses=documented("not-found"),
         response_model=dict[str, Any],
     )  # fmt: skip
     async def get_problem(slug: Slug) -> dict[str, Any]:
-        if slug not in PROBLEMS:
+        if slug not in KINDS:
             raise NotFound("There is no such problem type.")
-        kind = PROBLEMS[slug]
-        return {"type": f"/problems/{slug}", "title": kind.title, "status": kind.status, "meaning": kind.__doc__}
+        kind, meaning = KINDS[slug], ERRORS[slug].meaning()
+        return {"type": f"/problems/{slug}", "title": kind.title, "status": kind.status, "meaning": meaning}
 
     return router
 
 
-def _capabilities(parts: Parts) -> dict[str, Any]:
-    settings, engine = parts.settings, parts.engine
+def _capabilities(application: Application) -> dict[str, Any]:
+    settings, engine = application.settings, application.engine
     side = engine.image_size
     exports = [export for export in EXPORTS if export.needs != "tracks" or "track" in engine.heads]
     return {
@@ -103,7 +101,7 @@ def _capabilities(parts: Parts) -> dict[str, Any]:
             "budget_bytes": engine.planner.budget,
             "max_frames_per_pass": engine.planner.max_frames(side, side, settings.max_images) if engine.ready else None,
         },
-        "authentication": "bearer" if parts.access.restricted else "none",
+        "authentication": "bearer" if application.restricted else "none",
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
-from service.problems import NotFound
+from service.errors import NotFound
 
 WEB = Path(__file__).parents[1] / "web"
 _POLICY = (

@@ -11,6 +11,7 @@ import math
 import ssl
 import tempfile
 from collections.abc import Mapping
+from functools import cached_property
 from typing import BinaryIO, cast
 
 import httpcore
@@ -18,11 +19,11 @@ import httpx
 from starlette.datastructures import UploadFile
 
 from service import __version__
+from service.errors import FetchFailed, TooManyBytes, URLRefused
 from service.inputs.remote.batch import Batch
 from service.inputs.remote.hosts import Hosts, URLRefusedError, read_url
 from service.inputs.remote.network import CheckedNetwork
 from service.inputs.signatures import kind_of
-from service.problems import FetchFailed, TooManyBytes, URLRefused
 from service.settings import Settings
 
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -34,13 +35,19 @@ _log = logging.getLogger("service")
 
 
 class Fetcher:
-    """Fetches for many requests; what it holds for one of them, connections included, no other one sees."""
+    """Fetches for many requests; what it holds for one of them, connections included, no other one sees.
+
+    Raises SettingsError if `fetch_hosts` can't be read.
+    """
 
     def __init__(self, settings: Settings, network: httpcore.AsyncNetworkBackend | None = None) -> None:
         self.settings = settings
         self.hosts = Hosts(settings.fetch_hosts)
         self._network = network or CheckedNetwork(self.hosts)
-        self._encryption = httpx.create_ssl_context()
+
+    @cached_property
+    def _encryption(self) -> ssl.SSLContext:
+        return httpx.create_ssl_context()
 
     async def fetch(self, urls: Mapping[int, str], spent: int) -> dict[int, UploadFile]:
         """A file for each URL, open and at its start; `spent` bytes of the request's limit are used up already.

@@ -15,8 +15,8 @@ from model.network import dpt_head, execution
 from model.scene.preprocess import PreprocessedImages, preprocess_images
 from quantization.convert import quantize_network
 from quantization.recipe import Recipe
+from service.errors import NoTracks, NotReady, OutOfMemory
 from service.inference.engine import Engine
-from service.problems import NoTracks, NotReady, OutOfMemory
 from service.settings import Settings
 from tests.service.pictures import make_picture
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from service.errors import BrokenArchive, TooManyBytes, TooManyPictures
 from service.inputs.archive import unpack
 from service.inputs.body import SentFile
-from service.problems import BrokenArchive, TooManyBytes, TooManyPictures
 from service.settings import Settings
 
 SETTINGS = Settings(artifact=Path("a"), max_images=4, max_image_bytes=100_000, max_unpacked_bytes=250_000)

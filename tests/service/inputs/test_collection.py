@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from service.errors import InvalidOption, NoPictures, TooManyPictures
 from service.inputs.body import SentFile, Upload
 from service.inputs.collection import collected, match_masks
 from service.inputs.options import Options, read_options
-from service.problems import InvalidOption, NoPictures, TooManyPictures
 from service.settings import Settings
 from tests.service.inputs.test_archive import archive
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL.PngImagePlugin import PngInfo
 
+from service.errors import BrokenPicture
 from service.inputs.body import SentFile
 from service.inputs.pictures import DecodedPictures
-from service.problems import BrokenPicture
 from service.settings import Settings
 from tests.service.pictures import encode, make_picture
 

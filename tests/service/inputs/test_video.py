@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from service.errors import BrokenVideo, TooManyPictures, TooManyPixels
 from service.inputs.body import SentFile
 from service.inputs.options import Options
 from service.inputs.video import read_frames
-from service.problems import BrokenVideo, TooManyPictures, TooManyPixels
 from service.settings import Settings
 from tests.service.pictures import make_picture
 

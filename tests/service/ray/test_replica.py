@@ -70,7 +70,7 @@ def test_it_describes_itself_in_plain_data(replica: Replica, artifact: Path) -> 
 def test_problems_arrive_as_their_documents(replica: Replica, batch: PreprocessedImages) -> None:
     *_, ended = answers(replica, Order.of(batch, torch.zeros(1, 2)))
     assert isinstance(ended, Refused)
-    assert ended.problem["type"] == "/problems/no-tracks"
+    assert ended.error["code"] == "no-tracks"
 
     def refuse(*arguments: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -79,7 +79,7 @@ def test_problems_arrive_as_their_documents(replica: Replica, batch: Preprocesse
     *_, ended = answers(replica, Order.of(batch, None))
     hook.remove()
     assert isinstance(ended, Refused)
-    assert (ended.problem["type"], ended.problem["pictures"]) == ("/problems/out-of-memory", 2)
+    assert (ended.error["code"], ended.error["fields"]) == ("out-of-memory", {"pictures": 2})
     *_, done = answers(replica, Order.of(batch, None))
     assert isinstance(done, Done)
 

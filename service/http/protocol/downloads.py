@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.problems import RangeNotSatisfiable
+from service.errors import RangeNotSatisfiable
 from service.result.file import MadeFile
 from service.storage.folder import gone
 
@@ -93,7 +93,5 @@ def _read_range(header: str, size: int) -> tuple[int, int] | None:
         if last and int(last) < start:
             return None
     if start >= size or (not first and int(last) == 0):
-        raise RangeNotSatisfiable(
-            f"The file has {size} bytes; {header[:60]} is beyond it.", headers={"Content-Range": f"bytes */{size}"}
-        )
+        raise RangeNotSatisfiable(f"The file has {size} bytes; {header[:60]} is beyond it.", bytes=size)
     return start, end - start

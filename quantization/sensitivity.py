@@ -18,12 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from kernels import QuantizedLinear
-from model import VGGT, Prediction
+from model import families
 from model.files.checkpoint import HUB_FORMS, load_checkpoint
+from model.network.network import Network
+from model.network.prediction import Prediction
 from model.progress import track
 from quantization.calibration import samples
 from quantization.convert import quantize_network, reader
-from quantization.recipe import PARTS, RECIPES, Recipe, part_of
+from quantization.recipe import RECIPES, Recipe
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="PATH", help="folder of the data set that --calibration names")
     parser.add_argument("--samples", type=int, default=8, help="default: %(default)s")
     parser.add_argument("--frames", type=int, default=4, help="default: %(default)s")
-    parser.add_argument("--part", choices=PARTS, default="aggregator", help="default: %(default)s")
+    parser.add_argument("--part", choices=families.PARTS, help="default: the network's main part")
     parser.add_argument("--budget", type=float, default=0.1, help="share of the part's multiplications; default 0.1")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--device", default="cpu", help="default: %(default)s")
@@ -61,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0 < args.budget <= 1:
         raise ValueError(f"--budget is {args.budget}; expected a share above 0, up to 1")
     net = load_checkpoint(args.checkpoint, device=args.device)
+    part = args.part or next(iter(families.of(net.config).parts))
     chosen = samples.choose(
         args.calibration,
         net.config,
@@ -73,10 +76,10 @@ def run(args: argparse.Namespace) -> int:
         data=args.data,
         device=args.device,
     )
-    found = measure(net, chosen.images, replace(RECIPES["quarot"], seed=args.seed), args.part)
+    found = measure(net, chosen.images, replace(RECIPES["quarot"], seed=args.seed), part)
     document = {
         "checkpoint": args.checkpoint,
-        "part": args.part,
+        "part": part,
         "budget": args.budget,
         "calibration": chosen.facts,
         "overrides": dict.fromkeys(within_budget(found, args.budget), "w4a8"),
@@ -95,10 +98,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 @torch.inference_mode()
-def measure(net: VGGT, images: Sequence[Tensor], recipe: Recipe, part: str) -> list[Sensitivity]:
-    """The sensitivity of every layer of `part` to quantisation by `recipe`, which must need no calibration."""
+def measure(net: Network, images: Sequence[Tensor], recipe: Recipe, part: str) -> list[Sensitivity]:
+    """The sensitivity of every layer of `part` to quantisation by `recipe`, which must need no calibration.
+
+    Raises ValueError if the network has no such part.
+    """
+    family = families.of(net.config)
+    if part not in family.parts:
+        raise ValueError(f"this network has no part {part!r}; it has {', '.join(family.parts)}")
     quantised = dict(quantize_network(net, recipe).named_modules())
-    linears = {n: m for n, m in net.named_modules() if isinstance(m, nn.Linear) and part_of(n) == part}
+    linears = {n: m for n, m in net.named_modules() if isinstance(m, nn.Linear) and family.part_of(n) == part}
     total = sum(layer.weight.numel() for layer in linears.values())
     answers = [net(sample[None].to(next(net.parameters()).device)) for sample in images]
     found = []

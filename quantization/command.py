@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from model.families.vggt.config import HEADS
+from model import families
 from model.files import artifact, provenance
 from model.files.checkpoint import HUB_FORMS, build_empty, match, open_checkpoint
 from model.network.dpt_head import ARITHMETIC as DENSE_HEADS
@@ -20,7 +20,7 @@ from model.network.transformer import ATTENTION
 from quantization.calibration import report, samples
 from quantization.calibration.store import StageStore
 from quantization.convert import quantize
-from quantization.recipe import PARTS, RECIPES, SCHEMES, Recipe
+from quantization.recipe import RECIPES, SCHEMES, Recipe
 
 WITHOUT_CALIBRATION, WITH_CALIBRATION = "quarot", "best"
 
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=RECIPES,
         help=f"default: {WITH_CALIBRATION} with --calibration, else {WITHOUT_CALIBRATION}",
     )
-    for part in PARTS:
+    for part in families.PARTS:
         parser.add_argument(
             f"--{part.replace('_', '-')}",
             choices=SCHEMES,
@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     data.add_argument("--sampling", choices=samples.SAMPLINGS, default="nfds", help="default: %(default)s")
 
-    parser.add_argument("--heads", nargs="+", choices=HEADS, help="keep these heads only (default: all)")
+    parser.add_argument("--heads", nargs="+", choices=families.HEADS, help="keep these heads only (default: all)")
     parser.add_argument("--weights-licence", metavar="NAME", help="licence of the weights, if they are not known ones")
     parser.add_argument("--device", default="cpu", help="default: %(default)s")
     parser.add_argument("--overwrite", action="store_true", help="replace an artifact that is already there")
@@ -91,8 +91,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             f"{samples.SYNTHETIC} or a folder of photographs"
         )
     source, config = open_checkpoint(checkpoint)
+    recipe = recipe.of(families.of(config))
     if args.heads:
-        config = config.with_heads(tuple(args.heads))
+        config = config.with_heads(args.heads)
     network = build_empty(config)
     match(network, source)
     origin = provenance.describe(checkpoint, args.weights_licence)
@@ -133,7 +134,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _recipe(args: argparse.Namespace) -> Recipe:
     args.recipe = args.recipe or (WITHOUT_CALIBRATION if args.calibration is None else WITH_CALIBRATION)
-    given: dict[str, Any] = {part: getattr(args, part) for part in PARTS if getattr(args, part) is not None}
+    parts = {part: getattr(args, part) for part in families.PARTS if getattr(args, part) is not None}
+    given: dict[str, Any] = {}
     if args.no_rotation:
         given["rotate"] = False
     for name in ("attention", "dense_heads", "propagate"):
@@ -141,7 +143,7 @@ def _recipe(args: argparse.Namespace) -> Recipe:
             given[name] = getattr(args, name)
     if args.overrides:
         given["overrides"] = tuple(sorted(_read_overrides(args.overrides).items()))
-    return replace(RECIPES[args.recipe], seed=args.seed, **given)
+    return replace(RECIPES[args.recipe], seed=args.seed, **given).with_parts(**parts)
 
 
 def _read_overrides(path: Path) -> dict[str, str]:

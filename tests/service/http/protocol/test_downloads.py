@@ -7,8 +7,8 @@ import httpx
 import pytest
 from starlette.datastructures import Headers
 
-from service.http.routes.downloads import Download
-from service.problems import NotFound
+from service.errors import NotFound
+from service.http.protocol.downloads import Download
 from service.result.file import MadeFile
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import Running, Serve, problem

@@ -7,12 +7,15 @@ DEMO := build/demo
 DEVICE ?= cpu
 IMAGE_TAG ?= 0.1.0-$(DEVICE)
 IMAGE_FLAGS ?=
+WEB := service/http/web
+THREE := 0.187.0
+SWAGGER_UI := 5.35.0
 # Test files run side by side, one process and one thread to a core.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 # What makes torch, its libraries and our kernels compute as on a processor that has AVX2 and nothing newer.
 AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 QUANTVGGT_KERNELS=avx2
 
-.PHONY: demo serve test test-slow test-portable service-stress ray-check check kernels-cpu kernels-cuda gpu report image k8s-check policies format clean
+.PHONY: demo serve web test test-slow test-portable service-stress ray-check check kernels-cpu kernels-cuda gpu report image k8s-check policies format clean
 
 demo: $(VENV)/.demo kernels-cpu  ## quantise the bundled demo model, serve it, reconstruct the sample pictures
 	$(BIN)/quantvggt quantize demo --calibration synthetic --out $(DEMO)/artifact --overwrite
@@ -62,6 +65,21 @@ image:  ## both container images; DEVICE=cuda for GPUs; IMAGE_FLAGS for --build-
 	  DOCKER_BUILDKIT=1 docker build --file docker/Dockerfile --target $$role --build-arg DEVICE=$(DEVICE) $(IMAGE_FLAGS) \
 	    --tag quantvggt-$$role:$(IMAGE_TAG) . || exit 1; \
 	done
+
+web: build/web/node_modules/.made  ## what the pages use of three.js and Swagger UI, from npm into $(WEB)
+	NODE_PATH=build/web/node_modules build/web/node_modules/.bin/esbuild $(WEB)/three.entry.js \
+	  --bundle --minify --format=esm --legal-comments=inline --outfile=$(WEB)/three.min.js
+	cp build/web/node_modules/three/LICENSE $(WEB)/three.LICENSE.txt
+	for file in swagger-ui-bundle.js swagger-ui.css; do \
+	  sed '/^.[*/]# sourceMappingURL=/d' build/web/node_modules/swagger-ui-dist/$$file > $(WEB)/$$file || exit 1; \
+	done
+	cp build/web/node_modules/swagger-ui-dist/swagger-ui-bundle.js.LICENSE.txt $(WEB)/
+	cat build/web/node_modules/swagger-ui-dist/NOTICE build/web/node_modules/swagger-ui-dist/LICENSE \
+	  > $(WEB)/swagger-ui.LICENSE.txt
+
+build/web/node_modules/.made: Makefile
+	npm install --prefix build/web --no-save --ignore-scripts three@$(THREE) swagger-ui-dist@$(SWAGGER_UI) esbuild@0.25
+	touch $@
 
 k8s-check: $(VENV)/.dev build/kubernetes-models/node_modules  ## render, validate and alert, custom resources included
 	$(BIN)/python -m pytest tests/docker tests/k8s tests/service/test_metrics.py

@@ -120,8 +120,8 @@ def main() -> None:
     counts.install()
     with tempfile.TemporaryDirectory() as folder:
         artifact = options.artifact or _small(Path(folder) / "artifact")
-        settings = Settings(artifact=artifact, data_dir=Path(folder) / "data", log_level="error")
-        engine = Engine(settings)
+        settings = Settings.of(artifact=artifact, data_dir=Path(folder) / "data", log_level="error")
+        engine = Engine(settings.inference)
         app = create_app(Application(settings, engine))
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
         thread = threading.Thread(target=server.run)

@@ -41,8 +41,8 @@ def main() -> None:
     contents = [paths[i % len(paths)].read_bytes() for i in range(options.views)]
 
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(artifact=options.artifact, data_dir=Path(folder), log_level="error")
-        engine = Engine(settings)
+        settings = Settings.of(artifact=options.artifact, data_dir=Path(folder), log_level="error")
+        engine = Engine(settings.inference)
         app = create_app(Application(settings, engine))
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
         thread = threading.Thread(target=server.run)

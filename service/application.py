@@ -51,7 +51,7 @@ from service.jobs.worker import Watchdog, Worker
 from service.pipeline.task import Task
 from service.pipeline.work import Report, Work
 from service.result.document import ReconstructionDocument
-from service.settings import Settings
+from service.settings import Settings, StorageSettings
 from service.states import JobState
 from service.storage.bucket import Bucket
 from service.storage.folder import Storage
@@ -117,20 +117,22 @@ class Application:
         SchemaError, BucketError."""
         self.settings = settings
         self.engine = engine
-        self._access = Access(settings.api_keys)
-        fetcher = Fetcher(settings)
-        self.fetcher = fetcher if settings.fetch_urls else None
-        bounds = Bounds(settings.queue_limit + engine.lanes, settings.max_queue_seconds)
+        self._access = Access(settings.access.api_keys)
+        fetcher = Fetcher(settings.access, settings.limits)
+        self.fetcher = fetcher if settings.access.fetch_urls else None
+        bounds = Bounds(settings.queue.queue_limit + engine.lanes, settings.queue.max_queue_seconds)
         with ExitStack() as opened:  # and closed again, unless all of it can be used
-            self.storage = _storage(settings)
+            self.storage = _storage(settings.storage)
             opened.callback(self.storage.close)
             self.store = _store(settings, self.storage, bounds)
             opened.callback(self.store.close)
-            self._retention = Retention(self.store, self.storage, settings)
+            self._retention = Retention(self.store, self.storage, settings.storage)
             self._retention.recover()
             opened.pop_all()
         self.catalogue = Catalogue(self.storage)
-        self.metrics = Metrics(settings.device if settings.engine == "local" else None, bounds.jobs, OUTPUTS)
+        here = settings.inference.engine == "local"
+        device = settings.inference.device if here else None
+        self.metrics = Metrics(device, bounds.jobs, OUTPUTS)
         self._events = Events()
         self._work = Work(engine, self.storage, self.catalogue, self.metrics)
         self._worker = Worker(
@@ -144,7 +146,7 @@ class Application:
         )
         watching = (self.store, self._worker, self._events)
         self._between_replicas = Heartbeat(*watching), Follower(*watching)
-        self._watchdog = Watchdog(self._worker, settings.stall_timeout, on_failure)
+        self._watchdog = Watchdog(self._worker, settings.queue.stall_timeout, on_failure)
         engine.on_loss = self._fail
         self._draining = False
         self._on_failure = on_failure
@@ -179,7 +181,7 @@ class Application:
         for task in self._background:
             task.cancel()
         self._watchdog.stop()
-        patience = float(self.settings.shutdown_timeout)
+        patience = float(self.settings.server.shutdown_timeout)
         ended = await asyncio.to_thread(self._worker.stop, patience)
         for rounds in self._between_replicas:
             await asyncio.to_thread(rounds.stop)
@@ -284,7 +286,7 @@ class Application:
         engine = self.engine
         if options.query_points is not None:  # before decoding; the pictures' size is not known yet
             engine.check_tracks(engine.image_size, engine.image_size)
-        return prepare(upload, options, self.settings, engine.image_size, engine.patch_size)
+        return prepare(upload, options, self.settings.limits, engine.image_size, engine.patch_size)
 
     def run(self, scene: PreparedScene, report: Report) -> str:
         """Reconstruct a prepared scene here and now, past the queue, on an application that was not
@@ -321,7 +323,7 @@ class Application:
             return Submitted(known, known=True)
         if slot.left:
             raise _Abandoned
-        longest = self.settings.job_timeout
+        longest = self.settings.queue.job_timeout
         limit = min(scene.options.timeout or longest, longest)
         now = time.time()
         job = Job(new_id(), client.name, fingerprint, len(scene.pixels), seconds, now + limit, now)
@@ -419,7 +421,7 @@ class Application:
             if job.event > after:
                 yield end_of(job)
             return
-        async for event in self._events.follow(job.id, after, self.settings.heartbeat):
+        async for event in self._events.follow(job.id, after, self.settings.server.heartbeat):
             yield event
             if event is None:
                 now = await asyncio.to_thread(self.store.get, job.id)
@@ -537,7 +539,7 @@ class Application:
                 _log.exception("old results could not be removed")
 
 
-def _storage(settings: Settings) -> Storage:
+def _storage(settings: StorageSettings) -> Storage:
     if settings.object_store is None:
         return Storage(settings.data_dir, settings.min_free_bytes)
     bucket = Bucket(settings.object_store)
@@ -546,6 +548,6 @@ def _storage(settings: Settings) -> Storage:
 
 
 def _store(settings: Settings, storage: Storage, bounds: Bounds) -> JobStore:
-    url = settings.shared_database()
-    lease = None if url is None else settings.lease
+    url = settings.storage.shared_database()
+    lease = None if url is None else settings.queue.lease
     return JobStore(Database(url or storage.database), bounds, lease)

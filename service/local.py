@@ -31,7 +31,7 @@ def reconstruct_here(
     ArtifactError, a ServiceError, or OSError.
     """
     with ExitStack() as stack:
-        application = Application(settings, Engine(settings))
+        application = Application(settings, Engine(settings.inference))
         stack.callback(application.close)
         sent = tuple(
             SentFile(display_name(path.name, index), stack.enter_context(path.open("rb")))

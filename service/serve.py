@@ -18,7 +18,7 @@ from service.inference.engine import Engine
 from service.jobs.database import DatabaseError
 from service.jobs.schema import SchemaError
 from service.keys import KeysError
-from service.settings import Settings, SettingsError
+from service.settings import ServerSettings, Settings, SettingsError
 from service.storage.bucket import BucketError
 from service.storage.folder import StorageInUseError
 from service.telemetry.logs import configure_logs
@@ -37,7 +37,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
 
     Raises one of `BAD_INPUT`, or what stopped the model from loading.
     """
-    configure_logs(settings.log_level, settings.log_format)
+    configure_logs(settings.server.log_level, settings.server.log_format)
     configure_tracing()
     engine = _engine(settings)
     engine.check_kernels()
@@ -49,7 +49,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
 
     application = Application(settings, engine, on_failure=stop)
     app = create_app(application)
-    listener = _listen(settings)
+    listener = _listen(settings.server)
     host, port = listener.getsockname()[:2]
     announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
 
@@ -57,22 +57,22 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     signal.signal(signal.SIGTERM, _exit_cleanly)
     config = uvicorn.Config(
         app,
-        http=limited_protocol(settings.header_timeout),
+        http=limited_protocol(settings.server.header_timeout),
         loop="asyncio",  # Ray brings another one along, which uvicorn would prefer
         log_config=None,
         server_header=False,
         access_log=False,
-        timeout_graceful_shutdown=settings.shutdown_timeout,
+        timeout_graceful_shutdown=settings.server.shutdown_timeout,
     )
-    server = DrainingServer(config, application.drain, lambda: not application.busy, settings.shutdown_timeout)
+    server = DrainingServer(config, application.drain, lambda: not application.busy, settings.server.shutdown_timeout)
     server.run(sockets=[listener])
     if engine.failure is not None:
         raise engine.failure
 
 
 def _engine(settings: Settings) -> Engine:
-    if settings.engine == "local":
-        return Engine(settings)
+    if settings.inference.engine == "local":
+        return Engine(settings.inference)
     os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # read on import; it takes SIGTERM for a crash
     try:
         from service.ray.cluster import ClusterEngine  # the only way to Ray, which is large and an extra
@@ -87,7 +87,7 @@ def _exit_cleanly(number: int, frame: FrameType | None) -> None:
     raise SystemExit(0)
 
 
-def _listen(settings: Settings) -> socket.socket:
+def _listen(settings: ServerSettings) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         return socket.create_server((settings.host, settings.port), family=family)

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -36,27 +36,18 @@ class SettingsError(ValueError):
 
 
 def _setting(description: str, default: Any = dataclasses.MISSING, *, repr: bool = True, **bounds: float) -> Any:
-    """A field of `Settings`; pydantic knows the bounds by name: ge (at least), gt (above), le (at most)."""
+    """One setting; pydantic knows the bounds by name: ge (at least), gt (above), le (at most)."""
     return dataclasses.field(default=default, repr=repr, metadata={"description": description, **bounds})
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Everything that can be set, with its default. Values are checked by `load_settings`."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+@dataclass(frozen=True, kw_only=True)
+class InferenceSettings:
+    """What runs the network, and on what."""
 
     artifact: Path = _setting("folder of the quantised model, made by `quantvggt quantize`")
     engine: Literal["local", "ray"] = _setting(
         "what runs the network: this process, or replicas that Ray Serve keeps on GPUs and machines",
         "local",
-    )
-    host: str = _setting("address to listen on", LOOPBACK)
-    port: int = _setting(
-        "port to listen on; 0 picks a free one and prints it",
-        8000,
-        ge=0,
-        le=65535,
     )
     device: str = _setting("torch device that runs the network, for example cpu or cuda:0", "cpu")
     threads: int | None = _setting(
@@ -64,6 +55,23 @@ class Settings:
         None,
         ge=1,
     )
+    memory_budget: int | None = _setting(
+        "bytes one pass may take beyond the loaded model; without it most of what is free",
+        None,
+        ge=1,
+    )
+    pass_frames: int | None = _setting(
+        "most frames in one pass; longer scenes are chunked",
+        None,
+        ge=2,
+    )
+    require_native_kernels: bool = _setting("refuse to start on the slow reference kernels", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSettings:
+    """The replicas of the network, with ``engine`` "ray"."""
+
     replicas: int = _setting(
         "with --engine ray, most replicas of the network; each has its own GPU",
         1,
@@ -83,15 +91,57 @@ class Settings:
         "host:port of a Ray cluster that this machine is part of; without it one of the service's own",
         None,
     )
-    data_dir: Path | None = _setting(
-        "folder for results; without it a temporary one, removed on exit",
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """Where and how the service answers."""
+
+    host: str = _setting("address to listen on", LOOPBACK)
+    port: int = _setting(
+        "port to listen on; 0 picks a free one and prints it",
+        8000,
+        ge=0,
+        le=65535,
+    )
+    header_timeout: float = _setting("seconds a request's head may take to arrive", 10.0, gt=0)
+    heartbeat: float = _setting("seconds between heartbeats on an idle event stream", 15.0, gt=0)
+    shutdown_timeout: int = _setting(
+        "seconds that running requests get to finish at shutdown",
+        30,
+        ge=0,
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = _setting("least level logged", "info")
+    log_format: Literal["text", "json"] = _setting("how log lines are written", "text")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccessSettings:
+    """Who may use the service, and what it fetches for them."""
+
+    api_keys: Path | None = _setting(
+        "file of hashed API keys, made by `quantvggt key`; without it everybody may use it",
         None,
     )
-    keep: int = _setting(
-        "reconstructions kept, by all replicas together; the oldest is removed first",
-        100,
-        ge=1,
+    fetch_urls: bool = _setting(
+        "fetch pictures that a request names by URL, from public https servers",
+        False,
     )
+    fetch_hosts: str | None = _setting(
+        "fetch from these hosts only, internal ones too: host, host:port or http://host:port, with commas between them",
+        None,
+    )
+    fetch_timeout: float = _setting(
+        "seconds a URL's server may take to be reached, to answer, and between two pieces",
+        10.0,
+        gt=0,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one request may hold, and how its pictures are prepared."""
+
     mode: Literal["fit", "crop", "pad"] = _setting(
         "how pictures are brought to the network's size when a request does not say",
         "fit",
@@ -114,6 +164,18 @@ class Settings:
         512 * 2**20,
         ge=1,
     )
+    upload_timeout: float = _setting(
+        "seconds a request body, with what its URLs name, may take to arrive",
+        60.0,
+        gt=0,
+    )
+    video_timeout: float = _setting("seconds that reading a video may take", 60.0, gt=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueSettings:
+    """How much may wait, and how long a job may take."""
+
     queue_limit: int = _setting(
         "requests that may wait while another one runs, in the queue that replicas share",
         8,
@@ -124,26 +186,6 @@ class Settings:
         3600.0,
         gt=0,
     )
-    upload_timeout: float = _setting(
-        "seconds a request body, with what its URLs name, may take to arrive",
-        60.0,
-        gt=0,
-    )
-    fetch_urls: bool = _setting(
-        "fetch pictures that a request names by URL, from public https servers",
-        False,
-    )
-    fetch_hosts: str | None = _setting(
-        "fetch from these hosts only, internal ones too: host, host:port or http://host:port, with commas between them",
-        None,
-    )
-    fetch_timeout: float = _setting(
-        "seconds a URL's server may take to be reached, to answer, and between two pieces",
-        10.0,
-        gt=0,
-    )
-    header_timeout: float = _setting("seconds a request's head may take to arrive", 10.0, gt=0)
-    video_timeout: float = _setting("seconds that reading a video may take", 60.0, gt=0)
     job_timeout: float = _setting(
         "seconds a reconstruction may take from acceptance to end",
         1800.0,
@@ -154,21 +196,25 @@ class Settings:
         600.0,
         gt=0,
     )
-    shutdown_timeout: int = _setting(
-        "seconds that running requests get to finish at shutdown",
-        30,
-        ge=0,
-    )
-    heartbeat: float = _setting("seconds between heartbeats on an idle event stream", 15.0, gt=0)
-    memory_budget: int | None = _setting(
-        "bytes one pass may take beyond the loaded model; without it most of what is free",
-        None,
+    lease: float = _setting(
+        "seconds without news of a replica after which another takes over what it runs",
+        15.0,
         ge=1,
     )
-    pass_frames: int | None = _setting(
-        "most frames in one pass; longer scenes are chunked",
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorageSettings:
+    """Where jobs and results are kept, how many and how long."""
+
+    data_dir: Path | None = _setting(
+        "folder for results; without it a temporary one, removed on exit",
         None,
-        ge=2,
+    )
+    keep: int = _setting(
+        "reconstructions kept, by all replicas together; the oldest is removed first",
+        100,
+        ge=1,
     )
     keep_hours: float | None = _setting(
         "hours after which a result is removed; without it never",
@@ -184,10 +230,6 @@ class Settings:
         "free bytes on the results' disk below which uploads end",
         256 * 2**20,
         ge=0,
-    )
-    api_keys: Path | None = _setting(
-        "file of hashed API keys, made by `quantvggt key`; without it everybody may use it",
-        None,
     )
     database: str | None = _setting(
         "PostgreSQL database that replicas share, postgresql://user:password@host/name; needs "
@@ -205,19 +247,11 @@ class Settings:
         "holds copies",
         None,
     )
-    lease: float = _setting(
-        "seconds without news of a replica after which another takes over what it runs",
-        15.0,
-        ge=1,
-    )
     cache_bytes: int = _setting(
         "most bytes of copies on disk of what lies in the object store",
         10 * 2**30,
         ge=1,
     )
-    require_native_kernels: bool = _setting("refuse to start on the slow reference kernels", False)
-    log_level: Literal["debug", "info", "warning", "error"] = _setting("least level logged", "info")
-    log_format: Literal["text", "json"] = _setting("how log lines are written", "text")
 
     def shared_database(self) -> URL | None:
         """Where jobs of all replicas are recorded; None for a process by itself. Raises SettingsError."""
@@ -231,7 +265,57 @@ class Settings:
             raise SettingsError(f"can't read database_file {self.database_file}: {error}.") from None
 
 
-FIELDS: dict[str, dataclasses.Field[Any]] = {field.name: field for field in dataclasses.fields(Settings)}
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that can be set, by groups; a room of the service is handed the group that it needs. Values are
+    checked by `load_settings`."""
+
+    inference: InferenceSettings
+    cluster: ClusterSettings = ClusterSettings()
+    server: ServerSettings = ServerSettings()
+    access: AccessSettings = AccessSettings()
+    limits: Limits = Limits()
+    queue: QueueSettings = QueueSettings()
+    storage: StorageSettings = StorageSettings()
+
+    @classmethod
+    def of(cls, **values: Any) -> Settings:
+        """From single settings by their names, as flags and variables give them. Checks nothing."""
+        unknown = set(values) - set(FIELDS)
+        if unknown:
+            raise TypeError(f"there are no settings {', '.join(sorted(unknown))}")
+        parts = {
+            name: group(**{field: values[field] for field in fields(group) if field in values})
+            for name, group in GROUPS.items()
+        }
+        return cls(**parts)
+
+
+GROUPS: dict[str, type[Any]] = {
+    "inference": InferenceSettings,
+    "cluster": ClusterSettings,
+    "server": ServerSettings,
+    "access": AccessSettings,
+    "limits": Limits,
+    "queue": QueueSettings,
+    "storage": StorageSettings,
+}
+
+
+def fields(group: type[Any]) -> dict[str, dataclasses.Field[Any]]:
+    """The settings of a group by their names."""
+    return {field.name: field for field in dataclasses.fields(group)}
+
+
+FIELDS: dict[str, dataclasses.Field[Any]] = {
+    name: field for group in GROUPS.values() for name, field in fields(group).items()
+}
+"""Every setting by its name; flags and environment variables are called after it."""
+
+
+def types() -> dict[str, Any]:
+    """The type of every setting."""
+    return {name: kind for group in GROUPS.values() for name, kind in get_type_hints(group).items()}
 
 
 def _postgresql(text: str, source: str) -> URL:
@@ -253,30 +337,31 @@ def _objections(settings: Settings) -> Iterator[tuple[str | None, str]]:
     import torch
     from PIL import Image
 
+    inference, cluster, storage = settings.inference, settings.cluster, settings.storage
     largest = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # beyond it Pillow itself refuses
-    if settings.max_pixels > largest:
+    if settings.limits.max_pixels > largest:
         yield "max_pixels", f"no picture of more than {largest} pixels can be opened"
     try:
-        device = torch.device(settings.device)
+        device = torch.device(inference.device)
     except RuntimeError:
         yield "device", "not a torch device such as cpu or cuda:0"
         return
-    if settings.engine == "ray":  # a replica's device, perhaps another machine's
+    if inference.engine == "ray":  # a replica's device, perhaps another machine's
         if device.index:
             yield "device", "each replica sees one GPU, its own; use cuda"
     elif device.type == "cuda" and not torch.cuda.is_available():
         yield "device", "this machine has no usable CUDA device; use cpu"
-    for name in ("replicas", "min_replicas", "replica_cpus", "ray_address"):
-        if settings.engine == "local" and getattr(settings, name) != FIELDS[name].default:
+    for name in fields(ClusterSettings):
+        if inference.engine == "local" and getattr(cluster, name) != FIELDS[name].default:
             yield name, "it belongs to --engine ray"
-    if settings.min_replicas is not None and settings.min_replicas > settings.replicas:
-        yield "min_replicas", f"there are at most {settings.replicas} replicas"
-    shared = settings.database is not None or settings.database_file is not None
-    if settings.database is not None and settings.database_file is not None:
+    if cluster.min_replicas is not None and cluster.min_replicas > cluster.replicas:
+        yield "min_replicas", f"there are at most {cluster.replicas} replicas"
+    shared = storage.database is not None or storage.database_file is not None
+    if storage.database is not None and storage.database_file is not None:
         yield None, "both database and database_file are given; leave one out"
-    if shared and settings.object_store is None:
+    if shared and storage.object_store is None:
         yield None, "replicas that share a database need object_store too"
-    if settings.object_store is not None and not shared:
+    if storage.object_store is not None and not shared:
         yield None, "replicas that share an object_store need database, or database_file, too"
 
 
@@ -323,8 +408,16 @@ def _is_service_link(name: str, value: str) -> bool:
 def _validated(values: Mapping[str, Any], given: Callable[[str], str]) -> Settings:
     from pydantic import TypeAdapter, ValidationError
 
+    unknown = set(values) - set(FIELDS)
+    if unknown:
+        name = min(unknown)
+        raise SettingsError(f"{given(name)}: there is no such setting.")
+    groups: dict[str, Any] = {}
     try:
-        return TypeAdapter(Settings).validate_python(values)
+        for name, group in GROUPS.items():
+            own = {field: values[field] for field in fields(group) if field in values}
+            groups[name] = TypeAdapter(group).validate_python(own)
+        return Settings(**groups)
     except ValidationError as error:
         first = error.errors()[0]
     name = str(first["loc"][0])

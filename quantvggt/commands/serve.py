@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 from quantvggt.errors import BadInputError, ServiceError
 
@@ -15,16 +15,16 @@ EXTRA = "service"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare one flag for each setting of the service."""
-    from service.settings import FIELDS, PREFIX, Settings
+    from service.settings import FIELDS, PREFIX, types
 
     parser.description = (
         f"Serve a quantised model over HTTP. Every flag is also an environment variable {PREFIX}…; "
         "a flag wins over the variable."
     )
     parser.usage = "%(prog)s --artifact ARTIFACT [SETTING ...]"
-    types = get_type_hints(Settings)
+    kinds = types()
     for name, field in FIELDS.items():
-        parser.add_argument("--" + name.replace("_", "-"), default=argparse.SUPPRESS, **_flag(field, types[name]))
+        parser.add_argument("--" + name.replace("_", "-"), default=argparse.SUPPRESS, **_flag(field, kinds[name]))
     parser.add_argument("--json", action="store_true", help="announce the address as one line of JSON")
 
 
@@ -49,13 +49,13 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _flag(field: dataclasses.Field[Any], type: Any) -> dict[str, Any]:
+def _flag(field: dataclasses.Field[Any], kind: Any) -> dict[str, Any]:
     described = field.metadata["description"]
-    if type is bool:
+    if kind is bool:
         return {"action": "store_true", "help": described}
     if field.default not in (dataclasses.MISSING, None):
         described += f" (default {field.default})"
-    choices = [choice for choice in get_args(type) if isinstance(choice, str)]  # of a Literal
+    choices = [choice for choice in get_args(kind) if isinstance(choice, str)]  # of a Literal
     if choices:
         return {"choices": choices, "help": described}
     return {"metavar": field.name.upper(), "help": described}

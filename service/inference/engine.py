@@ -34,7 +34,7 @@ from service.inference.cost import Cost, CostModel
 from service.inference.memory import PeakMemory, free_budget
 from service.inference.plan import Planner
 from service.result.document import ModelDocument
-from service.settings import Settings, SettingsError
+from service.settings import InferenceSettings, SettingsError
 from service.states import NETWORK_STAGES
 
 Observer = Callable[[str, float], None]
@@ -81,7 +81,7 @@ class Engine:
     `on_loss` is called, from any thread, if a loaded network is lost for good, as one in this process never is.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: InferenceSettings) -> None:
         self.settings = settings
         self.artifact = settings.artifact
         self.device = settings.device

@@ -28,7 +28,7 @@ from service.inputs.body import SentFile, Upload
 from service.inputs.collection import collected, match_masks
 from service.inputs.options import Options, PicturePoint
 from service.inputs.pictures import DecodedPictures
-from service.settings import Settings
+from service.settings import Limits
 
 _FILE = "scene.safetensors"  # one file, so that one sync brings all of it to the disk
 
@@ -73,8 +73,7 @@ class PreparedScene:
 
     @classmethod
     def load(cls, folder: Path) -> PreparedScene:
-        """The inverse of `save`; also of that of versions before 0.2, which may have left jobs in
-        the queue."""
+        """The inverse of `save`; also of that of older versions, which may have left jobs in the queue."""
         if (folder / _FILE).exists():
             with safe_open(folder / _FILE, "numpy") as file:
                 arrays = {name: file.get_tensor(name) for name in ("pixels", "keep")}
@@ -100,20 +99,20 @@ class PreparedScene:
         }
 
 
-def prepare(upload: Upload, options: Options, settings: Settings, image_size: int, patch_size: int) -> PreparedScene:
+def prepare(upload: Upload, options: Options, limits: Limits, image_size: int, patch_size: int) -> PreparedScene:
     """Decode and pre-process one scene and check the options against it. Raises a ServiceError."""
     started = time.perf_counter()
-    mode = options.mode or settings.mode
-    with collected(upload, options, settings) as files:
+    mode = options.mode or limits.mode
+    with collected(upload, options, limits) as files:
         collecting = time.perf_counter() - started
-        pictures = DecodedPictures(files, settings)
+        pictures = DecodedPictures(files, limits)
         try:
             batch = preprocess_images(pictures, mode=mode, image_size=image_size, patch_size=patch_size)
         except ImageError as error:
             raise BrokenPicture(f"A picture can't be used: {error}.") from None
         masks = match_masks(upload.masks, files)
         check_against_pictures(options, batch.transforms)
-        keep = np.stack([_mask(mask, t, settings) for mask, t in zip(masks, batch.transforms, strict=True)])
+        keep = np.stack([_mask(mask, t, limits) for mask, t in zip(masks, batch.transforms, strict=True)])
         names = tuple(file.name for file in files)
     pixels = (batch.images.movedim(1, -1) * 255).round().to(torch.uint8).numpy()
     decode = collecting + pictures.decode_seconds
@@ -121,12 +120,12 @@ def prepare(upload: Upload, options: Options, settings: Settings, image_size: in
     return PreparedScene(pixels, keep, batch.transforms, names, mode, options, seconds)
 
 
-def _mask(mask: SentFile | None, transform: ImageTransform, settings: Settings) -> NDArray[np.bool_]:
+def _mask(mask: SentFile | None, transform: ImageTransform, limits: Limits) -> NDArray[np.bool_]:
     """Which network pixels [H, W] a user's mask keeps: those whose centre falls on a bright mask pixel."""
     height, width = transform.original_size
     if mask is None:
         return np.ones(transform.network_size, bool)
-    picture = ImageOps.exif_transpose(DecodedPictures([mask], settings)[0]).convert("L")
+    picture = ImageOps.exif_transpose(DecodedPictures([mask], limits)[0]).convert("L")
     if picture.size != (width, height):
         raise InvalidOption(
             f"The mask {mask.name} is {picture.width} x {picture.height} pixels; its picture is {width} x {height}.",

@@ -6,7 +6,7 @@ import threading
 import time
 
 from service.jobs.store import JobStore
-from service.settings import Settings
+from service.settings import StorageSettings
 from service.states import JobState
 from service.storage.folder import Known, Storage
 
@@ -17,7 +17,7 @@ _SWEEP_SECONDS = 3600.0
 class Retention:
     """Keeps the results of `storage` within the settings' bounds."""
 
-    def __init__(self, store: JobStore, storage: Storage, settings: Settings) -> None:
+    def __init__(self, store: JobStore, storage: Storage, settings: StorageSettings) -> None:
         self._store = store
         self._storage = storage
         self._settings = settings

@@ -33,7 +33,7 @@ def write(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 def mapped(folder: Path) -> dict[str, NDArray[Any]]:
     """The arrays that `write` left in `folder`. Raises FileNotFoundError.
 
-    Versions before 0.2 left each in a file of its own.
+    Older versions left each in a file of its own.
     """
     if not (folder / FILE).exists():
         return {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in folder.glob("*.npy")}

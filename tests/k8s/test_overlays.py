@@ -177,7 +177,8 @@ def test_variables_are_settings_of_the_service_with_values_that_it_takes(serving
     pod, container = service_of(serving)
     given = {name.removeprefix("QUANTVGGT_").lower(): value for name, value in environment(container).items()}
     assert pod["enableServiceLinks"] is False  # a Service called quantvggt would bring variables such as QUANTVGGT_PORT
-    assert load_settings({**given, "device": "cpu"}, {}).artifact.is_relative_to("/artifacts")
+    settings = load_settings({**given, "device": "cpu"}, {})
+    assert settings.inference.artifact.is_relative_to("/artifacts")
 
 
 @pytest.mark.parametrize("overlay", ["cpu-demo", "gpu", "gpu-artifact-image"])

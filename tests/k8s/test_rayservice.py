@@ -94,7 +94,7 @@ def test_ray_serve_accepts_its_configuration_and_the_service_builds_from_it(
 
 
 def test_the_pods_have_what_the_replicas_ask_for(spec: dict[str, Any], application: dict[str, Any]) -> None:
-    settings = load_settings({"engine": "ray", **application["args"]}, {})
+    settings = load_settings({"engine": "ray", **application["args"]}, {}).cluster
     (group,) = spec["rayClusterConfig"]["workerGroupSpecs"]
     (container,) = group["template"]["spec"]["containers"]
     assert (group["minReplicas"], group["maxReplicas"]) == (settings.min_replicas, settings.replicas)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 import pytest
 
@@ -21,7 +21,7 @@ from scenes.synthetic.distribution import TEST_SETS
 from service import __version__ as version_of_the_service
 from service.exports.records import EXPORTS
 from service.inputs.options import Options
-from service.settings import Settings
+from service.settings import types
 from training.recipes import RECIPES as TRAINING_RECIPES
 from training.trainer import TrainingConfig
 
@@ -41,7 +41,7 @@ from training.trainer import TrainingConfig
         (choices.TEST_SETS, TEST_SETS),
         (choices.TRAINING_RECIPES, TRAINING_RECIPES),
         (choices.MODES, MODES),
-        (choices.MODES, get_args(get_type_hints(Settings)["mode"])),
+        (choices.MODES, get_args(types()["mode"])),
         (choices.OPTIONS, Options.model_fields),
     ],
 )  # fmt: skip

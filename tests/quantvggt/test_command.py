@@ -349,8 +349,8 @@ def test_the_old_programs_offer_their_own_commands_only(
 
 
 COMMANDS = [
-    [], ["quantize"], ["sensitivity"], ["inspect"], ["evaluate"], ["pairs"], ["download"], ["serve"], ["reconstruct"], ["key"],
-    ["demo"], ["demo", "train"], ["demo", "export"], ["demo", "samples"],
+    [], ["quantize"], ["sensitivity"], ["inspect"], ["evaluate"], ["pairs"], ["download"], ["serve"],
+    ["reconstruct"], ["key"], ["demo"], ["demo", "train"], ["demo", "export"], ["demo", "samples"],
 ]  # fmt: skip
 HEAVY = ("torch", "numpy", "PIL", "httpx", "tqdm", "trimesh", "fastapi", "pydantic", "sqlalchemy", "uvicorn", "scipy")
 

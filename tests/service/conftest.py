@@ -107,10 +107,10 @@ def serve(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         def start(engine_class: type[Engine] = Engine, wait: bool = True, **options: Any) -> Running:
             options.setdefault("data_dir", tmp_path_factory.mktemp("data"))
             options.setdefault("shutdown_timeout", 1)
-            settings = Settings(**{"artifact": artifact, **options})
-            application = Application(settings, engine_class(settings))
+            settings = Settings.of(**{"artifact": artifact, **options})
+            application = Application(settings, engine_class(settings.inference))
             app = create_app(application)
-            protocol = limited_protocol(settings.header_timeout)
+            protocol = limited_protocol(settings.server.header_timeout)
             server = uvicorn.Server(uvicorn.Config(app, http=protocol, port=0, log_config=None, server_header=False))
             thread = threading.Thread(target=server.run)
             thread.start()
@@ -126,6 +126,6 @@ def serve(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False))
             while wait and client.get("/readyz").status_code != 200:
                 time.sleep(0.02)
-            return Running(client, application, port, settings.data_dir or Path(), stop)
+            return Running(client, application, port, settings.storage.data_dir or Path(), stop)
 
         yield start

@@ -24,7 +24,7 @@ from service.inputs.remote.batch import Batch
 from service.inputs.remote.hosts import Hosts, URLRefusedError, read_url
 from service.inputs.remote.network import CheckedNetwork
 from service.inputs.signatures import kind_of
-from service.settings import Settings
+from service.settings import AccessSettings, Limits
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 3
@@ -40,9 +40,15 @@ class Fetcher:
     Raises SettingsError if `fetch_hosts` can't be read.
     """
 
-    def __init__(self, settings: Settings, network: httpcore.AsyncNetworkBackend | None = None) -> None:
-        self.settings = settings
-        self.hosts = Hosts(settings.fetch_hosts)
+    def __init__(
+        self,
+        access: AccessSettings,
+        limits: Limits,
+        network: httpcore.AsyncNetworkBackend | None = None,
+    ) -> None:
+        self.access = access
+        self.limits = limits
+        self.hosts = Hosts(access.fetch_hosts)
         self._network = network or CheckedNetwork(self.hosts)
 
     @cached_property
@@ -57,7 +63,7 @@ class Fetcher:
         open.
         """
         files = {place: UploadFile(_spool(), size=0) for place in urls}
-        batch = Batch(files, self.settings.max_total_bytes, spent)
+        batch = Batch(files, self.limits.max_total_bytes, spent)
         try:
             async with httpcore.AsyncConnectionPool(self._encryption, network_backend=self._network) as pool:
                 await batch.fill(lambda place: _Fetch(self, pool, batch, place).run(urls[place]))
@@ -72,7 +78,8 @@ class _Fetch:
     """One URL's way, over its redirects, into its file of the batch."""
 
     def __init__(self, fetcher: Fetcher, pool: httpcore.AsyncConnectionPool, batch: Batch, place: int) -> None:
-        self._settings = fetcher.settings
+        self._access = fetcher.access
+        self._limits = fetcher.limits
         self._hosts = fetcher.hosts
         self._pool = pool
         self._batch = batch
@@ -103,7 +110,7 @@ class _Fetch:
         """Fill the file, or return where the server sends us instead."""
         origin = self._hosts.origin(url)
         self._host = origin.host
-        seconds = self._settings.fetch_timeout
+        seconds = self._access.fetch_timeout
         async with self._pool.stream(
             "GET",
             httpcore.URL(scheme=origin.scheme, host=origin.host, port=origin.port, target=url.raw_path),
@@ -130,7 +137,7 @@ class _Fetch:
         length = _header(answer, b"content-length")
         if length.isdecimal() and int(length) > batch.left(self._place):
             raise batch.too_many_bytes()  # early, and no more: bytes are counted as they arrive
-        most: float = self._settings.max_image_bytes
+        most: float = self._limits.max_image_bytes
         async for chunk in answer.aiter_stream():
             await file.write(chunk)
             size, left = file.size or 0, batch.left(self._place)

@@ -13,10 +13,10 @@ from service.errors import InvalidOption
 from service.inputs.body import SentFile, Upload
 from service.inputs.options import read_options
 from service.inputs.prepared import PreparedScene, prepare
-from service.settings import Settings
+from service.settings import Limits
 from tests.service.pictures import encode, make_picture
 
-SETTINGS = Settings(artifact=Path("a"))
+LIMITS = Limits()
 SIZES = ((120, 90), (90, 120))
 
 
@@ -30,7 +30,7 @@ def upload(*masks: Image.Image) -> Upload:
 
 
 def scene(*masks: Image.Image, **options: str) -> PreparedScene:
-    return prepare(upload(*masks), read_options(options), SETTINGS, 96, 12)
+    return prepare(upload(*masks), read_options(options), LIMITS, 96, 12)
 
 
 def test_the_network_gets_exactly_what_preprocessing_gives() -> None:

@@ -18,7 +18,7 @@ from service.jobs.retention import Retention
 from service.jobs.store import Bounds, JobStore
 from service.jobs.worker import Worker
 from service.pipeline.task import Task
-from service.settings import Settings
+from service.settings import StorageSettings
 from service.states import JobState
 from service.storage.folder import Storage
 from service.telemetry.metrics import Metrics
@@ -65,7 +65,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def replica(tmp_path: Path, clock: list[float]) -> Iterator[Replica]:
     storage, events, work = Storage(tmp_path), Events(), _Work()
     store = JobStore(Database(storage.database), Bounds(10, 1e9), lease=10.0)
-    retention = Retention(store, storage, Settings(artifact=Path("a")))
+    retention = Retention(store, storage, StorageSettings())
     worker = Worker(store, storage, work, retention, events, Metrics("cpu", 10))  # type: ignore[arg-type]
     worker.start()
     yield Replica(store, worker, work, events, Heartbeat(store, worker, events), storage)

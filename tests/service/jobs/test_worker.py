@@ -16,7 +16,7 @@ from service.jobs.retention import Retention
 from service.jobs.store import Bounds, JobStore
 from service.jobs.worker import Watchdog, Worker
 from service.pipeline.task import Task
-from service.settings import Settings
+from service.settings import StorageSettings
 from service.storage.folder import Storage
 from service.telemetry.metrics import Metrics
 from tests.service.jobs.test_store import job
@@ -51,7 +51,7 @@ def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
     storage = Storage(tmp_path)
     store = JobStore(Database(storage.database), Bounds(10, 1e9))
     work: Any = _Work()
-    retention = Retention(store, storage, Settings(artifact=Path("a")))
+    retention = Retention(store, storage, StorageSettings())
     worker = Worker(store, storage, work, retention, Events(), Metrics("cpu", 10), getattr(request, "param", 1))
     worker.start()
     yield Bench(store, worker, work)

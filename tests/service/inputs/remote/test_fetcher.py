@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import httpcore
@@ -24,7 +23,7 @@ from service.inputs.remote.batch import AT_ONCE
 from service.inputs.remote.fetcher import Fetcher
 from service.inputs.remote.hosts import Hosts
 from service.inputs.remote.network import CheckedNetwork
-from service.settings import Settings
+from service.settings import AccessSettings, Limits
 from tests.service.inputs.remote.origin import Answer, Origin, plain, redirect
 from tests.service.pictures import encode, make_picture
 
@@ -70,14 +69,16 @@ class Internet(httpcore.AsyncNetworkBackend):
         return await httpcore.AnyIOBackend().connect_tcp("127.0.0.1", self.port, *rest, **options)
 
 
-def settings(**options: Any) -> Settings:
-    limits = {"max_image_bytes": 40_000, "max_total_bytes": 100_000, "fetch_timeout": 2.0}
-    return Settings(artifact=Path("a"), fetch_urls=True, **{**limits, **options})
+LIMITS = Limits(max_image_bytes=40_000, max_total_bytes=100_000)
 
 
-def listing(origin: Origin, **options: Any) -> Fetcher:
+def access(**options: Any) -> AccessSettings:
+    return AccessSettings(**{"fetch_urls": True, "fetch_timeout": 2.0, **options})
+
+
+def listing(origin: Origin, limits: Limits = LIMITS, **options: Any) -> Fetcher:
     """A fetcher whose operator listed `origin`."""
-    return Fetcher(settings(fetch_hosts=origin.url(""), **options))
+    return Fetcher(access(fetch_hosts=origin.url(""), **options), limits)
 
 
 def roaming(origin: Origin, **names: list[str]) -> tuple[Fetcher, Internet]:
@@ -89,7 +90,7 @@ def roaming(origin: Origin, **names: list[str]) -> tuple[Fetcher, Internet]:
         return names.get(host, [PUBLIC])
 
     internet = Internet(origin.port)
-    return Fetcher(settings(), CheckedNetwork(Hosts(), resolve, internet)), internet
+    return Fetcher(access(), LIMITS, CheckedNetwork(Hosts(), resolve, internet)), internet
 
 
 def fetch(fetcher: Fetcher, *urls: str, spent: int = 0) -> list[UploadFile]:

@@ -1,7 +1,8 @@
-"""What goes into the wheel: `quantvggt`, and inside it, in ``_packages``, the folders that lie beside it here.
+"""What goes into the wheel: `quantvggt`, and inside it, in ``_packages``, the folders that lie
+beside it here.
 
-Everything else is in pyproject.toml. A folder that is not there is left out: an image's build installs the dependencies
-before it has the code.
+Everything else is in pyproject.toml. A folder that is not there is left out: an image's build
+installs the dependencies before it has the code.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ FOLDERS = ("evaluation", "kernels", "model", "quantization", "scenes", "service"
 
 
 def packages_in(folder: str) -> list[str]:
-    """A folder and all below it that hold files: sources, kernels' C++ and CUDA, weights, the page, samples."""
+    """A folder and all below it that hold files: sources, kernels' C++ and CUDA, weights, the page,
+    samples."""
     paths = [ROOT / folder, *sorted((ROOT / folder).rglob("*"))]
     holding = [path for path in paths if path.is_dir() and any(child.is_file() for child in path.iterdir())]
     return [".".join(path.relative_to(ROOT).parts) for path in holding if path.name != "__pycache__"]

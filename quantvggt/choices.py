@@ -1,4 +1,5 @@
-"""Names that the parsers offer. They are written down here since importing where they come from takes seconds.
+"""Names that the parsers offer. They are written down here since importing where they come from
+takes seconds.
 
 ``tests/quantvggt/test_choices.py`` holds every one of them to its source.
 """

@@ -1,7 +1,7 @@
 """The service over HTTP: submit pictures, follow the work, download files, resume.
 
-What is said to the service and what its answers mean is written once, as generators that yield what to do next;
-`Client` and `AsyncClient` differ in how they do it.
+What is said to the service and what its answers mean is written once, as generators that yield what
+to do next; `Client` and `AsyncClient` differ in how they do it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from quantvggt.result import Result
 T = TypeVar("T")
 
 Progress = Callable[[str, float], None]
-"""Called with the stage ("upload", "queue", "reconstruct", "export", "download") and the share of it that is done."""
+"""Called with the stage ("upload", "queue", "reconstruct", "export", "download") and the share of
+it that is done."""
 
 Pictures = Source | Sequence[Source]
 
@@ -44,7 +45,8 @@ _RECONNECT_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class _Exchange:
-    """A request, and who takes the answer's bytes as they come; without one they are in the response."""
+    """A request, and who takes the answer's bytes as they come; without one they are in the
+    response."""
 
     request: httpx.Request
     consume: Callable[[bytes], None] | None = None
@@ -63,8 +65,8 @@ def _ignore(stage: str, share: float) -> None:
 class _Service:
     """Talks about the service at `server`, for example http://127.0.0.1:8000.
 
-    `timeout` are seconds without a byte, not those that a reconstruction may take. Raises BadInputError for an address
-    that is none.
+    `timeout` are seconds without a byte, not those that a reconstruction may take. Raises
+    BadInputError for an address that is none.
     """
 
     def __init__(self, server: str, *, api_key: str | None = None, timeout: float = 600.0) -> None:
@@ -191,8 +193,9 @@ class _Service:
 class Client(_Service):
     """Talks to the service at `server`, for example http://127.0.0.1:8000.
 
-    `timeout` are seconds without a byte, not those that a reconstruction may take. Every method raises ServiceError
-    if the service refuses, fails or can't be reached, and BadInputError for what can't be meant.
+    `timeout` are seconds without a byte, not those that a reconstruction may take. Every method
+    raises ServiceError if the service refuses, fails or can't be reached, and BadInputError for
+    what can't be meant.
     """
 
     def reconstruct(
@@ -205,8 +208,8 @@ class Client(_Service):
     ) -> Result:
         """Send pictures, wait, and download the files that match `outputs`.
 
-        `pictures` are files, folders, shell patterns, archives, videos, or URLs for the service to fetch; `options`
-        those of the request, such as ``confidence=50`` or ``mode="crop"``.
+        `pictures` are files, folders, shell patterns, archives, videos, or URLs for the service to
+        fetch; `options` those of the request, such as ``confidence=50`` or ``mode="crop"``.
         """
         return self._hold(self._reconstructing(pictures, options, outputs, progress))
 
@@ -220,29 +223,34 @@ class Client(_Service):
     ) -> str:
         """Send pictures; returns the reconstruction's id at once.
 
-        The same `key` with the same files and options gives the same reconstruction, however often it is sent.
+        The same `key` with the same files and options gives the same reconstruction, however often
+        it is sent.
         """
         return self._hold(self._submitting(pictures, options or {}, key, progress))
 
     def follow(self, id: str, progress: Progress = _ignore) -> None:
-        """Report progress until the reconstruction has ended, well or not, across broken connections."""
+        """Report progress until the reconstruction has ended, well or not, across broken
+        connections."""
         self._hold(self._following(id, progress))
 
     def document(self, id: str) -> dict[str, Any]:
-        """A finished reconstruction's document. Raises ServiceError with the reason if there is none."""
+        """A finished reconstruction's document. Raises ServiceError with the reason if there is
+        none."""
         return self._hold(self._describing(id))
 
     def download(
         self, id: str, folder: str | Path, outputs: Sequence[str] = DEFAULT, progress: Progress = _ignore
     ) -> dict[str, Any]:
-        """Write the files of a finished reconstruction that match `outputs` to `folder`, in place of an older result.
+        """Write the files of a finished reconstruction that match `outputs` to `folder`, in place
+        of an older result.
 
         Returns the document as it is written there.
         """
         return self._hold(self._downloading(id, Path(folder), outputs, progress))
 
     def wait_until_ready(self, seconds: float) -> None:
-        """Wait for the model to be loaded. Raises ServiceError with the last reason when the time is up."""
+        """Wait for the model to be loaded. Raises ServiceError with the last reason when the time
+        is up."""
         self._hold(self._waiting(seconds))
 
     def _hold(self, conversation: Conversation[T]) -> T:
@@ -279,7 +287,8 @@ class Client(_Service):
 
 
 class AsyncClient(_Service):
-    """`Client` for asyncio: the same methods, to be awaited. `progress` is called from the event loop."""
+    """`Client` for asyncio: the same methods, to be awaited. `progress` is called from the event
+    loop."""
 
     async def reconstruct(
         self,

@@ -1,7 +1,8 @@
 """The command `quantvggt`: answers on standard output, progress on standard error.
 
-Exit status: 0 done, 1 the service failed or could not be reached, 2 bad input, with one sentence that says why.
-Parsing imports nothing that computes: every command brings in what it runs when it runs.
+Exit status: 0 done, 1 the service failed or could not be reached, 2 bad input, with one sentence
+that says why. Parsing imports nothing that computes: every command brings in what it runs when it
+runs.
 """
 
 from __future__ import annotations

@@ -7,11 +7,13 @@ _BAD_INPUT = (400, 413, 415, 422, 424)
 
 
 class BadInputError(ValueError):
-    """What was asked for can't be done as given. One sentence: what was given, what was expected, what to do."""
+    """What was asked for can't be done as given. One sentence: what was given, what was expected,
+    what to do."""
 
 
 class ServiceError(RuntimeError):
-    """The service refused, failed or could not be reached. One sentence, the service's own where it gave one.
+    """The service refused, failed or could not be reached. One sentence, the service's own where it
+    gave one.
 
     `status` is that of the HTTP answer, None if there was none.
     """

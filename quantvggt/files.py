@@ -1,7 +1,8 @@
-"""The files of a result: their names, which of them somebody asked for, and the document that describes them.
+"""The files of a result: their names, which of them somebody asked for, and the document that
+describes them.
 
-A result's document, as the service sends it, links to every file that can be had of it. In a folder the links are
-names relative to it, and only those of files that are there.
+A result's document, as the service sends it, links to every file that can be had of it. In a folder
+the links are names relative to it, and only those of files that are there.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def check_outputs(outputs: Iterable[str]) -> None:
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether `pattern` names this file: ``scene.glb``, ``depth/*.exr``, ``*.png``; ``*`` is all but the archive."""
+    """Whether `pattern` names this file: ``scene.glb``, ``depth/*.exr``, ``*.png``; ``*`` is all
+    but the archive."""
     if pattern == "*":
         return name != ARCHIVE
     return PurePosixPath(name).match(pattern)
@@ -55,7 +57,8 @@ def is_ours(name: str) -> bool:
 
 
 def chosen(document: Mapping[str, Any], outputs: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Names of the files of a result that match one of `outputs`, and those of `outputs` that match none."""
+    """Names of the files of a result that match one of `outputs`, and those of `outputs` that match
+    none."""
     names = list(_names(document).values())
     missing = [pattern for pattern in outputs if not any(matches(name, pattern) for name in names)]
     return [name for name in names if any(matches(name, pattern) for pattern in outputs)], missing

@@ -1,4 +1,5 @@
-"""The folder that a result is written to: tried before the work, and either the old result or the whole new one."""
+"""The folder that a result is written to: tried before the work, and either the old result or the
+whole new one."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from quantvggt.files import DOCUMENT, is_ours
 
 
 def try_folder(out: Path, overwrite: bool) -> None:
-    """Make the folder `out`. Raises BadInputError if it holds another result, or can't be written to."""
+    """Make the folder `out`. Raises BadInputError if it holds another result, or can't be written
+    to."""
     if (out / DOCUMENT).exists() and not overwrite:
         raise BadInputError(f"{out} holds a result already; choose another folder or pass --overwrite.")
     try:
@@ -25,7 +27,8 @@ def try_folder(out: Path, overwrite: bool) -> None:
 
 @contextmanager
 def replacing(out: Path) -> Iterator[Path]:
-    """An empty folder to write a result to; it takes the place of the one in `out` when the context ends well.
+    """An empty folder to write a result to; it takes the place of the one in `out` when the context
+    ends well.
 
     Files in `out` that are not a result's stay.
     """

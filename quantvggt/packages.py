@@ -1,7 +1,9 @@
-"""Where the rest of the project lies: inside an installed package, or beside this one in a checkout.
+"""Where the rest of the project lies: inside an installed package, or beside this one in a
+checkout.
 
-Names such as `model` and `kernels` are also other people's, so an installed copy keeps ours out of site-packages, in
-``quantvggt/_packages``; only the command puts that folder on its path, importing `quantvggt` does not.
+Names such as `model` and `kernels` are also other people's, so an installed copy keeps ours out of
+site-packages, in ``quantvggt/_packages``; only the command puts that folder on its path, importing
+`quantvggt` does not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What a user names to what is sent: folders to their pictures, shell patterns to files, URLs as they are."""
+"""What a user names to what is sent: folders to their pictures, shell patterns to files, URLs as
+they are."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ Source = str | Path
 def expand(sources: Source | Iterable[Source]) -> list[Path | str]:
     """Files to send, as paths, and URLs, as text, in the order given.
 
-    A folder stands for the pictures in it, a pattern for the files that match it, each in natural order (2.jpg before
-    10.jpg). Raises BadInputError for a name that leads to nothing.
+    A folder stands for the pictures in it, a pattern for the files that match it, each in natural
+    order (2.jpg before 10.jpg). Raises BadInputError for a name that leads to nothing.
     """
     given = [sources] if isinstance(sources, (str, Path)) else list(sources)
     return [found for source in given for found in _expand(source)]

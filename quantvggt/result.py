@@ -23,7 +23,8 @@ _TYPES = {"float": "<f4", "uchar": "u1"}  # of PLY
 
 @dataclass(frozen=True)
 class Camera:
-    """One picture's camera. Pixels are those of the picture after EXIF rotation, with edges at integers."""
+    """One picture's camera. Pixels are those of the picture after EXIF rotation, with edges at
+    integers."""
 
     filename: str
     width: int
@@ -35,13 +36,16 @@ class Camera:
 
 
 class Result:
-    """What `Client.reconstruct` gives, or the folder that `quantvggt reconstruct` wrote. The order is the pictures'.
+    """What `Client.reconstruct` gives, or the folder that `quantvggt reconstruct` wrote. The order
+    is the pictures'.
 
-    `document` is what ``result.json`` holds: sizes, scale, model, timings, options, and warnings where there are any.
+    `document` is what ``result.json`` holds: sizes, scale, model, timings, options, and warnings
+    where there are any.
     """
 
     def __init__(self, folder: str | Path, *, temporary: bool = False) -> None:
-        """Raises BadInputError if there is no result in `folder`, which goes with the object if it is `temporary`."""
+        """Raises BadInputError if there is no result in `folder`, which goes with the object if it
+        is `temporary`."""
         self.folder = Path(folder)
         try:
             self.document: dict[str, Any] = json.loads((self.folder / DOCUMENT).read_text("utf-8"))
@@ -73,7 +77,8 @@ class Result:
 
     @property
     def depth(self) -> Sequence[NDArray[np.float32]]:
-        """Depth of every picture, [height, width], along the camera's z axis, in the scene's unit; NaN = no data."""
+        """Depth of every picture, [height, width], along the camera's z axis, in the scene's unit;
+        NaN = no data."""
         return _Maps(self, [self._file(f"depth/{index}.npy") for index in range(len(self.document["pictures"]))])
 
     @property
@@ -92,7 +97,8 @@ class Result:
         return self._cloud["confidence"]
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
-        """Copy all files to `folder`. Raises BadInputError if it holds another result, unless `overwrite`."""
+        """Copy all files to `folder`. Raises BadInputError if it holds another result, unless
+        `overwrite`."""
         try_folder(Path(folder), overwrite)
         with replacing(Path(folder)) as staging:
             shutil.copytree(self.folder, staging, dirs_exist_ok=True)
@@ -114,7 +120,8 @@ class Result:
 
 
 class _Maps(Sequence[NDArray[np.float32]]):
-    """Arrays that are read from their files one at a time: those of many pictures may not fit into memory."""
+    """Arrays that are read from their files one at a time: those of many pictures may not fit into
+    memory."""
 
     def __init__(self, result: Result, paths: list[Path]) -> None:
         self._result, self._paths = result, paths  # as long as there are maps, their files stay
@@ -136,7 +143,8 @@ class _Maps(Sequence[NDArray[np.float32]]):
 
 
 def read_vertices(path: Path) -> NDArray[Any]:
-    """Vertices of a binary PLY file as the service writes them, one record each, fields by the properties' names."""
+    """Vertices of a binary PLY file as the service writes them, one record each, fields by the
+    properties' names."""
     with path.open("rb") as file:
         properties = []
         while (line := file.readline().decode("ascii").strip()) != "end_header":

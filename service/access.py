@@ -12,7 +12,8 @@ from service.keys import hash_of, read_keys
 
 @dataclass(frozen=True)
 class Client:
-    """Somebody who may use the service; `per_hour` bounds the reconstructions that they start, None does not."""
+    """Somebody who may use the service; `per_hour` bounds the reconstructions that they start, None
+    does not."""
 
     name: str
     per_hour: int | None = None
@@ -22,7 +23,8 @@ ANYBODY = Client("")
 
 
 class Access:
-    """Knows clients by their keys. Without a file of keys everybody is the same client. Raises KeysError."""
+    """Knows clients by their keys. Without a file of keys everybody is the same client. Raises
+    KeysError."""
 
     def __init__(self, path: Path | None) -> None:
         self._keys = None if path is None else read_keys(path)
@@ -33,7 +35,8 @@ class Access:
         return self._keys is not None
 
     def client(self, token: str | None) -> Client:
-        """The client whose key `token` is. Raises KeyRequired. Takes equally long whichever key it is, or none."""
+        """The client whose key `token` is. Raises KeyRequired. Takes equally long whichever key it
+        is, or none."""
         if self._keys is None:
             return ANYBODY
         given = hash_of(token or "")

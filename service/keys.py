@@ -26,7 +26,8 @@ class Key:
 
 
 def add_key(path: Path, name: str, per_hour: int | None = None) -> str:
-    """Make a key for `name`, add its hash to the file at `path`, and return it: it can't be had again.
+    """Make a key for `name`, add its hash to the file at `path`, and return it: it can't be had
+    again.
 
     Raises KeysError if the file is damaged, the name taken or none, or `per_hour` below 1.
     """

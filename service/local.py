@@ -1,4 +1,5 @@
-"""Reconstructing in this process, without a server: the same stages and files, on a temporary folder."""
+"""Reconstructing in this process, without a server: the same stages and files, on a temporary
+folder."""
 
 from __future__ import annotations
 
@@ -24,11 +25,12 @@ def reconstruct_here(
     progress: Callable[[str, float], None],
     choose: Callable[[ReconstructionDocument], Sequence[str]] | None = None,
 ) -> ReconstructionDocument:
-    """Load the model, reconstruct `files`, write the files that `choose` names, or all, into the folder `out`.
+    """Load the model, reconstruct `files`, write the files that `choose` names, or all, into the
+    folder `out`.
 
-    `progress` is called with what is being done ("load", "reconstruct", "export") and the share of it that is done;
-    `choose` with the document as in a folder that has every file. Returns the document as written. Raises
-    ArtifactError, a ServiceError, or OSError.
+    `progress` is called with what is being done ("load", "reconstruct", "export") and the share of
+    it that is done; `choose` with the document as in a folder that has every file. Returns the
+    document as written. Raises ArtifactError, a ServiceError, or OSError.
     """
     with ExitStack() as stack:
         application = Application(settings, Engine(settings.inference))

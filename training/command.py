@@ -1,4 +1,5 @@
-"""`quantvggt demo {train,export,samples}`: train the demo model, export it, render the sample pictures."""
+"""`quantvggt demo {train,export,samples}`: train the demo model, export it, render the sample
+pictures."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ def train(args: argparse.Namespace) -> None:
 
 
 def export(args: argparse.Namespace) -> Path:
-    """Write a run's averaged weights and its curve; returns the checkpoint's folder. Raises TrainingError."""
+    """Write a run's averaged weights and its curve; returns the checkpoint's folder. Raises
+    TrainingError."""
     out: Path = args.out or DEMO_CHECKPOINT
     trainer.export(args.folder, out)
     plot_curve(args.folder, out / "curve.png")

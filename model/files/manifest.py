@@ -1,4 +1,5 @@
-"""An artifact's `manifest.json`, which says everything about it but the weights. Reading it needs no torch."""
+"""An artifact's `manifest.json`, which says everything about it but the weights. Reading it needs
+no torch."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ _KEYS = {
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """The manifest of the artifact at `path`, with every key but perhaps "family". Raises ArtifactError."""
+    """The manifest of the artifact at `path`, with every key but perhaps "family". Raises
+    ArtifactError."""
     folder = Path(path)
     file = folder / MANIFEST
     if not folder.is_dir():

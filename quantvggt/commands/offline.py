@@ -1,4 +1,5 @@
-"""What the commands of the offline side have in common: threads, devices, errors, and how they print."""
+"""What the commands of the offline side have in common: threads, devices, errors, and how they
+print."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from quantvggt.errors import BadInputError
 
 @contextmanager
 def offline(device: str | None = None, *refusals: type[Exception]) -> Iterator[None]:
-    """Within it torch keeps to the cores that it may use, and what the offline side refuses is bad input.
+    """Within it torch keeps to the cores that it may use, and what the offline side refuses is bad
+    input.
 
     It refuses by ValueError, FileNotFoundError and `refusals`.
     """

@@ -1,4 +1,5 @@
-"""The whole path on real parts: a server as its own process, pictures over HTTP, files and a check in a folder."""
+"""The whole path on real parts: a server as its own process, pictures over HTTP, files and a check
+in a folder."""
 
 from __future__ import annotations
 
@@ -29,9 +30,11 @@ _STOP_SECONDS = 60.0
 
 
 def run_demo(artifact: Path, samples: Path, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Serve `artifact`, post the pictures of `samples`, leave everything in `out`; returns what was found.
+    """Serve `artifact`, post the pictures of `samples`, leave everything in `out`; returns what was
+    found.
 
-    Raises BadInputError for samples that do not fit, ServiceError if the server does not start or refuses.
+    Raises BadInputError for samples that do not fit, ServiceError if the server does not start or
+    refuses.
     """
     pictures, true = read_samples(samples)
     with serving(artifact, say) as server:
@@ -67,7 +70,8 @@ def run_demo(artifact: Path, samples: Path, out: Path, say: Callable[[str], None
 
 
 def read_samples(samples: Path) -> tuple[list[Path], Array]:
-    """Picture paths and known world-to-camera extrinsics [S,3,4] of a sample folder. Raises BadInputError."""
+    """Picture paths and known world-to-camera extrinsics [S,3,4] of a sample folder. Raises
+    BadInputError."""
     try:
         frames = json.loads((samples / _CAMERAS).read_text("utf-8"))["frames"]
         pictures = [samples / Path(frame["file"]).name for frame in frames]
@@ -85,7 +89,8 @@ def read_samples(samples: Path) -> tuple[list[Path], Array]:
 
 @contextmanager
 def serving(artifact: Path, say: Callable[[str], None]) -> Iterator[str]:
-    """Run ``serve`` as a process on a free loopback port and yield its address; stops it at the end."""
+    """Run ``serve`` as a process on a free loopback port and yield its address; stops it at the
+    end."""
     command = [sys.executable, "-m", "quantvggt", "serve", "--artifact", str(artifact), "--port", "0"]
     command += ["--json", "--log-level", "warning"]
     # The demo is the same whatever is set for a service of one's own; its defaults are what it shows.

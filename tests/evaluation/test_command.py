@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from evaluation.command import add_arguments, run
-from model import VGGT
+from model import VGGT, families
 from model.families.vggt.presets import PRESETS
 from model.files.artifact import save
 from quantization.convert import quantize_network
@@ -114,7 +114,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 def artifact(checkpoint: Path, calibration: dict[str, Any] | None) -> Path:
     torch.manual_seed(3)
-    recipe = Recipe()
+    recipe = Recipe().of(families.named("vggt"))
     path = checkpoint.parent / "packed"
     save(quantize_network(VGGT(PRESETS["demo"]), recipe), path, recipe=recipe.to_dict(), calibration=calibration)
     return path

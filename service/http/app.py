@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
+from pydantic.alias_generators import to_camel
 
 from service import __version__
 from service.application import Application
 from service.http.middleware import Exchange
 from service.http.protocol.problems import answer_errors
-from service.http.routes.documentation import PROBLEM_SCHEMA, option_schemas
+from service.http.routes.documentation import TAGS, describe
 from service.http.routes.files import files_router
 from service.http.routes.operations import operations_router
 from service.http.routes.page import page_router
@@ -36,7 +36,9 @@ def create_app(application: Application) -> FastAPI:
         version=__version__,
         description="Pictures of one scene in; cameras, depth maps and a coloured point cloud out.",
         lifespan=lifespan,
-        docs_url=None,  # both pages would load scripts from elsewhere
+        openapi_tags=TAGS,
+        generate_unique_id_function=lambda route: to_camel(route.name),
+        docs_url=None,  # both pages would load scripts from elsewhere; ours is in the page's router
         redoc_url=None,
         redirect_slashes=False,
     )
@@ -52,13 +54,6 @@ def create_app(application: Application) -> FastAPI:
         app.include_router(router)
     app.add_middleware(Exchange)  # the outermost: also what fails unexpectedly gets its headers
 
-    described = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        schema = described()
-        schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-        schemas.update({"Problem": PROBLEM_SCHEMA, **option_schemas()})
-        return schema
-
-    app.openapi = openapi  # type: ignore[method-assign]
+    generate = app.openapi
+    app.openapi = lambda: describe(generate())  # type: ignore[method-assign]
     return app

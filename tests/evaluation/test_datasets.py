@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from evaluation.datasets import READERS, add_arguments, check, open_scenes
-from model.families.vggt.presets import PRESETS
+from model.families.family import Grid
 from scenes.readers.folder import write_folder
 from scenes.synthetic.generator import SyntheticScenes
 
-DEMO = PRESETS["demo"]
+DEMO = Grid(longer_side=96, patch_size=12)
 
 
 def parsed(*arguments: str) -> argparse.Namespace:

@@ -16,12 +16,12 @@ from service.exports.options import ExportOptions
 from service.exports.records import BY_NAME, EXPORTS
 from service.http.protocol.downloads import Download
 from service.http.protocol.headers import Asking
-from service.http.routes.documentation import file_answer
+from service.http.routes.documentation import FILES, Id, Index, file_answer
 
 
 def files_router(application: Application) -> APIRouter:
     """Every download below /reconstructions/{id}."""
-    router = APIRouter(prefix="/reconstructions/{id}")
+    router = APIRouter(prefix="/reconstructions/{id}", tags=[FILES])
     for export in EXPORTS:
         router.add_api_route(
             f"/{export.name}",
@@ -29,6 +29,7 @@ def files_router(application: Application) -> APIRouter:
             responses=file_answer(export.media_type, export.summary),
             response_class=Response,
             name=f"download_{export.id}",
+            summary=export.summary,
         )
     return router
 
@@ -37,7 +38,7 @@ def _download(application: Application, export: Export[Any]) -> Callable[..., Re
     """The route's function: it takes an index if there is one file a picture, options if the export has any."""
 
     def download(
-        id: str, request: Request, client: Asking, index: int = 0, options: ExportOptions | None = None
+        id: Id, request: Request, client: Asking, index: Index = 0, options: ExportOptions | None = None
     ) -> Response:
         job = application.finished(client, id)
         asked = BY_NAME[export.variants.get(getattr(options, "format", ""), export.name)]
@@ -66,5 +67,5 @@ def _query(export: Export[Any]) -> type[BaseModel]:
     if not export.variants:
         return export.options
     formats = ("binary", *export.variants)
-    format: Any = (Literal[formats], Field("binary", description="binary, or text"))
+    format: Any = (Literal[formats], Field("binary", examples=[formats[-1]], description="binary, or text"))
     return create_model(f"{export.id}_query", __base__=export.options, format=format)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 
@@ -16,19 +16,21 @@ from service.errors import ERRORS, NotFound
 from service.exports.export import Kind
 from service.exports.records import EXPORTS, OUTPUTS
 from service.http.protocol.problems import KINDS
-from service.http.routes.documentation import documented
+from service.http.routes.documentation import SERVICE, documented
 from service.inputs.options import Options
 from service.inputs.pictures import FORMATS
 from service.result.scene import Grid
 from service.settings import AccessSettings
 
+Slug = Annotated[str, Path(description="The last part of a problem's type.", examples=["no-pictures"])]
+
 
 def operations_router(application: Application) -> APIRouter:
     """Health, metrics, capabilities and the meaning of problems."""
-    router = APIRouter()
+    router = APIRouter(tags=[SERVICE])
 
     @router.get("/livez", summary="Is the process alive and its worker moving?", responses=documented("worker-stuck"))
-    async def alive() -> dict[str, str]:
+    async def get_liveness() -> dict[str, str]:
         application.check_alive()
         return {"status": "alive"}
 
@@ -36,7 +38,7 @@ def operations_router(application: Application) -> APIRouter:
         "/readyz", summary="Is the model loaded, and does the service take work?",
         responses=documented("not-ready", "draining", "worker-stuck", "store-unavailable"),
     )  # fmt: skip
-    async def ready() -> dict[str, str]:
+    async def get_readiness() -> dict[str, str]:
         await application.check_ready()
         return {"status": "ready"}
 
@@ -44,18 +46,18 @@ def operations_router(application: Application) -> APIRouter:
         "/metrics", summary="Prometheus metrics", response_class=Response,
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )  # fmt: skip
-    def exposition() -> Response:
+    def get_metrics() -> Response:
         return Response(application.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/capabilities", summary="Limits, options, formats and the model", response_model=dict[str, Any])
-    async def capabilities() -> Response:
+    async def get_capabilities() -> Response:
         return JSONResponse(_capabilities(application))
 
     @router.get(
         "/problems/{slug}", summary="What a problem's type means", responses=documented("not-found"),
         response_model=dict[str, Any],
     )  # fmt: skip
-    async def problem(slug: str) -> dict[str, Any]:
+    async def get_problem(slug: Slug) -> dict[str, Any]:
         if slug not in KINDS:
             raise NotFound("There is no such problem type.")
         kind, meaning = KINDS[slug], ERRORS[slug].meaning()

@@ -27,7 +27,7 @@ from service.http.protocol.problems import (
     refuse,
     retry_after,
 )
-from service.http.routes.documentation import documented, form_body
+from service.http.routes.documentation import RECONSTRUCT, documented, form_body
 from service.inputs.body import Body, receive
 from service.jobs.job import Job
 from service.jobs.status import Status
@@ -39,7 +39,7 @@ _UNUSED = ("not-found", "range-not-satisfiable", "not-finished", "worker-stuck")
 
 def reconstruct_router(application: Application) -> APIRouter:
     """The route that takes pictures in."""
-    router = APIRouter()
+    router = APIRouter(tags=[RECONSTRUCT])
 
     @router.post(
         "/reconstruct",
@@ -61,8 +61,17 @@ def reconstruct_router(application: Application) -> APIRouter:
     async def reconstruct(
         request: Request,
         client: Asking,
-        prefer: Annotated[str | None, Header()] = None,
-        idempotency_key: Annotated[str | None, Header()] = None,
+        prefer: Annotated[
+            str | None,
+            Header(description="how long to wait for the result (RFC 7240)", examples=["respond-async, wait=30"]),
+        ] = None,
+        idempotency_key: Annotated[
+            str | None,
+            Header(
+                description="a name of your own: a request sent again with it is not done twice",
+                examples=["7c1f0a52-kitchen"],
+            ),
+        ] = None,
     ) -> Response:
         body = Body(request)
         outcome = ServiceError.code

@@ -19,7 +19,7 @@ from service.exports.records import EXPORTS
 from service.http.protocol.downloads import Download
 from service.http.protocol.headers import Asking, choose
 from service.http.protocol.problems import recorded_problem, retry_after
-from service.http.routes.documentation import documented
+from service.http.routes.documentation import RECONSTRUCTIONS, Id, documented
 from service.http.routes.reconstruct import address, status_document
 from service.jobs.events import Event
 from service.jobs.job import Job
@@ -51,7 +51,7 @@ class ListDocument(BaseModel):
 
 def reconstructions_router(application: Application) -> APIRouter:
     """The routes below /reconstructions that are not files."""
-    router = APIRouter(prefix="/reconstructions")
+    router = APIRouter(prefix="/reconstructions", tags=[RECONSTRUCTIONS])
 
     @router.get(
         "",
@@ -59,13 +59,18 @@ def reconstructions_router(application: Application) -> APIRouter:
         responses=documented("invalid-option", "key-required", "store-unavailable"),
         summary="List reconstructions, newest first",
     )
-    def listing(
+    def list_reconstructions(
         client: Asking,
-        limit: Annotated[int, Query(ge=1, le=_MOST_LISTED)] = 20,
+        limit: Annotated[int, Query(ge=1, le=_MOST_LISTED, description="how many at most", examples=[20])] = 20,
         before: Annotated[
-            str | None, Query(pattern="^[0-9a-f]{32}$", description="list those older than this one")
+            str | None,
+            Query(
+                pattern="^[0-9a-f]{32}$",
+                description="list those older than this one",
+                examples=["3f2504e04f8911d39a0c0305e82c3301"],
+            ),
         ] = None,
-        state: Annotated[JobState | None, Query()] = None,
+        state: Annotated[JobState | None, Query(description="list those in this state", examples=["succeeded"])] = None,
     ) -> Response:
         jobs = application.page(client, limit + 1, before, state)
         more = len(jobs) > limit
@@ -103,7 +108,7 @@ def reconstructions_router(application: Application) -> APIRouter:
         },
         summary="State, or the result once it is there",
     )
-    def reconstruction(id: str, request: Request, client: Asking) -> Response:
+    def get_reconstruction(id: Id, request: Request, client: Asking) -> Response:
         job = application.find(client, id)
         chosen = choose(request.headers.get("accept"), (_JSON, *_REPRESENTATIONS))
         if chosen != _JSON:
@@ -130,7 +135,7 @@ def reconstructions_router(application: Application) -> APIRouter:
         },
         summary="Cancel it if it waits or runs, else remove it and its files",
     )
-    def dismiss(id: str, client: Asking) -> Response:
+    def delete_reconstruction(id: Id, client: Asking) -> Response:
         job = application.remove(client, id)
         if job is None:
             return Response(status_code=204)
@@ -146,8 +151,13 @@ def reconstructions_router(application: Application) -> APIRouter:
         response_class=StreamingResponse,
         summary="Follow it: states, stages, progress",
     )
-    async def events(
-        id: str, request: Request, client: Asking, last_event_id: Annotated[str | None, Header()] = None
+    async def follow_reconstruction(
+        id: Id,
+        request: Request,
+        client: Asking,
+        last_event_id: Annotated[
+            str | None, Header(description="number of the last event that was received", examples=["12"])
+        ] = None,
     ) -> Response:
         choose(request.headers.get("accept"), ("text/event-stream",))
         after = _event_number(last_event_id)

@@ -284,11 +284,11 @@ class Settings:
         unknown = set(values) - set(FIELDS)
         if unknown:
             raise TypeError(f"there are no settings {', '.join(sorted(unknown))}")
-        parts = {
+        groups = {
             name: group(**{field: values[field] for field in fields(group) if field in values})
             for name, group in GROUPS.items()
         }
-        return cls(**parts)
+        return cls(**groups)
 
 
 GROUPS: dict[str, type[Any]] = {

@@ -15,6 +15,7 @@ import torch
 from model import families
 from model.files import artifact, provenance
 from model.files.checkpoint import build_empty, match, open_checkpoint
+from model.files.domain import Domain, domain_beside
 from quantization.calibration import report, samples
 from quantization.calibration.store import StageStore
 from quantization.convert import quantize
@@ -48,10 +49,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for name, _ in network.named_parameters():
         source.read(name)  # a damaged tensor is refused now, not after hours of work
     origin = provenance.describe(checkpoint, args.weights_licence)
+    domain = domain_beside(source.path)
     started = time.monotonic()
     if not recipe.needs_calibration:
         made = quantize(config, source.read, recipe, device=args.device)
-        return _save(args, made.net, recipe, None, origin)
+        return _save(args, made.net, recipe, None, origin, domain)
 
     chosen = samples.choose(
         args.calibration,
@@ -75,7 +77,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     blocks = args.out.with_name(f".{args.out.name}.blocks")
     store = StageStore(blocks, identity)
     made = quantize(config, source.read, recipe, chosen.images, store=store, device=args.device)
-    manifest = _save(args, made.net, recipe, chosen.facts, origin)
+    manifest = _save(args, made.net, recipe, chosen.facts, origin, domain)
     report.write(args.out, manifest, made.layers, time.monotonic() - started)
     shutil.rmtree(blocks)
     return manifest
@@ -106,7 +108,12 @@ def _read_overrides(path: Path) -> dict[str, str]:
 
 
 def _save(
-    args: argparse.Namespace, net: Any, recipe: Recipe, calibration: dict[str, Any] | None, origin: dict[str, Any]
+    args: argparse.Namespace,
+    net: Any,
+    recipe: Recipe,
+    calibration: dict[str, Any] | None,
+    origin: dict[str, Any],
+    domain: Domain | None,
 ) -> dict[str, Any]:
     return artifact.save(
         net,
@@ -114,5 +121,6 @@ def _save(
         recipe={"name": args.recipe, **recipe.to_dict()},
         calibration=calibration,
         provenance=origin,
+        domain=domain,
         overwrite=args.overwrite,
     )

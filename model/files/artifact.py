@@ -1,10 +1,10 @@
 """The quantised model on disk: a folder with `manifest.json` and `model.safetensors`. Reader and writer in one place.
 
-The manifest is the only truth: family and shape of the network, arithmetic of attention and dense
-heads, scheme of every quantised layer, packing, recipe, calibration, provenance, size and SHA-256 of
-the tensor file. Weights of 4 bits are stored two to a byte, low nibble = even k; the weights of layers
-that stay float lie in 8 bits with one scale an output channel, everything else in float16. Nothing is
-ever unpickled.
+The manifest is the only truth: family and shape of the network, what it was trained on, arithmetic
+of attention and dense heads, scheme of every quantised layer, packing, recipe, calibration,
+provenance, size and SHA-256 of the tensor file. Weights of 4 bits are stored two to a byte, low nibble
+= even k; the weights of layers that stay float lie in 8 bits with one scale an output channel,
+everything else in float16. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from kernels import FORMATS, QuantizedLinear, kernel_path
 from model import families
 from model.errors import ArtifactError
 from model.files.checkpoint import assign, build_empty
+from model.files.domain import Domain
 from model.files.manifest import FORMAT, MANIFEST, TENSORS, VERSION, read
 from model.files.storage import encode, keep_in_8_bits, kept_codes
 from model.network.config import NetworkConfig
@@ -46,6 +47,7 @@ def save(
     recipe: Mapping[str, Any] | None = None,
     calibration: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    domain: Domain | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Writes a network with quantised layers to the folder `path` and returns the manifest.
@@ -70,6 +72,7 @@ def save(
             "packing": _PACKING,
             "family": net.config.family,
             "network": net.config.to_dict(),
+            "domain": None if domain is None else domain.to_dict(),
             "execution": {"attention": net.attention, "dense_heads": net.dense_heads},
             "layers": {name: _describe(layer) for name, layer in layers.items()},
             "recipe": dict(recipe or {}),
@@ -103,6 +106,7 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     """The manifest of the artifact at `path`, checked to describe a network that can be built. Raises ArtifactError."""
     manifest = read(path)
     manifest.setdefault("family", families.FIRST)
+    manifest.setdefault("domain", None)
     file = Path(path) / MANIFEST
     if manifest["family"] not in families.FAMILIES:
         raise ArtifactError(
@@ -111,6 +115,8 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
         )
     try:
         configuration(manifest)
+        if manifest["domain"] is not None:
+            Domain.from_dict(manifest["domain"])
     except (ValueError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{file} is damaged: {error}") from error
     return manifest

@@ -19,6 +19,7 @@ _KEYS = {
     "packing",
     "family",
     "network",
+    "domain",
     "execution",
     "layers",
     "recipe",
@@ -26,11 +27,12 @@ _KEYS = {
     "provenance",
     "files",
 }
+_LATER_KEYS = {"family", "domain"}  # the first artifacts have neither
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """The manifest of the artifact at `path`, with every key but perhaps "family". Raises
-    ArtifactError."""
+    """The manifest of the artifact at `path`, with every key but perhaps "family" and
+    "domain". Raises ArtifactError."""
     folder = Path(path)
     file = folder / MANIFEST
     if not folder.is_dir():
@@ -48,7 +50,7 @@ def read(path: str | Path) -> dict[str, Any]:
         newer = isinstance(version, int) and version > VERSION
         advice = "upgrade this software" if newer else "quantise the checkpoint again"
         raise ArtifactError(f"{file} has format version {version!r}; this software reads version {VERSION}: {advice}")
-    if set(manifest) | {"family"} != _KEYS:  # the first artifacts name no family
-        odd = ", ".join(sorted(set(manifest) ^ _KEYS))
+    if set(manifest) | _LATER_KEYS != _KEYS:
+        odd = ", ".join(sorted((set(manifest) | _LATER_KEYS) ^ _KEYS))
         raise ArtifactError(f"{file} is damaged: missing or unknown keys: {odd}")
     return manifest

@@ -56,6 +56,7 @@ def summary(manifest: dict[str, Any]) -> dict[str, Any]:
         "family": manifest.get("family", "not named, as in the first artifacts"),
         "network": ", ".join(f"{key} {value}" for key, value in network.items() if isinstance(value, (int, str))),
         "heads": ", ".join(heads),
+        "trained on": (manifest.get("domain") or {}).get("trained_on", "not said"),
         "quantised layers": ", ".join(f"{count} {scheme}" for scheme, count in sorted(schemes.items())),
         "execution": _execution(manifest["execution"]),
         "recipe": ", ".join(f"{key} {value}" for key, value in manifest["recipe"].items() if value not in ({}, False)),

@@ -29,6 +29,7 @@ from service.result.document import (
     CONVENTIONS,
     ReconstructionDocument,
     describe_pictures,
+    warnings_about,
     world_frame,
 )
 from service.result.scene import TRACKS, arrays_of
@@ -90,18 +91,20 @@ class Work:
 
         report("store", 0.93)
         began = time.perf_counter()
+        model = self._engine.document()
         document = ReconstructionDocument(
             id=task.id,
             created=_utc(task.created),
             started=_utc(started),
             finished=datetime.now(timezone.utc),
             mode=prepared.mode,
-            model=self._engine.document(),
+            model=model,
             world_frame=world_frame(scale),
             conventions=CONVENTIONS,
             scale=scale,
             options=prepared.options.text(),
             run=self._facts(plan, run),
+            warnings=warnings_about(model),
             timings={stage: timings[stage] for stage in STAGES if stage in timings},
             pictures=describe_pictures(scene, prepared.filenames),
         )

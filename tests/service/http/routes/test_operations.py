@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +13,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy import Engine as DatabaseEngine
 
 from service.inference.engine import Engine, Pass
+from service.result.document import DomainDocument, ModelDocument, warnings_about
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import Gate, Running, Serve, problem, wait_until
 
@@ -122,6 +125,35 @@ def test_capabilities_state_limits_modes_and_the_model(service: Running) -> None
     assert capabilities["model"]["kernels"]
     assert capabilities["model"]["device"] == "cpu"
     assert capabilities["model"]["fallbacks"] == []
+
+
+def test_a_model_that_has_seen_no_photographs_says_so_in_capabilities_results_and_log(
+    serve: Serve, artifact: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rooms = shutil.copytree(artifact, tmp_path / "rooms")
+    manifest = json.loads((rooms / "manifest.json").read_text())
+    manifest["domain"] = {"trained_on": "drawn rooms", "photographs": False}
+    (rooms / "manifest.json").write_text(json.dumps(manifest))
+    service = serve(artifact=rooms)
+    capabilities = service.client.get("/capabilities").json()
+    assert capabilities["model"]["domain"] == manifest["domain"]
+    (warning,) = capabilities["warnings"]
+    assert warning["code"] == "not-for-photographs"
+    assert "trained on drawn rooms only" in warning["message"]
+    assert "quantise a checkpoint that was trained on them" in warning["message"]
+    assert warning["message"] in caplog.text
+    result = service.client.post("/reconstruct", files=form(encode(make_picture()))).json()
+    assert result["warnings"] == [warning]
+    assert service.client.get(result["links"]["manifest"]).json()["warnings"] == [warning]
+
+
+@pytest.mark.parametrize("domain", [None, {"trained_on": "photographs of streets", "photographs": True}])
+def test_a_model_that_has_seen_photographs_or_does_not_say_warns_of_nothing(domain: dict[str, Any] | None) -> None:
+    model = ModelDocument(
+        name="m", artifact="a", weights_licence=None, device="cpu", kernels="reference",
+        domain=None if domain is None else DomainDocument.model_validate(domain),
+    )  # fmt: skip
+    assert warnings_about(model) == []
 
 
 def test_a_worker_that_is_stuck_fails_health(serve: Serve) -> None:

@@ -86,6 +86,17 @@ def test_the_sample_pictures_become_a_cloud_that_turns(page: Page) -> None:
     changed(page, before, 2)
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_banner_says_what_the_model_is_not_for(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    banner = page.get_by_role("note")
+    expect(banner).to_contain_text("trained on drawn rooms")
+    expect(banner).to_contain_text("For photographs, quantise a checkpoint that was trained on them")
+    reconstructed(page)
+    expect(banner).to_contain_text("trained on drawn rooms")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_the_sliders_and_switches_act_at_once(page: Page) -> None:
     reconstructed(page)
     everything = view(page)

@@ -53,8 +53,6 @@ def test_two_pictures_can_be_reconstructed_from_the_page(page: Page) -> None:
     expect(page.locator(".live-responses-table tr.response .response-col_status").first).to_contain_text("200")
     description = page.locator(".live-responses-table tr.response .response-col_description").first
     expect(description).to_contain_text("succeeded")
-        "succeeded"
-    )
 
 
 def test_the_page_itself_leads_here_and_this_leads_back(page: Page) -> None:

@@ -1,4 +1,5 @@
-"""The training objective: a VGGT, the auxiliary heads that only training needs, and the sum of their losses."""
+"""The training objective: a VGGT, the auxiliary heads that only training needs, and the sum of
+their losses."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ class LossWeights:
 
 
 class AuxiliaryHeads(nn.Module):
-    """Linear read-outs of the last patch tokens: world point, log depth, and a descriptor for matching."""
+    """Linear read-outs of the last patch tokens: world point, log depth, and a descriptor for
+    matching."""
 
     def __init__(self, dim: int, descriptor: int = 64) -> None:
         super().__init__()
@@ -53,27 +55,39 @@ class AuxiliaryHeads(nn.Module):
         self.log_temperature = nn.Parameter(torch.tensor(2.3))
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """World points `[..., 3]`, log depths `[...]`, and unit descriptors scaled as queries and plain as keys."""
+        """World points `[..., 3]`, log depths `[...]`, and unit descriptors scaled as queries and
+        plain as keys."""
         tokens = self.norm(tokens)
         descriptor = F.normalize(self.descriptor(tokens), dim=-1)
         scale = self.log_temperature.clamp(max=4.0).exp()
-        return self.point(tokens), self.log_depth(tokens).squeeze(-1), scale * descriptor, descriptor
+        return (
+            self.point(tokens),
+            self.log_depth(tokens).squeeze(-1),
+            scale * descriptor,
+            descriptor,
+        )
 
 
 class Objective(nn.Module):
     """Computes all loss terms of a batch of normalised scenes."""
 
-    def __init__(self, net: VGGT, weights: LossWeights, *, attention_block: int = 1, attention_heads: int = 2) -> None:
+    def __init__(
+        self, net: VGGT, weights: LossWeights, *, attention_block: int = 1, attention_heads: int = 2
+    ) -> None:
         super().__init__()
         if net.camera_head is None or net.depth_head is None or net.point_head is None:
-            raise ValueError(f"training needs camera, depth and point heads; this network has {net.config.heads}")
+            raise ValueError(
+                f"training needs camera, depth and point heads; this network has {net.config.heads}"
+            )
         self.net = net
         self.auxiliary = AuxiliaryHeads(2 * net.config.embed_dim)
         self.weights = weights
         self.attention_heads = attention_heads
         self._attention_input: tuple[Any, ...] = ()
         self._attention_block = attention_block
-        self._taught_attention().register_forward_pre_hook(self._keep_attention_input, with_kwargs=True)
+        self._taught_attention().register_forward_pre_hook(
+            self._keep_attention_input, with_kwargs=True
+        )
         self._last = net.config.depth - 1
         self._layers = sorted({*net.depth_head.layers, *net.point_head.layers, self._last})
 
@@ -85,12 +99,14 @@ class Objective(nn.Module):
         matching_weight: float = 1.0,
         teach_auxiliary_only: bool = False,
     ) -> dict[str, Tensor]:
-        """Loss terms by name, unweighted, with their weighted sum as "total" and two detached measures.
+        """Loss terms by name, unweighted, with their weighted sum as "total" and two detached
+        measures.
 
-        The dense heads run on `dense_frames` only: indices into the B * S frames of the batch. `attention_weight` and
-        `matching_weight` multiply the weights of attention matching (at 0 it is not computed) and patch matching.
-        With `teach_auxiliary_only` the auxiliary heads' losses stay in these heads: while they are still random they
-        would teach a trained network nonsense.
+        The dense heads run on `dense_frames` only: indices into the B * S frames of the batch.
+        `attention_weight` and `matching_weight` multiply the weights of attention matching (at 0 it
+        is not computed) and patch matching. With `teach_auxiliary_only` the auxiliary heads' losses
+        stay in these heads: while they are still random they would teach a trained network
+        nonsense.
         """
         weights, net = self.weights, self.net
         patch = net.config.patch_size
@@ -111,9 +127,13 @@ class Objective(nn.Module):
 
         points = patch_points(batch, patch)
         patches = last[:, :, net.aggregator.patch_start :]
-        world, log_depth, queries, keys = self.auxiliary(patches.detach() if teach_auxiliary_only else patches)
+        world, log_depth, queries, keys = self.auxiliary(
+            patches.detach() if teach_auxiliary_only else patches
+        )
         terms["patch_point"] = masked_mean((world - points.world).abs().mean(-1), points.valid)
-        terms["patch_depth"] = masked_mean((log_depth - points.depth.clamp(min=1e-4).log()).abs(), points.valid)
+        terms["patch_depth"] = masked_mean(
+            (log_depth - points.depth.clamp(min=1e-4).log()).abs(), points.valid
+        )
         terms["matching"] = self._matching_term(points, batch, queries, keys)
         total = (
             weights.camera * terms["camera"]
@@ -141,7 +161,9 @@ class Objective(nn.Module):
         terms["total"] = total
         return terms
 
-    def _dense_terms(self, tokens: dict[int, Tensor], batch: SceneBatch, dense_frames: Tensor) -> dict[str, Tensor]:
+    def _dense_terms(
+        self, tokens: dict[int, Tensor], batch: SceneBatch, dense_frames: Tensor
+    ) -> dict[str, Tensor]:
         depth_head, point_head = self.net.depth_head, self.net.point_head
         assert depth_head is not None
         assert point_head is not None
@@ -152,7 +174,9 @@ class Objective(nn.Module):
         depth, depth_confidence = depth_head(chosen, size)
         depth = depth.squeeze(-1)
         point, point_confidence = point_head(chosen, size)
-        extrinsics, intrinsics = (x.flatten(0, 1)[dense_frames][None] for x in (batch.extrinsics, batch.intrinsics))
+        extrinsics, intrinsics = (
+            x.flatten(0, 1)[dense_frames][None] for x in (batch.extrinsics, batch.intrinsics)
+        )
         true_point = unproject_depth(true_depth, extrinsics, intrinsics)
         return {
             "depth": confident_error((depth - true_depth).abs(), depth_confidence, valid),
@@ -160,7 +184,9 @@ class Objective(nn.Module):
             "point": confident_error((point - true_point).abs().mean(-1), point_confidence, valid),
         }
 
-    def _matching_term(self, points: PatchPoints, batch: SceneBatch, queries: Tensor, keys: Tensor) -> Tensor:
+    def _matching_term(
+        self, points: PatchPoints, batch: SceneBatch, queries: Tensor, keys: Tensor
+    ) -> Tensor:
         sources = torch.arange(queries.shape[1], device=queries.device)
         targets = sources.roll(-1)
         matches = patch_matches(points, batch, sources, targets, self.net.config.patch_size)
@@ -169,5 +195,7 @@ class Objective(nn.Module):
     def _taught_attention(self) -> Attention:
         return cast(Attention, self.net.aggregator.global_blocks[self._attention_block].attn)
 
-    def _keep_attention_input(self, _module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def _keep_attention_input(
+        self, _module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
+    ) -> None:
         self._attention_input = (*inputs, named.get("norm"))

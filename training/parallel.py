@@ -1,7 +1,8 @@
 """Gradients of one part of a batch, each part on a core of its own.
 
-Small layers keep Python busier than the arithmetic, so threads would wait for each other: parts are processes. They
-share one flat buffer of weights, which only the main process changes, and one flat buffer of gradients each.
+Small layers keep Python busier than the arithmetic, so threads would wait for each other: parts are
+processes. They share one flat buffer of weights, which only the main process changes, and one flat
+buffer of gradients each.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class PartConfig:
 
 
 class StepPlan(NamedTuple):
-    """What differs between steps: share of frames with dense supervision, factors of the teaching losses' weights."""
+    """What differs between steps: share of frames with dense supervision, factors of the teaching
+    losses' weights."""
 
     dense_share: float
     attention: float
@@ -47,7 +49,8 @@ class StepPlan(NamedTuple):
 
 @dataclass(frozen=True)
 class PartResult:
-    """Scenes and frames of a part and its loss terms; its gradients lie in the part's flat buffer."""
+    """Scenes and frames of a part and its loss terms; its gradients lie in the part's flat
+    buffer."""
 
     scenes: int
     frames: int
@@ -81,13 +84,16 @@ def views(parameters: Sequence[nn.Parameter], flat: Tensor) -> list[Tensor]:
 class Part:
     """One part of every batch: its share of the rendering, and its gradients into `gradients`."""
 
-    def __init__(self, config: PartConfig, part: int, objective: Objective, gradients: Tensor) -> None:
+    def __init__(
+        self, config: PartConfig, part: int, objective: Objective, gradients: Tensor
+    ) -> None:
         self.config, self.part, self.objective, self.gradients = config, part, objective, gradients
         self.parameters = trainable(objective)
         self.batches = TrainingBatches(config.batches, config.seed, config.steps, gradients.device)
 
     def render(self, step: int) -> SceneBatch | None:
-        """This part's share of the pool that `step` needs; None if there are more parts than scenes."""
+        """This part's share of the pool that `step` needs; None if there are more parts than
+        scenes."""
         return self.batches.render(step, self.part, self.config.parts)
 
     def compute(self, step: int, pool: SceneBatch | None, plan: StepPlan) -> PartResult:
@@ -101,11 +107,17 @@ class Part:
         device = self.gradients.device
         dense = self.batches.dense_frames(step, self.part, scenes * frames, plan.dense_share)
         terms = self.objective(
-            batch.to(device), dense.to(device), plan.attention, plan.matching, plan.teach_auxiliary_only
+            batch.to(device),
+            dense.to(device),
+            plan.attention,
+            plan.matching,
+            plan.teach_auxiliary_only,
         )
         gradients = torch.autograd.grad(terms["total"], self.parameters)
         torch.cat([gradient.flatten() for gradient in gradients], out=self.gradients)
-        return PartResult(scenes, scenes * frames, {name: value.item() for name, value in terms.items()})
+        return PartResult(
+            scenes, scenes * frames, {name: value.item() for name, value in terms.items()}
+        )
 
 
 class PartProcess:

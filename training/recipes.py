@@ -35,6 +35,7 @@ FREE = TrainingConfig(
     validation_scenes=96,
     validation_sets=("std", "free"),
 )
-"""From trained rooms to free cameras, slowly: a high rate or a sudden new distribution destroys what is there."""
+"""From trained rooms to free cameras, slowly: a high rate or a sudden new distribution destroys
+what is there."""
 
 RECIPES: Mapping[str, TrainingConfig] = {"rooms": TrainingConfig(), "free": FREE}

@@ -1,8 +1,10 @@
-"""Procedural multi-view scenes with exact cameras and depth: textured rooms, reliefs and fronts, by ray casting.
+"""Procedural multi-view scenes with exact cameras and depth: textured rooms, reliefs and fronts, by
+ray casting.
 
-A scene is a function of (split, seed, number of views, size, distribution). The split enters the entropy of every
-draw, so splits cannot share a scene. Lengths are metres; pixel (u, v) looks along ((u - cx) / f, (v - cy) / f, 1)
-with the principal point at (W / 2, H / 2), as `model.scene.geometry.unproject_depth` has it.
+A scene is a function of (split, seed, number of views, size, distribution). The split enters the
+entropy of every draw, so splits cannot share a scene. Lengths are metres; pixel (u, v) looks along
+((u - cx) / f, (v - cy) / f, 1) with the principal point at (W / 2, H / 2), as
+`model.scene.geometry.unproject_depth` has it.
 """
 
 from __future__ import annotations
@@ -35,16 +37,18 @@ _CPU_PIXELS = 1 << 17
 _ACCELERATOR_PIXELS = 1 << 23
 _NOISE_SAMPLES = 1 << 20
 _FLOOR = 3  # the room's face across +y
-_FARTHEST = 15.0  # metres; longer than any room: the ground beyond has no depth, or it would set the scene's scale
+# metres; longer than any room: the ground beyond has no depth, or it would set the scene's scale
+_FARTHEST = 15.0
 
 
 class _Frames(NamedTuple):
     """What the renderer needs of N frames with K solids each.
 
-    `extrinsics` [N,3,4], `focal` [N] pixels, `rotations` [N,K,3,3] camera to solid, `origins` [N,K,3] camera centre in
-    the solid's frame, `half_extents` [N,K,3], `to_light` [N,K,3] in the solid's frame, `ambient` and `key` [N,3] with
-    the frame's gain, `textures` [N,K,6,fields], `noise` [N] amplitude, `noise_start` [N]. Of free scenes only, else
-    empty: `relief` [N,2] amplitude (0: none) and period, `heights` [N,GRID,GRID], `sky` [N,2,3] colours at the horizon
+    `extrinsics` [N,3,4], `focal` [N] pixels, `rotations` [N,K,3,3] camera to solid, `origins`
+    [N,K,3] camera centre in the solid's frame, `half_extents` [N,K,3], `to_light` [N,K,3] in the
+    solid's frame, `ambient` and `key` [N,3] with the frame's gain, `textures` [N,K,6,fields],
+    `noise` [N] amplitude, `noise_start` [N]. Of free scenes only, else empty: `relief` [N,2]
+    amplitude (0: none) and period, `heights` [N,GRID,GRID], `sky` [N,2,3] colours at the horizon
     and at the zenith, negative where there is a ceiling.
     """
 
@@ -74,20 +78,27 @@ def render_batch(
     device: torch.device | str = "cpu",
     distribution: SceneDistribution = STANDARD,
 ) -> SceneBatch:
-    """Render one scene per seed: B = len(seeds), S = num_views, world = the room (y down, floor at 0), metres.
+    """Render one scene per seed: B = len(seeds), S = num_views, world = the room (y down, floor at
+    0), metres.
 
-    The bits of a scene do not depend on the other seeds of the call. Parameters are drawn on the CPU, pixels on
-    `device`. Raises ValueError for an unknown split, a negative seed, fewer than 1 view or an empty image.
+    The bits of a scene do not depend on the other seeds of the call. Parameters are drawn on the
+    CPU, pixels on `device`. Raises ValueError for an unknown split, a negative seed, fewer than 1
+    view or an empty image.
     """
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}; expected one of {', '.join(SPLITS)}")
     if not seeds or min(seeds) < 0:
         raise ValueError(f"seeds are {list(seeds)}; expected at least one, none negative")
     if min(num_views, height, width) < 1:
-        raise ValueError(f"num_views {num_views}, height {height} and width {width} must be at least 1")
+        raise ValueError(
+            f"num_views {num_views}, height {height} and width {width} must be at least 1"
+        )
     device = torch.device(device)
     scenes = [_draw(split, seed, num_views, max(height, width), distribution) for seed in seeds]
-    stacked = [torch.from_numpy(np.concatenate(values).astype(np.float32)) for values in zip(*scenes, strict=True)]
+    stacked = [
+        torch.from_numpy(np.concatenate(values).astype(np.float32))
+        for values in zip(*scenes, strict=True)
+    ]
     frames = _Frames(*(values.to(device) for values in stacked))
     budget = _CPU_PIXELS if device.type == "cpu" else _ACCELERATOR_PIXELS
     step = max(1, budget // (height * width))
@@ -129,7 +140,10 @@ class SyntheticScenes(Sequence[Scene]):
         if split not in SPLITS:
             raise ValueError(f"split is {split!r}; expected one of {', '.join(SPLITS)}")
         if count < 1 or seed < 0:
-            raise ValueError(f"count is {count} and seed {seed}; expected at least one scene and no negative seed")
+            raise ValueError(
+                f"count is {count} and seed {seed}; expected at least one scene and no negative "
+                "seed"
+            )
         self.split, self.num_views = split, num_views
         self.height, self.width = height, width
         self.seed, self.distribution = seed, distribution
@@ -160,7 +174,8 @@ class SyntheticScenes(Sequence[Scene]):
 
 
 class _Content(NamedTuple):
-    """What a scene shows: cameras and solids, their textures [K,6,fields], the lens in radians, relief and sky."""
+    """What a scene shows: cameras and solids, their textures [K,6,fields], the lens in radians,
+    relief and sky."""
 
     path: CameraPath
     room: Room
@@ -184,7 +199,9 @@ def _draw(
         rng = np.random.default_rng(np.random.SeedSequence(entropy))
         content = _room_content(rng, others, distribution, num_views)
     path, room = content.path, content.room
-    gain = rng.uniform(*distribution.gain, size=(num_views, 1)) * rng.uniform(0.97, 1.03, (num_views, 3))
+    gain = rng.uniform(*distribution.gain, size=(num_views, 1)) * rng.uniform(
+        0.97, 1.03, (num_views, 3)
+    )
     noise = rng.uniform(*distribution.pixel_noise)
     # below 2^20, so exact in float32
     noise_start = rng.integers(_NOISE_SAMPLES, size=num_views).astype(np.float64)
@@ -211,7 +228,10 @@ def _draw(
 
 
 def _room_content(
-    rng: np.random.Generator, others: np.random.Generator, distribution: SceneDistribution, num_views: int
+    rng: np.random.Generator,
+    others: np.random.Generator,
+    distribution: SceneDistribution,
+    num_views: int,
 ) -> _Content:
     """A standard room. What only newer distributions need is drawn from `others`."""
     half = draw_room_size(rng, distribution)
@@ -222,18 +242,28 @@ def _room_content(
     if distribution.natural_textures > 0:
         put_tiles(others, textures, distribution.natural_textures)
     if distribution.free_share == 0:
-        return _Content(path, room, textures, field_of_view, np.zeros(2), np.zeros((0, 0)), np.zeros((0, 3)))
+        return _Content(
+            path, room, textures, field_of_view, np.zeros(2), np.zeros((0, 0)), np.zeros((0, 3))
+        )
     room, textures = _pad(room, textures, distribution)
     no_sky = np.full((2, 3), -1.0)
-    return _Content(path, room, textures, field_of_view, np.zeros(2), np.zeros((GRID, GRID)), no_sky)
+    return _Content(
+        path, room, textures, field_of_view, np.zeros(2), np.zeros((GRID, GRID)), no_sky
+    )
 
 
-def _free_content(rng: np.random.Generator, distribution: SceneDistribution, num_views: int) -> _Content:
+def _free_content(
+    rng: np.random.Generator, distribution: SceneDistribution, num_views: int
+) -> _Content:
     scene: FreeScene = draw_free_scene(rng, distribution, num_views)
     textures = draw_textures(rng, len(scene.room.centres), scene.large)
     put_tiles(rng, textures, distribution.free.natural_textures)
     horizon = rng.uniform(0.6, 0.95) + rng.uniform(-0.05, 0.05, 3)
-    zenith = horizon * rng.uniform(0.5, 1.0) * np.array([rng.uniform(0.6, 1.0), rng.uniform(0.8, 1.0), 1.0])
+    zenith = (
+        horizon
+        * rng.uniform(0.5, 1.0)
+        * np.array([rng.uniform(0.6, 1.0), rng.uniform(0.8, 1.0), 1.0])
+    )
     sky = np.stack([horizon, zenith]) if scene.sky else np.full((2, 3), -1.0)
     return _Content(
         scene.path,
@@ -268,7 +298,8 @@ def _pad(room: Room, textures: Array, distribution: SceneDistribution) -> tuple[
 
 
 def _render(view: _Frames, num_spheres: int, free: bool, images: Tensor, depth: Tensor) -> None:
-    """Fill `images` [N,3,H,W] and `depth` [N,H,W]. `free`: the round solids are ellipsoids, the last is a relief."""
+    """Fill `images` [N,3,H,W] and `depth` [N,H,W]. `free`: the round solids are ellipsoids, the
+    last is a relief."""
     frames, _, height, width = images.shape
     device = images.device
     focal = view.focal[:, None, None]
@@ -285,13 +316,19 @@ def _render(view: _Frames, num_spheres: int, free: bool, images: Tensor, depth: 
 
     index = solid + torch.arange(frames, device=device, dtype=torch.int32)[:, None, None] * solids
     is_round = (solid >= cast_solids - num_spheres) & (solid < cast_solids)
-    local = torch.cat([view.rotations.flatten(2), view.origins, view.half_extents.reciprocal(), view.to_light], dim=-1)
+    local = torch.cat(
+        [view.rotations.flatten(2), view.origins, view.half_extents.reciprocal(), view.to_light],
+        dim=-1,
+    )
     rows = _per_pixel(local.flatten(0, 1), index)
     rotation, origin, inverse_half, to_light = rows[:9], rows[9:12], rows[12:15], rows[15:18]
-    ray_x, ray_y, ray_z = (rotation[3 * i] * x + (rotation[3 * i + 1] * y + rotation[3 * i + 2]) for i in range(3))
+    ray_x, ray_y, ray_z = (
+        rotation[3 * i] * x + (rotation[3 * i + 1] * y + rotation[3 * i + 2]) for i in range(3)
+    )
     px, py, pz = (o + d * distance for o, d in zip(origin, (ray_x, ray_y, ray_z), strict=True))
 
-    # the face across the axis on which the point is nearest to, or farthest out of, the solid's hull
+    # the face across the axis on which the point is nearest to, or farthest out of, the solid's
+    # hull
     qx, qy, qz = px * inverse_half[0], py * inverse_half[1], pz * inverse_half[2]
     ax, ay, az = qx.abs(), qy.abs(), qz.abs()
     on_x = (ax >= ay) & (ax >= az)
@@ -301,25 +338,38 @@ def _render(view: _Frames, num_spheres: int, free: bool, images: Tensor, depth: 
     s, t = torch.where(on_x, pz, px), torch.where(on_y, pz, py)
     ray_s, ray_t = torch.where(on_x, ray_z, ray_x), torch.where(on_y, ray_z, ray_y)
 
-    # a sphere's normal is q itself; a flat face's is the unit vector of its axis, inwards for the room
+    # a sphere's normal is q itself; a flat face's is the unit vector of its axis, inwards for the
+    # room
     nx, ny, nz = qx, qy, qz
     if free:
-        nx, ny, nz, is_round = _curved_normals(carved, (qx, qy, qz), (px, py), inverse_half, is_round)
+        nx, ny, nz, is_round = _curved_normals(
+            carved, (qx, qy, qz), (px, py), inverse_half, is_round
+        )
     normal_ray = torch.where(on_x, ray_x, torch.where(on_y, ray_y, ray_z))
     normal_ray = torch.where(is_round, nx * ray_x + ny * ray_y + nz * ray_z, normal_ray)
     flat_light = torch.where(on_x, to_light[0], torch.where(on_y, to_light[1], to_light[2]))
     outwards = torch.where((along > 0) ^ (solid == 0), flat_light, -flat_light)
-    light = torch.where(is_round, nx * to_light[0] + ny * to_light[1] + nz * to_light[2], outwards) * 0.5 + 0.5
+    light = (
+        torch.where(is_round, nx * to_light[0] + ny * to_light[1] + nz * to_light[2], outwards)
+        * 0.5
+        + 0.5
+    )
 
     inverse_normal = normal_ray.abs().clamp_min_(0.02).reciprocal_()
     surfaces = _per_pixel(view.textures.flatten(0, 2), index * 6 + face)
-    colours = albedo(surfaces, s, t, ray_s * inverse_normal, ray_t * inverse_normal, distance / focal)
+    colours = albedo(
+        surfaces, s, t, ray_s * inverse_normal, ray_t * inverse_normal, distance / focal
+    )
     grain = _grain(view.noise_start, images.shape) * view.noise[:, None, None, None]
     for channel, colour in enumerate(colours):
         ambient, key = (value[:, channel, None, None] for value in (view.ambient, view.key))
-        images[:, channel] = (colour * (ambient + key * light)).add_(grain[:, channel]).clamp_(0.0, 1.0)
+        images[:, channel] = (
+            (colour * (ambient + key * light)).add_(grain[:, channel]).clamp_(0.0, 1.0)
+        )
     if free:
-        _paint_sky(view, (solid == 0) & (face != _FLOOR), (ray_x, ray_y, ray_z), grain, images, depth)
+        _paint_sky(
+            view, (solid == 0) & (face != _FLOOR), (ray_x, ray_y, ray_z), grain, images, depth
+        )
 
 
 class _Carved(NamedTuple):
@@ -336,7 +386,9 @@ def _carve(view: _Frames, x: Tensor, y: Tensor, distance: Tensor, solid: Tensor)
     if len(frames) == 0:
         return None
     surface = Surface(Relief(view.heights[frames], view.relief[frames, 0], view.relief[frames, 1]))
-    entry = relief_entry(surface, view.rotations[frames, -1], view.origins[frames, -1], x[frames], y[frames])
+    entry = relief_entry(
+        surface, view.rotations[frames, -1], view.origins[frames, -1], x[frames], y[frames]
+    )
     visible = entry < distance[frames]
     distance[frames] = torch.where(visible, entry, distance[frames])
     solid[frames] = torch.where(visible, view.rotations.shape[1] - 1, solid[frames])
@@ -375,7 +427,8 @@ def _paint_sky(
     images: Tensor,
     depth: Tensor,
 ) -> None:
-    """Sky without depth where `open_air` [N,H,W] and the scene has one; `heading`: the ray in the room's axes."""
+    """Sky without depth where `open_air` [N,H,W] and the scene has one; `heading`: the ray in the
+    room's axes."""
     shown = open_air & (view.sky[:, 0, 0] >= 0)[:, None, None]
     if not bool(shown.any()):
         return
@@ -407,4 +460,6 @@ def _grain(start: Tensor, shape: torch.Size) -> Tensor:
 @lru_cache(maxsize=8)
 def _noise_samples(device: torch.device) -> Tensor:
     """Standard normal numbers [_NOISE_SAMPLES], the same on every device."""
-    return torch.randn(_NOISE_SAMPLES, generator=torch.Generator().manual_seed(20_240_518)).to(device)
+    return torch.randn(_NOISE_SAMPLES, generator=torch.Generator().manual_seed(20_240_518)).to(
+        device
+    )

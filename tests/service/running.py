@@ -88,7 +88,9 @@ class Gate(Engine):
         self.opened, self.entered = threading.Event(), threading.Event()
         self.at_once = self.most_at_once = self.calls = 0
 
-    def infer(self, batch: PreprocessedImages, observer: Any = lambda stage, share: None, *rest: Any) -> Pass:
+    def infer(
+        self, batch: PreprocessedImages, observer: Any = lambda stage, share: None, *rest: Any
+    ) -> Pass:
         self.calls += 1
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -102,7 +104,8 @@ class Gate(Engine):
 
 
 class Tight(Engine):
-    """A budget of less than one frame of 96 x 72 pixels; what passes cost is stated, not measured."""
+    """A budget of less than one frame of 96 x 72 pixels; what passes cost is stated, not
+    measured."""
 
     def load(self) -> None:
         super().load()

@@ -18,7 +18,11 @@ LIMITS = Limits(max_images=8)
 
 
 def video(
-    seconds: int = 4, fps: int = 10, blurred: tuple[int, ...] = (), format: str = "mp4", size: int = 96
+    seconds: int = 4,
+    fps: int = 10,
+    blurred: tuple[int, ...] = (),
+    format: str = "mp4",
+    size: int = 96,
 ) -> SentFile:
     """Every second shows one picture of noise; those of `blurred` seconds are soft."""
     buffer = io.BytesIO()
@@ -73,7 +77,12 @@ def test_a_frame_of_too_many_pixels_is_refused() -> None:
 
 def test_broken_videos_are_refused_in_words() -> None:
     whole = video().file.read()
-    for content in (whole[:40], whole[: len(whole) // 2], b"\x1a\x45\xdf\xa3" + bytes(500), b"\0\0\0\x18ftypisom"):
+    for content in (
+        whole[:40],
+        whole[: len(whole) // 2],
+        b"\x1a\x45\xdf\xa3" + bytes(500),
+        b"\0\0\0\x18ftypisom",
+    ):
         with pytest.raises(BrokenVideo, match=r"walk\.mp4"):
             read_frames(SentFile("walk.mp4", io.BytesIO(content)), Options(), LIMITS)
 
@@ -82,7 +91,9 @@ def test_another_media_type_is_no_video() -> None:
     wav = io.BytesIO()
     with av.open(wav, "w", format="wav") as container:
         stream = container.add_stream("pcm_s16le", rate=8000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 800), np.int16), format="s16", layout="mono"
+        )
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
         container.mux(stream.encode())

@@ -29,7 +29,7 @@ from model.reconstruct import geometry
 
 
 @dataclass(frozen=True)
-class _Subject:
+class Subject:
     """A network to score and what it was calibrated on."""
 
     name: str
@@ -83,8 +83,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"--bootstrap is {args.bootstrap}; expected at least 1")
     datasets.check(args)
     torch.manual_seed(args.seed)
-    subject = _load(args.model, args.device) if args.untrained is None else _untrained(args.model, args)
-    reference = None if args.reference is None else _load(args.reference, args.device)
+    subject = load_subject(args.model, args.device) if args.untrained is None else _untrained(args.model, args)
+    reference = None if args.reference is None else load_subject(args.reference, args.device)
     grid = families.of(subject.net.config).grid(subject.net.config)
     results: dict[str, dict[str, Any]] = {}
     reports: dict[tuple[str, str], Report] = {}
@@ -127,16 +127,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _load(name: str, device: str) -> _Subject:
+def load_subject(name: str, device: str) -> Subject:
     """A checkpoint or an artifact; of the latter also what it was calibrated on."""
     if (Path(name) / MANIFEST).is_file():
         manifest = read_manifest(name)
         origin = {key: manifest[key] for key in ("recipe", "calibration", "provenance")}
-        return _Subject(Path(name).resolve().name, load(name, device=device), origin, *_calibration(manifest))
+        return Subject(Path(name).resolve().name, load(name, device=device), origin, *_calibration(manifest))
     _, config = resolve_checkpoint(name)
     heads = [head for head in config.heads if head != "track"]  # there is no ground truth for tracks
     net = load_checkpoint(name, heads=heads, device=device)
-    return _Subject(Path(name).name, net, {"provenance": provenance.describe(name)})
+    return Subject(Path(name).name, net, {"provenance": provenance.describe(name)})
 
 
 def _calibration(manifest: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -152,14 +152,14 @@ def _calibration(manifest: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[st
     return (calibration["split"],), tuple(calibration["scenes"])
 
 
-def _untrained(name: str, args: argparse.Namespace) -> _Subject:
-    config = families.PRESETS[name] if name in families.PRESETS else _load(name, "cpu").net.config
+def _untrained(name: str, args: argparse.Namespace) -> Subject:
+    config = families.PRESETS[name] if name in families.PRESETS else load_subject(name, "cpu").net.config
     torch.manual_seed(args.untrained)
     net = families.of(config).build(config).to(args.device).eval()
-    return _Subject(f"{Path(name).name} untrained", net, {"untrained_seed": args.untrained})
+    return Subject(f"{Path(name).name} untrained", net, {"untrained_seed": args.untrained})
 
 
-def _options(args: argparse.Namespace, views: int, opened: datasets.Opened, *subjects: _Subject) -> dict[str, Any]:
+def _options(args: argparse.Namespace, views: int, opened: datasets.Opened, *subjects: Subject) -> dict[str, Any]:
     return {
         "expected_categories": opened.expected_categories,
         "skipped": opened.skipped,

@@ -9,7 +9,7 @@ import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from service.problems import KeyRequired
+from service.errors import KeyRequired
 
 _PREFIX = "recon_"
 _RANDOM_BYTES = 32  # beyond guessing, so a plain SHA-256 is as good as a slow hash
@@ -58,9 +58,7 @@ class Access:
             if hmac.compare_digest(key.sha256, given):
                 found = key
         if token is None or found is None:
-            raise KeyRequired(
-                "Send an API key of this service as `Authorization: Bearer …`.", headers={"WWW-Authenticate": "Bearer"}
-            )
+            raise KeyRequired("Send an API key of this service as `Authorization: Bearer …`.")
         return Client(found.name, found.per_hour)
 
 

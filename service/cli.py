@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import MISSING
 from pathlib import Path
 from types import FrameType
 from typing import Any, get_args
@@ -22,7 +23,9 @@ from tqdm import tqdm
 
 from model.errors import ArtifactError
 from model.scene.preprocess import MODES
+from service import errors
 from service.access import KeysError, add_key
+from service.application import Application
 from service.client import Client, ServiceError
 from service.demo import SamplesError, run_demo
 from service.http.app import create_app
@@ -32,9 +35,8 @@ from service.inputs.options import Options
 from service.jobs.database import DatabaseError
 from service.jobs.schema import SchemaError
 from service.local import reconstruct_here
-from service.problems import Problem
 from service.result.document import ReconstructionDocument
-from service.settings import PREFIX, Settings, SettingsError, load_settings
+from service.settings import FIELDS, PREFIX, ServerSettings, Settings, SettingsError, load_settings, types
 from service.storage.bucket import BucketError
 from service.storage.folder import StorageInUseError
 from service.telemetry.logs import configure_logs
@@ -61,9 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _BAD_INPUT as error:
         _say(f"error: {error}")
         return BAD_INPUT
-    except Problem as problem:
-        _say(f"error: {problem.detail}")
-        return BAD_INPUT if problem.status < 500 else 1
+    except errors.ServiceError as error:
+        _say(f"error: {error}")
+        return BAD_INPUT if isinstance(error, errors.Refusal) else 1
     except ServiceError as error:
         _say(f"error: {error}")
         return 1
@@ -84,12 +86,14 @@ def _parser() -> argparse.ArgumentParser:
         description=f"Serve a quantised model over HTTP. Every flag is also an environment variable {PREFIX}…; "
         "a flag wins over the variable.",
     )
-    for name, field in Settings.model_fields.items():
-        choices = get_args(field.annotation) if name in _CHOICES else None
-        default = "" if field.is_required() or field.default is None else f" (default {field.default})"
-        if field.annotation is bool:
+    kinds = types()
+    for name, field in FIELDS.items():
+        choices = get_args(kinds[name]) if name in _CHOICES else None
+        described = field.metadata["description"]
+        default = "" if field.default in (MISSING, None) else f" (default {field.default})"
+        if kinds[name] is bool:
             serve.add_argument(
-                "--" + name.replace("_", "-"), default=argparse.SUPPRESS, action="store_true", help=field.description
+                "--" + name.replace("_", "-"), default=argparse.SUPPRESS, action="store_true", help=described
             )
             continue
         serve.add_argument(
@@ -97,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
             default=argparse.SUPPRESS,
             choices=choices,
             metavar=None if choices else name.upper(),
-            help=f"{field.description}{default}",
+            help=f"{described}{default}",
         )
     serve.add_argument("--json", action="store_true", help="announce the address as one line of JSON")
     serve.set_defaults(run=_serve)
@@ -158,20 +162,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    settings = load_settings({name: getattr(options, name) for name in Settings.model_fields if name in options})
-    configure_logs(settings.log_level, settings.log_format)
+    settings = load_settings({name: getattr(options, name) for name in FIELDS if name in options})
+    configure_logs(settings.server.log_level, settings.server.log_format)
     configure_tracing()
     engine = _engine(settings)
     engine.check_kernels()
 
     def stop() -> None:
-        if app.state.parts.watchdog.stalled:
+        if application.stuck:
             end_process(_STUCK)
         server.should_exit = True
 
-    app = create_app(settings, engine, on_failure=stop)
-    parts = app.state.parts
-    listener = _listen(settings)
+    application = Application(settings, engine, on_failure=stop)
+    app = create_app(application)
+    listener = _listen(settings.server)
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     print(json.dumps({"url": url}) if options.json else url, flush=True)
@@ -180,14 +184,14 @@ def _serve(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _exit_cleanly)
     config = uvicorn.Config(
         app,
-        http=limited_protocol(settings.header_timeout),
+        http=limited_protocol(settings.server.header_timeout),
         loop="asyncio",  # Ray brings another one along, which uvicorn would prefer
         log_config=None,
         server_header=False,
         access_log=False,
-        timeout_graceful_shutdown=settings.shutdown_timeout,
+        timeout_graceful_shutdown=settings.server.shutdown_timeout,
     )
-    server = DrainingServer(config, parts.drain, lambda: not parts.worker.busy, settings.shutdown_timeout)
+    server = DrainingServer(config, application.drain, lambda: not application.busy, settings.server.shutdown_timeout)
     server.run(sockets=[listener])
     if engine.failure is not None:
         raise engine.failure
@@ -195,8 +199,8 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _engine(settings: Settings) -> Engine:
-    if settings.engine == "local":
-        return Engine(settings)
+    if settings.inference.engine == "local":
+        return Engine(settings.inference)
     os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # read on import; it takes SIGTERM for a crash
     try:
         from service.ray.cluster import ClusterEngine  # the only way to Ray, which is large and an extra
@@ -209,7 +213,7 @@ def _exit_cleanly(number: int, frame: FrameType | None) -> None:
     raise SystemExit(0)
 
 
-def _listen(settings: Settings) -> socket.socket:
+def _listen(settings: ServerSettings) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         return socket.create_server((settings.host, settings.port), family=family)

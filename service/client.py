@@ -15,8 +15,9 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 
+from service.exports.links import in_folder
 from service.exports.unpacking import extract
-from service.result.document import ReconstructionDocument
+from service.result.document import RESULT_FILE, ReconstructionDocument
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _RECONNECTS = 20
@@ -116,14 +117,14 @@ class Client:
         out.mkdir(parents=True, exist_ok=True)
         if not outputs:
             archive = out / "everything.zip.partial"
-            self._fetch(served.links.archive, archive)
+            self._fetch(str(served.links["archive"]), archive)
             with zipfile.ZipFile(archive) as files:
                 extract(files, out)
             archive.unlink()
         for name in outputs:
             self._fetch(f"/reconstructions/{served.id}/{name}", out / name)
-        local = served.in_folder()
-        (out / local.links.self).write_text(local.model_dump_json(indent=1) + "\n")
+        local = in_folder(served)
+        (out / RESULT_FILE).write_text(local.model_dump_json(indent=1) + "\n")
         return local
 
     def _events(self, id: str, last: str) -> Iterator[tuple[str, dict[str, Any]]]:

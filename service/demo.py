@@ -47,11 +47,11 @@ def run_demo(artifact: Path, samples: Path, out: Path, say: Callable[[str], None
     say("the service has stopped")
 
     predicted = np.array([picture.extrinsic for picture in document.pictures])
-    cloud = trimesh.load(out / document.links.points)
+    cloud = trimesh.load(out / str(document.links["points"]))
     assert isinstance(cloud, trimesh.PointCloud)
     views = []
     for path, picture in zip(pictures, document.pictures, strict=True):
-        depth = np.load(out / picture.depth.links.npy, allow_pickle=False)
+        depth = np.load(out / str(picture.depth.links["npy"]), allow_pickle=False)
         with Image.open(path) as image:
             views.append(View(ImageOps.exif_transpose(image).convert("RGB"), depth_picture(depth)))
     points, colors = np.asarray(cloud.vertices), np.asarray(cloud.visual.vertex_colors)[:, :3]

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from scenes.scene import SceneBatch
-from scenes.synthetic.generator import SceneDistribution, render_batch
+from scenes.synthetic.distribution import SceneDistribution
+from scenes.synthetic.generator import render_batch
+from training.photography import Photography
 from training.schedule import difficulty
 
 
@@ -31,6 +33,19 @@ class BatchConfig:
     short_frames: tuple[tuple[int, float], ...] = ((2, 0.60), (3, 0.15), (4, 0.25))  # (frames, probability)
     long_frames: tuple[tuple[int, float], ...] = ((2, 0.10), (4, 0.20), (6, 0.30), (8, 0.40))
     easy_fraction: float = 0.10  # share of the run in which the camera orbits grow to their full range
+    dial_until: float | None = (
+        None  # share of the run in which the scenes' dial turns from 0 to 1; None: standard rooms
+    )
+    standard_share: float = 0.4  # of the scenes: standard rooms at any dial
+    photography: bool = False  # pictures as cameras spoil them; colours are then permuted in half of the batches only
+    large_from: float = 1.0  # share of the run after which `large_sizes` replace `sizes`, with the same weights
+    large_sizes: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.sizes) != len(self.size_weights) or (self.large_sizes and len(self.large_sizes) != len(self.sizes)):
+            raise ValueError("sizes, size_weights and large_sizes must be equally many")
+        if self.large_from < 1 and not self.large_sizes:
+            raise ValueError("large_from needs large_sizes")
 
 
 def generator(*keys: object) -> torch.Generator:
@@ -39,19 +54,26 @@ def generator(*keys: object) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
-def distribution_at(step: int, steps: int, easy_fraction: float) -> SceneDistribution:
-    """The scene distribution of a step: narrow camera orbits first, the full ones after `easy_fraction` of the run."""
+def distribution_at(step: int, steps: int, config: BatchConfig) -> SceneDistribution:
+    """The scene distribution of a step: easy ones first.
+
+    Standard rooms start with narrow camera orbits that are full after `easy_fraction` of the run; with `dial_until`
+    the dial turns from standard rooms to free cameras.
+    """
+    if config.dial_until is not None:
+        dial = difficulty(step, steps, config.dial_until)
+        return SceneDistribution.at_dial(dial, standard_share=config.standard_share)
     full = SceneDistribution()
-    ease = 1 - difficulty(step, steps, easy_fraction)
+    ease = 1 - difficulty(step, steps, config.easy_fraction)
     (low, high), (easy_low, easy_high) = full.half_range, (5.0, 20.0)
     return replace(full, half_range=(low + ease * (easy_low - low), high + ease * (easy_high - high)))
 
 
 class TrainingBatches:
-    """Draws batch n from `config`, for a run of `steps` steps."""
+    """Draws batch n from `config`, for a run of `steps` steps; its pixels are made on `device` and stay there."""
 
-    def __init__(self, config: BatchConfig, seed: int, steps: int) -> None:
-        self.config, self.seed, self.steps = config, seed, steps
+    def __init__(self, config: BatchConfig, seed: int, steps: int, device: torch.device | str = "cpu") -> None:
+        self.config, self.seed, self.steps, self.device = config, seed, steps, torch.device(device)
         self._pool_index = -1
         self._pool: SceneBatch | None = None
 
@@ -67,7 +89,9 @@ class TrainingBatches:
         config = self.config
         index = step // config.reuse
         random = generator(self.seed, "pool", index)
-        height, width = config.sizes[_choose(config.size_weights, random)]
+        first_step = index * config.reuse
+        sizes = config.sizes if first_step < config.large_from * self.steps else config.large_sizes
+        height, width = sizes[_choose(config.size_weights, random)]
         frames = 8 if torch.rand((), generator=random) < config.long_pools else 4
         count = max(1, config.pool_frames // frames)
         first = int(torch.randint(2**40, (), generator=random))
@@ -80,7 +104,8 @@ class TrainingBatches:
             num_views=frames,
             height=height,
             width=width,
-            distribution=distribution_at(index * config.reuse, self.steps, config.easy_fraction),
+            device=self.device,
+            distribution=distribution_at(first_step, self.steps, config),
         )
 
     def hold(self, step: int, pool: SceneBatch) -> None:
@@ -101,8 +126,14 @@ class TrainingBatches:
         chosen = torch.stack([torch.randperm(pool_frames, generator=random)[:frames] for _ in range(count)])
         colours = _ColourChange.draw(count, frames, random)
         mine = slice(count * part // parts, count * (part + 1) // parts)
-        batch = _take(pool, scenes[mine], chosen[mine])
-        return replace(batch, images=colours[mine].apply(batch.images)).normalised()
+        batch = _take(pool, scenes[mine].to(self.device), chosen[mine].to(self.device))
+        if not config.photography:
+            return replace(batch, images=colours[mine].apply(batch.images)).normalised()
+        if torch.rand((), generator=random) < 0.5:
+            colours = replace(colours, order=torch.arange(3).expand(count, 3))
+        photography = Photography.draw(count, frames, random)
+        images = photography[mine].apply(colours[mine].apply(batch.images))
+        return replace(batch, images=images).normalised()
 
     def dense_frames(self, step: int, part: int, frames: int, share: float) -> Tensor:
         """Which of the `frames` frames of a part get dense supervision: a random `share`, at least one."""
@@ -132,10 +163,11 @@ class _ColourChange:
         return _ColourChange(self.order[scenes], self.gamma[scenes], self.gain[scenes])
 
     def apply(self, images: Tensor) -> Tensor:
+        order, gamma, gain = (value.to(images.device) for value in (self.order, self.gamma, self.gain))
         rows = torch.arange(len(images), device=images.device)[:, None]
-        permuted = images.transpose(1, 2)[rows, self.order].transpose(1, 2)  # [B, S, 3, H, W]
-        curved = permuted.clamp(min=1e-3).pow(self.gamma.view(-1, 1, 1, 1, 1))
-        return (curved * self.gain[..., None, None]).clamp(0, 1)
+        permuted = images.transpose(1, 2)[rows, order].transpose(1, 2)  # [B, S, 3, H, W]
+        curved = permuted.clamp(min=1e-3).pow(gamma.view(-1, 1, 1, 1, 1))
+        return (curved * gain[..., None, None]).clamp(0, 1)
 
 
 def _choose(weights: Iterable[float], random: torch.Generator) -> int:

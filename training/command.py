@@ -11,6 +11,7 @@ from model.files.checkpoint import DEMO_CHECKPOINT
 from scenes.readers.folder import write_folder
 from scenes.synthetic.generator import SyntheticScenes
 from training.curve import plot_curve
+from training.recipes import RECIPES
 from training.trainer import TrainingConfig, export, train
 
 
@@ -21,7 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     training = commands.add_parser("train", help="train from scratch, or go on from the state in --out")
     defaults = TrainingConfig()
     training.add_argument("--out", type=Path, required=True, help="folder of the training state and log")
-    training.add_argument("--steps", type=int, default=defaults.steps, help="default: %(default)s")
+    training.add_argument(
+        "--recipe",
+        choices=RECIPES,
+        default="rooms",
+        help="rooms: standard rooms, from scratch or with --start; free: from rooms to free cameras; default: rooms",
+    )
+    training.add_argument("--steps", type=int, help="default: the recipe's")
     training.add_argument("--seed", type=int, default=defaults.seed, help="default: %(default)s")
     training.add_argument("--start", metavar="CHECKPOINT", help="start from these weights, for example demo")
     training.add_argument(
@@ -48,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _train(args: argparse.Namespace) -> int:
     given = {name: getattr(args, name) for name in ("steps", "seed", "start", "processes")}
-    config = dataclasses.replace(TrainingConfig(), **given)
+    config = dataclasses.replace(RECIPES[args.recipe], **{k: v for k, v in given.items() if v is not None})
     if config.start is not None:  # trained weights need no easy start
         config = dataclasses.replace(config, batches=dataclasses.replace(config.batches, easy_fraction=0.0))
     train(config, args.out, minutes=args.minutes, device=args.device)

@@ -10,9 +10,12 @@ LOG = "log.jsonl"
 
 
 def read_log(out: Path) -> list[dict[str, Any]]:
-    """All records of `out/log.jsonl`, oldest first; empty if there is none."""
+    """All records of `out/log.jsonl`, oldest first; empty if there is none.
+
+    A last line without its end was being written when the run was killed; it is left out.
+    """
     path = out / LOG
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
 
 
 def plot_curve(out: Path, png: Path) -> None:
@@ -39,13 +42,15 @@ def plot_curve(out: Path, png: Path) -> None:
     taught = [record for record in training if record.get("attention_accuracy") is not None]
     accuracy.plot([r["step"] for r in taught], [r["attention_accuracy"] for r in taught])
     accuracy.set(title="attention-matching accuracy", xlabel="step", ylim=(0, 1))
-    units = {
+    units = {  # of standard rooms
         "auc_30": "AUC@30, %",
         "rotation_deg": "rotation median, deg",
         "translation_deg": "translation median, deg",
     }
+    units |= {name: name for r in validation for name in r["validation"] if name.endswith("_auc_30")}
     for name, label in units.items():
-        scores.plot([r["step"] for r in validation], [r["validation"][name] for r in validation], "o-", label=label)
+        points = [(r["step"], r["validation"][name]) for r in validation if name in r["validation"]]
+        scores.plot(*zip(*points, strict=True), "o-", label=label)
     scores.set(title="validation, 2 views (averaged weights)", xlabel="step", ylim=(0, None))
     for axes in (losses, scores):
         if axes.get_legend_handles_labels()[0]:

@@ -73,15 +73,24 @@ class Objective(nn.Module):
         self.attention_heads = attention_heads
         self._attention_input: tuple[Any, ...] = ()
         self._attention_block = attention_block
-        self._taught_attention().register_forward_pre_hook(self._keep_attention_input)
+        self._taught_attention().register_forward_pre_hook(self._keep_attention_input, with_kwargs=True)
         self._last = net.config.depth - 1
         self._layers = sorted({*net.depth_head.layers, *net.point_head.layers, self._last})
 
-    def forward(self, batch: SceneBatch, dense_frames: Tensor, attention_weight: float) -> dict[str, Tensor]:
+    def forward(
+        self,
+        batch: SceneBatch,
+        dense_frames: Tensor,
+        attention_weight: float,
+        matching_weight: float = 1.0,
+        teach_auxiliary_only: bool = False,
+    ) -> dict[str, Tensor]:
         """Loss terms by name, unweighted, with their weighted sum as "total" and two detached measures.
 
-        The dense heads run on `dense_frames` only: indices into the B * S frames of the batch. `attention_weight`
-        multiplies the weight of attention matching; at 0 it is not computed.
+        The dense heads run on `dense_frames` only: indices into the B * S frames of the batch. `attention_weight` and
+        `matching_weight` multiply the weights of attention matching (at 0 it is not computed) and patch matching.
+        With `teach_auxiliary_only` the auxiliary heads' losses stay in these heads: while they are still random they
+        would teach a trained network nonsense.
         """
         weights, net = self.weights, self.net
         patch = net.config.patch_size
@@ -101,7 +110,8 @@ class Objective(nn.Module):
         terms.update(self._dense_terms(tokens, batch, dense_frames))
 
         points = patch_points(batch, patch)
-        world, log_depth, queries, keys = self.auxiliary(last[:, :, net.aggregator.patch_start :])
+        patches = last[:, :, net.aggregator.patch_start :]
+        world, log_depth, queries, keys = self.auxiliary(patches.detach() if teach_auxiliary_only else patches)
         terms["patch_point"] = masked_mean((world - points.world).abs().mean(-1), points.valid)
         terms["patch_depth"] = masked_mean((log_depth - points.depth.clamp(min=1e-4).log()).abs(), points.valid)
         terms["matching"] = self._matching_term(points, batch, queries, keys)
@@ -113,7 +123,7 @@ class Objective(nn.Module):
             + weights.point * terms["point"]
             + weights.patch_point * terms["patch_point"]
             + weights.patch_depth * terms["patch_depth"]
-            + weights.matching * terms["matching"]
+            + weights.matching * matching_weight * terms["matching"]
         )
         if teach_attention:
             q, k, _ = self._taught_attention().heads(*attention_input)
@@ -159,5 +169,5 @@ class Objective(nn.Module):
     def _taught_attention(self) -> Attention:
         return cast(Attention, self.net.aggregator.global_blocks[self._attention_block].attn)
 
-    def _keep_attention_input(self, _module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        self._attention_input = inputs
+    def _keep_attention_input(self, _module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self._attention_input = (*inputs, named.get("norm"))

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,15 @@ class PartConfig:
     seed: int
     steps: int
     parts: int
+
+
+class StepPlan(NamedTuple):
+    """What differs between steps: share of frames with dense supervision, factors of the teaching losses' weights."""
+
+    dense_share: float
+    attention: float
+    matching: float = 1.0
+    teach_auxiliary_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,13 +84,13 @@ class Part:
     def __init__(self, config: PartConfig, part: int, objective: Objective, gradients: Tensor) -> None:
         self.config, self.part, self.objective, self.gradients = config, part, objective, gradients
         self.parameters = trainable(objective)
-        self.batches = TrainingBatches(config.batches, config.seed, config.steps)
+        self.batches = TrainingBatches(config.batches, config.seed, config.steps, gradients.device)
 
     def render(self, step: int) -> SceneBatch | None:
         """This part's share of the pool that `step` needs; None if there are more parts than scenes."""
         return self.batches.render(step, self.part, self.config.parts)
 
-    def compute(self, step: int, pool: SceneBatch | None, dense_share: float, attention: float) -> PartResult:
+    def compute(self, step: int, pool: SceneBatch | None, plan: StepPlan) -> PartResult:
         """Gradients of this part of `step`; a new `pool` replaces the one from before."""
         if pool is not None:
             self.batches.hold(step, pool)
@@ -89,8 +99,10 @@ class Part:
         if scenes == 0:
             return PartResult(0, 0, {})
         device = self.gradients.device
-        dense = self.batches.dense_frames(step, self.part, scenes * frames, dense_share)
-        terms = self.objective(batch.to(device), dense.to(device), attention)
+        dense = self.batches.dense_frames(step, self.part, scenes * frames, plan.dense_share)
+        terms = self.objective(
+            batch.to(device), dense.to(device), plan.attention, plan.matching, plan.teach_auxiliary_only
+        )
         gradients = torch.autograd.grad(terms["total"], self.parameters)
         torch.cat([gradient.flatten() for gradient in gradients], out=self.gradients)
         return PartResult(scenes, scenes * frames, {name: value.item() for name, value in terms.items()})
@@ -108,8 +120,8 @@ class PartProcess:
     def render(self, step: int) -> Future[SceneBatch | None]:
         return self._executor.submit(_render, step)
 
-    def compute(self, step: int, pool: SceneBatch | None, dense_share: float, attention: float) -> Future[PartResult]:
-        return self._executor.submit(_compute, step, pool, dense_share, attention)
+    def compute(self, step: int, pool: SceneBatch | None, plan: StepPlan) -> Future[PartResult]:
+        return self._executor.submit(_compute, step, pool, plan)
 
     def close(self) -> None:
         self._executor.shutdown()
@@ -140,5 +152,5 @@ def _render(step: int) -> SceneBatch | None:
     return _mine.render(step)
 
 
-def _compute(step: int, pool: SceneBatch | None, dense_share: float, attention: float) -> PartResult:
-    return _mine.compute(step, pool, dense_share, attention)
+def _compute(step: int, pool: SceneBatch | None, plan: StepPlan) -> PartResult:
+    return _mine.compute(step, pool, plan)

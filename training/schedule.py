@@ -32,6 +32,11 @@ def difficulty(step: int, steps: int, easy_fraction: float) -> float:
     return min(1.0, step / (easy_fraction * steps)) if easy_fraction > 0 else 1.0
 
 
+def early_boost(step: int, steps: int, boost: float, until: float = 0.5) -> float:
+    """`boost` before `until` of the run, 1 from there on."""
+    return boost if step < until * steps else 1.0
+
+
 def late_fade(step: int, steps: int, fade_from: float = 0.75) -> float:
     """1 until `fade_from` of the run, then linear to 0 at its end."""
     return min(1.0, max(0.0, (1 - step / steps) / (1 - fade_from)))

@@ -20,18 +20,31 @@ from model import VGGT
 from model.families.vggt.presets import PRESETS
 from model.files.checkpoint import load_checkpoint, resolve_checkpoint
 from model.files.provenance import commit, digest
+from scenes.scene import SceneBatch
+from scenes.synthetic.distribution import TEST_SETS
 from training.batches import BatchConfig, concatenate
 from training.curve import LOG, read_log
 from training.initialisation import initialise
 from training.memory import keep_freed_memory
 from training.muon import Muon
 from training.objective import LossWeights, Objective
-from training.parallel import Part, PartConfig, PartProcess, PartResult, flatten_weights, trainable, views
-from training.schedule import averaging_decay, late_fade, learning_rate_factor
+from training.parallel import (
+    Part,
+    PartConfig,
+    PartProcess,
+    PartResult,
+    StepPlan,
+    flatten_weights,
+    trainable,
+    views,
+)
+from training.schedule import averaging_decay, early_boost, late_fade, learning_rate_factor
 from training.state import load_state, save_state, write_json
 from training.validation import validate, validation_scenes
 
-LOG_EVERY, PRINT_EVERY, SAVE_EVERY, VALIDATE_EVERY = 25, 100, 200, 500
+LOG_EVERY, PRINT_EVERY, VALIDATE_EVERY = 25, 100, 500
+SAVE_SECONDS = 60.0
+BEST = "best"
 _MAX_BAD_STEPS = 20
 _MAY_CHANGE = ("steps", "processes")  # a resumed run may be shorter, longer, or use other cores
 
@@ -44,6 +57,7 @@ class TrainingError(RuntimeError):
 class TrainingConfig:
     """One run. `processes` parts of a batch are computed at once, one core each: other rounding, the same data."""
 
+    recipe: str = "rooms"  # its name in `RECIPES`, for the record
     preset: str = "demo"
     steps: int = 4500
     seed: int = 0
@@ -58,21 +72,32 @@ class TrainingConfig:
     dense_share_early: float = 0.15  # share of frames with dense supervision before `dense_from` of the run
     dense_share_late: float = 0.40
     dense_from: float = 0.35
+    constant_until: float = 0.30  # share of the run before the learning rates begin to fall
+    teaching_boost: float = 1.0  # on the matching and attention losses in the first half
+    auxiliary_warmup: int = 0  # steps in which only the auxiliary heads learn from their losses
     validation_scenes: int = 48
+    validation_sets: tuple[str, ...] = ("std",)  # of `TEST_SETS`; the last one is what the run is for
+    tolerated_loss: float = 10.0  # points of AUC@30 that the other sets may lose for weights to be called better
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise ValueError(f"unknown preset {self.preset!r}; known: {', '.join(PRESETS)}")
         if self.steps < 1 or self.processes < 1:
             raise ValueError(f"steps and processes must be at least 1, got {self.steps} and {self.processes}")
+        unknown = [name for name in self.validation_sets if name not in TEST_SETS]
+        if unknown or not self.validation_sets or self.validation_sets[0] != "std":
+            raise ValueError(
+                f"validation_sets are {self.validation_sets}; expected std and then any of {', '.join(TEST_SETS)}"
+            )
 
 
 def train(config: TrainingConfig, out: Path, *, minutes: float | None = None, device: str = "cpu") -> None:
     """Trains from scratch or from the state in `out`, until `config.steps` or for `minutes`, and saves the state.
 
-    Writes `out/state.json`, `out/state-*.pt` every 200 steps and `out/log.jsonl` every 25. Batches depend on the seed
-    and the step only, so a resumed run continues exactly. Raises TrainingError if the state in `out` was made with
-    another configuration, or after 20 steps in a row without a finite loss.
+    Writes `out/state.json`, `out/state-*.pt` every minute and `out/log.jsonl` every 25 steps. Batches depend on the
+    seed and the step only, so a resumed run continues exactly. Whenever the validation is the best so far, the averaged
+    weights are exported to `out/best`. Raises TrainingError if the state in `out` was made with another configuration,
+    or after 20 steps in a row without a finite loss.
     """
     run = _Run(config, Path(out), device)
     try:
@@ -127,6 +152,9 @@ class _Run:
     def __init__(self, config: TrainingConfig, out: Path, device: str) -> None:
         self.config, self.out, self.device = config, out, torch.device(device)
         self.step = self.frames = self.bad_steps = self.skipped = 0
+        self.first_aucs: list[float] = []  # of the weights that the run starts from, one a validation set
+        self.best_aucs: list[float] = []
+        self.validation_scenes: dict[str, SceneBatch] = {}
         self.elapsed = 0.0
         keep_freed_memory()
         self.previous_threads = torch.get_num_threads()
@@ -190,7 +218,9 @@ class _Run:
         started = time.monotonic()
         elapsed_before = self.elapsed
         interval = _Interval()
-        scenes = None
+        saved = time.monotonic()
+        if config.start is not None and not self.first_aucs:
+            self._validate()
         bar = tqdm(total=config.steps, initial=self.step, unit="step", disable=not sys.stderr.isatty())
         while self.step < config.steps and (seconds is None or time.monotonic() - started < seconds):
             terms, frames = self._advance()
@@ -205,18 +235,38 @@ class _Run:
                     print(_sentence(record, config.steps), file=sys.stderr, flush=True)
                 interval = _Interval()
             if self.step % VALIDATE_EVERY == 0 or self.step == config.steps:
-                if scenes is None:
-                    side = PRESETS[config.preset].img_size
-                    scenes = validation_scenes(config.validation_scenes, (side, side)).to(self.device)
-                scores = {name: round(value, 4) for name, value in validate(self.average, scenes).items()}
-                self._log({"step": self.step, "validation": scores})
-                if bar.disable:
-                    print(f"step {self.step}: validation {scores}", file=sys.stderr, flush=True)
+                self._validate()
                 interval = _Interval()
-            if self.step % SAVE_EVERY == 0:
+            if time.monotonic() - saved >= SAVE_SECONDS:
                 self._save()
+                saved = time.monotonic()
         bar.close()
         self._save()
+
+    def _validate(self) -> None:
+        """Scores the averaged weights, and exports them if no others were better so far."""
+        config = self.config
+        side = PRESETS[config.preset].img_size
+        if not self.validation_scenes:
+            for name in config.validation_sets:
+                scenes = validation_scenes(config.validation_scenes, (side, side), TEST_SETS[name], self.device)
+                self.validation_scenes[name] = scenes
+        scores: dict[str, float] = {}
+        for name, scenes in self.validation_scenes.items():
+            prefix = "" if name == "std" else f"{name}_"
+            scores |= {f"{prefix}{key}": round(value, 4) for key, value in validate(self.average, scenes).items()}
+        self._log({"step": self.step, "validation": scores})
+        if not sys.stderr.isatty():
+            print(f"step {self.step}: validation {scores}", file=sys.stderr, flush=True)
+        aucs = [scores["auc_30" if name == "std" else f"{name}_auc_30"] for name in config.validation_sets]
+        if config.start is not None and not self.first_aucs:
+            self.first_aucs = self.best_aucs = aucs
+            return
+        kept = all(now >= first - config.tolerated_loss for now, first in zip(aucs[:-1], self.first_aucs, strict=False))
+        if kept and (not self.best_aucs or aucs[-1] > self.best_aucs[-1]):
+            self.best_aucs = aucs
+            self._save()
+            export(self.out, self.out / BEST)
 
     def _advance(self) -> tuple[dict[str, float], int]:
         """One step: gradients of all parts, clipped together, then both optimisers and the average."""
@@ -236,7 +286,7 @@ class _Run:
         norm = float(nn.utils.clip_grad_norm_(self.parameters, config.clip_norm, foreach=True))
         if math.isfinite(terms["total"]) and math.isfinite(norm):
             self.bad_steps = 0
-            factor = learning_rate_factor(step, config.steps)
+            factor = learning_rate_factor(step, config.steps, constant_until=config.constant_until)
             for group in self.adam.param_groups:
                 group["lr"] = config.learning_rate * factor
             self.adam.step()
@@ -269,7 +319,10 @@ class _Run:
             pool = concatenate([self.part.render(step), *(future.result() for future in rendering)])
         early = step < config.dense_from * config.steps
         dense_share = config.dense_share_early if early else config.dense_share_late
-        how = (step, pool, dense_share, late_fade(step, config.steps))
+        boost = early_boost(step, config.steps, config.teaching_boost)
+        fade = late_fade(step, config.steps)
+        plan = StepPlan(dense_share, boost * fade, boost, step < config.auxiliary_warmup)
+        how = (step, pool, plan)
         computing = [part.compute(*how) for part in self.other_parts]
         results = [(self.part.compute(*how), self.part.gradients)]
         for part, future in zip(self.other_parts, computing, strict=True):
@@ -279,11 +332,12 @@ class _Run:
     def _record(self, interval: _Interval) -> dict[str, Any]:
         means = interval.means()
         accuracy = means.pop("attention_accuracy", None)
+        factor = learning_rate_factor(self.step - 1, self.config.steps, constant_until=self.config.constant_until)
         return {
             "step": self.step,
             "losses": means,
             "attention_accuracy": accuracy,
-            "learning_rate": self.config.learning_rate * learning_rate_factor(self.step - 1, self.config.steps),
+            "learning_rate": self.config.learning_rate * factor,
             "frames_per_s": round(interval.frames / max(1e-9, time.monotonic() - interval.started), 1),
             "elapsed_s": round(self.elapsed, 1),
             "skipped_steps": self.skipped,
@@ -309,6 +363,8 @@ class _Run:
             "frames": self.frames,
             "skipped_steps": self.skipped,
             "elapsed_s": round(self.elapsed, 1),
+            "first_aucs": self.first_aucs,
+            "best_aucs": self.best_aucs,
         }
         save_state(self.out, self.step, tensors, facts)
 
@@ -331,6 +387,7 @@ class _Run:
                 self.adam.state[self.others[name]][key] = tensor.to(self.device)
         self.step, self.frames, self.skipped = manifest["step"], manifest["frames"], manifest["skipped_steps"]
         self.elapsed, self.origin = manifest["elapsed_s"], manifest["origin"]
+        self.first_aucs, self.best_aucs = manifest["first_aucs"], manifest["best_aucs"]
         kept = [record for record in read_log(self.out) if record["step"] <= self.step]
         (self.out / LOG).write_text("".join(json.dumps(record) + "\n" for record in kept))
 
@@ -392,4 +449,7 @@ def _sentence(record: Mapping[str, Any], steps: int) -> str:
 
 def _command(config: TrainingConfig) -> str:
     start = "" if config.start is None else f" --start {config.start}"
-    return f"python -m quantization demo train --out runs/demo --steps {config.steps} --seed {config.seed}{start}"
+    recipe = "" if config.recipe == "rooms" else f" --recipe {config.recipe}"
+    return (
+        f"python -m quantization demo train --out runs/demo{recipe} --steps {config.steps} --seed {config.seed}{start}"
+    )

@@ -9,15 +9,28 @@ from evaluation.pose_metrics import pose_auc, relative_pose_errors
 from model import VGGT
 from model.families.vggt.cameras import pose_encoding_to_cameras
 from scenes.scene import SceneBatch
+from scenes.synthetic.distribution import STANDARD, SceneDistribution
 from scenes.synthetic.generator import render_batch
 
 _FIRST_SEED = 7_000_000  # far from what calibration itself draws
 
 
-def validation_scenes(count: int, size: tuple[int, int]) -> SceneBatch:
+def validation_scenes(
+    count: int, size: tuple[int, int], distribution: SceneDistribution = STANDARD, device: torch.device | str = "cpu"
+) -> SceneBatch:
     """`count` two-view scenes, the same ones for every run; never of the test split."""
     seeds = range(_FIRST_SEED, _FIRST_SEED + count)
-    return render_batch(seeds, split="calibration", num_views=2, height=size[0], width=size[1]).normalised()
+    height, width = size
+    batch = render_batch(
+        seeds,
+        split="calibration",
+        num_views=2,
+        height=height,
+        width=width,
+        device=device,
+        distribution=distribution,
+    )
+    return batch.normalised()
 
 
 @torch.inference_mode()

@@ -36,11 +36,11 @@ from model.network.network import Network
 from model.reconstruct import geometry
 from quantization.calibration import samples
 from quantization.calibration.samples import Sample
-from quantization.calibration.sensitivity import measure, within_budget
 from quantization.convert import quantize_network, reader
 from quantization.nfds import select
 from quantization.outlier_channels import SHARE, STRENGTH, with_outliers
 from quantization.recipe import RECIPES
+from quantization.sensitivity import measure, within_budget
 from scenes.synthetic.generator import SyntheticScenes
 
 FRAMES = 4

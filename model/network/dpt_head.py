@@ -18,10 +18,17 @@ CHUNK_BYTES = 2**28  # of float32 feature maps at the highest resolution, which 
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution in the precision of its input, whatever its parameters are stored in."""
+    """A convolution in the precision of its input, whatever its parameters are stored in.
+
+    On a CPU a 1x1 convolution runs as a matrix product: what torch takes for a convolution, and with it the last bits
+    of the result, depends on whether it has one thread or more.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+        weight, bias = self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
+        if self.kernel_size == (1, 1) and x.device.type == "cpu":
+            return F.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
+        return self._conv_forward(x, weight, bias)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):

@@ -6,7 +6,7 @@ Coordinates are continuous: pixel i covers [i, i + 1), so its centre lies at i +
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -94,6 +94,17 @@ class ImageTransform:
             "offset": {"x": self.offset[0], "y": self.offset[1]},
         }
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ImageTransform:
+        """The inverse of `to_dict`."""
+        original, network = data["original_size"], data["network_size"]
+        return cls(
+            original_size=(original["height"], original["width"]),
+            network_size=(network["height"], network["width"]),
+            scale=(data["scale"]["x"], data["scale"]["y"]),
+            offset=(data["offset"]["x"], data["offset"]["y"]),
+        )
+
 
 @dataclass(frozen=True)
 class PreprocessedImages:
@@ -123,9 +134,7 @@ def open_image(source: Source, index: int = 0) -> Image.Image:
         raise ImageError(f"picture {index} cannot be decoded: {error}", index) from error
 
 
-def preprocess_images(
-    sources: Sequence[Source], mode: str = "fit", *, image_size: int, patch_size: int
-) -> PreprocessedImages:
+def preprocess_images(sources: Sequence[Source], mode: str, image_size: int, patch_size: int) -> PreprocessedImages:
     """Brings pictures onto one grid whose sides are multiples of `patch_size`.
 
     - "fit": the longer side becomes `image_size`; nothing is cut off and nothing is padded.

@@ -48,12 +48,12 @@ def draw_path(
     else:
         centres = _handheld(rng, num_views, focus, reach)
     centres[:, 1] = eye_level + distribution.height_jitter * rng.uniform(-1, 1, num_views)
-    look_at = focus + distribution.look_at_jitter * rng.uniform(-1, 1, (num_views, 3))
+    targets = focus + distribution.look_at_jitter * rng.uniform(-1, 1, (num_views, 3))
     roll = np.deg2rad(distribution.roll_sigma) * rng.standard_normal(num_views)
-    return CameraPath(motion, centres, _look_at(centres, look_at, roll), focus)
+    return CameraPath(motion, centres, look_at(centres, targets, roll), focus)
 
 
-def _stratified(rng: np.random.Generator, count: int) -> Array:
+def stratified(rng: np.random.Generator, count: int) -> Array:
     """One number in the middle 60 % of each of `count` equal cells of [-1, 1], in random order [count]."""
     cells = (np.arange(count) + 0.2 + 0.6 * rng.random(count)) / count
     return rng.permutation(2 * cells - 1)
@@ -67,7 +67,7 @@ def _orbit(
     rng: np.random.Generator, distribution: SceneDistribution, num_views: int, focus: Array, reach: float
 ) -> Array:
     half_range = max(rng.uniform(*distribution.half_range), num_views * distribution.minimum_cell / 2)
-    azimuth = rng.uniform(-np.pi, np.pi) + np.deg2rad(half_range) * _stratified(rng, num_views)
+    azimuth = rng.uniform(-np.pi, np.pi) + np.deg2rad(half_range) * stratified(rng, num_views)
     jitter = distribution.radius_jitter
     radius = rng.uniform(1.6, (reach - _FOCUS_SPREAD) / (1 + jitter))
     radii = radius * (1 + jitter * rng.uniform(-1, 1, num_views))
@@ -81,7 +81,7 @@ def _dolly(rng: np.random.Generator, num_views: int, focus: Array, reach: float)
     track = heading + np.deg2rad(rng.uniform(-25, 25)) + (np.pi / 2 if sideways else 0.0)
     length = min(rng.uniform(0.8, 2.4) + 0.1 * num_views, 2 * (reach - _DOLLY_OFFSET))
     middle = -_heading(heading) * rng.uniform(0.9, _DOLLY_OFFSET)
-    positions = middle + 0.5 * length * _stratified(rng, num_views)[:, None] * _heading(track)
+    positions = middle + 0.5 * length * stratified(rng, num_views)[:, None] * _heading(track)
     ahead = focus + _heading(heading) * rng.uniform(0.5, 2.0)
     return positions, ahead
 
@@ -98,7 +98,7 @@ def _handheld(rng: np.random.Generator, num_views: int, focus: Array, reach: flo
     return centres
 
 
-def _look_at(centres: Array, targets: Array, roll: Array) -> Array:
+def look_at(centres: Array, targets: Array, roll: Array) -> Array:
     """World-to-camera rotations [S,3,3] (rows x right, y down, z forward) that look from centres to targets."""
     forward = targets - centres
     forward /= np.sqrt((forward * forward).sum(axis=-1, keepdims=True))

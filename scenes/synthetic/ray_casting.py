@@ -19,14 +19,21 @@ def ray(rotation: Tensor, axis: int, x: Tensor, y: Tensor) -> Tensor:
 
 
 def cast(
-    rotations: Tensor, origins: Tensor, half_extents: Tensor, num_spheres: int, x: Tensor, y: Tensor
+    rotations: Tensor,
+    origins: Tensor,
+    half_extents: Tensor,
+    num_spheres: int,
+    x: Tensor,
+    y: Tensor,
+    *,
+    ellipsoids: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Depth and solid of the first hit of rays (x, y, 1).
 
     `rotations` [N,K,3,3] camera to solid, `origins` [N,K,3] camera centre in the solid's frame, `half_extents`
-    [N,K,3]; solid 0 is the room seen from inside, the last `num_spheres` are spheres. `x` [N,1,W] and `y` [N,H,1] are
-    normalised image coordinates, so that the ray parameter is the depth along the optical axis.
-    Returns depth float32 [N,H,W] and the index of the solid int32 [N,H,W].
+    [N,K,3]; solid 0 is the room seen from inside, the last `num_spheres` are spheres, or ellipsoids if so said. `x`
+    [N,1,W] and `y` [N,H,1] are normalised image coordinates, so that the ray parameter is the depth along the optical
+    axis. Returns depth float32 [N,H,W] and the index of the solid int32 [N,H,W].
     """
     depth = _room_exit(rotations[:, 0], origins[:, 0], half_extents[:, 0], x, y)
     solid = torch.zeros_like(depth, dtype=torch.int32)
@@ -35,6 +42,8 @@ def cast(
     for k in range(1, count):
         if k < count - num_spheres:
             entry = _box_entry(rotations[:, k], origins[:, k], half_extents[:, k], x, y)
+        elif ellipsoids:
+            entry = _ellipsoid_entry(rotations[:, k], origins[:, k], half_extents[:, k], x, y)
         else:
             entry = _sphere_entry(rotations[:, k], origins[:, k], half_extents[:, k, 0], x, y, inverse_square)
         closer = entry < depth
@@ -79,5 +88,18 @@ def _sphere_entry(
     towards = (along[:, 0, None] * x + (along[:, 1, None] * y + along[:, 2, None])).mul_(inverse_square)
     excess = (o0 * o0 + o1 * o1 + o2 * o2) - (radius * radius)[:, None, None]
     squared = towards * towards - inverse_square * excess
+    entry = -towards - squared.clamp_min(0.0).sqrt_()
+    return torch.where((squared > 0) & (towards < 0), entry, torch.inf)
+
+
+def _ellipsoid_entry(rotation: Tensor, origin: Tensor, half: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """The unit sphere in the frame in which each axis is measured in its half extent."""
+    inverse = half.reciprocal()
+    rotation, origin = rotation * inverse[:, :, None], origin * inverse
+    ray_x, ray_y, ray_z = (ray(rotation, axis, x, y) for axis in range(3))
+    o0, o1, o2 = origin[:, :, None, None].unbind(1)
+    inverse_square = (ray_x * ray_x + (ray_y * ray_y + ray_z * ray_z)).reciprocal_()
+    towards = (o0 * ray_x + (o1 * ray_y + o2 * ray_z)) * inverse_square
+    squared = towards * towards - inverse_square * (o0 * o0 + (o1 * o1 + o2 * o2) - 1.0)
     entry = -towards - squared.clamp_min(0.0).sqrt_()
     return torch.where((squared > 0) & (towards < 0), entry, torch.inf)

@@ -16,7 +16,16 @@ Array = NDArray[np.float64]
 
 CAMERA_CLEARANCE = 0.8
 _TRIES = 12
-_FAR_BELOW = 1000.0
+FAR_BELOW = 1000.0
+
+
+@dataclass(frozen=True)
+class Light:
+    """A face with unit normal n receives ambient [3] + key [3] * (1 + n . to_light) / 2."""
+
+    to_light: Array
+    ambient: Array
+    key: Array
 
 
 @dataclass(frozen=True)
@@ -24,17 +33,14 @@ class Room:
     """K solids, each in a frame of its own that is turned about the vertical: the room, the boxes, the spheres.
 
     `centres` [K,3]; `rotations` [K,3,3] world to solid; `half_extents` [K,3] (a sphere has its radius three times).
-    Solids that found no place lie far below the floor, out of sight.
-    Light: a face with unit normal n receives ambient [3] + key [3] * (1 + n . to_light) / 2.
+    Solids that found no place lie far below the floor, out of sight. Light as in `Light`.
     """
 
     centres: Array
     rotations: Array
     half_extents: Array
     num_spheres: int
-    to_light: Array
-    ambient: Array
-    key: Array
+    light: Light
 
 
 def draw_room_size(rng: np.random.Generator, distribution: SceneDistribution) -> Array:
@@ -67,7 +73,7 @@ def draw_room(
     centres = np.zeros((count + 1, 3))
     centres[0, 1] = -half[1]
     centres[1:, [0, 2]] = placed
-    centres[1:, 1] = np.where(np.isfinite(placed[:, 0]), -sizes[:, 1], _FAR_BELOW)
+    centres[1:, 1] = np.where(np.isfinite(placed[:, 0]), -sizes[:, 1], FAR_BELOW)
     centres = np.nan_to_num(centres)
     _stack_spheres(rng, centres[1:], sizes, max_boxes)
 
@@ -78,15 +84,22 @@ def draw_room(
     rotations[:, 0, 2] = np.sin(angles)
     rotations[:, 2, 0] = -np.sin(angles)
 
-    azimuth = rng.uniform(-np.pi, np.pi)
-    to_light = np.array([np.sin(azimuth), -rng.uniform(0.4, 1.0), np.cos(azimuth)])
-    tints = 1.0 + 0.15 * rng.uniform(-1, 1, (2, 3))
-    ambient = rng.uniform(0.3, 0.55)
     return Room(
         centres=centres,
         rotations=rotations,
         half_extents=np.concatenate([half[None], sizes]),
         num_spheres=max_spheres,
+        light=draw_light(rng),
+    )
+
+
+def draw_light(rng: np.random.Generator) -> Light:
+    """A light from above, and what comes from everywhere."""
+    azimuth = rng.uniform(-np.pi, np.pi)
+    to_light = np.array([np.sin(azimuth), -rng.uniform(0.4, 1.0), np.cos(azimuth)])
+    tints = 1.0 + 0.15 * rng.uniform(-1, 1, (2, 3))
+    ambient = rng.uniform(0.3, 0.55)
+    return Light(
         to_light=to_light / np.linalg.norm(to_light),
         ambient=ambient * tints[0],
         key=(rng.uniform(1.0, 1.2) - ambient) * tints[1],
@@ -110,7 +123,7 @@ def _place(candidates: Array, reach: Array, wanted: NDArray[np.bool_], half: Arr
 def _stack_spheres(rng: np.random.Generator, centres: Array, sizes: Array, num_boxes: int) -> None:
     """Lift some spheres, in place, onto a box that is standing and low enough to leave the sphere in sight."""
     lifted = rng.random(len(centres)) < 0.4
-    low = (sizes[:num_boxes, 1] < 0.5) & (centres[:num_boxes, 1] < _FAR_BELOW)
+    low = (sizes[:num_boxes, 1] < 0.5) & (centres[:num_boxes, 1] < FAR_BELOW)
     for sphere, box in zip(range(num_boxes, len(centres)), np.flatnonzero(low), strict=False):
         radius = sizes[sphere, 0]
         if lifted[sphere] and radius <= sizes[box, [0, 2]].min():

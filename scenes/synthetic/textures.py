@@ -14,14 +14,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from scenes.synthetic.natural_textures import TILES, tile_colours
+
 Array = NDArray[np.float64]
 
 FIELDS = (
     "u_from_s", "u_from_t", "v_from_s", "v_from_t", "u_offset", "v_offset", "shear", "u_duty", "v_duty",
     "first", "second", "both", "noise_scale", "noise_start", "blotches", "sharpness", "relief", "cells",
     "red", "green", "blue", "red_step", "green_step", "blue_step", "red_tint", "green_tint", "blue_tint",
+    "tile", "texels", "shade",
 )  # fmt: skip
-"""Parameters of one surface, in the order in which `draw_textures` stores and `albedo` reads them."""
+"""Parameters of one surface, in the order in which `draw_textures` stores and `albedo` reads them.
+
+`tile` is a number of `natural_textures`, which then replaces the pattern, or -1.
+"""
 _COLUMN = {name: i for i, name in enumerate(FIELDS)}
 
 _LATTICE = 128
@@ -37,10 +43,11 @@ _PATTERNS = np.array([  # first, second, both, shear, weight
 _CHECKER, _STRIPES, _TILES, _BRICKS, _WINDOWS, _PLAIN = range(6)
 
 
-def draw_textures(rng: np.random.Generator, num_solids: int) -> Array:
-    """Parameters [num_solids, 6, len(FIELDS)] of six faces a solid; solid 0, the room, has the larger patterns.
+def draw_textures(rng: np.random.Generator, num_solids: int, large: NDArray[np.bool_] | None = None) -> Array:
+    """Parameters [num_solids, 6, len(FIELDS)] of six faces a solid, all patterns.
 
-    The room's faces differ in everything; those of another solid share a style and differ in place and shade.
+    The faces of solid 0, the room, differ in everything; those of another solid share a style and differ in place and
+    shade. `large` [num_solids] (default: only the room) says which solids have the larger patterns.
     """
     shape = (num_solids, 6)
     pattern = rng.choice(len(_PATTERNS), size=shape, p=_PATTERNS[:, 4])
@@ -50,7 +57,7 @@ def draw_textures(rng: np.random.Generator, num_solids: int) -> Array:
     r[1:, :, 2:] = r[1:, :1, 2:]
     signs[1:] = signs[1:, :1]
 
-    room = (np.arange(num_solids) == 0)[:, None]
+    room = (np.arange(num_solids) == 0 if large is None else large)[:, None]
     period = np.where(room, 0.4, 0.16) * 3.0 ** r[..., 2]
     aspect = np.where(pattern == _BRICKS, 2.0, np.where(pattern == _PLAIN, 1.0 + r[..., 3], 1.0))
     angle = np.where((r[..., 4] < 0.5) | (pattern == _BRICKS), 0.0, np.pi * r[..., 5])
@@ -90,7 +97,25 @@ def draw_textures(rng: np.random.Generator, num_solids: int) -> Array:
     parameters[..., _COLUMN["red"] : _COLUMN["blue"] + 1] = shade * colour
     parameters[..., _COLUMN["red_step"] : _COLUMN["blue_step"] + 1] = shade * (other - colour)
     parameters[..., _COLUMN["red_tint"] : _COLUMN["blue_tint"] + 1] = 0.22 * signs[..., 6:9]
+    put("tile", -1.0)
+    put("texels", 1.0)
+    put("shade", 1.0)
     return parameters
+
+
+def put_tiles(rng: np.random.Generator, parameters: Array, share: float) -> None:
+    """Replaces the patterns of `share` of the surfaces of `parameters` [K,6,len(FIELDS)], in place, by natural tiles.
+
+    As with patterns, the room's faces are drawn one by one, those of another solid are alike.
+    """
+    shape = parameters.shape[:2]
+    chosen, tile, size, shade = rng.random((*shape, 4)).transpose(2, 0, 1).copy()
+    for values in (chosen, tile, size):
+        values[1:] = values[1:, :1]
+    natural = chosen < share
+    parameters[..., _COLUMN["tile"]] = np.where(natural, np.floor(tile * TILES), -1.0)
+    parameters[..., _COLUMN["texels"]] = 25.0 * 3.2**size
+    parameters[..., _COLUMN["shade"]] = 0.7 + 0.6 * shade
 
 
 def albedo(
@@ -126,6 +151,17 @@ def albedo(
     red, green, blue = (
         (p[name] + p[f"{name}_step"] * pattern + p[f"{name}_tint"] * coarse) * brightness
         for name in ("red", "green", "blue")
+    )
+    tile = p["tile"]
+    natural = tile >= 0
+    if not bool(natural.any()):
+        return red, green, blue
+    texels = p["texels"]
+    footprint = (u_width + v_width) * 0.5 * texels
+    tiles = tile_colours(u * texels, v * texels, footprint, tile.clamp_min(0).int())
+    red, green, blue = (
+        torch.where(natural, tiled * (p["shade"] + p[f"{name}_tint"]), painted)
+        for name, tiled, painted in zip(("red", "green", "blue"), tiles, (red, green, blue), strict=True)
     )
     return red, green, blue
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from model.rotations import matrix_to_quaternion
 from model.scene.geometry import invert_extrinsics
-from service.inputs.prepared import read_transform
+from model.scene.preprocess import ImageTransform
 from service.result.scene import Scene
 
 _TRACKS = (
@@ -85,7 +85,7 @@ def tracks_json(scene: Scene) -> dict[str, Any]:
         network = torch.from_numpy(np.array(points[picture.index]))
         frames.append(
             {
-                "points": read_transform(picture.transform).to_original(network).tolist(),
+                "points": ImageTransform.from_dict(picture.transform).to_original(network).tolist(),
                 "visibility": visibility[picture.index].tolist(),
                 "confidence": None if confidence is None else confidence[picture.index].tolist(),
             }

@@ -1,236 +1,144 @@
-"""Every file that can be had of a reconstruction: its name, its media type, and how it is made.
-
-A file is made at most once for the same options, then kept; making one never needs the network again.
-"""
+"""Makes the files of a result. One is made at most once for the same options; none needs the network again."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, Literal
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
 
-import numpy as np
-from PIL import Image
-
-from service.exports.cameras import cameras_json, tracks_json, trajectory_tum, transforms_json
-from service.exports.colmap import write_colmap
-from service.exports.depth import (
-    confidence_picture,
-    depth_picture,
-    depth_png,
-    map_npy,
-    png,
-    write_depth_exr,
-)
-from service.exports.gltf import write_glb
-from service.exports.ply import write_ply
-from service.exports.points import select_points
-from service.inputs.options import Grid, PointOptions
-from service.problems import NotFound, NoTracks
+from model.files.artifact import sha256
+from service.errors import NotFound, NoTracks
+from service.exports.export import Export, Source
+from service.exports.links import in_folder
+from service.exports.options import ExportOptions
+from service.exports.records import EXPORTS
+from service.result.document import RESULT_FILE, ReconstructionDocument
+from service.result.file import MadeFile
 from service.result.scene import Scene
-from service.storage.folder import Export, Storage
 
-GLTF = "model/gltf-binary"
-BYTES = "application/octet-stream"
-MapKind = Literal[
-    "depth.png", "depth.npy", "depth.exr", "depth-preview.png", "confidence.npy", "confidence-preview.png"
-]
-
-_Cloudlike = Callable[[Scene, PointOptions, Path], None]
-_STAMP = (1980, 1, 1, 0, 0, 0)
+Keep = Callable[[str, Callable[[Path], None]], MadeFile]
+"""Gives the file of a name, calling the second argument with a path to write if nobody asked for it before."""
 
 
-@dataclass(frozen=True)
-class CloudFile:
-    """A file that depends on which points are shown."""
+class Results(Protocol):
+    """Where results lie, and files made from them; each method may raise NotFound."""
 
-    media_type: str
-    write: _Cloudlike
+    def result(self, name: str) -> ReconstructionDocument: ...
 
+    def scene(self, name: str) -> Scene: ...
 
-@dataclass(frozen=True)
-class PlainFile:
-    """A file that depends on nothing but the scene."""
-
-    media_type: str
-    write: Callable[[Scene, Path], None]
+    def export(self, name: str, file: str, make: Callable[[Path], None]) -> MadeFile: ...
 
 
-def _text(make: Callable[[Scene], str]) -> Callable[[Scene, Path], None]:
-    return lambda scene, path: _write(path, make(scene).encode())
+class Files:
+    """The files of one result, made when they are asked for."""
 
+    def __init__(self, document: ReconstructionDocument, scene: Callable[[], Scene], keep: Keep) -> None:
+        self.document = document
+        self._scene = scene
+        self._keep = keep
 
-def _json(make: Callable[[Scene], Any]) -> Callable[[Scene, Path], None]:
-    return _text(lambda scene: json.dumps(make(scene), indent=1) + "\n")
+    def file(self, export: Export[Any], options: ExportOptions | None = None, index: int = 0) -> MadeFile:
+        """The file with `options`; where they say nothing, those of the reconstruction.
 
+        `index` is the picture, for files that there is one of for each. Raises NotFound or NoTracks.
+        """
+        last = len(self.document.pictures) - 1
+        if export.per_picture and not 0 <= index <= last:
+            raise NotFound(f"This reconstruction has pictures 0 to {last}; {index} was asked for.")
+        if not export.fits(self.document):
+            raise NoTracks("This reconstruction was made without query_points, so it has no tracks.")
+        chosen = self._complete(export.options, options)
 
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+        def make(path: Path) -> None:
+            document = in_folder(self.document)
+            export.write(Source(self._scene(), chosen, index, document, lambda: self._before(export)), path)
 
+        return self._keep(_key(export.name_of(index), chosen), make)
 
-def _write_npz(scene: Scene, path: Path) -> None:
-    count = len(scene.document.pictures)
-    arrays = {
-        "extrinsics": scene.extrinsics(),
-        "intrinsics": scene.intrinsics(),
-        "filenames": np.array([picture.filename for picture in scene.document.pictures]),
-        "world_points_network": scene.world_points(),
-        "depth_network": scene.depth,
-        "confidence_network": scene.confidence,
-        "colors_network": scene.colors,
-        "mask_network": np.asarray(scene.mask) & scene.keep,
-    }
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+    def makers(self, exports: Iterable[Export[Any]] = EXPORTS) -> dict[str, Callable[[], MadeFile]]:
+        """What makes the files of those `exports` that this result has, by the files' names."""
+        return {
+            export.name_of(index): partial(self.file, export, index=index)
+            for export in exports
+            if export.fits(self.document)
+            for index in export.indices(self.document)
+        }
 
-        def add(name: str, array: Any) -> None:
-            with archive.open(zipfile.ZipInfo(f"{name}.npy", _STAMP), "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+    def _before(self, export: Export[Any]) -> Iterator[tuple[str, MadeFile]]:
+        earlier = takewhile(lambda other: other is not export, EXPORTS)
+        for name, make in self.makers(other for other in earlier if other.archived).items():
+            yield name, make()
 
-        for name, array in arrays.items():
-            add(name, array)
-        for index in range(count):  # one at a time: originals may be large
-            add(f"depth_{index}", scene.depth_map(index, "original"))
-            add(f"confidence_{index}", scene.confidence_map(index, "original"))
-
-
-CLOUD_FILES: dict[str, CloudFile] = {
-    "points.ply": CloudFile(BYTES, lambda s, o, p: write_ply(select_points(s, o), p)),
-    "points-ascii.ply": CloudFile(BYTES, lambda s, o, p: write_ply(select_points(s, o), p, ascii=True)),
-    "scene.glb": CloudFile(GLTF, lambda s, o, p: write_glb(s, select_points(s, o), p)),
-    "colmap.zip": CloudFile("application/zip", lambda s, o, p: write_colmap(s, select_points(s, o), p)),
-    "colmap-text.zip": CloudFile("application/zip", lambda s, o, p: write_colmap(s, select_points(s, o), p, text=True)),
-}
-PLAIN_FILES: dict[str, PlainFile] = {
-    "transforms.json": PlainFile("application/json", _json(transforms_json)),
-    "trajectory.txt": PlainFile("text/plain", _text(trajectory_tum)),
-    "cameras.json": PlainFile("application/json", _json(cameras_json)),
-    "scene.npz": PlainFile(BYTES, _write_npz),
-}
-TRACKS_FILE = "tracks.json"
-MANIFEST_FILE = "manifest.json"
-ARCHIVE_FILE = "everything.zip"
+    def _complete(self, wanted: type[ExportOptions], given: ExportOptions | None) -> ExportOptions:
+        sent = {} if given is None else given.model_dump(exclude_unset=True)
+        values = {**self.document.options, **sent}
+        return wanted.model_validate({name: values[name] for name in wanted.model_fields if name in values})
 
 
 class Catalogue:
-    """Makes and finds files of the results in `storage`."""
+    """Makes and finds the files of all results in `results`."""
 
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
+    def __init__(self, results: Results) -> None:
+        self._results = results
 
-    def cloud_file(self, result: str, name: str, given: PointOptions) -> Export:
-        """A file of `CLOUD_FILES` with the options `given`, and where not given those of the reconstruction."""
-        document = self._storage.result(result)
-        stored = {key: value for key, value in document.options.items() if key in PointOptions.model_fields}
-        options = given.over(PointOptions.model_validate(stored))
-        tag = hashlib.sha256(json.dumps(options.model_dump(), sort_keys=True).encode()).hexdigest()[:16]
-        write = CLOUD_FILES[name].write
-        return self._storage.export(
-            result, f"{tag}-{name}", lambda path: write(self._storage.scene(result), options, path)
+    def files(self, result: str) -> Files:
+        """Those of one result. Raises NotFound."""
+        results = self._results
+        return Files(
+            results.result(result),
+            lambda: results.scene(result),
+            lambda file, make: results.export(result, file, make),
         )
 
-    def plain_file(self, result: str, name: str) -> Export:
-        """A file of `PLAIN_FILES`."""
-        write = PLAIN_FILES[name].write
-        return self._storage.export(result, name, lambda path: write(self._storage.scene(result), path))
 
-    def tracks(self, result: str) -> Export:
-        """The tracks of the query points. Raises NoTracks if none were asked for."""
-        if self._storage.result(result).links.tracks is None:
-            raise NoTracks("This reconstruction was made without query_points, so it has no tracks.")
-        return self._storage.export(
-            result, TRACKS_FILE, lambda path: _json(tracks_json)(self._storage.scene(result), path)
-        )
+def write_files(
+    scene: Scene,
+    out: Path,
+    names: Collection[str] | None = None,
+    progress: Callable[[float], None] = lambda share: None,
+) -> ReconstructionDocument:
+    """Write ``result.json`` and the files `names`, or all that the archive holds, into the folder `out`.
 
-    def picture(self, result: str, index: int) -> Export:
-        """One picture as the network saw it, without padding, as PNG. Raises NotFound."""
-        self._check_index(result, index)
+    A file appears in its place only when all have been made. Returns the document as written. Raises OSError, and
+    KeyError for a name that no file of this scene has.
+    """
+    document = in_folder(scene.document)
+    out.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".files-", dir=out) as folder:
+        kept: dict[str, MadeFile] = {}
 
-        def make(path: Path) -> None:
-            scene = self._storage.scene(result)
-            rows, columns = np.nonzero(scene.mask[index].any(1))[0], np.nonzero(scene.mask[index].any(0))[0]
-            content = scene.colors[index][rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            _write(path, png(Image.fromarray(np.ascontiguousarray(content))))
+        def keep(name: str, make: Callable[[Path], None]) -> MadeFile:
+            if name not in kept:
+                path = Path(folder, name)
+                make(path)
+                kept[name] = MadeFile(path, path.stat().st_size, sha256(path))
+            return kept[name]
 
-        return self._storage.export(result, f"picture-{index}.png", make)
-
-    def map_file(self, result: str, kind: MapKind, index: int, grid: Grid) -> Export:
-        """One picture's depth or confidence. Raises NotFound."""
-        self._check_index(result, index)
-        return self._storage.export(
-            result, f"{index}-{grid}-{kind}", lambda path: self._write_map(result, kind, index, grid, path)
-        )
-
-    def _write_map(self, result: str, kind: MapKind, index: int, grid: Grid, path: Path) -> None:
-        scene = self._storage.scene(result)
-        if kind.startswith("confidence"):
-            confidence = scene.confidence_map(index, grid)
-            _write(path, map_npy(confidence) if kind == "confidence.npy" else png(confidence_picture(confidence)))
-            return
-        depth = scene.depth_map(index, grid)
-        if kind == "depth.exr":
-            write_depth_exr(depth, path)
-        elif kind == "depth.npy":
-            _write(path, map_npy(depth))
-        elif kind == "depth.png":
-            _write(path, depth_png(depth, scene.document.pictures[index].depth.png_scale))
-        else:
-            _write(path, png(depth_picture(depth)))
-
-    def manifest(self, result: str) -> Export:
-        """What made the result, and size and SHA-256 of every file with the reconstruction's own options."""
-
-        def make(path: Path) -> None:
-            document = self._storage.result(result)
-            files = {
-                name: {"bytes": export.bytes, "sha256": export.sha256} for name, export in self._everything(result)
-            }
-            told = document.model_dump(mode="json", exclude={"pictures", "links", "state", "progress"})
-            _write(path, (json.dumps({**told, "files": files}, indent=1) + "\n").encode())
-
-        return self._storage.export(result, MANIFEST_FILE, make)
-
-    def archive(self, result: str) -> Export:
-        """All files of the manifest, the manifest and ``result.json`` in one zip archive."""
-
-        def make(path: Path) -> None:
-            document = self._storage.result(result).in_folder()
-            with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-                _add(archive, document.links.self, (document.model_dump_json(indent=1) + "\n").encode())
-                for name, export in (*self._everything(result), (MANIFEST_FILE, self.manifest(result))):
-                    entry = archive.open(zipfile.ZipInfo(name, _STAMP), "w", force_zip64=True)
-                    with entry, export.path.open("rb") as source:
-                        shutil.copyfileobj(source, entry)
-
-        return self._storage.export(result, ARCHIVE_FILE, make)
-
-    def _everything(self, result: str) -> Iterator[tuple[str, Export]]:
-        document = self._storage.result(result)
-        for name in CLOUD_FILES:
-            yield name, self.cloud_file(result, name, PointOptions())
-        for name in PLAIN_FILES:
-            yield name, self.plain_file(result, name)
-        if document.links.tracks is not None:
-            yield TRACKS_FILE, self.tracks(result)
-        for picture in document.in_folder().pictures:
-            depth, links = picture.depth.links, picture.links
-            for name, kind in (
-                (depth.png, "depth.png"), (depth.npy, "depth.npy"), (depth.exr, "depth.exr"),
-                (depth.preview, "depth-preview.png"), (links.confidence, "confidence.npy"),
-                (links.confidence_preview, "confidence-preview.png"),
-            ):  # fmt: skip
-                yield name, self.map_file(result, kind, picture.index, "original")  # type: ignore[arg-type]
-            yield links.picture, self.picture(result, picture.index)
-
-    def _check_index(self, result: str, index: int) -> None:
-        last = len(self._storage.result(result).pictures) - 1
-        if not 0 <= index <= last:
-            raise NotFound(f"This reconstruction has pictures 0 to {last}; {index} was asked for.")
+        files = Files(document, lambda: scene, keep)
+        makers = files.makers()
+        wanted = files.makers(export for export in EXPORTS if export.archived) if names is None else names
+        made: dict[str, MadeFile] = {}
+        for name in wanted:
+            made[name] = makers[name]()
+            progress(len(made) / len(wanted))
+        for name, file in made.items():
+            target = out / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.path.replace(target)
+    (out / RESULT_FILE).write_text(document.model_dump_json(indent=1) + "\n", "utf-8")
+    return document
 
 
-def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
-    archive.writestr(zipfile.ZipInfo(name, _STAMP), content)
+def _key(name: str, options: ExportOptions) -> str:
+    """The name under which a file with these options is kept; never a path."""
+    name = name.replace("/", "-")
+    chosen = options.model_dump()
+    if not chosen:
+        return name
+    return f"{hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]}-{name}"

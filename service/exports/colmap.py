@@ -17,12 +17,12 @@ import torch
 from numpy.typing import NDArray
 
 from model.rotations import matrix_to_quaternion
+from service.exports.archive import STAMP
 from service.exports.points import Cloud
 from service.result.scene import Scene
 
 _PINHOLE = 1
 _FOLDER = "sparse/0"
-_STAMP = (1980, 1, 1, 0, 0, 0)  # the same bytes for the same scene
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def write_colmap(scene: Scene, cloud: Cloud, path: Path, *, text: bool = False) 
     }
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, chunks in files.items():
-            entry = zipfile.ZipInfo(f"{_FOLDER}/{name}.{'txt' if text else 'bin'}", _STAMP)
+            entry = zipfile.ZipInfo(f"{_FOLDER}/{name}.{'txt' if text else 'bin'}", STAMP)
             entry.compress_type = zipfile.ZIP_DEFLATED
             with archive.open(entry, "w", force_zip64=True) as file:
                 for chunk in chunks:

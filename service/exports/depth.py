@@ -5,7 +5,6 @@ Every map here is float32 [h, w], depth in the scene's unit, NaN where there is 
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -14,28 +13,22 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service.exports.colormap import colorize
-
-_PNG_LEVELS = 65535
-
-
-def depth_scale(largest: float) -> float:
-    """Depth units per step of the 16-bit PNG, so that the largest depth takes the highest value."""
-    return max(largest, float(np.finfo(np.float32).tiny)) / _PNG_LEVELS
+from service.result.document import PNG_LEVELS
+from service.result.scene import Scene
 
 
-def depth_png(depth: NDArray[np.float32], scale: float) -> bytes:
-    """A 16-bit grey PNG whose values times `scale` are depths; 0 means no data."""
+def depth_levels(depth: NDArray[np.float32], scale: float) -> Image.Image:
+    """A 16-bit grey picture whose values times `scale` are depths; 0 means no data."""
     # A depth that would round to 0 takes value 1: 0 is reserved, and the error stays within one step.
-    levels = np.clip(np.round(np.nan_to_num(depth.astype(np.float64)) / scale), 1, _PNG_LEVELS)
+    levels = np.clip(np.round(np.nan_to_num(depth.astype(np.float64)) / scale), 1, PNG_LEVELS)
     levels = np.where(np.isnan(depth), 0, levels).astype(np.uint16)
-    return png(Image.fromarray(levels))
+    return Image.fromarray(levels)
 
 
-def map_npy(values: NDArray[np.float32]) -> bytes:
+def write_npy(values: NDArray[np.float32], path: Path) -> None:
     """The map itself as a NumPy file, float32, NaN for no data."""
-    buffer = io.BytesIO()
-    np.save(buffer, values.astype(np.float32), allow_pickle=False)
-    return buffer.getvalue()
+    with path.open("wb") as file:  # given a path, NumPy would add a suffix
+        np.save(file, values.astype(np.float32), allow_pickle=False)
 
 
 def write_depth_exr(depth: NDArray[np.float32], path: Path) -> None:
@@ -63,7 +56,14 @@ def confidence_picture(confidence: NDArray[np.float32]) -> Image.Image:
     return Image.fromarray(colorize(np.where(np.isnan(confidence), np.nan, share)))
 
 
-def png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    return buffer.getvalue()
+def network_picture(scene: Scene, index: int) -> Image.Image:
+    """One picture as the network saw it, without padding."""
+    mask = scene.mask[index]
+    rows, columns = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
+    content = scene.colors[index][rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return Image.fromarray(np.ascontiguousarray(content))
+
+
+def write_png(picture: Image.Image, path: Path) -> None:
+    """`picture` as a PNG file, whatever `path` ends with."""
+    picture.save(path, format="PNG")

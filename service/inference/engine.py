@@ -29,16 +29,15 @@ from model.network.threads import limit_threads
 from model.reconstruct import decode
 from model.scene.preprocess import PreprocessedImages
 from model.scene.reconstruction import Reconstruction
+from service.errors import InvalidOption, NonFiniteOutput, NoTracks, NotReady, OutOfMemory
 from service.inference.cost import Cost, CostModel
 from service.inference.memory import PeakMemory, free_budget
 from service.inference.plan import Planner
-from service.problems import InvalidOption, NonFiniteOutput, NoTracks, NotReady, OutOfMemory, retry_after
 from service.result.document import ModelDocument
-from service.settings import Settings, SettingsError
+from service.settings import InferenceSettings, SettingsError
+from service.states import NETWORK_STAGES
 
 Observer = Callable[[str, float], None]
-
-_STAGES = ("transfer", "aggregator", "heads", "post")
 
 _log = logging.getLogger("service")
 
@@ -71,7 +70,7 @@ class Pass:
     @property
     def cost(self) -> Cost:
         """What the network took; making a scene of its output does not count."""
-        return Cost(self.peak_bytes, sum(self.seconds[stage] for stage in ("transfer", "aggregator", "heads")))
+        return Cost(self.peak_bytes, sum(self.seconds[stage] for stage in NETWORK_STAGES))
 
 
 class Engine:
@@ -82,7 +81,7 @@ class Engine:
     `on_loss` is called, from any thread, if a loaded network is lost for good, as one in this process never is.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: InferenceSettings) -> None:
         self.settings = settings
         self.artifact = settings.artifact
         self.device = settings.device
@@ -149,7 +148,7 @@ class Engine:
     def check_ready(self) -> None:
         """Raises NotReady while no pass can run."""
         if not self.ready:
-            raise NotReady("The model is still being loaded.", headers=retry_after())
+            raise NotReady("The model is still being loaded.")
 
     @property
     def net(self) -> Network:
@@ -269,7 +268,7 @@ class Engine:
         tracks = None if queries is None else _tracks(prediction)
         if len(marks) == 4:  # a network that can't be watched: all of it counts as aggregator
             marks.insert(3, marks[2])
-        seconds = {stage: b - a for stage, (a, b) in zip(_STAGES, pairwise(marks), strict=True)}
+        seconds = {stage: b - a for stage, (a, b) in zip((*NETWORK_STAGES, "post"), pairwise(marks), strict=True)}
         done = Pass(reconstruction, descriptors[0] if describe else None, tracks, seconds, peak.bytes)
         self._learn(batch, query_points, done)
         return done

@@ -5,34 +5,22 @@ Every option is text on the wire. Lists are separated by commas; structured opti
 
 from __future__ import annotations
 
-import math
-import re
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, ValidationError, model_validator
 
-from service.problems import InvalidOption
+from service.errors import InvalidOption
+from service.exports.options import Finite, PointOptions, Positive
+from service.exports.records import OUTPUTS
 
 Mode = Literal["fit", "crop", "pad"]
-Grid = Literal["original", "network"]
-
-OUTPUTS = ("points.ply", "scene.glb", "colmap.zip", "transforms.json", "trajectory.txt", "cameras.json", "scene.npz")
-"""Files that can be ordered to be ready as soon as a reconstruction is done. All others are made when asked for."""
 
 _NAME_LENGTH = 120
 
 
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError("must be a finite number")
-    return value
-
-
-Finite = Annotated[float, AfterValidator(_finite)]
 Row3 = Annotated[list[Finite], Field(min_length=3, max_length=3)]
 Row4 = Annotated[list[Finite], Field(min_length=4, max_length=4)]
-Positive = Annotated[float, Field(gt=0), AfterValidator(_finite)]
 
 
 class _Strict(BaseModel):
@@ -43,11 +31,13 @@ class KnownCamera(_Strict):
     """What is known of one picture's camera. Pixels are those of the original picture after EXIF rotation."""
 
     extrinsic: Annotated[list[Row4], Field(min_length=3, max_length=3)] | None = Field(
-        None, description="world-to-camera [R|t], OpenCV axes, t in metres"
-    )
+        None, examples=[[[1, 0, 0, 0.5], [0, 1, 0, 0], [0, 0, 1, 0]]],
+        description="world-to-camera [R|t], OpenCV axes, t in metres",
+    )  # fmt: skip
     intrinsic: Annotated[list[Row3], Field(min_length=3, max_length=3)] | None = Field(
-        None, description="pinhole camera matrix [[fx,0,cx],[0,fy,cy],[0,0,1]] in pixels"
-    )
+        None, examples=[[[500, 0, 320], [0, 500, 240], [0, 0, 1]]],
+        description="pinhole camera matrix [[fx,0,cx],[0,fy,cy],[0,0,1]] in pixels",
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _sound(self) -> KnownCamera:
@@ -65,23 +55,17 @@ class KnownCamera(_Strict):
 class PicturePoint(_Strict):
     """A place in one picture, in pixels of the original."""
 
-    picture: int = Field(ge=0)
-    x: Finite = Field(ge=0)
-    y: Finite = Field(ge=0)
+    picture: int = Field(ge=0, examples=[0], description="number of the picture, from 0")
+    x: Finite = Field(ge=0, examples=[10.0], description="pixels from the left edge")
+    y: Finite = Field(ge=0, examples=[20.0], description="pixels from the upper edge")
 
 
 class KnownDistance(_Strict):
     """The true distance between two places that pictures show."""
 
-    a: PicturePoint
-    b: PicturePoint
-    metres: Positive
-
-
-def _frames(text: str) -> str:
-    if not re.fullmatch(r"\d{1,6}(,\d{1,6})*", text):
-        raise ValueError("must be picture numbers with commas between them, for example 0,2,5")
-    return text
+    a: PicturePoint = Field(examples=[{"picture": 0, "x": 10, "y": 20}])
+    b: PicturePoint = Field(examples=[{"picture": 0, "x": 90, "y": 20}])
+    metres: Positive = Field(examples=[1.5], description="the distance between a and b")
 
 
 def _outputs(text: str) -> str:
@@ -91,55 +75,32 @@ def _outputs(text: str) -> str:
     return text
 
 
-class PointOptions(_Strict):
-    """Which points a cloud shows. A result remembers those it was made with; a download may ask for others."""
-
-    confidence: float = Field(25.0, ge=0, le=100, description="leave out points below this percentile of confidence")
-    max_points: int | None = Field(None, ge=1, le=2**31, description="keep at most this many points, sampled evenly")
-    voxel_size: Positive | None = Field(
-        None, le=1e9, description="keep the most confident point of each cube of this side, in the result's unit"
-    )
-    depth_edge: Positive | None = Field(
-        None, le=1e3, description="leave out pixels where depth jumps by more than this share, for example 0.05"
-    )
-    mask_sky: bool = Field(False, description="leave out what looks like sky: smooth, bright or blue, from the top")
-    mask_black: bool = Field(False, description="leave out pixels that are nearly black")
-    mask_white: bool = Field(False, description="leave out pixels that are nearly white")
-    frames: Annotated[str, AfterValidator(_frames)] | None = Field(
-        None, max_length=8000, description="numbers of the pictures whose points are shown, for example 0,2,5",
-        examples=["0,2"],
-    )  # fmt: skip
-
-    @property
-    def frame_numbers(self) -> list[int] | None:
-        return None if self.frames is None else sorted({int(number) for number in self.frames.split(",")})
-
-    def over(self, stored: PointOptions) -> PointOptions:
-        """These options, where they were given, on top of `stored` ones."""
-        chosen = {
-            name: getattr(self if name in self.model_fields_set else stored, name) for name in PointOptions.model_fields
-        }
-        return PointOptions(**chosen)
-
-
 class Options(PointOptions):
     """Everything that a request may say beside its pictures."""
 
     mode: Mode | None = Field(
-        None, description="how pictures are brought to the network's size; default: the service's"
-    )
+        None, examples=["fit"],
+        description="how pictures are brought to the network's size; default: the service's",
+    )  # fmt: skip
     order: Literal["sent", "natural"] | None = Field(
-        None, description="order of the pictures; default: as sent, and within an archive natural order of names"
-    )
+        None, examples=["natural"],
+        description="order of the pictures; default: as sent, and within an archive natural order of names",
+    )  # fmt: skip
     manifest: Json[Annotated[list[str], Field(min_length=1, max_length=10_000)]] | None = Field(
         None, description="file names in the order wanted, as JSON; pictures that it does not name are left out",
         examples=['["left.jpg", "right.jpg"]'],
     )  # fmt: skip
-    fps: Positive | None = Field(None, le=120, description="frames taken from each second of a video; default 1")
-    drop_blurred: bool = Field(True, description="leave out a video's frames that are far less sharp than the rest")
-    close_loops: bool = Field(
-        True, description="where a scene of several passes comes back to a place, look again and take back the drift"
+    fps: Positive | None = Field(
+        None, le=120, examples=[2.0], description="frames taken from each second of a video; default 1"
     )
+    drop_blurred: bool = Field(
+        True, examples=[False],
+        description="leave out a video's frames that are far less sharp than the rest",
+    )  # fmt: skip
+    close_loops: bool = Field(
+        True, examples=[False],
+        description="where a scene of several passes comes back to a place, look again and take back the drift",
+    )  # fmt: skip
     cameras: Json[Annotated[list[KnownCamera | None], Field(max_length=10_000)]] | None = Field(
         None, description="known cameras, one entry (or null) per picture, as JSON",
         examples=['[{"intrinsic": [[500,0,320],[0,500,240],[0,0,1]]}, null]'],
@@ -157,9 +118,9 @@ class Options(PointOptions):
         examples=["scene.glb,colmap.zip"],
     )  # fmt: skip
     timeout: Positive | None = Field(
-        None, le=86_400, description="seconds after which to give up; at most the service's"
+        None, le=86_400, examples=[60.0], description="seconds after which to give up; at most the service's"
     )
-    dry_run: bool = Field(False, description="only predict memory and time")
+    dry_run: bool = Field(False, examples=[True], description="only predict memory and time")
 
     @property
     def output_names(self) -> list[str]:

@@ -24,11 +24,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateColumn
 
-from service.jobs.job import ENDED
+from service.states import ENDED
 
 VERSION = 2
 
 metadata = MetaData()
+
 
 jobs = Table(
     "jobs",

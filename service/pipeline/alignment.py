@@ -11,8 +11,8 @@ from model.rotations import rotation_angle
 from model.scene.geometry import unproject_depth
 from model.scene.reconstruction import Reconstruction
 from model.scene.similarity import Similarity, camera_centres, fit_cameras
+from service.errors import InvalidOption
 from service.inputs.options import KnownCamera, KnownDistance, Options, PicturePoint
-from service.problems import InvalidOption
 from service.result.document import ScaleDocument, Unit
 
 

@@ -13,8 +13,8 @@ import torch
 from model.scene.chunking import Place, place, take
 from model.scene.loops import Loop, Verdict, close_loops, find_loops, measure
 from model.scene.preprocess import PreprocessedImages
+from service.errors import NonFiniteOutput, OutOfMemory
 from service.inference.engine import Engine, Observer, Pass
-from service.problems import NonFiniteOutput, OutOfMemory
 
 _log = logging.getLogger("service")
 
@@ -59,8 +59,8 @@ def revisit(
     for number, candidate in enumerate(find_loops(_descriptors(done, chunks), chunks)):
         try:
             seen = engine.infer(take(batch, candidate.frames), observer(number))
-        except (OutOfMemory, NonFiniteOutput) as problem:
-            _log.warning("pictures %d and %d were not compared: %s", *candidate.pair, problem.detail)
+        except (OutOfMemory, NonFiniteOutput) as error:
+            _log.warning("pictures %d and %d were not compared: %s", *candidate.pair, error)
             continue
         passes.append(seen)
         loops.append(measure(candidate, seen.reconstruction, parts, chunks))

@@ -15,23 +15,24 @@ from model.scene.chunking import join, take
 from model.scene.loops import most_loops
 from model.scene.reconstruction import Reconstruction
 from model.scene.shrinking import shrink
-from service.exports.catalogue import CLOUD_FILES, Catalogue
+from service.errors import OutOfMemory
+from service.exports.catalogue import Catalogue
+from service.exports.records import BY_NAME
 from service.inference.engine import Engine, Observer, Pass, Tracks
 from service.inference.plan import Plan
 from service.inputs.prepared import PreparedScene
-from service.jobs.job import STAGES, Job
 from service.pipeline.alignment import apply_knowledge
 from service.pipeline.revisits import revisit
+from service.pipeline.task import Task
 from service.pipeline.tracks import Trail
-from service.problems import OutOfMemory
 from service.result.document import (
     CONVENTIONS,
-    Links,
     ReconstructionDocument,
     describe_pictures,
     world_frame,
 )
 from service.result.scene import TRACKS, arrays_of
+from service.states import STAGES
 from service.storage.folder import Storage
 from service.telemetry.metrics import Metrics
 from service.telemetry.tracing import tracer
@@ -60,7 +61,7 @@ class _Run:
 
 
 class Work:
-    """Everything that working on a job needs."""
+    """Everything that the work on a task needs."""
 
     def __init__(self, engine: Engine, storage: Storage, catalogue: Catalogue, metrics: Metrics) -> None:
         self._engine = engine
@@ -68,15 +69,15 @@ class Work:
         self._catalogue = catalogue
         self._metrics = metrics
 
-    def do(self, job: Job, report: Report) -> dict[str, float]:
+    def do(self, task: Task, report: Report) -> dict[str, float]:
         """Reconstruct, store, make the outputs that were ordered; returns seconds by stage.
 
-        Raises a Problem, or what `report` raises.
+        Raises a ServiceError, or what `report` raises.
         """
         started = time.time()
-        with self._storage.incoming(job.id) as folder:
+        with self._storage.incoming(task.id) as folder:
             prepared = PreparedScene.load(folder)
-        timings = {**prepared.seconds, "queue": max(started - job.created, 0.0)}
+        timings = {**prepared.seconds, "queue": max(started - task.created, 0.0)}
         plan = self._engine.planner.plan(len(prepared.pixels), *prepared.pixels.shape[1:3])
         run = _Run()
         with tracer.start_as_current_span("network", attributes={"passes": len(plan.chunks)}):
@@ -90,8 +91,8 @@ class Work:
         report("store", 0.93)
         began = time.perf_counter()
         document = ReconstructionDocument(
-            id=job.id,
-            created=_utc(job.created),
+            id=task.id,
+            created=_utc(task.created),
             started=_utc(started),
             finished=datetime.now(timezone.utc),
             mode=prepared.mode,
@@ -103,7 +104,6 @@ class Work:
             run=self._told(plan, run),
             timings={stage: timings[stage] for stage in STAGES if stage in timings},
             pictures=describe_pictures(scene, prepared.filenames),
-            links=Links.of("", "result.json", tracks is not None),
         )
         arrays = arrays_of(scene, prepared.keep if plan.factor == 1 else _resized(prepared, scene))
         if tracks is not None:
@@ -111,18 +111,15 @@ class Work:
             found = {name: value for name, value in zip(TRACKS, values, strict=True) if value is not None}
             arrays.update({name: value.numpy() for name, value in found.items()})
         with tracer.start_as_current_span("store"):
-            self._storage.save(job.result, arrays, document.model_dump_json().encode())
+            self._storage.save(task.result, arrays, document.model_dump_json().encode())
         timings["store"] = time.perf_counter() - began
 
         report("export", 0.97)
         began = time.perf_counter()
         for name in prepared.options.output_names:
             with tracer.start_as_current_span("export", attributes={"file": name}):
-                if name in CLOUD_FILES:
-                    export = self._catalogue.cloud_file(job.result, name, prepared.options)
-                else:
-                    export = self._catalogue.plain_file(job.result, name)
-            self._metrics.artifact_bytes.labels(name).inc(export.bytes)
+                made = self._catalogue.files(task.result).file(BY_NAME[name])
+            self._metrics.artifact_bytes.labels(name).inc(made.bytes)
         timings["export"] = time.perf_counter() - began
         self._count(prepared, plan, run, timings)
         return {stage: timings[stage] for stage in STAGES if stage in timings}

@@ -8,10 +8,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from model.scene.reconstruction import Reconstruction
-from service.exports.depth import depth_scale
+from service.states import JobState
 
 _WORLD_OF_KNOWN_CAMERAS = (
     "The world is that of the known cameras that were sent: OpenCV camera axes (x right, y down, z forward), metres."
@@ -26,7 +27,15 @@ CONVENTIONS = (
     "likewise y, in continuous coordinates with pixel edges at integers, so a pixel's centre is at + 0.5."
 )
 
+RESULT_FILE = "result.json"
+"""The document's own name in a folder with its files."""
+PNG_LEVELS = 65535
+"""The largest value of a depth PNG's 16 bits."""
+
 Matrix = list[list[float]]
+Links = dict[str, str | None]
+"""Addresses by name. A stored document has none: they depend on where it is given out, see `service.exports.links`."""
+
 Unit = Literal["arbitrary", "metre"]
 
 
@@ -79,39 +88,13 @@ def world_frame(scale: ScaleDocument) -> str:
     return f"{_WORLD_OF_THE_FIRST_PICTURE} {unit}"
 
 
-class DepthLinks(_Document):
-    png: str
-    npy: str
-    exr: str
-    preview: str
-
-    @classmethod
-    def of(cls, prefix: str, index: int) -> DepthLinks:
-        depth = f"{prefix}depth/{index}"
-        return cls(png=f"{depth}.png", npy=f"{depth}.npy", exr=f"{depth}.exr", preview=f"{depth}/preview.png")
-
-
 class DepthDocument(_Document):
     """Depth along the camera's z axis. `png_scale` times a 16-bit PNG value is depth; the value 0 is no data."""
 
     min: float
     max: float
     png_scale: float
-    links: DepthLinks
-
-
-class PictureLinks(_Document):
-    confidence: str
-    confidence_preview: str
-    picture: str
-
-    @classmethod
-    def of(cls, prefix: str, index: int) -> PictureLinks:
-        return cls(
-            confidence=f"{prefix}confidence/{index}.npy",
-            confidence_preview=f"{prefix}confidence/{index}/preview.png",
-            picture=f"{prefix}pictures/{index}.png",
-        )
+    links: Links = {}
 
 
 class PictureDocument(_Document):
@@ -126,43 +109,7 @@ class PictureDocument(_Document):
     intrinsic: Matrix
     intrinsic_network: Matrix
     depth: DepthDocument
-    links: PictureLinks
-
-
-class Links(_Document):
-    self: str
-    events: str
-    points: str
-    points_ascii: str
-    scene_glb: str
-    colmap: str
-    colmap_text: str
-    transforms: str
-    trajectory: str
-    cameras: str
-    npz: str
-    tracks: str | None
-    manifest: str
-    archive: str
-
-    @classmethod
-    def of(cls, prefix: str, own: str, has_tracks: bool) -> Links:
-        return cls(
-            self=own,
-            events=f"{prefix}events",
-            points=f"{prefix}points.ply",
-            points_ascii=f"{prefix}points-ascii.ply",
-            scene_glb=f"{prefix}scene.glb",
-            colmap=f"{prefix}colmap.zip",
-            colmap_text=f"{prefix}colmap-text.zip",
-            transforms=f"{prefix}transforms.json",
-            trajectory=f"{prefix}trajectory.txt",
-            cameras=f"{prefix}cameras.json",
-            npz=f"{prefix}scene.npz",
-            tracks=f"{prefix}tracks.json" if has_tracks else None,
-            manifest=f"{prefix}manifest.json",
-            archive=f"{prefix}everything.zip",
-        )
+    links: Links = {}
 
 
 class StatusLinks(_Document):
@@ -174,7 +121,7 @@ class StatusDocument(_Document):
     """A reconstruction that is not done, or has ended without a result. Times are UTC, `eta_seconds` from now."""
 
     id: str
-    state: Literal["queued", "running", "cancelling", "failed", "cancelled"]
+    state: Literal[JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING, JobState.FAILED, JobState.CANCELLED]
     progress: float = Field(ge=0, le=1)
     stage: str | None
     queue_position: int | None = Field(description="reconstructions that run before this one; null once it runs")
@@ -191,7 +138,7 @@ class ReconstructionDocument(_Document):
     """The answer to POST /reconstruct. `timings` are seconds by stage."""
 
     id: str
-    state: Literal["succeeded"] = "succeeded"
+    state: Literal[JobState.SUCCEEDED] = JobState.SUCCEEDED
     progress: Literal[1] = 1
     reused: bool = Field(False, description="this is an earlier result of the same pictures and options")
     created: datetime
@@ -209,28 +156,16 @@ class ReconstructionDocument(_Document):
     )
     timings: dict[str, float]
     pictures: list[PictureDocument]
-    links: Links
+    links: Links = Field({}, description="addresses of the result, its events and its files; null for none")
 
-    def served_at(self, address: str) -> ReconstructionDocument:
-        """The same document with links as the server at `address` answers them."""
-        return self._linked(f"{address}/", address)
-
-    def in_folder(self) -> ReconstructionDocument:
-        """The same document with links relative to the folder that it lies in."""
-        return self._linked("", "result.json")
-
-    def _linked(self, prefix: str, own: str) -> ReconstructionDocument:
-        pictures = []
-        for picture in self.pictures:
-            depth = picture.depth.model_copy(update={"links": DepthLinks.of(prefix, picture.index)})
-            own_links = PictureLinks.of(prefix, picture.index)
-            pictures.append(picture.model_copy(update={"depth": depth, "links": own_links}))
-        links = Links.of(prefix, own, self.links.tracks is not None)
-        return self.model_copy(update={"links": links, "pictures": pictures})
+    @property
+    def has_tracks(self) -> bool:
+        """Whether points were followed through the pictures."""
+        return self.options.get("query_points") is not None
 
 
 def describe_pictures(reconstruction: Reconstruction, filenames: tuple[str, ...]) -> list[PictureDocument]:
-    """Every picture of a reconstruction, with relative links."""
+    """Every picture of a reconstruction."""
     pictures = []
     for index, (filename, transform) in enumerate(zip(filenames, reconstruction.transforms, strict=True)):
         seen = reconstruction.depth[index][reconstruction.mask[index]]
@@ -249,12 +184,15 @@ def describe_pictures(reconstruction: Reconstruction, filenames: tuple[str, ...]
                     min=nearest,
                     max=farthest,
                     png_scale=depth_scale(farthest),
-                    links=DepthLinks.of("", index),
                 ),
-                links=PictureLinks.of("", index),
             )
         )
     return pictures
+
+
+def depth_scale(largest: float) -> float:
+    """Depth units per step of the 16-bit PNG, so that the largest depth takes the highest value."""
+    return max(largest, float(np.finfo(np.float32).tiny)) / PNG_LEVELS
 
 
 def _size(size: tuple[int, int]) -> Size:

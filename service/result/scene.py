@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from model.scene.geometry import unproject_depth
+from model.scene.preprocess import ImageTransform
 from model.scene.reconstruction import Reconstruction
-from service.inputs.options import Grid
-from service.inputs.prepared import read_transform
 from service.result.document import ReconstructionDocument
+
+Grid = Literal["original", "network"]
+"""A picture's own pixel grid, or the one that the network worked on."""
 
 ARRAYS = ("depth", "confidence", "colors", "mask", "keep")
 TRACKS = ("track_points", "track_visibility", "track_confidence")
@@ -76,7 +78,7 @@ class Scene:
         if grid == "network":
             return np.where(self.mask[index], values[index], np.float32(np.nan))
         return (
-            read_transform(self.document.pictures[index].transform)
+            ImageTransform.from_dict(self.document.pictures[index].transform)
             .map_to_original(torch.from_numpy(np.array(values[index])))
             .numpy()
         )

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from service.problems import StoreUnavailable, retry_after
+from service.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
@@ -122,7 +122,7 @@ class Bucket:
         except self._obstore.exceptions.BaseError as error:
             reason = _first_line(error)
         _log.warning("the object store can't be used now: %s", reason)
-        raise StoreUnavailable("The object store that the replicas share can't be reached.", headers=retry_after())
+        raise StoreUnavailable("The object store that the replicas share can't be reached.")
 
 
 def _first_line(error: Exception) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from prometheus_client import (
     CollectorRegistry,
@@ -13,26 +15,24 @@ from prometheus_client import (
     generate_latest,
 )
 
-from service.inputs.options import OUTPUTS
-from service.jobs.job import ENDED, STAGES
-from service.problems import PROBLEMS
+from service.errors import ERRORS, Refusal, Unavailable
+from service.states import ENDED, STAGES
 
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 _RATIOS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0)
 _FRAMES = (1, 2, 4, 8, 16, 32, 64, 128)
 
-REJECTIONS = tuple(
-    slug
-    for slug, problem in PROBLEMS.items()
-    if problem.status in (503, 507) or (400 <= problem.status < 500 and problem.status != 409)
-)
+REJECTIONS = tuple(code for code, kind in ERRORS.items() if issubclass(kind, Refusal | Unavailable))
 
 
 class Metrics:
     """The service's counters, gauges and histograms. Seconds and bytes throughout."""
 
-    def __init__(self, device: str | None, queue_capacity: int) -> None:
-        """`device` is the one whose memory to watch; None if the network runs in other processes."""
+    def __init__(self, device: str | None, queue_capacity: int, files: Sequence[str] = ()) -> None:
+        """`device` is the one whose memory to watch; None if the network runs in other processes.
+
+        `files` are those whose bytes are counted from the start; others as they come.
+        """
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self.requests = Counter("recon_requests", "Reconstruction requests by outcome.", ["outcome"], registry=registry)
@@ -76,7 +76,7 @@ class Metrics:
         self.replicas = Gauge("recon_replicas", "Copies of the network by state.", ["state"], registry=registry)
         self.build = Info("recon_build", "What runs here.", registry=registry)
         for label, values in (
-            (self.requests, ("ok", "accepted", "disconnected", *PROBLEMS)),
+            (self.requests, ("ok", "accepted", "disconnected", *ERRORS)),
             (self.jobs, ENDED),
             (self.stages, STAGES),
             (self.job_seconds, tuple(map(str, _FRAMES))),
@@ -84,7 +84,7 @@ class Metrics:
             (self.cancelled, ("queued", "running")),
             (self.out_of_memory, ("true", "false")),
             (self.degraded, ("chunked", "reduced-resolution")),
-            (self.artifact_bytes, OUTPUTS),
+            (self.artifact_bytes, files),
         ):
             for value in values:
                 label.labels(value)

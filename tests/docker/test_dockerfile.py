@@ -101,7 +101,7 @@ def test_every_file_that_is_copied_gets_past_dockerignore() -> None:
 
 def test_the_variables_of_the_image_are_settings_that_the_service_takes() -> None:
     settings = load_settings({}, environment("service"))
-    assert (settings.host, str(settings.data_dir)) == ("0.0.0.0", "/data")
+    assert (settings.server.host, str(settings.storage.data_dir)) == ("0.0.0.0", "/data")
 
 
 def test_health_is_asked_of_a_route_and_port_that_exist() -> None:

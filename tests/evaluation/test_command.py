@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from evaluation.command import add_arguments, run
-from model import VGGT, families
+from model import VGGT
+from model.families.vggt.family import VGGT as FAMILY
 from model.families.vggt.presets import PRESETS
 from model.files.artifact import save
 from quantization.convert import quantize_network
@@ -114,7 +115,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 def artifact(checkpoint: Path, calibration: dict[str, Any] | None) -> Path:
     torch.manual_seed(3)
-    recipe = Recipe().of(families.named("vggt"))
+    recipe = Recipe().of(FAMILY)
     path = checkpoint.parent / "packed"
     save(quantize_network(VGGT(PRESETS["demo"]), recipe), path, recipe=recipe.to_dict(), calibration=calibration)
     return path

@@ -12,7 +12,7 @@ from model.families.family import Grid
 from scenes.readers.folder import write_folder
 from scenes.synthetic.generator import SyntheticScenes
 
-DEMO = Grid(96, 12)
+DEMO = Grid(longer_side=96, patch_size=12)
 
 
 def parsed(*arguments: str) -> argparse.Namespace:

@@ -10,7 +10,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from service.settings import Settings
+from service.settings import load_settings
 from tests.k8s.cluster import K8S, OVERLAYS, containers, environment, of_kind, pod_templates, quantity, render
 
 CUSTOM = {"ScaledObject", "ServiceMonitor", "PrometheusRule", "RayService"}
@@ -177,7 +177,8 @@ def test_variables_are_settings_of_the_service_with_values_that_it_takes(serving
     pod, container = service_of(serving)
     given = {name.removeprefix("VGGT_").lower(): value for name, value in environment(container).items()}
     assert pod["enableServiceLinks"] is False  # variables of a Service called vggt would be unknown settings
-    assert Settings(**{**given, "device": "cpu"}).artifact.is_relative_to("/artifacts")
+    settings = load_settings({**given, "device": "cpu"}, {})
+    assert settings.inference.artifact.is_relative_to("/artifacts")
 
 
 @pytest.mark.parametrize("overlay", ["cpu-demo", "gpu", "gpu-artifact-image"])

@@ -20,6 +20,7 @@ from model.families.vggt.presets import PRESETS
 from model.files.artifact import save
 from quantization.convert import quantize_network
 from quantization.recipe import Recipe
+from service.application import Application
 from service.http.app import create_app
 from service.http.server import limited_protocol
 from service.inference.engine import Engine
@@ -106,9 +107,10 @@ def serve(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         def start(engine_class: type[Engine] = Engine, wait: bool = True, **options: Any) -> Running:
             options.setdefault("data_dir", tmp_path_factory.mktemp("data"))
             options.setdefault("shutdown_timeout", 1)
-            settings = Settings(**{"artifact": artifact, **options})
-            app = create_app(settings, engine_class(settings))
-            protocol = limited_protocol(settings.header_timeout)
+            settings = Settings.of(**{"artifact": artifact, **options})
+            application = Application(settings, engine_class(settings.inference))
+            app = create_app(application)
+            protocol = limited_protocol(settings.server.header_timeout)
             server = uvicorn.Server(uvicorn.Config(app, http=protocol, port=0, log_config=None, server_header=False))
             thread = threading.Thread(target=server.run)
             thread.start()
@@ -124,6 +126,6 @@ def serve(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False))
             while wait and client.get("/readyz").status_code != 200:
                 time.sleep(0.02)
-            return Running(client, app.state.parts, port, settings.data_dir or Path(), stop)
+            return Running(client, application, port, settings.storage.data_dir or Path(), stop)
 
         yield start

@@ -14,7 +14,6 @@ from model.scene.geometry import unproject_depth
 from model.scene.reconstruction import Reconstruction
 from service.result.document import (
     CONVENTIONS,
-    Links,
     ModelDocument,
     ReconstructionDocument,
     ScaleDocument,
@@ -55,7 +54,7 @@ def scene() -> Scene:
         conventions=CONVENTIONS,
         timings={},
         pictures=describe_pictures(reconstruction, ("a b.png", "b.png")),
-        links=Links.of("", "result.json", True),
+        options={"query_points": "[[47.5, 47.5]]"},
     )
     points = torch.tensor([[[47.5, 47.5]], [[50.0, 47.0]]]).numpy()
     tracks = dict(zip(TRACKS, (points, np.ones((2, 1)), np.full((2, 1), 0.5)), strict=True))

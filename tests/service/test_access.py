@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from service.access import Access, KeysError, add_key
-from service.problems import KeyRequired
+from service.errors import KeyRequired
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import Running, Serve, problem
 

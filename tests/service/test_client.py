@@ -33,9 +33,11 @@ def test_a_reconstruction_is_downloaded_as_a_folder_with_links_of_its_own(client
     assert document.mode == "pad"
     assert document.pictures[0].filename == "with %22quotes%22 and ü.png"
     assert ReconstructionDocument.model_validate_json((out / "result.json").read_bytes()) == document
-    links = {link for name, link in document.links if link is not None and name != "events"} - {"everything.zip"}
+    links = {link for name, link in document.links.items() if link is not None and name != "events"} - {
+        "everything.zip"
+    }
     for picture in document.pictures:
-        links |= {link for _, link in (*picture.depth.links, *picture.links)}
+        links |= {*picture.depth.links.values(), *picture.links.values()}
     assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} == links
 
 

@@ -4,23 +4,38 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import SettingsError, load_settings
+from service.settings import FIELDS, GROUPS, Settings, SettingsError, fields, load_settings, types
 
 
 def test_defaults_need_only_an_artifact() -> None:
     settings = load_settings({"artifact": "a"}, {})
-    assert (settings.artifact, settings.host, settings.mode) == (Path("a"), "127.0.0.1", "fit")
+    assert (settings.inference.artifact, settings.server.host, settings.limits.mode) == (Path("a"), "127.0.0.1", "fit")
+
+
+def test_every_setting_is_in_one_group_of_ten_at_most() -> None:
+    sizes = [len(fields(group)) for group in GROUPS.values()]
+    assert max(sizes) <= 10
+    assert sum(sizes) == len(FIELDS)
+    assert set(types()) == set(FIELDS)
+
+
+def test_single_settings_make_the_same_groups_as_flags() -> None:
+    assert Settings.of(artifact=Path("a"), port=99, keep=3) == load_settings(
+        {"artifact": "a", "port": "99", "keep": "3"}, {}
+    )
+    with pytest.raises(TypeError, match="no settings prot"):
+        Settings.of(artifact=Path("a"), prot=99)
 
 
 def test_a_device_that_this_machine_lacks_may_be_that_of_replicas() -> None:
     settings = load_settings({"artifact": "a", "engine": "ray", "device": "cuda", "replicas": "4"}, {})
-    assert (settings.device, settings.replicas, settings.min_replicas) == ("cuda", 4, None)
+    assert (settings.inference.device, settings.cluster.replicas, settings.cluster.min_replicas) == ("cuda", 4, None)
 
 
 def test_environment_variables_are_read_and_flags_win_over_them() -> None:
     environ = {"VGGT_ARTIFACT": "a", "VGGT_PORT": "1234", "VGGT_MAX_IMAGES": "7", "HOME": "/"}
     settings = load_settings({"port": "99"}, environ)
-    assert (settings.artifact, settings.port, settings.max_images) == (Path("a"), 99, 7)
+    assert (settings.inference.artifact, settings.server.port, settings.limits.max_images) == (Path("a"), 99, 7)
 
 
 @pytest.mark.parametrize(
@@ -72,12 +87,12 @@ def test_the_database_may_stand_in_a_file_as_secrets_do(tmp_path: Path) -> None:
         load_settings({**shared, "database_file": str(tmp_path / "url")}, {}),
         load_settings(shared, {"VGGT_DATABASE": "postgresql://recon:geheim@db/jobs?sslmode=require"}),
     ):
-        url = settings.shared_database()
+        url = settings.storage.shared_database()
         assert url is not None
         assert (url.drivername, url.host, url.database) == ("postgresql+psycopg", "db", "jobs")
         assert url.password == "geheim"
-        assert "geheim" not in f"{settings!r} {url!r} {settings.model_dump_json()}"
-    assert load_settings({"artifact": "a"}, {}).shared_database() is None
+        assert "geheim" not in f"{settings!r} {url!r}"
+    assert load_settings({"artifact": "a"}, {}).storage.shared_database() is None
 
 
 @pytest.mark.parametrize("address", ["geheim", "mysql://u:geheim@h/d", "postgresql+asyncpg://u:geheim@h/d", ""])
@@ -86,7 +101,7 @@ def test_an_address_that_is_none_is_refused_without_telling_it(address: str, tmp
     for given in ({"database": address or " "}, {"database_file": str(tmp_path / "url")}):
         settings = load_settings({"artifact": "a", "object_store": "s3://b", **given}, {})
         with pytest.raises(SettingsError) as caught:
-            settings.shared_database()
+            settings.storage.shared_database()
         assert "postgresql://" in str(caught.value)
         assert "geheim" not in str(caught.value)
 
@@ -94,4 +109,4 @@ def test_an_address_that_is_none_is_refused_without_telling_it(address: str, tmp
 def test_a_file_of_the_database_that_is_missing_is_named(tmp_path: Path) -> None:
     settings = load_settings({"artifact": "a", "object_store": "s3://b", "database_file": str(tmp_path / "none")}, {})
     with pytest.raises(SettingsError, match="none"):
-        settings.shared_database()
+        settings.storage.shared_database()

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from scenes.synthetic.distribution import SceneDistribution
+from scenes.synthetic.distribution import FreeScenes, SceneDistribution
 from training.batches import BatchConfig, TrainingBatches, concatenate, distribution_at
 
 SMALL = BatchConfig(frames_per_step=8, pool_frames=16, reuse=2, sizes=((24, 24), (24, 36)), size_weights=(0.5, 0.5))
@@ -75,5 +75,37 @@ def test_dense_supervision_falls_on_a_random_share_of_the_frames() -> None:
 
 
 def test_the_run_starts_with_narrow_orbits_and_reaches_the_full_distribution() -> None:
-    assert distribution_at(0, 1000, 0.1).half_range == (5.0, 20.0)
-    assert distribution_at(100, 1000, 0.1) == SceneDistribution()
+    config = BatchConfig(easy_fraction=0.1)
+    assert distribution_at(0, 1000, config).half_range == (5.0, 20.0)
+    assert distribution_at(100, 1000, config) == SceneDistribution()
+
+
+def test_the_dial_turns_from_standard_rooms_to_free_cameras_in_the_first_half() -> None:
+    config = BatchConfig(dial_until=0.5, standard_share=0.4)
+    assert distribution_at(0, 1000, config) == SceneDistribution()
+    assert distribution_at(250, 1000, config).free == FreeScenes().narrowed(0.5)
+    for step in (500, 999):
+        assert distribution_at(step, 1000, config) == SceneDistribution(free_share=0.6, free=FreeScenes())
+
+
+def test_a_run_ends_with_larger_pictures_if_so_configured() -> None:
+    config = replace(SMALL, large_from=0.5, large_sizes=((36, 36), (36, 48)))
+    batches = TrainingBatches(config, seed=0, steps=8)
+    sides = []
+    for step in range(0, 8, 2):
+        _prepare(batches, step)
+        sides.append(batches.part(step).images.shape[-2])
+    assert sides == [24, 24, 36, 36]
+    with pytest.raises(ValueError, match="needs large_sizes"):
+        BatchConfig(large_from=0.5)
+
+
+def test_photographed_batches_depend_on_seed_and_step_only_and_stay_in_range() -> None:
+    config = replace(SMALL, photography=True, dial_until=0.0)
+    first, second = (TrainingBatches(config, seed=3, steps=10) for _ in range(2))
+    for batches in (first, second):
+        _prepare(batches, 4)
+    images = first.part(4).images
+    assert torch.equal(images, second.part(4).images)
+    assert images.min() >= 0
+    assert images.max() <= 1

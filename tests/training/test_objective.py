@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from model import VGGT, VGGTConfig
 from scenes.synthetic.generator import render_batch
 from training import TrainingConfig
+from training import objective as objective_module
 from training.batches import TrainingBatches, concatenate
 from training.initialisation import initialise
 from training.objective import LossWeights, Objective
@@ -41,6 +43,26 @@ def test_a_faded_attention_loss_is_not_computed(tiny_network: VGGTConfig) -> Non
     batch = render_batch([0], split="train", num_views=2, height=24, width=24).normalised()
     assert "attention" not in objective(batch, torch.tensor([0]), 0.0)
     assert "attention" in objective(batch, torch.tensor([0]), 0.5)
+
+
+def test_the_attention_that_is_taught_is_the_one_that_the_block_computes(
+    tiny_network: VGGTConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed, taught = [], []
+    attend, teach = F.scaled_dot_product_attention, objective_module.attention_matching_loss
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda q, k, v: computed.append((q, k)) or attend(q, k, v))
+    monkeypatch.setattr(
+        objective_module, "attention_matching_loss", lambda q, k, *rest: taught.append((q, k)) or teach(q, k, *rest)
+    )
+    net = VGGT(tiny_network)
+    with torch.no_grad():  # a norm that changes its input
+        net.aggregator.global_blocks[1].norm1.weight.mul_(3.0)
+    heads = tiny_network.num_heads
+    objective = Objective(net, LossWeights(), attention_heads=heads)
+    batch = render_batch([0], split="train", num_views=2, height=24, width=24).normalised()
+    objective(batch, torch.tensor([0]), 1.0)
+    (q, k), *_ = taught
+    assert any(torch.equal(q, other) and torch.equal(k, keys) for other, keys in computed if other.shape == q.shape)
 
 
 def test_a_network_without_the_heads_to_train_is_refused(tiny_network: VGGTConfig) -> None:

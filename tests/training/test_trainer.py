@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from model import VGGT, VGGTConfig
 from training import TrainingConfig, TrainingError, export, train
 from training.curve import read_log
-from training.objective import Objective
+from training.objective import LossWeights, Objective
 from training.state import load_state
 
 
@@ -46,8 +46,72 @@ def _interrupt_at(step: int, patch: pytest.MonkeyPatch) -> None:
             raise KeyboardInterrupt
         return advance(run)
 
-    patch.setattr(trainer, "SAVE_EVERY", 1)
+    patch.setattr(trainer, "SAVE_SECONDS", 0.0)
     patch.setattr(trainer._Run, "_advance", interrupted)
+
+
+def test_a_resumed_run_to_free_cameras_ends_with_the_same_bits(tiny: TrainingConfig, tmp_path: Path) -> None:
+    train(tiny, tmp_path / "start")
+    export(tmp_path / "start", tmp_path / "checkpoint")
+    free = replace(
+        tiny,
+        start=str(tmp_path / "checkpoint"),
+        batches=replace(tiny.batches, dial_until=0.5, photography=True),
+        teaching_boost=2.0,
+        auxiliary_warmup=2,
+        validation_sets=("std", "free"),
+    )
+    train(free, tmp_path / "whole")
+    for step in (1, 3, 4):
+        with pytest.MonkeyPatch.context() as patch:
+            _interrupt_at(step, patch)
+            with pytest.raises(KeyboardInterrupt):
+                train(free, tmp_path / "pieces")
+    train(free, tmp_path / "pieces")
+    whole, pieces = tensors_of(tmp_path / "whole"), tensors_of(tmp_path / "pieces")
+    assert [name for name in whole if not torch.equal(whole[name], pieces[name])] == []
+    log, log_of_pieces = (
+        [record for record in read_log(tmp_path / run) if "validation" in record] for run in ("whole", "pieces")
+    )
+    assert log == log_of_pieces
+    assert [record["step"] for record in log] == [0, 6]
+    assert {"auc_30", "free_auc_30"} <= log[0]["validation"].keys()
+
+
+def test_auxiliary_heads_that_warm_up_leave_the_network_alone(tiny: TrainingConfig, tmp_path: Path) -> None:
+    only = LossWeights(0, 0, 0, 0, 0, 0, 0, 1.0, 0)  # patch matching and nothing else
+    plain = replace(tiny, losses=only, weight_decay=0.0)
+    train(replace(plain, steps=2, auxiliary_warmup=2), tmp_path / "warm")
+    train(replace(plain, steps=2), tmp_path / "taught")
+    train(plain, tmp_path / "fresh", minutes=0.0)
+    warm, taught, fresh = (tensors_of(tmp_path / run) for run in ("warm", "taught", "fresh"))
+    network = [name for name in fresh if name.startswith("weights.net.aggregator.")]
+    assert all(torch.equal(warm[name], fresh[name]) for name in network)
+    assert not all(torch.equal(taught[name], fresh[name]) for name in network)
+    assert not torch.equal(warm["weights.auxiliary.descriptor.weight"], fresh["weights.auxiliary.descriptor.weight"])
+
+
+@pytest.mark.parametrize(
+    ("standard", "free", "exported"), [(50.0, 20.0, True), (50.0, 9.0, False), (41.0, 20.0, False)]
+)
+def test_weights_are_kept_when_free_cameras_gain_and_rooms_lose_little(
+    tiny: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, standard: float, free: float, exported: bool
+) -> None:
+    from training import trainer
+
+    scores = iter([(52.0, 10.0), (standard, free)])
+    current: list[float] = []
+
+    def scored(*_: object) -> dict[str, float]:
+        if not current:
+            current.extend(next(scores))
+        return {"auc_30": current.pop(0), "rotation_deg": 1.0, "translation_deg": 1.0, "depth_abs_rel": 0.1}
+
+    train(tiny, tmp_path / "start")
+    export(tmp_path / "start", tmp_path / "checkpoint")
+    monkeypatch.setattr(trainer, "validate", scored)
+    train(replace(tiny, start=str(tmp_path / "checkpoint"), validation_sets=("std", "free")), tmp_path / "run")
+    assert (tmp_path / "run" / "best" / "model.safetensors").is_file() == exported
 
 
 def test_two_processes_compute_nearly_what_one_does(tiny: TrainingConfig, tmp_path: Path) -> None:

@@ -1,157 +1,71 @@
-"""The files of a finished reconstruction. Points may be asked for with other options, without another run."""
+"""The files of a finished reconstruction, one route an export. Points may be asked for with other options."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, Field, create_model
 from starlette.responses import Response
 
-from service.access import Client
-from service.application import Parts
-from service.exports.catalogue import (
-    ARCHIVE_FILE,
-    BYTES,
-    CLOUD_FILES,
-    GLTF,
-    MANIFEST_FILE,
-    PLAIN_FILES,
-    TRACKS_FILE,
-    MapKind,
-)
-from service.http.routes.clients import Asking
-from service.http.routes.documentation import file_answer
-from service.http.routes.downloads import Download
-from service.http.routes.reconstructions import finished
-from service.inputs.options import Grid, PointOptions
-from service.storage.folder import Export
-
-_PNG = "image/png"
+from service.application import Application
+from service.exports.export import Export
+from service.exports.options import ExportOptions
+from service.exports.records import BY_NAME, EXPORTS
+from service.http.protocol.downloads import Download
+from service.http.protocol.headers import Asking
+from service.http.routes.documentation import FILES, Id, Index, file_answer
 
 
-class PlyQuery(PointOptions):
-    format: Literal["binary", "ascii"] = "binary"
-
-
-class ColmapQuery(PointOptions):
-    format: Literal["binary", "text"] = "binary"
-
-
-def files_router(parts: Parts) -> APIRouter:
+def files_router(application: Application) -> APIRouter:
     """Every download below /reconstructions/{id}."""
-    router = APIRouter(prefix="/reconstructions/{id}")
-    catalogue = parts.catalogue
-
-    def send(request: Request, export: Export, media_type: str, name: str, label: str) -> Response:
-        parts.metrics.artifact_bytes.labels(label).inc(export.bytes)
-        return Download(request.headers, export, media_type, name)
-
-    def cloud(request: Request, client: Client, id: str, name: str, options: PointOptions) -> Response:
-        job = finished(parts, client, id)
-        with parts.metrics.stages.labels("export").time():
-            export = catalogue.cloud_file(job.result, name, options)
-        return send(request, export, CLOUD_FILES[name].media_type, name, name)
-
-    @router.get(
-        "/points.ply",
-        responses=file_answer(BYTES, "Coloured points, PLY"),
-        response_class=Response,
-    )
-    def points(id: str, request: Request, client: Asking, options: Annotated[PlyQuery, Query()]) -> Response:
-        name = "points.ply" if options.format == "binary" else "points-ascii.ply"
-        return cloud(request, client, id, name, options)
-
-    @router.get(
-        "/points-ascii.ply", responses=file_answer(BYTES, "Coloured points, PLY as text"), response_class=Response
-    )
-    def points_ascii(id: str, request: Request, client: Asking, options: Annotated[PointOptions, Query()]) -> Response:
-        return cloud(request, client, id, "points-ascii.ply", options)
-
-    @router.get("/scene.glb", responses=file_answer(GLTF, "Points and camera frustums, glTF"), response_class=Response)
-    def glb(id: str, request: Request, client: Asking, options: Annotated[PointOptions, Query()]) -> Response:
-        return cloud(request, client, id, "scene.glb", options)
-
-    @router.get(
-        "/colmap.zip", responses=file_answer("application/zip", "A COLMAP sparse model"), response_class=Response
-    )
-    def colmap(id: str, request: Request, client: Asking, options: Annotated[ColmapQuery, Query()]) -> Response:
-        name = "colmap.zip" if options.format == "binary" else "colmap-text.zip"
-        return cloud(request, client, id, name, options)
-
-    @router.get(
-        "/colmap-text.zip", responses=file_answer("application/zip", "A COLMAP model as text"), response_class=Response
-    )
-    def colmap_text(id: str, request: Request, client: Asking, options: Annotated[PointOptions, Query()]) -> Response:
-        return cloud(request, client, id, "colmap-text.zip", options)
-
-    def plain(name: str) -> None:
-        file = PLAIN_FILES[name]
-
-        @router.get(
-            f"/{name}",
-            responses=file_answer(file.media_type, name),
+    router = APIRouter(prefix="/reconstructions/{id}", tags=[FILES])
+    for export in EXPORTS:
+        router.add_api_route(
+            f"/{export.name}",
+            _download(application, export),
+            responses=file_answer(export.media_type, export.summary),
             response_class=Response,
-            name=name.replace(".", "_"),
+            name=f"download_{export.id}",
+            summary=export.summary,
         )
-        def download(id: str, request: Request, client: Asking) -> Response:
-            job = finished(parts, client, id)
-            with parts.metrics.stages.labels("export").time():
-                export = catalogue.plain_file(job.result, name)
-            return send(request, export, file.media_type, name, name)
-
-    for name in PLAIN_FILES:
-        plain(name)
-
-    @router.get(
-        f"/{TRACKS_FILE}",
-        responses=file_answer(
-            "application/json", "Query points in every picture: frames[i].points, visibility, confidence"
-        ),
-        response_class=Response,
-    )
-    def tracks(id: str, request: Request, client: Asking) -> Response:
-        job = finished(parts, client, id)
-        return send(request, catalogue.tracks(job.result), "application/json", TRACKS_FILE, TRACKS_FILE)
-
-    @router.get(
-        f"/{MANIFEST_FILE}", responses=file_answer("application/json", "What made this, and every file's SHA-256"),
-        response_class=Response,
-    )  # fmt: skip
-    def manifest(id: str, request: Request, client: Asking) -> Response:
-        job = finished(parts, client, id)
-        return send(request, catalogue.manifest(job.result), "application/json", MANIFEST_FILE, MANIFEST_FILE)
-
-    @router.get(f"/{ARCHIVE_FILE}", responses=file_answer("application/zip", "All files"), response_class=Response)
-    def everything(id: str, request: Request, client: Asking) -> Response:
-        job = finished(parts, client, id)
-        with parts.metrics.stages.labels("export").time():
-            export = catalogue.archive(job.result)
-        return send(request, export, "application/zip", f"reconstruction-{id[:8]}.zip", ARCHIVE_FILE)
-
-    @router.get("/pictures/{index}.png", responses=file_answer(_PNG, "What the network saw"), response_class=Response)
-    def picture(id: str, index: int, request: Request, client: Asking) -> Response:
-        job = finished(parts, client, id)
-        return send(request, catalogue.picture(job.result, index), _PNG, f"picture-{index}.png", "picture.png")
-
-    def per_picture(path: str, kind: MapKind, media_type: str, description: str) -> None:
-        @router.get(path, responses=file_answer(media_type, description), response_class=Response, name=kind)
-        def download(id: str, index: int, request: Request, client: Asking, grid: Grid = "original") -> Response:
-            job = finished(parts, client, id)
-            with parts.metrics.stages.labels("export").time():
-                export = catalogue.map_file(job.result, kind, index, grid)
-            parts.metrics.artifact_bytes.labels(kind).inc(export.bytes)
-            headers = {}
-            if kind == "depth.png":
-                scale = parts.storage.result(job.result).pictures[index].depth.png_scale
-                headers = {"X-Depth-Scale": repr(scale)}
-            stem, _, suffix = kind.partition(".")
-            name = f"{stem.replace('-preview', '')}-{index}{'-preview' if 'preview' in kind else ''}.{suffix}"
-            return Download(request.headers, export, media_type, name, headers)
-
-    per_picture("/depth/{index}.png", "depth.png", _PNG, "Depth, 16 bits; times X-Depth-Scale")
-    per_picture("/depth/{index}.npy", "depth.npy", BYTES, "Depth, float32, NaN for no data")
-    per_picture("/depth/{index}.exr", "depth.exr", "image/x-exr", "Depth, OpenEXR channel Z")
-    per_picture("/depth/{index}/preview.png", "depth-preview.png", _PNG, "Depth in colours")
-    per_picture("/confidence/{index}.npy", "confidence.npy", BYTES, "Confidence, float32, at least 1")
-    per_picture("/confidence/{index}/preview.png", "confidence-preview.png", _PNG, "Confidence in colours")
     return router
+
+
+def _download(application: Application, export: Export[Any]) -> Callable[..., Response]:
+    """The route's function: it takes an index if there is one file a picture, options if the export has any."""
+
+    def download(
+        id: Id, request: Request, client: Asking, index: Index = 0, options: ExportOptions | None = None
+    ) -> Response:
+        job = application.finished(client, id)
+        asked = BY_NAME[export.variants.get(getattr(options, "format", ""), export.name)]
+        with application.metrics.stages.labels("export").time():
+            files = application.catalogue.files(job.result)
+            made = files.file(asked, options, index)
+        application.metrics.artifact_bytes.labels(asked.metric_label).inc(made.bytes)
+        headers = dict(asked.headers(files.document.pictures[index]))
+        return Download(request.headers, made, asked.media_type, asked.saved_name(id[:8], index), headers)
+
+    signature = inspect.signature(download, eval_str=True)
+    taken = {name: parameter for name, parameter in signature.parameters.items() if name not in ("index", "options")}
+    if export.per_picture:
+        taken["index"] = signature.parameters["index"].replace(default=inspect.Parameter.empty)
+    query = _query(export)
+    if query.model_fields:
+        taken["options"] = signature.parameters["options"].replace(
+            annotation=Annotated[query, Query()], default=inspect.Parameter.empty
+        )
+    download.__signature__ = signature.replace(parameters=list(taken.values()))  # type: ignore[attr-defined]
+    return download
+
+
+def _query(export: Export[Any]) -> type[BaseModel]:
+    """The query parameters of an export: its options, and `format` where it stands for variants too."""
+    if not export.variants:
+        return export.options
+    formats = ("binary", *export.variants)
+    format: Any = (Literal[formats], Field("binary", examples=[formats[-1]], description="binary, or text"))
+    return create_model(f"{export.id}_query", __base__=export.options, format=format)

@@ -8,13 +8,9 @@ const SAMPLES = ["00.png", "01.png", "02.png", "03.png"];
 const MOST_POINTS = 400000;
 const STAGES = { upload: "Sending", queue: "Waiting", transfer: "Network", aggregator: "Network", heads: "Network", post: "Geometry", store: "Storing", export: "Files" };
 const STEPS = [...new Set(Object.values(STAGES))];
-const DOWNLOADS = {
-  archive: "Everything (zip)", points: "Points (PLY)", scene_glb: "Scene (GLB)", colmap: "COLMAP", transforms: "nerfstudio", trajectory: "Trajectory (TUM)",
-  cameras: "Cameras (JSON)", npz: "Arrays (NPZ)", manifest: "Manifest",
-};
 
 const part = id => document.getElementById(id);
-let files = [], current = null, viewer = null, unit = "", blobs = [];
+let files = [], current = null, viewer = null, unit = "", blobs = [], exports = [];
 
 function only(...shown) {
   for (const id of ["start", "progress", "problem", "result"]) part(id).hidden = !shown.includes(id);
@@ -165,9 +161,13 @@ async function show(result) {
   part("confidence").value = result.options.confidence ?? 25;
   adjust();
   part("facts").textContent = facts(result, cloud.count);
-  part("downloads").replaceChildren(...Object.entries(DOWNLOADS).filter(([name]) => result.links[name]).map(([name, text]) => {
-    const button = element("button", { type: "button", textContent: text, className: name === "archive" ? "download main" : "download" });
-    button.addEventListener("click", () => download(result.links[name]));
+  if (!exports.length) await describe();
+  const first = one => one.link === "archive";
+  const offered = exports.filter(one => one.of === "result" && one.label && result.links[one.link])
+    .sort((a, b) => first(b) - first(a));
+  part("downloads").replaceChildren(...offered.map(one => {
+    const button = element("button", { type: "button", textContent: one.label, className: first(one) ? "download main" : "download" });
+    button.addEventListener("click", () => download(result.links[one.link]));
     return button;
   }));
   part("pictures").replaceChildren(...result.pictures.map(card));
@@ -183,19 +183,23 @@ function facts(result, count) {
 }
 
 function card(picture) {
-  const look = element("button", { type: "button", title: "Look from here" }, image(picture.links.picture, picture.filename));
+  const links = { picture: picture.links, depth: picture.depth.links };
+  const offered = exports.filter(one => one.label && links[one.of]?.[one.link]);
+  const images = offered.filter(one => one.shown).map(one => {
+    const query = one.options.includes("grid") ? "?grid=network" : "";
+    return image(links[one.of][one.link] + query, `${one.label} of ${picture.filename}`);
+  });
+  const look = element("button", { type: "button", title: "Look from here" }, images.shift());
   look.addEventListener("click", () => { viewer.lookFrom(picture.index); part("view").scrollIntoView({ block: "center" }); });
-  const { links, min, max } = picture.depth;
+  const { min, max } = picture.depth;
   const caption = element("p", {}, `${picture.filename} · depth ${min.toFixed(2)} to ${max.toFixed(2)} ·`);
-  for (const [text, link] of [["PNG", links.png], ["NPY", links.npy], ["EXR", links.exr]]) {
-    const anchor = element("a", { href: link.slice(1), textContent: text });
+  for (const one of offered.filter(one => !one.shown)) {
+    const link = links[one.of][one.link];
+    const anchor = element("a", { href: link.slice(1), textContent: one.label });
     anchor.addEventListener("click", event => { event.preventDefault(); download(link); });
     caption.append(anchor);
   }
-  return element("div", { className: "picture" }, element("div", { className: "triple" },
-    look,
-    image(`${links.preview}?grid=network`, `depth of ${picture.filename}`),
-    image(`${picture.links.confidence_preview}?grid=network`, `confidence of ${picture.filename}`)), caption);
+  return element("div", { className: "picture" }, element("div", { className: "images" }, look, ...images), caption);
 }
 
 function image(link, alt) {
@@ -277,7 +281,8 @@ async function begin() {
 }
 
 async function describe() {
-  const { model, limits, urls: hosts, authentication } = await getJson("capabilities");
+  const { model, limits, urls: hosts, authentication, exports: offered } = await getJson("capabilities");
+  exports = offered;
   part("model").textContent = `${model.name} · ${model.precision.toUpperCase()} · ${model.kernels.split(" (")[0]} kernels`;
   part("model").hidden = false;
   part("most").textContent = limits.max_images;

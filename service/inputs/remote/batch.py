@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import anyio
 from starlette.datastructures import UploadFile
 
-from service.problems import TooManyBytes
+from service.errors import TooManyBytes
 
 AT_ONCE = 4
 """How many URLs of one request are fetched at a time."""

@@ -11,6 +11,7 @@ import math
 import ssl
 import tempfile
 from collections.abc import Mapping
+from functools import cached_property
 from typing import BinaryIO, cast
 
 import httpcore
@@ -18,12 +19,12 @@ import httpx
 from starlette.datastructures import UploadFile
 
 from service import __version__
+from service.errors import FetchFailed, TooManyBytes, URLRefused
 from service.inputs.remote.batch import Batch
 from service.inputs.remote.hosts import Hosts, URLRefusedError, read_url
 from service.inputs.remote.network import CheckedNetwork
 from service.inputs.signatures import kind_of
-from service.problems import FetchFailed, TooManyBytes, URLRefused
-from service.settings import Settings
+from service.settings import AccessSettings, Limits
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 3
@@ -34,13 +35,25 @@ _log = logging.getLogger("service")
 
 
 class Fetcher:
-    """Fetches for many requests; what it holds for one of them, connections included, no other one sees."""
+    """Fetches for many requests; what it holds for one of them, connections included, no other one sees.
 
-    def __init__(self, settings: Settings, network: httpcore.AsyncNetworkBackend | None = None) -> None:
-        self.settings = settings
-        self.hosts = Hosts(settings.fetch_hosts)
+    Raises SettingsError if `fetch_hosts` can't be read.
+    """
+
+    def __init__(
+        self,
+        access: AccessSettings,
+        limits: Limits,
+        network: httpcore.AsyncNetworkBackend | None = None,
+    ) -> None:
+        self.access = access
+        self.limits = limits
+        self.hosts = Hosts(access.fetch_hosts)
         self._network = network or CheckedNetwork(self.hosts)
-        self._encryption = httpx.create_ssl_context()
+
+    @cached_property
+    def _encryption(self) -> ssl.SSLContext:
+        return httpx.create_ssl_context()
 
     async def fetch(self, urls: Mapping[int, str], spent: int) -> dict[int, UploadFile]:
         """A file for each URL, open and at its start; `spent` bytes of the request's limit are used up already.
@@ -50,7 +63,7 @@ class Fetcher:
         open.
         """
         files = {place: UploadFile(_spool(), size=0) for place in urls}
-        batch = Batch(files, self.settings.max_total_bytes, spent)
+        batch = Batch(files, self.limits.max_total_bytes, spent)
         try:
             async with httpcore.AsyncConnectionPool(self._encryption, network_backend=self._network) as pool:
                 await batch.fill(lambda place: _Fetch(self, pool, batch, place).run(urls[place]))
@@ -65,7 +78,8 @@ class _Fetch:
     """One URL's way, over its redirects, into its file of the batch."""
 
     def __init__(self, fetcher: Fetcher, pool: httpcore.AsyncConnectionPool, batch: Batch, place: int) -> None:
-        self._settings = fetcher.settings
+        self._access = fetcher.access
+        self._limits = fetcher.limits
         self._hosts = fetcher.hosts
         self._pool = pool
         self._batch = batch
@@ -96,7 +110,7 @@ class _Fetch:
         """Fill the file, or return where the server sends us instead."""
         origin = self._hosts.origin(url)
         self._host = origin.host
-        seconds = self._settings.fetch_timeout
+        seconds = self._access.fetch_timeout
         async with self._pool.stream(
             "GET",
             httpcore.URL(scheme=origin.scheme, host=origin.host, port=origin.port, target=url.raw_path),
@@ -123,7 +137,7 @@ class _Fetch:
         length = _header(answer, b"content-length")
         if length.isdecimal() and int(length) > batch.left(self._place):
             raise batch.too_many_bytes()  # early, and no more: bytes are counted as they arrive
-        most: float = self._settings.max_image_bytes
+        most: float = self._limits.max_image_bytes
         async for chunk in answer.aiter_stream():
             await file.write(chunk)
             size, left = file.size or 0, batch.left(self._place)

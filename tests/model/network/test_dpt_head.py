@@ -37,6 +37,21 @@ def test_a_memory_budget_that_holds_no_frame_still_decodes_one_at_a_time(monkeyp
         torch.testing.assert_close(got, want)
 
 
+def test_the_number_of_threads_changes_no_bit() -> None:
+    torch.manual_seed(0)
+    config = DPTHeadConfig(features=64, out_channels=(32, 48, 64, 64), intermediate_layer_idx=(0, 1, 2, 3))
+    head = DPTHead(256, PATCH, 5, config).requires_grad_(False)
+    tokens = {layer: torch.randn(1, 3, 5 + GRID[0] * GRID[1], 256) for layer in range(4)}
+    before = torch.get_num_threads()
+    found = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        found.append(head(tokens, SIZE))
+    torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(map(torch.equal, other, found[0]))
+
+
 def test_bfloat16_convolutions_stay_close_and_return_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dpt_head, "computes_bfloat16", lambda device: True)
     head, tokens = _head(), _tokens()

@@ -11,12 +11,15 @@ from torch.nn.functional import grid_sample
 from model.families.vggt.cameras import cameras_to_pose_encoding, pose_encoding_to_cameras
 from model.scene.geometry import invert_extrinsics
 from scenes.scene import SceneBatch
+from scenes.synthetic.distribution import TEST_SETS
 from scenes.synthetic.generator import SPLITS, SceneDistribution, SyntheticScenes, render_batch
 
 ORBIT = SceneDistribution(orbit_weight=1, dolly_weight=0, handheld_weight=0)
 DOLLY = SceneDistribution(orbit_weight=0, dolly_weight=1, handheld_weight=0)
 HANDHELD = SceneDistribution(orbit_weight=0, dolly_weight=0, handheld_weight=1)
 MOTIONS = pytest.mark.parametrize("distribution", [ORBIT, DOLLY, HANDHELD], ids=["orbit", "dolly", "handheld"])
+KINDS = {name: TEST_SETS[name] for name in ("photo", "free", "free-photo", "relief", "facade")}
+EVERY_KIND = pytest.mark.parametrize("distribution", KINDS.values(), ids=KINDS)
 NAMES = ("images", "extrinsics", "intrinsics", "depth")
 
 
@@ -121,7 +124,11 @@ def sample(picture: Tensor, u: Tensor, v: Tensor) -> Tensor:
     return grid_sample(picture[None], grid[None], align_corners=True)[0]
 
 
-@MOTIONS
+@pytest.mark.parametrize(
+    "distribution",
+    [ORBIT, DOLLY, HANDHELD, *KINDS.values()],
+    ids=["orbit", "dolly", "handheld", *KINDS],
+)
 def test_a_point_seen_in_two_views_has_one_place_and_one_colour(distribution: SceneDistribution) -> None:
     plain = replace(distribution, gain=(1.0, 1.0), pixel_noise=(0.0, 0.0))
     matched, differences, shuffled = 0.0, [], []
@@ -130,10 +137,10 @@ def test_a_point_seen_in_two_views_has_one_place_and_one_colour(distribution: Sc
         for source, target in ((0, 1), (1, 2), (2, 0)):
             u, v, depth = in_view(batch, source, target)
             # 1 / depth is linear over a flat face; where its neighbours disagree there is an edge between them
-            inverse = 1 / batch.depth[0, target]
+            inverse = 1 / batch.depth[0, target].where(batch.depth[0, target] > 0, 1e6)
             spread = torch.nn.functional.max_pool2d(torch.stack([inverse, -inverse])[None], 3, 1, 1)[0].sum(0)
             flat = sample((spread / inverse)[None], u, v)[0] < 0.04
-            inside = (depth > 0.1) & (u > 2) & (u < 93) & (v > 2) & (v < 93) & flat
+            inside = (batch.depth[0, source] > 0) & (depth > 0.1) & (u > 2) & (u < 93) & (v > 2) & (v < 93) & flat
             seen = 1 / sample(inverse[None], u, v)[0]
             # something may stand before the point, but nothing is seen through it
             assert (seen[inside] <= depth[inside] * 1.02).all(), (seed, source, target)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from service.exports.depth import confidence_picture, depth_picture, depth_png, depth_scale, map_npy
+from service.exports.depth import confidence_picture, depth_levels, depth_picture, write_npy, write_png
+from service.result.document import depth_scale
 
 
 @pytest.fixture
@@ -18,9 +19,11 @@ def depth() -> np.ndarray:
     return depth
 
 
-def test_depth_survives_the_16_bit_png_within_half_a_step(depth: np.ndarray) -> None:
+def test_depth_survives_the_16_bit_png_within_half_a_step(depth: np.ndarray, tmp_path: Path) -> None:
     scale = depth_scale(float(np.nanmax(depth)))
-    values = np.array(Image.open(io.BytesIO(depth_png(depth, scale))))
+    write_png(depth_levels(depth, scale), tmp_path / "depth")
+    with Image.open(tmp_path / "depth") as picture:
+        values = np.array(picture)
     assert values.dtype == np.uint16
     assert values.max() == 65535
     np.testing.assert_array_equal(values == 0, np.isnan(depth))
@@ -29,8 +32,9 @@ def test_depth_survives_the_16_bit_png_within_half_a_step(depth: np.ndarray) -> 
     assert values[1, 0] == values[1, 1] == 1  # the least depth, for 0 is no data
 
 
-def test_depth_survives_npy_exactly(depth: np.ndarray) -> None:
-    np.testing.assert_array_equal(np.load(io.BytesIO(map_npy(depth)), allow_pickle=False), depth)
+def test_depth_survives_npy_exactly(depth: np.ndarray, tmp_path: Path) -> None:
+    write_npy(depth, tmp_path / "depth")
+    np.testing.assert_array_equal(np.load(tmp_path / "depth", allow_pickle=False), depth)
 
 
 def test_near_is_brighter_than_far_and_no_data_is_black(depth: np.ndarray) -> None:

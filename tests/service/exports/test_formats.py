@@ -14,16 +14,15 @@ import pytest
 import torch
 import trimesh
 from numpy.typing import NDArray
-from PIL import Image
 
 from model.rotations import quaternion_to_matrix
 from service.exports.cameras import cameras_json, tracks_json, trajectory_tum, transforms_json
 from service.exports.colmap import write_colmap
-from service.exports.depth import depth_png, write_depth_exr
+from service.exports.depth import depth_levels, write_depth_exr
 from service.exports.gltf import linear_colors, write_glb
+from service.exports.options import PointOptions
 from service.exports.ply import write_ply
 from service.exports.points import Cloud, select_points
-from service.inputs.options import PointOptions
 from service.result.scene import Scene
 
 
@@ -79,7 +78,7 @@ def test_the_depth_file_unprojected_with_the_colmap_camera_lies_on_the_ply(
     for picture in scene.document.pictures:
         image = model.images[picture.index + 1]
         camera = model.cameras[image.camera_id]
-        png = Image.open(io.BytesIO(depth_png(scene.depth_map(picture.index, "original"), picture.depth.png_scale)))
+        png = depth_levels(scene.depth_map(picture.index, "original"), picture.depth.png_scale)
         depth = np.asarray(png) * picture.depth.png_scale
         mine = points[cloud.pixels[:, 0] == picture.index]
         seen = np.array([image.cam_from_world() * point for point in mine])

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from service.errors import TooMuchMemory
 from service.inference.cost import Cost, CostModel
 from service.inference.plan import Plan, Planner
-from service.problems import TooMuchMemory
 
 SIDE = 96
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from service.inputs.options import Options, PointOptions, read_options
-from service.problems import InvalidOption
+from service.errors import InvalidOption
+from service.inputs.options import Options, read_options
 
 IDENTITY = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
 
@@ -27,12 +27,6 @@ def test_options_are_read_from_text_and_written_as_it_was_sent() -> None:
     assert options.output_names == ["scene.glb", "colmap.zip"]
     assert set(options.text()) == set(sent)
     assert Options.model_validate(json.loads(json.dumps(options.text()))) == options
-
-
-def test_given_options_stand_over_stored_ones_and_leave_the_rest() -> None:
-    stored = PointOptions(confidence=40, max_points=100)
-    assert PointOptions(max_points=5).over(stored) == PointOptions(confidence=40, max_points=5)
-    assert PointOptions(max_points=None).over(stored).max_points is None
 
 
 @pytest.mark.parametrize(
@@ -61,5 +55,5 @@ def test_a_bad_option_is_refused_by_its_name(name: str, value: str) -> None:
     with pytest.raises(InvalidOption) as caught:
         read_options({name: value})
     assert caught.value.fields["option"] == name
-    assert name in caught.value.detail
-    assert len(caught.value.detail) < 600
+    assert name in caught.value.message
+    assert len(caught.value.message) < 600

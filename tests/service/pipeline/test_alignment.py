@@ -8,9 +8,9 @@ from model.scene.geometry import unproject_depth
 from model.scene.preprocess import ImageTransform
 from model.scene.reconstruction import Reconstruction
 from model.scene.similarity import Similarity, camera_centres
+from service.errors import InvalidOption
 from service.inputs.options import KnownCamera, KnownDistance, Options, PicturePoint
 from service.pipeline.alignment import apply_knowledge, measure
-from service.problems import InvalidOption
 
 NETWORK, ORIGINAL = (12, 16), (120, 160)
 

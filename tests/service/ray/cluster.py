@@ -25,10 +25,20 @@ PATIENCE = 300.0
 
 @dataclass
 class Cluster:
-    """The service behind `client`, with its settings' data folder."""
+    """The service behind `client`; its replicas wait in the middle of a pass while the file `hold` is there."""
 
     process: subprocess.Popen[str]
     client: httpx.Client
+    hold: Path
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within the context no pass gets beyond its middle, however fast or slow this machine is."""
+        self.hold.touch()
+        try:
+            yield
+        finally:
+            self.hold.unlink()
 
     def submit(self, pictures: int, seed: int = 0) -> str:
         """Post a job of so many pictures; returns its id."""
@@ -71,14 +81,18 @@ def started(artifact: Path, folder: Path, *flags: str, program: str = "service")
     """A service whose replicas are ready; killed at the end unless it has ended by itself."""
     command = [sys.executable, "-m", program, "serve", "--artifact", str(artifact), "--engine", "ray", "--port", "0"]
     command += ["--json", "--data-dir", str(folder / "data"), "--replica-cpus", "1", "--log-level", "warning", *flags]
+    hold = folder / "hold"
+    environment = {**os.environ, "HOLD": str(hold)}
     with (folder / "errors.txt").open("w") as errors:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True)
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
+        )  # fmt: skip
     assert process.stdout is not None
     try:
         url = json.loads(process.stdout.readline())["url"]
         Client(url).wait_until_ready(PATIENCE)
         with httpx.Client(base_url=url, trust_env=False, timeout=PATIENCE) as client:
-            yield Cluster(process, client)
+            yield Cluster(process, client, hold)
     finally:
         left = descendants(process.pid)
         process.kill()

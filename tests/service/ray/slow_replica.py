@@ -1,6 +1,6 @@
-"""A service on a local Ray cluster whose passes take a second or two, so that there is a time in their middle.
+"""A service on a local Ray cluster whose passes take a second or two, and wait in their middle while a file is there.
 
-python -m tests.service.ray.slow_replica serve --engine ray ...
+HOLD=FILE python -m tests.service.ray.slow_replica serve --engine ray ...
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from service.cli import main
 from service.ray.replica import Replica
-from service.settings import Settings
 
 SLEEP_SECONDS = 0.2  # after each of the blocks that attend within a frame
 ROOM = 8
@@ -24,12 +24,18 @@ DEADLY = 7
 class SlowReplica(Replica):
     """Has no memory for more than `ROOM` pictures at a time, and dies of exactly `DEADLY`."""
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
+    def __init__(self, *settings: Any) -> None:
+        super().__init__(*settings)
         net = self._engine.net
         net.register_forward_pre_hook(_refuse)
         for block in net.aggregator.frame_blocks:
             block.register_forward_hook(lambda *_: time.sleep(SLEEP_SECONDS))
+        net.aggregator.frame_blocks[2].register_forward_hook(_wait)
+
+
+def _wait(*_: Any) -> None:
+    while Path(os.environ["HOLD"]).exists():
+        time.sleep(0.02)
 
 
 def _refuse(net: Any, arguments: Any) -> None:

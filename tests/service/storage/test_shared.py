@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.errors import NotFound, ServiceError, StorageFull, StoreUnavailable
 from service.exports.catalogue import Catalogue
-from service.inputs.options import PointOptions
-from service.jobs.job import Job
-from service.problems import NotFound, Problem, StorageFull, StoreUnavailable
+from service.exports.options import ExportOptions, PointOptions
+from service.exports.records import BY_NAME
+from service.result.file import MadeFile
 from service.result.scene import Scene
 from service.storage import shared
 from service.storage.bucket import Bucket
@@ -40,6 +41,10 @@ def replica(object_store: str, tmp_path: Path) -> Iterator[Open]:
         storage.close()
 
 
+def made(storage: SharedStorage, name: str, options: ExportOptions | None = None) -> MadeFile:
+    return Catalogue(storage).files(FIRST).file(BY_NAME[name], options)
+
+
 def write_input(folder: Path) -> None:
     (folder / "scene.json").write_text("{}")
 
@@ -56,7 +61,7 @@ def test_an_input_is_read_by_whoever_runs_it_and_goes_with_its_job(replica: Open
         assert (folder / "scene.json").read_text() == "{}"
     b.drop_incoming(ID)
     assert objects(a) == set()
-    with pytest.raises(Problem, match="no longer"), a.incoming(ID):
+    with pytest.raises(ServiceError, match="no longer"), a.incoming(ID):
         pass
     for storage in (a, b):
         assert list((storage.root / "incoming").iterdir()) == []
@@ -68,12 +73,12 @@ def test_a_result_that_one_saves_is_the_same_for_the_other_file_by_file(replica:
     assert b.result(FIRST) == scene.document
     np.testing.assert_array_equal(b.scene(FIRST).depth, scene.depth)
     assert set(b.scene(FIRST).tracks) == set(scene.tracks)
-    manifests = [Catalogue(storage).manifest(FIRST).path.read_bytes() for storage in (a, b)]
+    manifests = [made(storage, "manifest.json").path.read_bytes() for storage in (a, b)]
     assert manifests[0] == manifests[1]
-    archives = [Catalogue(storage).archive(FIRST) for storage in (a, b)]
+    archives = [made(storage, "everything.zip") for storage in (a, b)]
     assert archives[0].sha256 == archives[1].sha256
     options = PointOptions(confidence=60, max_points=50)
-    clouds = [Catalogue(storage).cloud_file(FIRST, "scene.glb", options) for storage in (a, b)]
+    clouds = [made(storage, "scene.glb", options) for storage in (a, b)]
     assert clouds[0].sha256 == clouds[1].sha256
 
 
@@ -137,7 +142,7 @@ def test_what_was_just_used_stays_however_small_the_bound(replica: Open, scene: 
     save(storage, scene, FIRST)
     storage.check_room()
     assert storage.size(FIRST) > 1
-    assert Catalogue(storage).plain_file(FIRST, "cameras.json").path.exists()
+    assert made(storage, "cameras.json").path.exists()
 
 
 def test_a_store_that_is_away_is_a_problem_and_leaves_nothing_half_written(
@@ -187,10 +192,9 @@ def test_sizes_are_those_on_record(replica: Open, scene: Scene) -> None:
     save(a, scene, FIRST)
     stored = sum(found.bytes for found in a._bucket.listing("results"))
     assert a.size(FIRST) == stored
-    Catalogue(a).plain_file(FIRST, "scene.npz")
+    made(a, "scene.npz")
     assert a.size(FIRST) == stored, "files made from a result are not in the object store"
-    job = Job(ID, "", "", 1, 0.0, 0.0, 0.0, token=1, bytes=stored)
-    assert replica().sizes([job]) == {ID: stored}
+    assert replica().sizes({FIRST: stored}) == {FIRST: stored}
 
 
 def test_copies_of_an_earlier_process_are_not_trusted(replica: Open, scene: Scene, object_store: str) -> None:

@@ -37,10 +37,11 @@ def test_many_kills_lose_nothing(cluster: Cluster, capsys: pytest.CaptureFixture
     chance = random.Random(0)
     ids: list[str] = []
     for number in range(KILLS):
-        pair = [cluster.submit(2, 100 * number + 10 * k) for k in range(2)]
-        ids += pair
-        cluster.in_the_middle(chance.choice(pair))
-        os.kill(chance.choice(cluster.replicas()), signal.SIGKILL)
+        with cluster.held():
+            pair = [cluster.submit(2, 100 * number + 10 * k) for k in range(2)]
+            ids += pair
+            cluster.in_the_middle(chance.choice(pair))
+            os.kill(chance.choice(cluster.replicas()), signal.SIGKILL)
     states = [cluster.ended(id)["state"] for id in ids]
     with capsys.disabled():
         print(f"\n{KILLS} replicas killed, {len(ids)} jobs: {states.count('succeeded')} succeeded")
@@ -49,10 +50,11 @@ def test_many_kills_lose_nothing(cluster: Cluster, capsys: pytest.CaptureFixture
 
 
 def test_a_stuck_replica_is_left_and_replaced(cluster: Cluster) -> None:
-    ids = [cluster.submit(2, seed) for seed in (1000, 1010)]
-    cluster.in_the_middle(*ids)
-    stuck = cluster.replicas()[0]
-    os.kill(stuck, signal.SIGSTOP)
+    with cluster.held():
+        ids = [cluster.submit(2, seed) for seed in (1000, 1010)]
+        cluster.in_the_middle(*ids)
+        stuck = cluster.replicas()[0]
+        os.kill(stuck, signal.SIGSTOP)
     assert [cluster.ended(id)["state"] for id in ids] == ["succeeded", "succeeded"]
     assert cluster.client.get("/livez").status_code == 200
     cluster.wait(lambda: not alive(stuck), "the end of the stuck replica")
@@ -70,11 +72,12 @@ def test_a_job_that_kills_every_replica_is_given_up_and_the_service_goes_on(clus
 @pytest.mark.parametrize("signals", [[signal.SIGKILL], [signal.SIGTERM, signal.SIGTERM]], ids=["killed", "told twice"])
 def test_whatever_ends_the_service_ends_its_replicas(signals: list[int], artifact: Path, tmp_path: Path) -> None:
     with started(artifact, tmp_path, program=SLOW) as cluster:
-        cluster.in_the_middle(cluster.submit(2))
-        processes = descendants(cluster.process.pid)
-        for number in signals:
-            cluster.process.send_signal(number)
-            time.sleep(0.2)
+        with cluster.held():
+            cluster.in_the_middle(cluster.submit(2))
+            processes = descendants(cluster.process.pid)
+            for number in signals:
+                cluster.process.send_signal(number)
+                time.sleep(0.2)
         cluster.process.wait(PATIENCE)
         deadline = time.monotonic() + 100  # one of Ray's own tries for a minute to report the end of the others
         while left := {pid: name for pid, name in processes.items() if alive(pid)}:

@@ -48,6 +48,14 @@ def test_heads_in_chunks_of_frames_change_nothing(net: VGGT) -> None:
 
 
 @torch.no_grad()
+def test_how_images_lie_in_memory_changes_no_bit(net: VGGT) -> None:
+    images, points = torch.rand(3, 3, 56, 42), torch.rand(4, 2) * 40
+    other = images.contiguous(memory_format=torch.channels_last)
+    for got, want in zip(vars(net(other, points)).values(), vars(net(images, points)).values(), strict=True):
+        assert torch.equal(got, want)
+
+
+@torch.no_grad()
 def test_later_frames_are_interchangeable(net: VGGT) -> None:
     images = torch.rand(1, 4, 3, 28, 28)
     order = [0, 3, 1, 2]

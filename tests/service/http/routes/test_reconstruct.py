@@ -128,9 +128,7 @@ def test_a_file_name_is_echoed_without_its_path_and_never_written(service: Runni
     assert answer.json()["pictures"][0]["filename"].startswith("pass")
     assert "/" not in answer.json()["pictures"][0]["filename"]
     folder = service.result_folder(answer.json()["id"])
-    assert {path.name for path in folder.iterdir()} == {
-        "result.json", "depth.npy", "confidence.npy", "colors.npy", "mask.npy", "keep.npy", "exports",
-    }  # fmt: skip
+    assert {path.name for path in folder.iterdir()} == {"result.json", "arrays.safetensors"}
 
 
 def test_no_pictures_is_a_problem(service: Running) -> None:
@@ -339,7 +337,7 @@ def _send_and_leave(service: Running, whole: bool) -> None:
     with socket.create_connection(("127.0.0.1", service.port)) as connection:
         connection.sendall(f"POST /reconstruct HTTP/1.1\r\n{head}\r\n".encode() + (body if whole else body[:500]))
         if whole:
-            wait_until(lambda: len(service.parts.store.waiting()) == 2)
+            wait_until(lambda: len(service.application.store.waiting()) == 2)
 
 
 def test_a_client_that_leaves_during_its_upload_leaves_nothing_behind(serve: Serve) -> None:
@@ -411,11 +409,11 @@ def test_real_portrait_photographs_keep_their_grid(serve: Serve) -> None:
 def test_a_full_disk_is_a_problem_until_there_is_room_again(serve: Serve) -> None:
     service = serve()
     picture = form(encode(make_picture()))
-    service.parts.storage.min_free_bytes = 2**60
+    service.application.storage.min_free_bytes = 2**60
     answer = service.client.post("/reconstruct", files=picture)
     problem(answer, 507, "storage-full")
     assert int(answer.headers["retry-after"]) > 0
-    service.parts.storage.min_free_bytes = 0
+    service.application.storage.min_free_bytes = 0
     assert service.client.post("/reconstruct", files=picture).status_code == 200
 
 

@@ -7,7 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
+from service.http.routes.reconstructions import encoded
 from service.inference.engine import Engine, Pass
+from service.jobs.events import Event
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import Gate, Running, Serve, problem, wait_until
 
@@ -206,6 +208,18 @@ def test_events_tell_every_stage_up_to_the_end(gated: Running) -> None:
     gated.wait_for_state(id, "succeeded")
     text = gated.client.get(f"/reconstructions/{id}/events").text
     assert [kind for _, kind, _ in read_events(text)] == ["end"]
+
+
+def test_an_event_is_encoded_as_the_standard_wants_it() -> None:
+    event = Event(7, "end", {"state": "failed"})
+    assert encoded(event) == b'id: 7\nevent: end\ndata: {"state": "failed"}\n\n'
+
+
+def test_an_event_tells_a_failure_as_a_problem_document() -> None:
+    record = {"code": "interrupted", "message": "It ended.", "fields": {}}
+    told = encoded(Event(7, "end", {"state": "failed", "problem": record})).decode()
+    problem = json.loads(told.partition("data: ")[2])["problem"]
+    assert (problem["type"], problem["status"]) == ("/problems/interrupted", 500)
 
 
 def test_live_events_rise_and_can_be_resumed(gated: Running) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,29 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from service.access import add_key
+from tests.service.http.web.watching import watched
 from tests.service.inputs.remote.origin import Origin, plain
 from tests.service.running import Gate, Running, Serve
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--no-sandbox", "--no-first-run", "--disable-background-networking",
-    "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-]  # fmt: skip
-PATIENCE_MS = 60_000
 SAMPLES = Path(__file__).parents[4] / "service" / "samples"
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -51,23 +35,10 @@ def page(browser: Browser, service: Running) -> Iterator[Page]:
 
 @contextmanager
 def visited(browser: Browser, service: Running) -> Iterator[Page]:
-    """The page of a fresh visitor; fails the test on any error in its scripts or request to elsewhere."""
-    with browser.new_context(viewport={"width": 480, "height": 480}) as context:
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE_MS)
-        expect.set_options(timeout=PATIENCE_MS)
-        errors: list[str] = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
-        page.on("request", lambda request: errors.append(request.url) if _is_elsewhere(request.url) else None)
-        page.goto(f"http://127.0.0.1:{service.port}/")
+    """The page of a fresh visitor; see `watched`."""
+    with watched(browser, f"http://127.0.0.1:{service.port}/", viewport={"width": 480, "height": 480}) as page:
         expect(page.locator("#model")).to_be_visible()
         yield page
-        assert [error for error in errors if "status of 4" not in error] == []
-
-
-def _is_elsewhere(url: str) -> bool:
-    return not url.startswith(("http://127.0.0.1:", "blob:", "data:"))
 
 
 def pictures(count: int) -> list[dict]:

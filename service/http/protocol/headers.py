@@ -1,4 +1,5 @@
-"""Request headers that choose how to answer: Accept (RFC 9110, 12.5.1) and Prefer (RFC 7240)."""
+"""What request headers say: who asks (Authorization), how to answer (Accept, RFC 9110, 12.5.1, and
+Prefer, RFC 7240), and which request it is (Idempotency-Key)."""
 
 from __future__ import annotations
 
@@ -6,10 +7,30 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
-from service.problems import InvalidOption, NotAcceptable
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from service.access import Client
+from service.errors import InvalidOption, NotAcceptable
 
 _KEY_LENGTH = 255
+_BEARER = HTTPBearer(auto_error=False, description="An API key; needed only where /capabilities says so.")
+
+
+async def client(
+    request: Request,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
+) -> Client:
+    """The client that a request's key belongs to. Raises KeyRequired."""
+    token = None if credentials is None else credentials.credentials
+    found: Client = request.app.state.application.client(token)
+    return found
+
+
+Asking = Annotated[Client, Depends(client)]
+"""Who asks, as a parameter of every route that is not public."""
 
 
 def choose(accept: str | None, offered: Sequence[str]) -> str:

@@ -12,8 +12,8 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.problems import RangeNotSatisfiable
-from service.storage.folder import Export, gone
+from service.errors import RangeNotSatisfiable, gone
+from service.result.file import MadeFile
 
 _CHUNK = 2**18
 
@@ -27,9 +27,9 @@ class Download(Response):
     """
 
     def __init__(
-        self, request: Headers, export: Export, media_type: str, name: str, headers: dict[str, str] | None = None
+        self, request: Headers, file: MadeFile, media_type: str, name: str, headers: dict[str, str] | None = None
     ) -> None:
-        etag = f'"{export.sha256}"'
+        etag = f'"{file.sha256}"'
         kind = "inline" if media_type.startswith("image/") else "attachment"
         encoded = f"; filename*=UTF-8''{quote(name)}" if not name.isascii() else ""
         fixed = {
@@ -37,21 +37,21 @@ class Download(Response):
             "Accept-Ranges": "bytes",
             "Cache-Control": "private, max-age=86400, immutable",
             "Content-Disposition": f'{kind}; filename="{name.encode("ascii", "replace").decode()}"{encoded}',
-            "Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(export.sha256)).decode()}:",
+            "Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(file.sha256)).decode()}:",
         }
-        self._first, self._length = 0, export.bytes
+        self._first, self._length = 0, file.bytes
         status = 200
         if _matches(request.get("if-none-match"), etag):
             status, self._length = 304, 0
         elif "range" in request and request.get("if-range", etag) == etag:
-            found = _read_range(request["range"], export.bytes)
+            found = _read_range(request["range"], file.bytes)
             if found is not None:
                 status = 206
                 self._first, self._length = found
                 last = self._first + self._length - 1
-                fixed["Content-Range"] = f"bytes {self._first}-{last}/{export.bytes}"
+                fixed["Content-Range"] = f"bytes {self._first}-{last}/{file.bytes}"
         try:
-            self._file: BinaryIO = export.path.open("rb")
+            self._file: BinaryIO = file.path.open("rb")
         except FileNotFoundError:
             raise gone() from None  # removed since it was looked up
         if status != 304:
@@ -92,7 +92,5 @@ def _read_range(header: str, size: int) -> tuple[int, int] | None:
         if last and int(last) < start:
             return None
     if start >= size or (not first and int(last) == 0):
-        raise RangeNotSatisfiable(
-            f"The file has {size} bytes; {header[:60]} is beyond it.", headers={"Content-Range": f"bytes */{size}"}
-        )
+        raise RangeNotSatisfiable(f"The file has {size} bytes; {header[:60]} is beyond it.", bytes=size)
     return start, end - start

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from service.http.routes.negotiation import Preference, choose, read_idempotency_key, read_prefer
-from service.problems import InvalidOption, NotAcceptable
+from service.errors import InvalidOption, NotAcceptable
+from service.http.protocol.headers import Preference, choose, read_idempotency_key, read_prefer
 
 OFFERED = ("application/json", "model/gltf-binary")
 

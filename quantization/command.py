@@ -96,14 +96,14 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         config = config.with_heads(args.heads)
     network = build_empty(config)
     match(network, source)
+    for name, _ in network.named_parameters():
+        source.read(name)  # a damaged tensor is refused now, not after hours of work
     origin = provenance.describe(checkpoint, args.weights_licence)
     started = time.monotonic()
     if not recipe.needs_calibration:
         made = quantize(config, source.read, recipe, device=args.device)
         return _save(args, made.net, recipe, None, origin)
 
-    for name, _ in network.named_parameters():
-        source.read(name)  # a damaged tensor is refused now, not after hours of calibration
     chosen = samples.choose(
         args.calibration,
         config,

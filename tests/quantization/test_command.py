@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from model.files.artifact import load
-from quantization.calibration import command
+from quantization import command
 from quantization.cli import main
 
 QUICK = ["--samples", "3", "--frames", "2", "--pool", "5"]

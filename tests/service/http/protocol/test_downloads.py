@@ -7,9 +7,9 @@ import httpx
 import pytest
 from starlette.datastructures import Headers
 
-from service.http.routes.downloads import Download
-from service.problems import NotFound
-from service.storage.folder import Export
+from service.errors import NotFound
+from service.http.protocol.downloads import Download
+from service.result.file import MadeFile
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import Running, Serve, problem
 
@@ -117,4 +117,4 @@ def test_other_options_give_another_file_without_another_run(service: Running, u
 
 def test_a_file_that_went_since_it_was_looked_up_is_gone(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
-        Download(Headers(), Export(tmp_path / "gone.ply", 1, "0" * 64), "application/octet-stream", "gone.ply")
+        Download(Headers(), MadeFile(tmp_path / "gone.ply", 1, "0" * 64), "application/octet-stream", "gone.ply")

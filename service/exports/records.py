@@ -1,0 +1,283 @@
+"""Every file that can be had of a result. This list is the only place where an export has its name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from service.exports.archive import write_archive, write_manifest
+from service.exports.arrays import write_npz
+from service.exports.cameras import cameras_json, tracks_json, trajectory_tum, transforms_json
+from service.exports.colmap import write_colmap
+from service.exports.depth import (
+    confidence_picture,
+    depth_levels,
+    depth_picture,
+    network_picture,
+    write_depth_exr,
+    write_npy,
+    write_png,
+)
+from service.exports.export import Export, Source
+from service.exports.gltf import write_glb
+from service.exports.options import ExportOptions, MapOptions, PointOptions
+from service.exports.ply import write_ply
+from service.exports.points import Cloud, select_points
+from service.result.document import PictureDocument
+from service.result.scene import Scene
+
+BYTES = "application/octet-stream"
+EXR = "image/x-exr"
+GLTF = "model/gltf-binary"
+JSON = "application/json"
+PLY = "application/ply"
+PNG = "image/png"
+TEXT = "text/plain"
+ZIP = "application/zip"
+
+
+def _points(source: Source[PointOptions]) -> Cloud:
+    return select_points(source.scene, source.options)
+
+
+def _depth(source: Source[MapOptions]) -> Any:
+    return source.scene.depth_map(source.index, source.options.grid)
+
+
+def _confidence(source: Source[MapOptions]) -> Any:
+    return source.scene.confidence_map(source.index, source.options.grid)
+
+
+def _json(make: Callable[[Scene], Any]) -> Callable[[Source[ExportOptions], Path], object]:
+    return lambda source, path: path.write_text(json.dumps(make(source.scene), indent=1) + "\n")
+
+
+def _depth_scale(picture: PictureDocument) -> dict[str, str]:
+    return {"X-Depth-Scale": repr(picture.depth.png_scale)}
+
+
+EXPORTS: tuple[Export[Any], ...] = (
+    Export(
+        name="points.ply",
+        link="points",
+        media_type=BYTES,
+        summary="Coloured points, PLY",
+        options=PointOptions,
+        write=lambda source, path: write_ply(_points(source), path),
+        variants={"ascii": "points-ascii.ply"},
+        accepted_as=(PLY, BYTES),
+        formats={"points": "ply"},
+        orderable=True,
+        label="Points (PLY)",
+    ),
+    Export(
+        name="points-ascii.ply",
+        link="points_ascii",
+        media_type=BYTES,
+        summary="Coloured points, PLY as text",
+        options=PointOptions,
+        write=lambda source, path: write_ply(_points(source), path, ascii=True),
+        formats={"points": "ply-ascii"},
+    ),
+    Export(
+        name="scene.glb",
+        link="scene_glb",
+        media_type=GLTF,
+        summary="Points and camera frustums, glTF",
+        options=PointOptions,
+        write=lambda source, path: write_glb(source.scene, _points(source), path),
+        accepted_as=(GLTF,),
+        formats={"points": "glb"},
+        orderable=True,
+        label="Scene (GLB)",
+    ),
+    Export(
+        name="colmap.zip",
+        link="colmap",
+        media_type=ZIP,
+        summary="A COLMAP sparse model",
+        options=PointOptions,
+        write=lambda source, path: write_colmap(source.scene, _points(source), path),
+        variants={"text": "colmap-text.zip"},
+        formats={"points": "colmap", "cameras": "colmap"},
+        orderable=True,
+        label="COLMAP",
+    ),
+    Export(
+        name="colmap-text.zip",
+        link="colmap_text",
+        media_type=ZIP,
+        summary="A COLMAP model as text",
+        options=PointOptions,
+        write=lambda source, path: write_colmap(source.scene, _points(source), path, text=True),
+        formats={"points": "colmap-text"},
+    ),
+    Export(
+        name="transforms.json",
+        link="transforms",
+        media_type=JSON,
+        summary="Cameras for nerfstudio",
+        options=ExportOptions,
+        write=_json(transforms_json),
+        formats={"cameras": "transforms.json"},
+        orderable=True,
+        label="nerfstudio",
+    ),
+    Export(
+        name="trajectory.txt",
+        link="trajectory",
+        media_type=TEXT,
+        summary="Camera positions and rotations, TUM format",
+        options=ExportOptions,
+        write=lambda source, path: path.write_text(trajectory_tum(source.scene)),
+        formats={"cameras": "tum"},
+        orderable=True,
+        label="Trajectory (TUM)",
+    ),
+    Export(
+        name="cameras.json",
+        link="cameras",
+        media_type=JSON,
+        summary="Cameras in this service's own conventions",
+        options=ExportOptions,
+        write=_json(cameras_json),
+        formats={"cameras": "json"},
+        orderable=True,
+        label="Cameras (JSON)",
+    ),
+    Export(
+        name="scene.npz",
+        link="npz",
+        media_type=BYTES,
+        summary="All arrays, NumPy",
+        options=ExportOptions,
+        write=lambda source, path: write_npz(source.scene, path),
+        formats={"points": "npz"},
+        orderable=True,
+        label="Arrays (NPZ)",
+    ),
+    Export(
+        name="tracks.json",
+        link="tracks",
+        media_type=JSON,
+        summary="Query points in every picture: frames[i].points, visibility, confidence",
+        options=ExportOptions,
+        write=_json(tracks_json),
+        needs="tracks",
+    ),
+    Export(
+        name="depth/{index}.png",
+        link="png",
+        of="depth",
+        media_type=PNG,
+        summary="Depth, 16 bits; times X-Depth-Scale",
+        options=MapOptions,
+        write=lambda source, path: write_png(
+            depth_levels(_depth(source), source.document.pictures[source.index].depth.png_scale), path
+        ),
+        saved_as="depth-{index}.png",
+        headers=_depth_scale,
+        formats={"depth": "png"},
+        label="PNG",
+    ),
+    Export(
+        name="depth/{index}.npy",
+        link="npy",
+        of="depth",
+        media_type=BYTES,
+        summary="Depth, float32, NaN for no data",
+        options=MapOptions,
+        write=lambda source, path: write_npy(_depth(source), path),
+        saved_as="depth-{index}.npy",
+        formats={"depth": "npy"},
+        label="NPY",
+    ),
+    Export(
+        name="depth/{index}.exr",
+        link="exr",
+        of="depth",
+        media_type=EXR,
+        summary="Depth, OpenEXR channel Z",
+        options=MapOptions,
+        write=lambda source, path: write_depth_exr(_depth(source), path),
+        saved_as="depth-{index}.exr",
+        formats={"depth": "exr"},
+        label="EXR",
+    ),
+    Export(
+        name="pictures/{index}.png",
+        link="picture",
+        of="picture",
+        media_type=PNG,
+        summary="What the network saw",
+        options=ExportOptions,
+        write=lambda source, path: write_png(network_picture(source.scene, source.index), path),
+        saved_as="picture-{index}.png",
+        label="picture",
+        shown=True,
+    ),
+    Export(
+        name="depth/{index}/preview.png",
+        link="preview",
+        of="depth",
+        media_type=PNG,
+        summary="Depth in colours",
+        options=MapOptions,
+        write=lambda source, path: write_png(depth_picture(_depth(source)), path),
+        saved_as="depth-{index}-preview.png",
+        formats={"depth": "preview"},
+        label="depth",
+        shown=True,
+    ),
+    Export(
+        name="confidence/{index}.npy",
+        link="confidence",
+        of="picture",
+        media_type=BYTES,
+        summary="Confidence, float32, at least 1",
+        options=MapOptions,
+        write=lambda source, path: write_npy(_confidence(source), path),
+        saved_as="confidence-{index}.npy",
+        formats={"confidence": "npy"},
+    ),
+    Export(
+        name="confidence/{index}/preview.png",
+        link="confidence_preview",
+        of="picture",
+        media_type=PNG,
+        summary="Confidence in colours",
+        options=MapOptions,
+        write=lambda source, path: write_png(confidence_picture(_confidence(source)), path),
+        saved_as="confidence-{index}-preview.png",
+        formats={"confidence": "preview"},
+        label="confidence",
+        shown=True,
+    ),
+    # The last two hold or list the files of all before them.
+    Export(
+        name="manifest.json",
+        link="manifest",
+        media_type=JSON,
+        summary="What made this, and every file's SHA-256",
+        options=ExportOptions,
+        write=lambda source, path: write_manifest(source.document, source.files(), path),
+        label="Manifest",
+    ),
+    Export(
+        name="everything.zip",
+        link="archive",
+        media_type=ZIP,
+        summary="All files",
+        options=ExportOptions,
+        write=lambda source, path: write_archive(source.document, source.files(), path),
+        saved_as="reconstruction-{id}.zip",
+        archived=False,
+        label="Everything (zip)",
+    ),
+)
+
+BY_NAME = {export.name: export for export in EXPORTS}
+OUTPUTS = tuple(export.name for export in EXPORTS if export.orderable)
+"""Files that a request can order, to be ready as soon as it is done. Others are made when asked for."""

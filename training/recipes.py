@@ -1,0 +1,40 @@
+"""Whole training runs by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from training.batches import BatchConfig
+from training.trainer import TrainingConfig
+
+_SIZES = ((96, 96), (72, 96), (96, 72), (60, 96), (96, 60), (96, 48))
+_LARGE_SIZES = ((120, 120), (96, 120), (120, 96), (72, 120), (120, 72), (120, 60))
+_SIZE_WEIGHTS = (0.35, 0.2, 0.15, 0.1, 0.1, 0.1)
+
+FREE = TrainingConfig(
+    recipe="free",
+    steps=32_000,
+    start="demo",
+    batches=BatchConfig(
+        sizes=_SIZES,
+        size_weights=_SIZE_WEIGHTS,
+        long_pools=0.3,
+        easy_fraction=0.0,
+        dial_until=0.5,
+        standard_share=0.4,
+        photography=True,
+        large_from=0.73,
+        large_sizes=_LARGE_SIZES,
+    ),
+    learning_rate=3.9e-4,
+    muon_learning_rate=0.003,
+    constant_until=0.0,
+    dense_from=0.67,
+    teaching_boost=2.0,
+    auxiliary_warmup=200,
+    validation_scenes=96,
+    validation_sets=("std", "free"),
+)
+"""From trained rooms to free cameras, slowly: a high rate or a sudden new distribution destroys what is there."""
+
+RECIPES: Mapping[str, TrainingConfig] = {"rooms": TrainingConfig(), "free": FREE}

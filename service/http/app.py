@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -18,6 +19,9 @@ from service.http.routes.operations import operations_router
 from service.http.routes.page import page_router
 from service.http.routes.reconstruct import reconstruct_router
 from service.http.routes.reconstructions import reconstructions_router
+from service.result.document import warnings_about
+
+_log = logging.getLogger("service")
 
 
 def create_app(application: Application) -> FastAPI:
@@ -25,6 +29,8 @@ def create_app(application: Application) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        for warning in warnings_about(application.engine.document()):
+            _log.warning("%s", warning.message)
         await application.start()
         try:
             yield

@@ -33,7 +33,7 @@ from service.errors import InvalidOption, NonFiniteOutput, NoTracks, NotReady, O
 from service.inference.cost import Cost, CostModel
 from service.inference.memory import PeakMemory, free_budget
 from service.inference.plan import Planner
-from service.result.document import ModelDocument
+from service.result.document import DomainDocument, ModelDocument
 from service.settings import InferenceSettings, SettingsError
 from service.states import NETWORK_STAGES
 
@@ -117,7 +117,7 @@ class Engine:
 
     def document(self) -> ModelDocument:
         """What results and /capabilities say about the model."""
-        provenance = self.manifest["provenance"]
+        provenance, domain = self.manifest["provenance"], self.manifest["domain"]
         schemes = sorted({str(layer["scheme"]) for layer in self.manifest["layers"].values()})
         slow = () if self._net is None else in_plain_torch(self._net, self.device)
         return ModelDocument(
@@ -128,6 +128,7 @@ class Engine:
             device=self.device,
             kernels=str(kernel_path(self.device)),
             precision=", ".join(schemes),
+            domain=None if domain is None else DomainDocument.model_validate(domain),
             fallbacks=[*unused(self.manifest["execution"], self.device), *slow],
         )
 

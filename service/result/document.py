@@ -50,9 +50,16 @@ class Size(_Document):
     width: int
 
 
+class DomainDocument(_Document):
+    """What a network was trained on: only of such pictures can answers be expected."""
+
+    trained_on: str
+    photographs: bool
+
+
 class ModelDocument(_Document):
     """Which network made this, and on what. `precision` lists the schemes of its quantised layers, `fallbacks` what of
-    it runs in another way on this device, and why."""
+    it runs in another way on this device, and why. `domain` is null if the artifact does not state it."""
 
     name: str
     artifact: str
@@ -62,6 +69,14 @@ class ModelDocument(_Document):
     kernels: str
     precision: str = ""
     fallbacks: list[str] = []
+    domain: DomainDocument | None = None
+
+
+class WarningDocument(_Document):
+    """Something to know before an answer is used. `code` stays the same when the words of `message` change."""
+
+    code: str
+    message: str
 
 
 class ScaleDocument(_Document):
@@ -154,6 +169,7 @@ class ReconstructionDocument(_Document):
         {},
         description="passes, resolution, memory predicted and measured, what was given up, loops that were looked at",
     )
+    warnings: list[WarningDocument] = []
     timings: dict[str, float]
     pictures: list[PictureDocument]
     links: Links = Field({}, description="addresses of the result, its events and its files; null for none")
@@ -162,6 +178,18 @@ class ReconstructionDocument(_Document):
     def has_tracks(self) -> bool:
         """Whether points were followed through the pictures."""
         return self.options.get("query_points") is not None
+
+
+def warnings_about(model: ModelDocument) -> list[WarningDocument]:
+    """What everybody who uses answers of this model has to know."""
+    if model.domain is None or model.domain.photographs:
+        return []
+    message = (
+        f"This model was trained on {model.domain.trained_on} only. On photographs its cameras, depth and points are "
+        "wrong. For photographs, quantise a checkpoint that was trained on them, such as facebook/VGGT-1B, and use "
+        "that artifact instead."
+    )
+    return [WarningDocument(code="not-for-photographs", message=message)]
 
 
 def describe_pictures(reconstruction: Reconstruction, filenames: tuple[str, ...]) -> list[PictureDocument]:

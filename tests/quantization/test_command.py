@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from model.files.artifact import load
+from model.files.artifact import load, read_manifest
+from model.files.domain import Domain
 from quantization import command
-from quantization.cli import main
+from quantvggt.command import main
 
 QUICK = ["--samples", "3", "--frames", "2", "--pool", "5"]
 
@@ -23,12 +24,20 @@ def test_calibration_is_recorded_in_the_manifest_and_reported_beside_it(checkpoi
     assert manifest["recipe"]["name"] == "best"
     assert manifest["calibration"]["split"] == "calibration"
     assert len(manifest["calibration"]["samples"]) == 3
+    assert manifest["domain"] is None, "the checkpoint does not say what it was trained on"
     assert load(out).config.embed_dim == 32
     report = json.loads((out / "report.json").read_text())
     assert len(report["layers"]) == len(manifest["layers"]) == 24
     assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
     assert "| aggregator.frame_blocks.0.attn.qkv | w4a4 |" in (out / "report.md").read_text()
     assert not (tmp_path / ".artifact.blocks").exists(), "finished blocks are removed once the artifact is there"
+
+
+def test_what_the_checkpoint_was_trained_on_is_recorded_in_the_manifest(checkpoint: Path, tmp_path: Path) -> None:
+    domain = Domain("drawn rooms", photographs=False)
+    (checkpoint / "domain.json").write_text(json.dumps(domain.to_dict()))
+    assert _quantize(checkpoint, tmp_path / "artifact") == 0
+    assert read_manifest(tmp_path / "artifact")["domain"] == domain.to_dict()
 
 
 def test_the_same_command_gives_the_same_artifact(checkpoint: Path, tmp_path: Path) -> None:

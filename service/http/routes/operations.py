@@ -19,6 +19,7 @@ from service.http.protocol.problems import KINDS
 from service.http.routes.documentation import SERVICE, documented
 from service.inputs.options import Options
 from service.inputs.pictures import FORMATS
+from service.result.document import warnings_about
 from service.result.scene import Grid
 from service.settings import AccessSettings
 
@@ -72,9 +73,11 @@ def _capabilities(application: Application) -> dict[str, Any]:
     side = engine.image_size
     most = settings.limits.max_images
     exports = [export for export in EXPORTS if export.needs != "tracks" or "track" in engine.heads]
+    model = engine.document()
     return {
         "version": __version__,
-        "model": {**engine.document().model_dump(), "heads": list(engine.heads)},
+        "model": {**model.model_dump(), "heads": list(engine.heads)},
+        "warnings": [warning.model_dump() for warning in warnings_about(model)],
         "network": {"image_size": side, "patch_size": engine.patch_size},
         "modes": list(MODES),
         "default_mode": limits.pop("mode"),

@@ -18,7 +18,7 @@ from model import VGGT
 from model.families.vggt.presets import PRESETS
 from model.network.config import TrackHeadConfig
 from model.preprocess import preprocess_images
-from quantization.cli import main as quantise
+from quantvggt.command import main as quantise
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import Running, Serve, Tight, problem
 

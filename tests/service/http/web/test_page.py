@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from service.access import add_key
+from service.keys import add_key
 from tests.service.http.web.watching import watched
 from tests.service.inputs.remote.origin import Origin, plain
 from tests.service.running import Gate, Running, Serve
@@ -84,6 +84,17 @@ def test_the_sample_pictures_become_a_cloud_that_turns(page: Page) -> None:
     page.mouse.move(box["x"] + 300, box["y"] + 150, steps=3)
     page.mouse.up()
     changed(page, before, 2)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_banner_says_what_the_model_is_not_for(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    banner = page.get_by_role("note")
+    expect(banner).to_contain_text("trained on drawn rooms")
+    expect(banner).to_contain_text("For photographs, quantise a checkpoint that was trained on them")
+    reconstructed(page)
+    expect(banner).to_contain_text("trained on drawn rooms")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_the_sliders_and_switches_act_at_once(page: Page) -> None:
@@ -241,7 +252,7 @@ def test_progress_is_live_and_work_can_be_cancelled(browser: Browser, serve: Ser
         page.get_by_role("button", name="Cancel").click()
         expect(page.locator("#start")).to_be_visible()
     gated.engine.opened.set()
-    assert gated.metric('recon_cancelled_total{phase="running"}') == 1
+    assert gated.metric('quantvggt_cancelled_total{phase="running"}') == 1
 
 
 def test_with_keys_the_page_asks_for_one(browser: Browser, serve: Serve, tmp_path: Path) -> None:

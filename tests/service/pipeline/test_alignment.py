@@ -11,6 +11,7 @@ from model.scene.similarity import Similarity, camera_centres
 from service.errors import InvalidOption
 from service.inputs.options import KnownCamera, KnownDistance, Options, PicturePoint
 from service.pipeline.alignment import apply_knowledge, measure
+from service.result.document import world_frame
 
 NETWORK, ORIGINAL = (12, 16), (120, 160)
 
@@ -49,6 +50,15 @@ def test_nothing_known_changes_nothing() -> None:
     after, scale = apply_knowledge(before, Options(), "arbitrary")
     assert after is before
     assert (scale.unit, scale.factor, scale.provenance) == ("arbitrary", 1.0, "network")
+
+
+def test_a_network_that_predicts_metres_says_so() -> None:
+    before = scene()
+    _, scale = apply_knowledge(before, Options(), "metre")
+    assert (scale.unit, scale.factor, scale.provenance) == ("metre", 1.0, "network")
+    assert "The unit is the metre, as the network predicts it." in world_frame(scale)
+    _, scale = apply_knowledge(before, Options(), "arbitrary")
+    assert "The scale is arbitrary" in world_frame(scale)
 
 
 def test_known_poses_of_some_pictures_move_and_scale_the_whole_scene() -> None:

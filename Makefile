@@ -18,12 +18,12 @@ AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS
 .PHONY: demo serve web test test-slow test-portable service-stress ray-check check kernels-cpu kernels-cuda gpu report image k8s-check policies format clean
 
 demo: $(VENV)/.demo kernels-cpu  ## quantise the bundled demo model, serve it, reconstruct the sample pictures
-	$(BIN)/python -m quantization quantize demo --calibration synthetic --out $(DEMO)/artifact --overwrite
-	$(BIN)/python -m service demo --artifact $(DEMO)/artifact --samples service/samples --out $(DEMO)/result
+	$(BIN)/quantvggt quantize demo --calibration synthetic --out $(DEMO)/artifact --overwrite
+	$(BIN)/quantvggt demo --artifact $(DEMO)/artifact --out $(DEMO)/result
 
 serve: $(VENV)/.demo kernels-cpu  ## serve the bundled demo model until interrupted; page at http://127.0.0.1:8000/
-	test -d $(DEMO)/artifact || $(BIN)/python -m quantization quantize demo --calibration synthetic --out $(DEMO)/artifact
-	$(BIN)/python -m service serve --artifact $(DEMO)/artifact --data-dir $(DEMO)/data
+	test -d $(DEMO)/artifact || $(BIN)/quantvggt quantize demo --calibration synthetic --out $(DEMO)/artifact
+	$(BIN)/quantvggt serve --artifact $(DEMO)/artifact --data-dir $(DEMO)/data
 
 test: $(VENV)/.dev kernels-cpu build/moto/bin/moto_server  ## every test that needs no GPU, without the slow ones
 	$(PYTEST)
@@ -125,10 +125,11 @@ $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.demo: $(VENV)/.created pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt ".[service,quantization]"
+# Editable: the command in .venv runs this checkout, not a copy of it.
+$(VENV)/.demo: $(VENV)/.created pyproject.toml setup.py constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt --editable ".[service,quantization]"
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.created pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt ".[dev]"
+$(VENV)/.dev: $(VENV)/.created pyproject.toml setup.py constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt --editable ".[dev]"
 	touch $@ $(VENV)/.demo

@@ -25,8 +25,9 @@ from benchmarks.timing import machine, write
 from evaluation.bootstrap import interval, mean_over_scenes
 from evaluation.pose_metrics import pose_auc, relative_pose_errors
 from model import families
-from model.files.artifact import MANIFEST, load
+from model.files.artifact import load
 from model.files.checkpoint import load_checkpoint
+from model.files.manifest import MANIFEST
 from model.network.descriptor import described
 from model.network.network import Network
 from model.progress import track

@@ -87,7 +87,7 @@ def _bare(engine: Engine, contents: list[bytes]) -> tuple[float, float]:
     """Seconds from picture files to a scene without a service, and of the network in it."""
     started = time.perf_counter()
     batch = preprocess_images(
-        [io.BytesIO(content) for content in contents], "fit", engine.image_size, engine.patch_size
+        [io.BytesIO(content) for content in contents], image_size=engine.image_size, patch_size=engine.patch_size
     )
     began = time.perf_counter()
     with torch.inference_mode():

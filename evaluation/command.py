@@ -1,4 +1,4 @@
-"""`python -m quantization evaluate`: score a checkpoint or an artifact on scenes with ground truth."""
+"""`quantvggt evaluate`: score a checkpoint or an artifact on scenes with ground truth."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from evaluation.report import Report, auc_retained
 from model import families
 from model.families.family import Geometry
 from model.files import provenance
-from model.files.artifact import MANIFEST, load, read_manifest
-from model.files.checkpoint import HUB_FORMS, load_checkpoint, resolve_checkpoint
+from model.files.artifact import load, read_manifest
+from model.files.checkpoint import load_checkpoint, resolve_checkpoint
+from model.files.manifest import MANIFEST
 from model.network.network import Network
 from model.reconstruct import geometry
 
@@ -40,41 +41,6 @@ class Subject:
 
     def answer(self, images: Tensor) -> Geometry:
         return geometry(self.net, images)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.add_argument(
-        "--model",
-        required=True,
-        metavar="PATH_OR_NAME",
-        help=f"the folder of an artifact, or a checkpoint: 'demo', a weights file, a folder, or {HUB_FORMS}",
-    )
-    parser.add_argument(
-        "--reference",
-        metavar="PATH_OR_NAME",
-        help="full-precision model: adds its scores and how far the other deviates from it",
-    )
-    parser.add_argument(
-        "--untrained",
-        type=int,
-        metavar="SEED",
-        help="score the architecture of --model with random weights instead: what training is worth",
-    )
-    datasets.add_arguments(parser)
-    parser.add_argument(
-        "--surface", action="store_true", help="also ICP, accuracy, completeness and normal consistency"
-    )
-    parser.add_argument(
-        "--bootstrap",
-        type=int,
-        default=1000,
-        metavar="N",
-        help="resamples for the 95 %% intervals (default: %(default)s)",
-    )
-    parser.add_argument("--device", default="cpu", help="default: %(default)s")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write report.json and report.png there")
-    parser.add_argument("--json", action="store_true", help="print the report as JSON on standard output")
 
 
 def run(args: argparse.Namespace) -> int:

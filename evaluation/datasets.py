@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from model.families.family import Grid
@@ -40,38 +39,6 @@ class Opened:
     facts: Mapping[str, Any]
     expected_categories: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options that choose the scenes."""
-    parser.add_argument("--dataset", choices=(SYNTHETIC, *READERS), default=SYNTHETIC, help="default: %(default)s")
-    parser.add_argument(
-        "--data", type=Path, metavar="PATH", help="folder of the data set; needed by all but synthetic scenes"
-    )
-    parser.add_argument("--categories", nargs="+", metavar="NAME", help="of co3d (default: all 41)")
-    parser.add_argument(
-        "--views",
-        "--frames",
-        type=int,
-        nargs="+",
-        default=[2, 4, 8],
-        metavar="N",
-        help="frames a scene, one report each (default: 2 4 8)",
-    )
-    parser.add_argument(
-        "--scenes",
-        type=int,
-        metavar="N",
-        help=f"synthetic: how many (default: {SYNTHETIC_SCENES}); else only the first N of a category",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="draws the scenes and the bootstrap (default: %(default)s)")
-    parser.add_argument(
-        "--size",
-        type=int,
-        nargs=2,
-        metavar=("H", "W"),
-        help="pixels of synthetic scenes (default: the network's own square)",
-    )
 
 
 def check(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""`python -m quantization pairs`: score pairs of pictures by how far the camera turned between them."""
+"""`quantvggt pairs`: score pairs of pictures by how far the camera turned between them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,31 +22,6 @@ from scenes.synthetic.distribution import TEST_SETS
 from scenes.synthetic.generator import render_batch
 
 _RENDERED = 50  # scenes held at a time
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.add_argument(
-        "--model", required=True, metavar="PATH_OR_NAME", help="checkpoint (demo, a file, a hub id) or an artifact"
-    )
-    parser.add_argument(
-        "--sets",
-        nargs="*",
-        choices=TEST_SETS,
-        default=[],
-        metavar="NAME",
-        help=f"synthetic scenes of two frames: {', '.join(TEST_SETS)}",
-    )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        metavar="PATH",
-        help="folder with pictures and their cameras.json, or a folder of such folders: all pairs of each",
-    )
-    parser.add_argument("--scenes", type=int, default=400, metavar="N", help="of each set; default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="of the first scene; default: %(default)s")
-    parser.add_argument("--device", default="cpu", help="default: %(default)s")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -63,7 +63,7 @@ def reconstruct(net: Network, sources: Sequence[Source], mode: str = "fit") -> R
     """Pictures to a scene; see `preprocess_images` for the modes and errors, `decode` for the result."""
     family = families.of(net.config)
     grid = family.grid(net.config)
-    batch = preprocess_images(sources, mode, grid.longer_side, grid.patch_size)
+    batch = preprocess_images(sources, mode, image_size=grid.longer_side, patch_size=grid.patch_size)
     return decode(family, _predict(net, batch.images), batch)
 
 

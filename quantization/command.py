@@ -1,4 +1,4 @@
-"""`python -m quantization quantize`: a float checkpoint in, a packed artifact and a report out."""
+"""`quantvggt quantize`: a float checkpoint in, a packed artifact and a report out."""
 
 from __future__ import annotations
 
@@ -14,65 +14,14 @@ import torch
 
 from model import families
 from model.files import artifact, provenance
-from model.files.checkpoint import HUB_FORMS, build_empty, match, open_checkpoint
+from model.files.checkpoint import build_empty, match, open_checkpoint
 from model.files.domain import Domain, domain_beside
-from model.network.dpt_head import ARITHMETIC as DENSE_HEADS
-from model.network.transformer import ATTENTION
 from quantization.calibration import report, samples
 from quantization.calibration.store import StageStore
 from quantization.convert import quantize
-from quantization.recipe import RECIPES, SCHEMES, Recipe
+from quantization.recipe import RECIPES, Recipe
 
 WITHOUT_CALIBRATION, WITH_CALIBRATION = "quarot", "best"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's options."""
-    parser.add_argument("checkpoint", nargs="?", help=f"'demo', a weights file, a folder, or {HUB_FORMS}")
-    parser.add_argument("--checkpoint", dest="checkpoint_option", metavar="CHECKPOINT", help="the same as an option")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the artifact")
-    parser.add_argument(
-        "--recipe",
-        choices=RECIPES,
-        help=f"default: {WITH_CALIBRATION} with --calibration, else {WITHOUT_CALIBRATION}",
-    )
-    for part in families.PARTS:
-        parser.add_argument(
-            f"--{part.replace('_', '-')}",
-            choices=SCHEMES,
-            help="scheme of this part, if not the recipe's",
-        )
-    parser.add_argument(
-        "--overrides",
-        type=Path,
-        metavar="FILE",
-        help="JSON of single layers and their schemes, as `sensitivity` writes",
-    )
-    parser.add_argument("--attention", choices=ATTENTION, help="arithmetic of attention, if not the recipe's")
-    parser.add_argument("--dense-heads", choices=DENSE_HEADS, help="arithmetic of the dense heads, if not the recipe's")
-    parser.add_argument("--no-rotation", action="store_true", help="skip the Hadamard rotation")
-    parser.add_argument("--propagate", choices=("quantised", "float"), help="inputs of a block while it is quantised")
-    parser.add_argument("--seed", type=int, default=0, help="rotations and calibration samples (default: %(default)s)")
-
-    data = parser.add_argument_group("calibration data")
-    data.add_argument(
-        "--calibration",
-        metavar="SOURCE",
-        help=f"{samples.SYNTHETIC}, {', '.join(samples.READERS)} (with --data), or a folder of photographs",
-    )
-    data.add_argument("--data", type=Path, metavar="PATH", help="folder of the data set that --calibration names")
-    data.add_argument("--samples", type=int, default=20, help="scenes to calibrate on (default: %(default)s)")
-    data.add_argument("--frames", type=int, default=4, help="pictures of each (default: %(default)s)")
-    data.add_argument(
-        "--pool", type=int, help="candidates that the samples are chosen from (default: five times as many)"
-    )
-    data.add_argument("--sampling", choices=samples.SAMPLINGS, default="nfds", help="default: %(default)s")
-
-    parser.add_argument("--heads", nargs="+", choices=families.HEADS, help="keep these heads only (default: all)")
-    parser.add_argument("--weights-licence", metavar="NAME", help="licence of the weights, if they are not known ones")
-    parser.add_argument("--device", default="cpu", help="default: %(default)s")
-    parser.add_argument("--overwrite", action="store_true", help="replace an artifact that is already there")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

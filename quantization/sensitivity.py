@@ -1,4 +1,4 @@
-"""`python -m quantization sensitivity`: which layers deserve 8-bit activations, measured, under a budget.
+"""`quantvggt sensitivity`: which layers deserve 8-bit activations, measured, under a budget.
 
 Every layer is quantised alone, by the recipe's transforms and rounded to nearest, while all others stay float; what
 that moves the network's answer on calibration scenes is the layer's sensitivity. The layers that move it most for their
@@ -12,14 +12,13 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from kernels import QuantizedLinear
 from model import families
-from model.files.checkpoint import HUB_FORMS, load_checkpoint
+from model.files.checkpoint import load_checkpoint
 from model.network.network import Network
 from model.network.prediction import Prediction
 from model.progress import track
@@ -41,21 +40,6 @@ class Sensitivity:
     def worth(self) -> float:
         """Change per multiplication."""
         return (self.pose + self.depth) / self.share
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's options."""
-    parser.add_argument("checkpoint", help=f"'demo', a weights file, a folder, or {HUB_FORMS}")
-    parser.add_argument("--calibration", default=samples.SYNTHETIC, metavar="SOURCE", help="default: %(default)s")
-    parser.add_argument("--data", type=Path, metavar="PATH", help="folder of the data set that --calibration names")
-    parser.add_argument("--samples", type=int, default=8, help="default: %(default)s")
-    parser.add_argument("--frames", type=int, default=4, help="default: %(default)s")
-    parser.add_argument("--part", choices=families.PARTS, help="default: the network's main part")
-    parser.add_argument("--budget", type=float, default=0.1, help="share of the part's multiplications; default 0.1")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--device", default="cpu", help="default: %(default)s")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write what `quantize --overrides` takes")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(args: argparse.Namespace) -> int:

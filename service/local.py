@@ -1,4 +1,5 @@
-"""Reconstructing in this process, without a server: the same stages and files, on a temporary folder."""
+"""Reconstructing in this process, without a server: the same stages and files, on a temporary
+folder."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from service.application import Application
 from service.exports.catalogue import write_files
+from service.exports.links import in_folder
 from service.inference.engine import Engine
 from service.inputs.body import SentFile, Upload, display_name
 from service.inputs.options import read_options
@@ -21,10 +23,14 @@ def reconstruct_here(
     options: Mapping[str, str],
     out: Path,
     progress: Callable[[str, float], None],
+    choose: Callable[[ReconstructionDocument], Sequence[str]] | None = None,
 ) -> ReconstructionDocument:
-    """Load the model, reconstruct `files`, write every file into `out`; returns the document as written.
+    """Load the model, reconstruct `files`, write the files that `choose` names, or all, into the
+    folder `out`.
 
-    Raises ArtifactError, a ServiceError, or OSError.
+    `progress` is called with what is being done ("load", "reconstruct", "export") and the share of
+    it that is done; `choose` with the document as in a folder that has every file. Returns the
+    document as written. Raises ArtifactError, a ServiceError, or OSError.
     """
     with ExitStack() as stack:
         application = Application(settings, Engine(settings.inference))
@@ -35,7 +41,10 @@ def reconstruct_here(
         )
         upload = Upload(sent, (), dict(options))
         scene = application.prepare(upload, read_options(upload.options))
-        progress("loading", 0.0)
+        progress("load", 0.0)
         application.engine.load()
-        result = application.run(scene, progress)
-        return write_files(application.storage.scene(result), out)
+        result = application.run(scene, lambda stage, share: progress("reconstruct", share))
+        made = application.storage.scene(result)
+        names = None if choose is None else choose(in_folder(made.document))
+        progress("export", 0.0)
+        return write_files(made, out, names, lambda share: progress("export", share))

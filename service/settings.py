@@ -1,4 +1,4 @@
-"""The service's settings: flags first, then ``VGGT_…`` environment variables, then the defaults here.
+"""The service's settings: flags first, then ``QUANTVGGT_…`` environment variables, then the defaults here.
 
 Importing this costs next to nothing: the command line reads names, defaults and descriptions from it for its help.
 Only `load_settings` brings in what checks a value.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +19,16 @@ from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-PREFIX = "VGGT_"
+PREFIX = "QUANTVGGT_"
+OLD_PREFIX = "VGGT_"  # read for one release more
+NOT_SETTINGS = ("QUANTVGGT_API_KEY", "QUANTVGGT_KERNELS", "QUANTVGGT_KERNEL_CACHE")
+"""Variables with the same prefix that others read."""
 LOOPBACK = "127.0.0.1"
+
+
+_SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
+
+_log = logging.getLogger("service")
 
 
 class SettingsError(ValueError):
@@ -34,7 +44,7 @@ def _setting(description: str, default: Any = dataclasses.MISSING, *, repr: bool
 class InferenceSettings:
     """What runs the network, and on what."""
 
-    artifact: Path = _setting("folder of the quantised model, made by `python -m quantization quantize`")
+    artifact: Path = _setting("folder of the quantised model, made by `quantvggt quantize`")
     engine: Literal["local", "ray"] = _setting(
         "what runs the network: this process, or replicas that Ray Serve keeps on GPUs and machines",
         "local",
@@ -110,7 +120,7 @@ class AccessSettings:
     """Who may use the service, and what it fetches for them."""
 
     api_keys: Path | None = _setting(
-        "file of hashed API keys, made by `python -m service key`; without it everybody may use it",
+        "file of hashed API keys, made by `quantvggt key`; without it everybody may use it",
         None,
     )
     fetch_urls: bool = _setting(
@@ -274,11 +284,11 @@ class Settings:
         unknown = set(values) - set(FIELDS)
         if unknown:
             raise TypeError(f"there are no settings {', '.join(sorted(unknown))}")
-        parts = {
+        groups = {
             name: group(**{field: values[field] for field in fields(group) if field in values})
             for name, group in GROUPS.items()
         }
-        return cls(**parts)
+        return cls(**groups)
 
 
 GROUPS: dict[str, type[Any]] = {
@@ -356,31 +366,43 @@ def _objections(settings: Settings) -> Iterator[tuple[str | None, str]]:
 
 
 def names_a_setting(variable: str) -> bool:
-    """Whether the environment variable of this name is one of the service's."""
-    return variable.upper().startswith(PREFIX)
+    """Whether the environment variable of this name is one of the service's, known or not."""
+    name = variable.upper()
+    return name.startswith((PREFIX, OLD_PREFIX)) and name not in NOT_SETTINGS
 
 
 def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
-    """Join `flags` (only those given) and the ``VGGT_…`` variables of `environ` into checked settings.
+    """Join `flags` (only those given) and the ``QUANTVGGT_…`` variables of `environ` into checked settings.
 
     Raises SettingsError for an unknown variable, a missing artifact or a bad value.
     """
     known = {PREFIX + name.upper(): name for name in FIELDS}
     variables: dict[str, str] = {}
-    for key, value in environ.items():
-        if not key.upper().startswith(PREFIX):
+    # Old names come last and win: whoever still sets one may run an image that brings the new ones along as defaults.
+    for key, value in sorted(environ.items(), key=lambda item: item[0].upper().startswith(OLD_PREFIX)):
+        if not names_a_setting(key) or _is_service_link(key.upper(), value):
             continue
-        if key.upper() not in known:
-            near = difflib.get_close_matches(key.upper(), known, n=1)
+        name = key.upper()
+        if name.startswith(OLD_PREFIX):
+            name = PREFIX + name.removeprefix(OLD_PREFIX)
+            if name in known:
+                _log.warning("%s is now called %s; the next release will not read the old name", key, name)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}."
             raise SettingsError(f"unknown environment variable {key}={value!r}; {hint}")
         if not value:
             raise SettingsError(f"environment variable {key} is empty; give it a value or unset it.")
-        variables[known[key.upper()]] = value
+        variables[known[name]] = value
     settings = _validated({**variables, **flags}, lambda name: _given(name, flags, variables))
-    for name, why in _objections(settings):
-        raise SettingsError(f"{why}." if name is None else f"{_given(name, flags, variables)}: {why}.")
+    for wrong, why in _objections(settings):
+        raise SettingsError(f"{why}." if wrong is None else f"{_given(wrong, flags, variables)}: {why}.")
     return settings
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    """Whether Kubernetes set this variable since a Service has the same name as we; see enableServiceLinks."""
+    return bool(_SERVICE_LINK.fullmatch(name)) or (name.endswith("_PORT") and "://" in value)
 
 
 def _validated(values: Mapping[str, Any], given: Callable[[str], str]) -> Settings:

@@ -131,8 +131,6 @@ class Family:
     """Unit of the lengths that a network predicts."""
     licences: Mapping[str, Licence]
     """Of public weights, by what they are loaded as."""
-    summary: Callable[[Any], str]
-    """A configuration in a line."""
 
     def part_of(self, layer: str) -> str | None:
         """The part that a linear layer belongs to by its full name; None: it is never quantised."""

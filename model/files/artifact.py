@@ -29,30 +29,13 @@ from model import families
 from model.errors import ArtifactError
 from model.files.checkpoint import assign, build_empty
 from model.files.domain import Domain
+from model.files.manifest import FORMAT, MANIFEST, TENSORS, VERSION, read
 from model.files.storage import encode, keep_in_8_bits, kept_codes
 from model.network.config import NetworkConfig
 from model.network.network import Network
 
-FORMAT = "quantvggt-artifact"
-VERSION = 2
-MANIFEST = "manifest.json"
-TENSORS = "model.safetensors"
 _PACKING = "int4: two codes a byte, low nibble even k; int8: one code a byte; .scale: float32 a row of an int8 tensor"
 _OPTIONAL = ("bias", "signs", "smoothing", "activation_clip")
-_KEYS = {
-    "format",
-    "version",
-    "packing",
-    "family",
-    "network",
-    "domain",
-    "execution",
-    "layers",
-    "recipe",
-    "calibration",
-    "provenance",
-    "files",
-}
 _LARGEST_FLOAT16 = torch.finfo(torch.float16).max
 _SMALLEST_IN_8_BITS = 2**14  # elements; below it there is nothing to save
 
@@ -120,32 +103,14 @@ def check_target(target: Path, overwrite: bool) -> None:
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
-    """The checked manifest of the artifact at `path`. Raises ArtifactError."""
-    folder = Path(path)
-    file = folder / MANIFEST
-    if not folder.is_dir():
-        raise ArtifactError(f"no artifact at {folder}: not a folder")
-    if not file.is_file():
-        raise ArtifactError(f"{folder} is not an artifact: it has no {MANIFEST}")
-    try:
-        manifest = json.loads(file.read_text())
-    except (ValueError, OSError) as error:
-        raise ArtifactError(f"{file} is damaged: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ArtifactError(f"{file} does not describe an artifact of this project (format is not {FORMAT!r})")
-    version = manifest.get("version")
-    if version != VERSION:
-        newer = isinstance(version, int) and version > VERSION
-        advice = "upgrade this software" if newer else "quantise the checkpoint again"
-        raise ArtifactError(f"{file} has format version {version!r}; this software reads version {VERSION}: {advice}")
+    """The manifest of the artifact at `path`, checked to describe a network that can be built. Raises ArtifactError."""
+    manifest = read(path)
     manifest.setdefault("family", families.FIRST)
     manifest.setdefault("domain", None)
-    if set(manifest) != _KEYS:
-        odd = ", ".join(sorted(set(manifest) ^ _KEYS))
-        raise ArtifactError(f"{file} is damaged: missing or unknown keys: {odd}")
+    file = Path(path) / MANIFEST
     if manifest["family"] not in families.FAMILIES:
         raise ArtifactError(
-            f"{folder} holds a network of family {manifest['family']!r}; this software knows "
+            f"{path} holds a network of family {manifest['family']!r}; this software knows "
             f"{', '.join(families.FAMILIES)}: upgrade it, or quantise another checkpoint"
         )
     try:

@@ -186,7 +186,7 @@ def _photographs(folder: Path, grid: Grid, frames: int, pool: int, seed: int) ->
     found = []
     for name, chosen in track(planned, "reading photographs"):
         try:
-            images = preprocess_images(chosen, "fit", grid.longer_side, grid.patch_size).images
+            images = preprocess_images(chosen, image_size=grid.longer_side, patch_size=grid.patch_size).images
         except ImageError as error:
             raise ValueError(f"{chosen[error.index or 0]}: {error}; remove it or replace it") from error
         title = "+".join(path.name for path in chosen)

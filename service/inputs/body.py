@@ -135,7 +135,7 @@ async def receive(body: Body, limits: Limits, fetcher: Fetcher | None = None) ->
     a URL that is refused or gives nothing, and ClientDisconnect if the client goes away.
     """
     try:
-        parts = await asyncio.wait_for(_parse(body, limits, fetcher), limits.upload_timeout)
+        form = await asyncio.wait_for(_parse(body, limits, fetcher), limits.upload_timeout)
     except asyncio.TimeoutError:  # another class than TimeoutError on Python 3.10
         raise UploadTimeout(
             f"The body, and what its URLs name, did not arrive within {limits.upload_timeout:g} seconds.",
@@ -143,16 +143,16 @@ async def receive(body: Body, limits: Limits, fetcher: Fetcher | None = None) ->
         ) from None
     try:
         yield Upload(
-            tuple(SentFile(display_name(part.filename, i), part.file) for i, part in enumerate(parts.files)),
-            tuple(SentFile(display_name(part.filename, i), part.file) for i, part in enumerate(parts.masks)),
-            parts.options,
+            tuple(SentFile(display_name(part.filename, i), part.file) for i, part in enumerate(form.files)),
+            tuple(SentFile(display_name(part.filename, i), part.file) for i, part in enumerate(form.masks)),
+            form.options,
         )
     finally:
-        parts.close()
+        form.close()
 
 
 @dataclass
-class _Parts:
+class _Form:
     files: list[UploadFile]
     masks: list[UploadFile]
     options: dict[str, str]
@@ -162,7 +162,7 @@ class _Parts:
             part.file.close()
 
 
-async def _parse(body: Body, limits: Limits, fetcher: Fetcher | None) -> _Parts:
+async def _parse(body: Body, limits: Limits, fetcher: Fetcher | None) -> _Form:
     content_type = body.headers.get("content-type", "")
     if content_type.partition(";")[0].strip().lower() != "multipart/form-data":
         raise UnsupportedBody(
@@ -173,36 +173,36 @@ async def _parse(body: Body, limits: Limits, fetcher: Fetcher | None) -> _Parts:
         _check_total(int(body.headers.get("content-length", "0")), limits)
     parser = _Parser(body, limits)
     with _readable():
-        form = await parser.parse()
-    parts = _Parts([], [], {})
+        fields = await parser.parse()
+    form = _Form([], [], {})
     urls: dict[int, str] = {}
     try:
-        for field, value in form.multi_items():
+        for field, value in fields.multi_items():
             if isinstance(value, UploadFile) and field in (*PICTURE_FIELDS, *CONTAINER_FIELDS):
-                parts.files.append(value)
+                form.files.append(value)
             elif isinstance(value, str) and field == URL_FIELD:
-                urls[len(parts.files) + len(urls)] = value
+                urls[len(form.files) + len(urls)] = value
             elif isinstance(value, UploadFile) and field == MASK_FIELD:
-                parts.masks.append(value)
-            elif isinstance(value, str) and field in Options.model_fields and field not in parts.options:
-                parts.options[field] = value
+                form.masks.append(value)
+            elif isinstance(value, str) and field in Options.model_fields and field not in form.options:
+                form.options[field] = value
             else:
-                raise _unexpected(field, value, again=field in parts.options)
-        if not parts.files and not urls:
+                raise _unexpected(field, value, again=field in form.options)
+        if not form.files and not urls:
             raise NoPictures("The form has no pictures; add one file part named images per picture.")
-        if len(parts.files) + len(urls) > limits.max_images:
+        if len(form.files) + len(urls) > limits.max_images:
             raise too_many_pictures(limits)
         if urls and fetcher is None:
             raise URLsOff("This service fetches nothing by URL; send the pictures themselves, as parts named images.")
         if urls and fetcher is not None:
             with _readable():
                 fetched = await fetcher.fetch(urls, parser.total)
-            for place, file in fetched.items():  # in rising order, so each lands where the form has it
-                parts.files.insert(place, file)
+            for index, file in fetched.items():  # in rising order, so each lands where the form has it
+                form.files.insert(index, file)
     except BaseException:
-        await form.close()
+        await fields.close()
         raise
-    return parts
+    return form
 
 
 @contextmanager

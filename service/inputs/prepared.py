@@ -158,7 +158,7 @@ def check_against_pictures(options: Options, transforms: Sequence[ImageTransform
         )
     if options.known_distance is not None:
         for end in (options.known_distance.a, options.known_distance.b):
-            _check_place(end, transforms, "known_distance")
+            _check_point(end, transforms, "known_distance")
     for x, y in options.query_points or ():
         height, width = transforms[0].original_size
         if not (0 <= x < width and 0 <= y < height):
@@ -173,14 +173,14 @@ def check_against_pictures(options: Options, transforms: Sequence[ImageTransform
             )
 
 
-def _check_place(place: PicturePoint, transforms: Sequence[ImageTransform], option: str) -> None:
-    if place.picture >= len(transforms):
+def _check_point(point: PicturePoint, transforms: Sequence[ImageTransform], option: str) -> None:
+    if point.picture >= len(transforms):
         raise InvalidOption(
-            f"{option} names picture {place.picture}; there are pictures 0 to {len(transforms) - 1}.", option=option
+            f"{option} names picture {point.picture}; there are pictures 0 to {len(transforms) - 1}.", option=option
         )
-    height, width = transforms[place.picture].original_size
-    if place.x >= width or place.y >= height:
+    height, width = transforms[point.picture].original_size
+    if point.x >= width or point.y >= height:
         raise InvalidOption(
-            f"{option} has ({place.x:g}, {place.y:g}), outside picture {place.picture} of {width} x {height} pixels.",
+            f"{option} has ({point.x:g}, {point.y:g}), outside picture {point.picture} of {width} x {height} pixels.",
             option=option,
         )

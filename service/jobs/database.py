@@ -47,16 +47,16 @@ class DatabaseError(RuntimeError):
 
 
 class Database:
-    """The SQLite file, or the PostgreSQL database, at `place`, with its tables.
+    """The SQLite file, or the PostgreSQL database, at `location`, with its tables.
 
     Raises SchemaError, DatabaseError, and StoreUnavailable if it can't be reached.
     """
 
-    def __init__(self, place: Path | URL) -> None:
-        self.shared = isinstance(place, URL)
+    def __init__(self, location: Path | URL) -> None:
+        self.shared = isinstance(location, URL)
         self._away_until = 0.0
         self._turn: AbstractContextManager[Any] = nullcontext() if self.shared else threading.Lock()
-        self._engine = _postgresql(place) if isinstance(place, URL) else _sqlite(place)
+        self._engine = _postgresql(location) if isinstance(location, URL) else _sqlite(location)
         with self.transaction() as connection:
             self.alone(connection)
             prepare(connection)

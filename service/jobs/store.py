@@ -90,7 +90,7 @@ class JobStore:
             now = self._database.now(connection)
             abandoned = and_(jobs.c.state.in_(_RUNNING), jobs.c.lease_end < now)
             free = and_(or_(jobs.c.state == JobState.QUEUED, abandoned), jobs.c.id.not_in(besides))
-            first = _ROW.where(free).order_by(jobs.c.place).limit(1).with_for_update(skip_locked=True)
+            first = _ROW.where(free).order_by(jobs.c.position).limit(1).with_for_update(skip_locked=True)
             while (job := self._one(connection, first)) is not None:
                 if job.state != JobState.QUEUED and self._given_up(connection, job, now):
                     continue
@@ -114,8 +114,8 @@ class JobStore:
                 held = self._held(connection, job)
                 states[job.id] = None if held is None else held.state
                 if held is not None:
-                    told = replace(held, stage=job.stage, progress=job.progress, event=max(held.event, job.event))
-                    self._write(connection, replace(told, lease_end=self._lease_end(now)))
+                    updated = replace(held, stage=job.stage, progress=job.progress, event=max(held.event, job.event))
+                    self._write(connection, replace(updated, lease_end=self._lease_end(now)))
         return states
 
     def finish(
@@ -179,9 +179,9 @@ class JobStore:
 
     def page(self, client: str, limit: int, before: str | None, state: JobState | None) -> list[Job]:
         """A client's jobs, newest first; those before job `before`, if given."""
-        wanted = _ROW.where(jobs.c.client == client).order_by(jobs.c.place.desc()).limit(limit)
+        wanted = _ROW.where(jobs.c.client == client).order_by(jobs.c.position.desc()).limit(limit)
         if before is not None:
-            wanted = wanted.where(jobs.c.place < _place(before, jobs.c.client == client))
+            wanted = wanted.where(jobs.c.position < _position(before, jobs.c.client == client))
         if state is not None:
             wanted = wanted.where(jobs.c.state == state)
         with self._database.transaction() as connection:
@@ -190,12 +190,14 @@ class JobStore:
     def ahead(self, id: str) -> list[Job]:
         """The jobs that a queued one waits for, in order."""
         with self._database.transaction() as connection:
-            return self._all(connection, _ROW.where(_UNDER_WAY, jobs.c.place < _place(id)).order_by(jobs.c.place))
+            return self._all(
+                connection, _ROW.where(_UNDER_WAY, jobs.c.position < _position(id)).order_by(jobs.c.position)
+            )
 
     def waiting(self) -> list[Job]:
         """Every job that has not ended, in order."""
         with self._database.transaction() as connection:
-            return self._all(connection, _ROW.where(_UNDER_WAY).order_by(jobs.c.place))
+            return self._all(connection, _ROW.where(_UNDER_WAY).order_by(jobs.c.position))
 
     def ended(self) -> list[Job]:
         """Every job that has ended, oldest end first."""
@@ -223,7 +225,7 @@ class JobStore:
         if not reuse:
             return None
         equal = and_(jobs.c.fingerprint == fingerprint, jobs.c.client == client, jobs.c.state == JobState.SUCCEEDED)
-        twin = self._one(connection, _ROW.where(equal).order_by(jobs.c.place.desc()).limit(1))
+        twin = self._one(connection, _ROW.where(equal).order_by(jobs.c.position.desc()).limit(1))
         if twin is not None:
             self._bind(connection, twin, key)
         return twin
@@ -312,5 +314,5 @@ def _number(job: Job, now: float, after: int = 0) -> int:
     return max(int(1000 * now), job.event + 1, after + 1)
 
 
-def _place(id: str, *conditions: ColumnElement[bool]) -> Any:
-    return select(jobs.c.place).where(jobs.c.id == id, *conditions).scalar_subquery()
+def _position(id: str, *conditions: ColumnElement[bool]) -> Any:
+    return select(jobs.c.position).where(jobs.c.id == id, *conditions).scalar_subquery()

@@ -137,13 +137,13 @@ class Worker:
 
     def _run(self) -> None:
         while not self._draining.is_set():
-            seen = self._news_count
+            known = self._news_count
             try:
                 job = self._store.claim(self.name, [*self._activities])
             except StoreUnavailable:
                 job = None
             if job is None:
-                self._wait_for_news(seen)
+                self._wait_for_news(known)
                 continue
             try:
                 self._one(job)
@@ -151,9 +151,9 @@ class Worker:
                 _log.exception("job %s could not be recorded", job.id)
                 time.sleep(_IDLE_SECONDS)
 
-    def _wait_for_news(self, seen: int) -> None:
+    def _wait_for_news(self, known: int) -> None:
         with self._news:
-            self._news.wait_for(lambda: self._news_count != seen, _IDLE_SECONDS)
+            self._news.wait_for(lambda: self._news_count != known, _IDLE_SECONDS)
 
     def _one(self, job: Job) -> None:
         began = time.monotonic()

@@ -59,7 +59,7 @@ def apply_knowledge(scene: Reconstruction, options: Options, unit: Unit) -> tupl
 
 def measure(scene: Reconstruction, distance: KnownDistance) -> float:
     """The distance between two places in the scene's unit. Raises InvalidOption if there is none."""
-    a, b = (_locate(scene, place) for place in (distance.a, distance.b))
+    a, b = (_locate(scene, point) for point in (distance.a, distance.b))
     length = float((a - b).norm())
     if not length > 0:
         raise InvalidOption(
@@ -70,11 +70,11 @@ def measure(scene: Reconstruction, distance: KnownDistance) -> float:
     return length
 
 
-def _locate(scene: Reconstruction, place: PicturePoint) -> torch.Tensor:
-    index = place.picture
-    depth = scene.original_depth(index)[int(place.y), int(place.x)].double()
+def _locate(scene: Reconstruction, point: PicturePoint) -> torch.Tensor:
+    index = point.picture
+    depth = scene.original_depth(index)[int(point.y), int(point.x)].double()
     intrinsic, extrinsic = scene.original_intrinsics[index].double(), scene.extrinsics[index].double()
-    ray = torch.linalg.solve(intrinsic, torch.tensor([place.x, place.y, 1.0], dtype=torch.float64))
+    ray = torch.linalg.solve(intrinsic, torch.tensor([point.x, point.y, 1.0], dtype=torch.float64))
     return extrinsic[:, :3].T @ (depth * ray - extrinsic[:, 3])
 
 

@@ -24,7 +24,7 @@ from service.inputs.prepared import PreparedScene
 from service.pipeline.alignment import apply_knowledge
 from service.pipeline.revisits import revisit
 from service.pipeline.task import Task
-from service.pipeline.tracks import Trail
+from service.pipeline.tracks import TrackHistory
 from service.result.document import (
     CONVENTIONS,
     ReconstructionDocument,
@@ -103,7 +103,7 @@ class Work:
             conventions=CONVENTIONS,
             scale=scale,
             options=prepared.options.text(),
-            run=self._told(plan, run),
+            run=self._facts(plan, run),
             warnings=warnings_about(model),
             timings={stage: timings[stage] for stage in STAGES if stage in timings},
             pictures=describe_pictures(scene, prepared.filenames),
@@ -153,17 +153,17 @@ class Work:
         total = len(plan.chunks) + (most_loops(len(plan.chunks)) if prepared.options.close_loops else 0)
         seeks_loops = total > len(plan.chunks)
         points = prepared.options.query_points
-        trail = Trail(points, batch.transforms[0]) if points else None
+        history = TrackHistory(points, batch.transforms[0]) if points else None
         passes = []
         for number, frames in enumerate(plan.chunks):
             observe = self._observer(report, number, total)
             observe("transfer", 0.0)
-            queries = None if trail is None else trail.queries(frames.start)
+            queries = None if history is None else history.queries(frames.start)
             done = self._engine.infer(take(batch, frames), observe, queries, seeks_loops)
             run.add(done)
             passes.append(done)
-            if trail is not None:
-                trail.extend(frames.start, done.tracks)
+            if history is not None:
+                history.extend(frames.start, done.tracks)
         places = None
         if seeks_loops:
             revisits = revisit(
@@ -180,7 +180,7 @@ class Work:
         began = time.perf_counter()
         scene = join([done.reconstruction for done in passes], plan.chunks, places)
         run.seconds["post"] = run.seconds.get("post", 0.0) + time.perf_counter() - began
-        return scene, None if trail is None else trail.tracks
+        return scene, None if history is None else history.tracks
 
     def _observer(self, report: Report, number: int, total: int, name: str | None = None) -> Observer:
         """Tells `report` how far pass `number` of `total` is, under its stages' names or under one."""
@@ -192,7 +192,7 @@ class Work:
 
         return observe
 
-    def _told(self, plan: Plan, run: _Run) -> dict[str, Any]:
+    def _facts(self, plan: Plan, run: _Run) -> dict[str, Any]:
         return {
             **plan.document(),
             "measured_memory_bytes": run.peak_bytes,

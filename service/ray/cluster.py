@@ -132,14 +132,14 @@ class ClusterEngine(Engine):
         answers: Any = self._deployment.handle.options(stream=True).infer.remote(order)
         news: queue.SimpleQueue[Any] = queue.SimpleQueue()
         threading.Thread(target=_forward, args=(answers, news), name="answers", daemon=True).start()
-        last, heard = Progress("transfer", 0.0), None
+        last, answered = Progress("transfer", 0.0), None
         try:
             while True:
                 try:
                     answer = news.get(timeout=_POLL_SECONDS)
-                    heard = time.monotonic()
+                    answered = time.monotonic()
                 except queue.Empty:
-                    if heard is not None and time.monotonic() - heard > self._stall_timeout:
+                    if answered is not None and time.monotonic() - answered > self._stall_timeout:
                         raise _Silent(f"no progress for {self._stall_timeout:g} seconds") from None
                     answer = last
                 if isinstance(answer, Progress):

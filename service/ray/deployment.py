@@ -146,14 +146,14 @@ class Deployment:
         self._handle = serve.get_deployment_handle(REPLICA, APPLICATION)
 
     def _watch(self) -> None:
-        heard = time.monotonic()
+        answered = time.monotonic()
         while not self._ended.wait(_WATCH_SECONDS if self._started.is_set() else _WATCH_SECONDS / 10):
             try:
                 status = serve.status().applications[self._application]
-                heard = time.monotonic()
+                answered = time.monotonic()
             except Exception as error:  # of many kinds, and Ray mends most of what is behind them by itself
                 self._states.clear()
-                if time.monotonic() - heard > _LOST_SECONDS:
+                if time.monotonic() - answered > _LOST_SECONDS:
                     raise RuntimeError(f"the Ray cluster has not answered for {_LOST_SECONDS:g} seconds") from error
                 continue
             if REPLICA not in status.deployments:

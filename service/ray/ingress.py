@@ -1,7 +1,7 @@
 """The whole service as one Ray Serve application, for a cluster where Serve's own proxies take the requests (KubeRay).
 
 Import path in a Serve configuration: ``service.ray.ingress:application``; settings are its arguments, by the names of
-flags with underscores, and the ``VGGT_…`` variables. On one machine ``python -m service serve --engine ray`` is better:
+flags with underscores, and the ``QUANTVGGT_…`` variables. On one machine ``quantvggt serve --engine ray`` is better:
 its server limits request heads and drains.
 """
 

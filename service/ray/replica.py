@@ -59,15 +59,15 @@ class Replica:
         loop = asyncio.get_running_loop()
         news: asyncio.Queue[Progress | None] = asyncio.Queue()
         stop = threading.Event()
-        told = 0.0
+        reported = 0.0
 
         def observe(stage: str, share: float) -> None:
-            nonlocal told
+            nonlocal reported
             if stop.is_set():
                 raise _Stopped
             self._moved = now = time.monotonic()
-            if now - told >= _REPORT_SECONDS:
-                told = now
+            if now - reported >= _REPORT_SECONDS:
+                reported = now
                 loop.call_soon_threadsafe(news.put_nowait, Progress(stage, share))
 
         work = loop.run_in_executor(self._thread, self._run, order, observe)

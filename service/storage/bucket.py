@@ -57,8 +57,8 @@ class Bucket:
             raise BucketError("an object store needs obstore; install the extra `replicas`")
         import obstore.store  # not installed with every service
 
-        scheme, place = urlsplit(url)[:2]
-        if "@" in place:
+        scheme, host = urlsplit(url)[:2]
+        if "@" in host:
             raise BucketError("an object store's address holds no user or key; give those in the provider's variables")
         if scheme not in SCHEMES:
             raise BucketError(f"{url!r} is no object store; give one of {', '.join(f'{s}://…' for s in SCHEMES)}")

@@ -243,8 +243,8 @@ def _room() -> Iterator[None]:
 def bytes_in(folder: Path) -> int:
     """Bytes of all files in and below `folder`; what is removed meanwhile does not count."""
     total = 0
-    for place, _, names in os.walk(folder):
+    for parent, _, names in os.walk(folder):
         for name in names:
             with suppress(FileNotFoundError):
-                total += Path(place, name).stat().st_size
+                total += Path(parent, name).stat().st_size
     return total

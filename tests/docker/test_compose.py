@@ -47,7 +47,7 @@ def test_the_service_is_stopped_no_earlier_than_it_has_drained() -> None:
 def test_the_demo_is_served_from_where_the_quantiser_leaves_it() -> None:
     quantizer, service = COMPOSE["services"]["quantizer"], COMPOSE["services"]["service"]
     (volume,) = quantizer["volumes"]
-    place = service["environment"]["VGGT_ARTIFACT"].replace("${MODEL:-demo}", "demo")
+    place = service["environment"]["QUANTVGGT_ARTIFACT"].replace("${MODEL:-demo}", "demo")
     assert place in quantizer["command"]
     assert "${ARTIFACTS:-" + volume.split(":")[0] + "}:/artifacts:ro" in service["volumes"]
 

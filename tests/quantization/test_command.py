@@ -8,7 +8,7 @@ import pytest
 from model.files.artifact import load, read_manifest
 from model.files.domain import Domain
 from quantization import command
-from quantization.cli import main
+from quantvggt.command import main
 
 QUICK = ["--samples", "3", "--frames", "2", "--pool", "5"]
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from model import VGGT
-from quantization.cli import main
 from quantization.recipe import Recipe
 from quantization.sensitivity import Sensitivity, measure, within_budget
+from quantvggt.command import main
 
 
 def test_the_layer_with_an_outlier_is_the_most_sensitive(net: VGGT, pictures: list[Tensor]) -> None:

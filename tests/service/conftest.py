@@ -24,7 +24,7 @@ from service.application import Application
 from service.http.app import create_app
 from service.http.server import limited_protocol
 from service.inference.engine import Engine
-from service.settings import Settings
+from service.settings import Settings, names_a_setting
 from tests.service.running import Running, Serve
 from tests.service.servers import ObjectServer, Postgres
 from tests.service.stored_scene import scene
@@ -39,7 +39,7 @@ def one_torch_thread() -> None:
 
 @pytest.fixture(autouse=True)
 def no_settings_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for key in [key for key in os.environ if key.upper().startswith("VGGT_")]:
+    for key in [key for key in os.environ if names_a_setting(key)]:
         monkeypatch.delenv(key)
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from model.families.vggt.cameras import pose_encoding_to_cameras
+from model.preprocess import preprocess_images
 from model.scene.geometry import unproject_depth
-from model.scene.preprocess import preprocess_images
 from model.scene.reconstruction import Reconstruction
 from service.result.document import (
     CONVENTIONS,

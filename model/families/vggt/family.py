@@ -47,13 +47,6 @@ def _decode(prediction: Prediction, size: tuple[int, int]) -> Geometry:
     )
 
 
-def _summary(config: VGGTConfig) -> str:
-    return (
-        f"width {config.embed_dim}, {config.depth} frame/global block pairs, "
-        f"{config.img_size} px, patches of {config.patch_size} px"
-    )
-
-
 VGGT = Family(
     name=VGGTConfig.family,
     config=VGGTConfig,
@@ -82,5 +75,4 @@ VGGT = Family(
         "facebook/VGGT-1B": Licence("CC-BY-NC-4.0", commercial=False),
         "facebook/VGGT-1B-Commercial": Licence("VGGT commercial", commercial=True),
     },
-    summary=_summary,
 )

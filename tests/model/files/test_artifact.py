@@ -13,9 +13,10 @@ from torch import nn
 from kernels import FORMATS, QuantizedLinear
 from model import VGGT, families
 from model.errors import ArtifactError
-from model.files.artifact import MANIFEST, TENSORS, load, read_manifest, replace_linear, save
+from model.files.artifact import load, read_manifest, replace_linear, save
 from model.files.checkpoint import build_empty
 from model.files.domain import Domain
+from model.files.manifest import MANIFEST, TENSORS
 from quantization.convert import quantize_network
 from quantization.recipe import Recipe
 

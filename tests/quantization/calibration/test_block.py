@@ -7,7 +7,7 @@ from torch import Tensor
 from kernels import QuantizedLinear
 from model import VGGT
 from quantization.calibration.block import observe, quantize_stage
-from quantization.calibration.stages import CAMERA, Stream, Walk
+from quantization.calibration.stages import Stream, Walk
 from quantization.convert import reader
 from quantization.recipe import RECIPES, Recipe
 
@@ -57,7 +57,7 @@ def test_a_layer_that_is_called_several_times_is_seen_every_time(net: VGGT, pict
     for stage in walk.stages:
         stream.enter(stage)
         module = walk.fill_stage(stage)
-        if stage.kind == CAMERA:
+        if stage.kind == "head":
             rows = observe(walk, stage, module, ["trunk.0.attn.qkv"], stream)["trunk.0.attn.qkv"]
         stream.advance(stage, module)
     iterations = 4

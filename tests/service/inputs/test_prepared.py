@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.scene.preprocess import preprocess_images
+from model.preprocess import preprocess_images
 from service.errors import InvalidOption
 from service.inputs.body import SentFile, Upload
 from service.inputs.options import read_options

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from service.cli import main
+from quantvggt.command import main
 from service.ray.replica import Replica
 
 SLEEP_SECONDS = 0.2  # after each of the blocks that attend within a frame

@@ -94,7 +94,7 @@ def test_the_service_speaks_of_its_replicas(cluster: Cluster) -> None:
     model = cluster.client.get("/capabilities").json()["model"]
     assert model["device"] == "cpu"
     assert model["kernels"].startswith(("cpu", "reference"))
-    assert "recon_queue_capacity 10.0" in cluster.client.get("/metrics").text  # eight wait while two run
+    assert "quantvggt_queue_capacity 10.0" in cluster.client.get("/metrics").text  # eight wait while two run
 
 
 def test_a_signal_lets_running_work_finish_and_leaves_no_process(cluster: Cluster, folder: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from model.scene.preprocess import PreprocessedImages, preprocess_images
+from model.preprocess import preprocess_images
+from model.scene.preprocess import PreprocessedImages
 from service.inference.engine import Engine, Pass
 from service.ray.replica import Replica
 from service.ray.transport import Done, Order, Progress, Refused

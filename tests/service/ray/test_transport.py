@@ -5,7 +5,8 @@ import pickle
 import pytest
 import torch
 
-from model.scene.preprocess import PreprocessedImages, preprocess_images
+from model.preprocess import preprocess_images
+from model.scene.preprocess import PreprocessedImages
 from model.scene.reconstruction import Reconstruction
 from model.scene.shrinking import shrink
 from service.inference.engine import Pass, Tracks

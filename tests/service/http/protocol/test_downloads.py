@@ -106,13 +106,13 @@ def test_a_broken_download_can_be_resumed_byte_for_byte(service: Running, url: s
 
 
 def test_other_options_give_another_file_without_another_run(service: Running, url: str, whole: httpx.Response) -> None:
-    before = service.metric('recon_stage_seconds_count{stage="aggregator"}')
+    before = service.metric('quantvggt_stage_seconds_count{stage="aggregator"}')
     answers = [
         service.client.get(url, params=params)
         for params in ({"confidence": 60}, {"max_points": 10}, {"voxel_size": 0.5}, {"format": "ascii"})
     ]
     assert len({answer.headers["etag"] for answer in (*answers, whole)}) == 5
-    assert service.metric('recon_stage_seconds_count{stage="aggregator"}') == before
+    assert service.metric('quantvggt_stage_seconds_count{stage="aggregator"}') == before
 
 
 def test_a_file_that_went_since_it_was_looked_up_is_gone(tmp_path: Path) -> None:

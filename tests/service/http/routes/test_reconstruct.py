@@ -280,7 +280,7 @@ def test_a_full_device_is_a_problem_and_the_service_goes_on(serve: Serve) -> Non
     answer = service.client.post("/reconstruct", files=form(picture, picture))
     assert problem(answer, 503, "out-of-memory")["pictures"] == 2
     assert answer.headers["retry-after"]
-    assert service.metric('recon_oom_total{recovered="false"}') == 1
+    assert service.metric('quantvggt_oom_total{recovered="false"}') == 1
     assert service.client.post("/reconstruct", files=form(picture)).status_code == 200
 
 
@@ -293,7 +293,7 @@ def test_an_unexpected_error_is_a_problem_without_a_traceback(serve: Serve) -> N
     answer = service.client.post("/reconstruct", files=form(encode(make_picture())))
     problem(answer, 500, "internal-error")
     assert "secret" not in answer.text
-    assert service.metric('recon_requests_total{outcome="internal-error"}') == 1
+    assert service.metric('quantvggt_requests_total{outcome="internal-error"}') == 1
 
 
 def test_a_refused_client_reads_the_answer_though_it_has_not_finished_sending(serve: Serve) -> None:
@@ -318,16 +318,16 @@ def test_requests_run_one_after_the_other_and_a_full_queue_refuses(serve: Serve)
 
     with ThreadPoolExecutor() as pool:
         admitted = [pool.submit(post) for _ in range(2)]
-        wait_until(lambda: service.metric("recon_queue_depth") == 2)
+        wait_until(lambda: service.metric("quantvggt_queue_depth") == 2)
         refused = post()
         assert problem(refused, 429, "queue-full")["queue_capacity"] == 2
         assert int(refused.headers["retry-after"]) > 0
         service.engine.opened.set()
         assert [answer.result().status_code for answer in admitted] == [200, 200]
     assert (service.engine.calls, service.engine.most_at_once) == (2, 1)
-    assert service.metric("recon_queue_depth") == 0
-    assert service.metric('recon_rejected_total{reason="queue-full"}') == 1
-    assert service.metric('recon_requests_total{outcome="queue-full"}') == 1
+    assert service.metric("quantvggt_queue_depth") == 0
+    assert service.metric('quantvggt_rejected_total{reason="queue-full"}') == 1
+    assert service.metric('quantvggt_requests_total{outcome="queue-full"}') == 1
 
 
 def _send_and_leave(service: Running, whole: bool) -> None:
@@ -343,8 +343,8 @@ def _send_and_leave(service: Running, whole: bool) -> None:
 def test_a_client_that_leaves_during_its_upload_leaves_nothing_behind(serve: Serve) -> None:
     service = serve()
     _send_and_leave(service, whole=False)
-    wait_until(lambda: service.metric('recon_requests_total{outcome="disconnected"}') == 1)
-    assert service.metric("recon_queue_depth") == 0
+    wait_until(lambda: service.metric('quantvggt_requests_total{outcome="disconnected"}') == 1)
+    assert service.metric("quantvggt_queue_depth") == 0
     assert list((service.data_dir / "incoming").iterdir()) == []
     assert service.client.get("/reconstructions").json()["reconstructions"] == []
 
@@ -355,12 +355,12 @@ def test_a_client_that_leaves_the_queue_is_never_run(serve: Serve) -> None:
         running = pool.submit(service.client.post, "/reconstruct", files=form(encode(make_picture())))
         assert service.engine.entered.wait(30)
         _send_and_leave(service, whole=True)
-        wait_until(lambda: service.metric('recon_requests_total{outcome="disconnected"}') == 1)
-        assert service.metric("recon_queue_depth") == 1
+        wait_until(lambda: service.metric('quantvggt_requests_total{outcome="disconnected"}') == 1)
+        assert service.metric("quantvggt_queue_depth") == 1
         service.engine.opened.set()
         assert running.result().status_code == 200
     assert service.engine.calls == 1
-    assert service.metric('recon_cancelled_total{phase="queued"}') == 1
+    assert service.metric('quantvggt_cancelled_total{phase="queued"}') == 1
     assert len(list((service.data_dir / "results").iterdir())) == 1
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from quantization.cli import main
+from quantvggt.command import main
 from tests.service.http.web.watching import CHROMIUM, FLAGS
 
 

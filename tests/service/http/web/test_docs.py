@@ -51,7 +51,8 @@ def test_two_pictures_can_be_reconstructed_from_the_page(page: Page) -> None:
         row.locator("input[type=file]").nth(index).set_input_files(SAMPLES / f"0{index}.png")
     page.get_by_role("button", name="Execute").click()
     expect(page.locator(".live-responses-table tr.response .response-col_status").first).to_contain_text("200")
-    expect(page.locator(".live-responses-table tr.response .response-col_description").first).to_contain_text("succeeded")
+    description = page.locator(".live-responses-table tr.response .response-col_description").first
+    expect(description).to_contain_text("succeeded")
 
 
 def test_the_page_itself_leads_here_and_this_leads_back(page: Page) -> None:

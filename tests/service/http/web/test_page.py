@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from service.access import add_key
+from service.keys import add_key
 from tests.service.http.web.watching import watched
 from tests.service.inputs.remote.origin import Origin, plain
 from tests.service.running import Gate, Running, Serve
@@ -252,7 +252,7 @@ def test_progress_is_live_and_work_can_be_cancelled(browser: Browser, serve: Ser
         page.get_by_role("button", name="Cancel").click()
         expect(page.locator("#start")).to_be_visible()
     gated.engine.opened.set()
-    assert gated.metric('recon_cancelled_total{phase="running"}') == 1
+    assert gated.metric('quantvggt_cancelled_total{phase="running"}') == 1
 
 
 def test_with_keys_the_page_asks_for_one(browser: Browser, serve: Serve, tmp_path: Path) -> None:

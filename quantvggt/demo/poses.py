@@ -1,6 +1,7 @@
 """How well predicted cameras match known ones, up to the scale that a network can't know.
 
-Extrinsics are world-to-camera [R|t], [S,3,4], OpenCV axes. The two sets may live in different worlds.
+Extrinsics are world-to-camera [R|t], [S,3,4], OpenCV axes. The two sets may live in different
+worlds.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PairError:
-    """Angles in degrees between the predicted and the true relative pose of pictures `first` and `second`."""
+    """Angles in degrees between the predicted and the true relative pose of pictures `first` and
+    `second`."""
 
     first: int
     second: int
@@ -42,7 +44,8 @@ def pair_errors(predicted: Array, true: Array) -> list[PairError]:
 
 
 def align(extrinsics: Array, target: Array) -> Array:
-    """`extrinsics` moved, turned and scaled as one rigid body into the world of `target`; see `fit_cameras`."""
+    """`extrinsics` moved, turned and scaled as one rigid body into the world of `target`; see
+    `fit_cameras`."""
     predicted, known = torch.from_numpy(extrinsics), torch.from_numpy(target)
     return fit_cameras(predicted, known).move_extrinsics(predicted).numpy()
 

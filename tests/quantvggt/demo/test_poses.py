@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.scene.similarity import camera_centres as centres_of
-from service.poses import align, pair_errors
+from quantvggt.demo.poses import align, pair_errors
 
 
 def camera_centres(extrinsics: np.ndarray) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""One picture that shows a whole reconstruction: every view with its depth, and the cloud with its cameras."""
+"""One picture that shows a whole reconstruction: every view with its depth, and the cloud with its
+cameras."""
 
 from __future__ import annotations
 
@@ -50,7 +51,8 @@ def draw_overview(
     predicted: Array,
     true: Array | None = None,
 ) -> Image.Image:
-    """Rows of picture and depth on the left; the points [N,3] with colours [N,3] from above and askew on the right.
+    """Rows of picture and depth on the left; the points [N,3] with colours [N,3] from above and
+    askew on the right.
 
     `predicted` and `true` are world-to-camera extrinsics [S,3,4] in the world of the points.
     """

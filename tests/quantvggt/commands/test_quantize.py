@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from model.files.artifact import load
 from model.files.checkpoint import DEMO_CHECKPOINT
 from model.network import execution
-from quantization.cli import main
+from quantvggt.command import main
 
 
 @pytest.fixture(scope="module")

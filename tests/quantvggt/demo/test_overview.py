@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from service.overview import View, draw_overview
+from quantvggt.demo.overview import View, draw_overview
 
 PREDICTED, TRUE = (214, 60, 40), (30, 110, 60)
 

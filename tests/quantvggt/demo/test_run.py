@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.cli import main
-from service.client import ServiceError
-from service.demo import SamplesError, read_samples, serving
+from quantvggt.command import main
+from quantvggt.demo.run import read_samples, serving
+from quantvggt.errors import BadInputError, ServiceError
 from tests.service.pictures import encode, make_picture
 
 
@@ -70,5 +70,5 @@ def test_a_service_that_does_not_start_is_reported(tmp_path: Path) -> None:
 )
 def test_samples_that_do_not_fit_are_refused(samples: Path, change: dict, words: str) -> None:
     (samples / "cameras.json").write_text(json.dumps(change))
-    with pytest.raises(SamplesError, match=words):
+    with pytest.raises(BadInputError, match=words):
         read_samples(samples)

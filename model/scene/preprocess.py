@@ -150,7 +150,9 @@ def open_image(source: Source, index: int = 0) -> Image.Image:
         raise ImageError(f"picture {index} cannot be decoded: {error}", index) from error
 
 
-def preprocess_images(sources: Sequence[Source], mode: str, image_size: int, patch_size: int) -> PreprocessedImages:
+def preprocess_images(
+    sources: Sequence[Source], mode: str, image_size: int, patch_size: int
+) -> PreprocessedImages:
     """Brings pictures onto one grid whose sides are multiples of `patch_size`.
 
     - "fit": the longer side becomes `image_size`; nothing is cut off and nothing is padded.

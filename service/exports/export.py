@@ -91,17 +91,14 @@ class Export(Generic[O]):
     @property
     def metric_label(self) -> str:
         """What metrics call it: its name, without the picture's number."""
-        return (
-            self.saved_name("", "").replace("-.", ".").replace("--", "-")
-            if self.per_picture
-            else self.name
-        )
+        name = self.saved_as or self.name
+        return name.replace("-{index}", "") if self.per_picture else self.name
 
     def name_of(self, index: int) -> str:
         """The name of picture `index`'s file, or of the only one."""
         return self.name.replace("{index}", str(index))
 
-    def saved_name(self, id: str, index: int | str) -> str:
+    def saved_name(self, id: str, index: int) -> str:
         """What a browser calls the file of reconstruction `id` and picture `index`."""
         return (self.saved_as or self.name).replace("{id}", id).replace("{index}", str(index))
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,13 @@ def test_a_record_is_consistent_in_itself(export) -> None:
     )
     assert set(export.variants.values()) <= set(BY_NAME)
     assert export.name_of(3).replace("3", "{index}") == export.name
+
+
+def test_every_export_is_described_in_the_documentation_of_files() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "formats.md").read_text("utf-8")
+    assert [
+        export.name for export in EXPORTS if f"`{export.name.replace('{index}', 'N')}`" not in text
+    ] == []
 
 
 def test_metrics_name_a_file_without_its_pictures_number() -> None:

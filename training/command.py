@@ -25,7 +25,13 @@ def train(args: argparse.Namespace) -> None:
         config = dataclasses.replace(
             config, batches=dataclasses.replace(config.batches, easy_fraction=0.0)
         )
-    trainer.train(config, args.out, minutes=args.minutes, device=args.device)
+    trainer.train(
+        config,
+        args.out,
+        minutes=args.minutes,
+        fit_minutes=args.fit_minutes,
+        device=args.device,
+    )
 
 
 def export(args: argparse.Namespace) -> Path:

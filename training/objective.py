@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from model import VGGT
 from model.families.vggt.cameras import cameras_to_pose_encoding, pose_encoding_to_cameras
 from model.network.transformer import Attention
+from model.network.vision_transformer import VisionTransformer
 from model.scene.geometry import unproject_depth
 from scenes.scene import SceneBatch
 from training.correspondence import PatchPoints, patch_matches, patch_points
@@ -72,8 +73,16 @@ class Objective(nn.Module):
     """Computes all loss terms of a batch of normalised scenes."""
 
     def __init__(
-        self, net: VGGT, weights: LossWeights, *, attention_block: int = 1, attention_heads: int = 2
+        self,
+        net: VGGT,
+        weights: LossWeights,
+        *,
+        attention_block: int = 1,
+        attention_heads: int = 2,
+        mixed_precision: bool = False,
     ) -> None:
+        """With `mixed_precision` the blocks run under autocast to bfloat16; heads and losses stay
+        in float32."""
         super().__init__()
         if net.camera_head is None or net.depth_head is None or net.point_head is None:
             raise ValueError(
@@ -83,6 +92,7 @@ class Objective(nn.Module):
         self.auxiliary = AuxiliaryHeads(2 * net.config.embed_dim)
         self.weights = weights
         self.attention_heads = attention_heads
+        self.mixed_precision = mixed_precision
         self._attention_input: tuple[Any, ...] = ()
         self._attention_block = attention_block
         self._taught_attention().register_forward_pre_hook(
@@ -112,7 +122,9 @@ class Objective(nn.Module):
         patch = net.config.patch_size
         frames, (height, width) = batch.images.shape[1], batch.images.shape[-2:]
         teach_attention = weights.attention * attention_weight > 0
-        tokens = net.aggregator(batch.images, self._layers)
+        with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.mixed_precision):
+            tokens = net.aggregator(batch.images, self._layers)
+        tokens = {layer: value.float() for layer, value in tokens.items()}
         attention_input, self._attention_input = self._attention_input, ()
 
         assert net.camera_head is not None
@@ -191,6 +203,22 @@ class Objective(nn.Module):
         targets = sources.roll(-1)
         matches = patch_matches(points, batch, sources, targets, self.net.config.patch_size)
         return matching_loss(queries, keys[:, targets], matches.index, matches.visible)
+
+    def compile_blocks(self, backend: str) -> None:
+        """Compiles the blocks of one kind for each shape that they meet; the taught block cannot
+        be, for its hook.
+
+        Blocks of the global attention meet more shapes than they would repay.
+        """
+        torch._dynamo.config.recompile_limit = 64
+        aggregator = self.net.aggregator
+        encoder = aggregator.patch_embed
+        blocks = [
+            *aggregator.frame_blocks,
+            *(encoder.blocks if isinstance(encoder, VisionTransformer) else ()),
+        ]
+        for block in blocks:
+            block.compile(backend=backend, dynamic=False)
 
     def _taught_attention(self) -> Attention:
         return cast(Attention, self.net.aggregator.global_blocks[self._attention_block].attn)

@@ -20,9 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options, and the sub-commands that make the demo model."""
     parser.description = (
         "Start a service, post the sample pictures, leave every result and an overview in a "
-        "folder, "
-        "and compare the cameras with the known ones. With a sub-command: make the bundled demo "
-        "model."
+        "folder, and compare the cameras with the known ones. With a sub-command: make the "
+        "bundled demo model."
     )
     parser.add_argument("--artifact", type=Path, help="folder of the quantised model")
     parser.add_argument(
@@ -48,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=choices.TRAINING_RECIPES,
         default="rooms",
         help="rooms: standard rooms, from scratch or with --start; free: from rooms to free "
-        "cameras; default: rooms",
+        "cameras, 20 hours of a core; free-gpu: the same in minutes of a large GPU; default: rooms",
     )
     train.add_argument("--steps", type=int, help="default: the recipe's")
     train.add_argument("--seed", type=int, help=f"default: {choices.TRAINING_SEED}")
@@ -62,6 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--minutes",
         type=float,
         help="stop after this long with the state saved; run again to go on",
+    )
+    train.add_argument(
+        "--fit-minutes",
+        type=float,
+        metavar="M",
+        help="choose the number of steps by the measured speed, so that the run takes this long",
     )
     train.add_argument("--device", default="cpu", help="default: %(default)s")
     train.set_defaults(demo=_train)

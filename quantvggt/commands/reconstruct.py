@@ -83,6 +83,8 @@ def run(options: argparse.Namespace) -> int:
         document = _there(options, pictures, wanted, outputs)
     else:
         document = _here(options, pictures, wanted, outputs)
+    for warning in document.get("warnings", ()):  # services of an earlier version know none
+        _say(f"warning: {warning['message']}")
     if options.json:
         print(json.dumps(document))
     else:

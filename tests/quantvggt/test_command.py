@@ -147,6 +147,23 @@ def test_with_and_without_a_server_the_same_files_come_out(
         assert len(trimesh.load(here / "points.ply").vertices) > 1000
 
 
+def test_what_to_know_of_a_result_is_said_on_standard_error(
+    artifact: Path, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rooms = shutil.copytree(artifact, tmp_path / "rooms")
+    manifest = json.loads((rooms / "manifest.json").read_text())
+    manifest["domain"] = {"trained_on": "drawn rooms", "photographs": False}
+    (rooms / "manifest.json").write_text(json.dumps(manifest))
+    command = ["reconstruct", *pictures, "--output", "cameras.json", "--json"]
+    assert main([*command, "--artifact", str(rooms), "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr()
+    (warning,) = json.loads(said.out)["warnings"]
+    assert f"warning: {warning['message']}\n" in said.err
+    assert "drawn rooms only" in warning["message"]
+    assert main([*command, "--artifact", str(artifact), "--out", str(tmp_path / "unknown")]) == 0
+    assert "warning" not in capsys.readouterr().err
+
+
 def test_folders_patterns_and_files_are_sent_in_the_order_given(
     process: Process, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

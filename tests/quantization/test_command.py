@@ -62,8 +62,7 @@ def test_a_killed_command_goes_on_where_it_was(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command.artifact, "save", killed)
-    with pytest.raises(KeyboardInterrupt):
-        _quantize(checkpoint, out, "--calibration", "synthetic", *QUICK)
+    assert _quantize(checkpoint, out, "--calibration", "synthetic", *QUICK) == 130
     monkeypatch.undo()
     assert len(list((tmp_path / ".artifact.blocks").glob("*.safetensors"))) == 6
     assert _quantize(checkpoint, out, "--calibration", "synthetic", "--seed", "1", *QUICK) == 2, (

@@ -55,11 +55,11 @@ def test_a_killed_run_leaves_no_process_behind(tmp_path: Path) -> None:
         (child,) = _trainers(children)
         run.kill()
         run.wait()
-        for _ in range(100):
+        for _ in range(600):
             if not Path(f"/proc/{child}").exists() or _is_zombie(child):
                 return
             time.sleep(0.1)
-        raise AssertionError("the other part still runs 10 seconds after its parent was killed")
+        raise AssertionError("the other part still runs a minute after its parent was killed")
     finally:
         with suppress(ProcessLookupError):
             os.killpg(run.pid, signal.SIGKILL)

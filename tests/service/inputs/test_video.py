@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -72,7 +73,7 @@ def test_a_long_video_is_sampled_more_sparsely_but_not_against_an_explicit_rate(
 
 def test_a_frame_of_too_many_pixels_is_refused() -> None:
     with pytest.raises(TooManyPixels):
-        read_frames(video(), Options(), LIMITS.model_copy(update={"max_pixels": 5000}))
+        read_frames(video(), Options(), replace(LIMITS, max_pixels=5000))
 
 
 def test_broken_videos_are_refused_in_words() -> None:
@@ -103,7 +104,7 @@ def test_another_media_type_is_no_video() -> None:
 
 def test_reading_ends_with_the_time_limit() -> None:
     with pytest.raises(BrokenVideo, match=r"within 0\.05 seconds"):
-        read_frames(video(), Options(), LIMITS.model_copy(update={"video_timeout": 0.05}))
+        read_frames(video(), Options(), replace(LIMITS, video_timeout=0.05))
 
 
 def test_the_picture_of_a_frame_is_what_was_filmed() -> None:

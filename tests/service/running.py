@@ -16,7 +16,7 @@ from service.application import Application
 from service.inference.cost import Cost, CostModel
 from service.inference.engine import Engine, Pass
 
-PATIENCE = 30.0
+PATIENCE = 120.0  # for what comes at once unless the machine has other work, too
 
 
 @dataclass

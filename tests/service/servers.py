@@ -75,7 +75,7 @@ class Postgres:
         command = self._command("postgres", "-D", str(self._data), *flags)
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env={"LC_ALL": "C"})
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             try:
                 psycopg.connect(self._address("postgres")).close()
@@ -134,7 +134,7 @@ class ObjectServer:
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         threading.Thread(target=self._door.serve_forever, daemon=True).start()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             try:
                 return self._make_bucket("recon")

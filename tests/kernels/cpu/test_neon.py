@@ -15,6 +15,7 @@ from kernels.cpu import build
 _COMPILER, _EMULATOR = shutil.which("aarch64-linux-gnu-g++"), shutil.which("qemu-aarch64")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     platform.machine() == "aarch64", reason="the other tests run the ARM kernels here"
 )

@@ -110,6 +110,7 @@ def test_the_address_sanitizer_shows_a_read_beyond_shared_memory(emulate: Any) -
     )
 
 
+@pytest.mark.slow
 def test_kernels_stay_inside_their_memory_under_the_address_sanitizer() -> None:
     """The ragged cases of `test_backend.py` again, with guards around every tensor and around
     shared memory."""

@@ -21,6 +21,8 @@ from kernels.formats import DEFINITIONS
 ALWAYS_BUILT = ("sm_80", "sm_90a")  # the others are read where `make kernels-cuda` has built them
 SPILLS = ("STL", "LDL")  # stores to and loads from a thread's own memory
 
+pytestmark = pytest.mark.slow
+
 
 def _tool(name: str) -> str:
     installed = Path(sysconfig.get_path("purelib")) / "nvidia" / "cu13" / "bin" / name

@@ -57,7 +57,7 @@ def test_before_the_model_is_loaded_the_service_lives_but_is_not_ready(serve: Se
     )
     assert service.metric("quantvggt_ready") == 0
     service.engine.loading.set()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while service.client.get("/readyz").status_code != 200:
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scenes.scene import SceneBatch
 from scenes.synthetic.distribution import SceneDistribution
-from scenes.synthetic.generator import render_batch
+from scenes.synthetic.generator import SceneRequest, draw_scenes, render
 from training.photography import Photography
 from training.schedule import difficulty
 
@@ -81,11 +81,8 @@ class TrainingBatches:
         """Whether the pool at hand is the one that `step` draws from."""
         return step // self.config.reuse == self._pool_index
 
-    def render(self, step: int, part: int = 0, parts: int = 1) -> SceneBatch | None:
-        """Scenes `part` of `parts` of the pool that `step` draws from, None if none fall to it.
-
-        `concatenate` joins the parts.
-        """
+    def request(self, step: int) -> SceneRequest:
+        """The scenes of the pool that `step` draws from."""
         config = self.config
         index = step // config.reuse
         random = generator(self.seed, "pool", index)
@@ -95,18 +92,16 @@ class TrainingBatches:
         frames = 8 if torch.rand((), generator=random) < config.long_pools else 4
         count = max(1, config.pool_frames // frames)
         first = int(torch.randint(2**40, (), generator=random))
-        mine = range(first + count * part // parts, first + count * (part + 1) // parts)
-        if not mine:
-            return None
-        return render_batch(
-            mine,
-            split="train",
-            num_views=frames,
-            height=height,
-            width=width,
-            device=self.device,
-            distribution=distribution_at(first_step, self.steps, config),
-        )
+        distribution = distribution_at(first_step, self.steps, config)
+        return SceneRequest(range(first, first + count), "train", frames, height, width, distribution)
+
+    def render(self, step: int, part: int = 0, parts: int = 1) -> SceneBatch | None:
+        """Scenes `part` of `parts` of the pool that `step` draws from, None if none fall to it.
+
+        `concatenate` joins the parts.
+        """
+        request = self.request(step).part(part, parts)
+        return None if request is None else render(draw_scenes(request), self.device)
 
     def hold(self, step: int, pool: SceneBatch) -> None:
         """Draws from `pool`, the whole of what `render` gives for `step`, from now on."""

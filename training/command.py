@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recipe",
         choices=RECIPES,
         default="rooms",
-        help="rooms: standard rooms, from scratch or with --start; free: from rooms to free cameras; default: rooms",
+        help="rooms: standard rooms, from scratch or with --start; free: from rooms to free cameras, 20 hours of a "
+        "core; free-gpu: the same in minutes of a large GPU; default: %(default)s",
     )
     training.add_argument("--steps", type=int, help="default: the recipe's")
     training.add_argument("--seed", type=int, default=defaults.seed, help="default: %(default)s")
@@ -35,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--processes", type=int, default=defaults.processes, help="cores to use; default: %(default)s"
     )
     training.add_argument("--minutes", type=float, help="stop after this long with the state saved; run again to go on")
+    training.add_argument(
+        "--fit-minutes",
+        type=float,
+        metavar="M",
+        help="choose the number of steps by the measured speed, so that the whole run takes this long",
+    )
     training.add_argument("--device", default="cpu", help="default: %(default)s")
     training.set_defaults(run=_train)
 
@@ -58,7 +65,7 @@ def _train(args: argparse.Namespace) -> int:
     config = dataclasses.replace(RECIPES[args.recipe], **{k: v for k, v in given.items() if v is not None})
     if config.start is not None:  # trained weights need no easy start
         config = dataclasses.replace(config, batches=dataclasses.replace(config.batches, easy_fraction=0.0))
-    train(config, args.out, minutes=args.minutes, device=args.device)
+    train(config, args.out, minutes=args.minutes, fit_minutes=args.fit_minutes, device=args.device)
     return _done(args)
 
 

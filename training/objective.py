@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from model import VGGT
 from model.network.transformer import Attention
+from model.network.vision_transformer import VisionTransformer
 from model.scene.geometry import cameras_to_pose_encoding, pose_encoding_to_cameras, unproject_depth
 from scenes.scene import SceneBatch
 from training.correspondence import PatchPoints, patch_matches, patch_points
@@ -62,7 +63,16 @@ class AuxiliaryHeads(nn.Module):
 class Objective(nn.Module):
     """Computes all loss terms of a batch of normalised scenes."""
 
-    def __init__(self, net: VGGT, weights: LossWeights, *, attention_block: int = 1, attention_heads: int = 2) -> None:
+    def __init__(
+        self,
+        net: VGGT,
+        weights: LossWeights,
+        *,
+        attention_block: int = 1,
+        attention_heads: int = 2,
+        mixed_precision: bool = False,
+    ) -> None:
+        """With `mixed_precision` the blocks run under autocast to bfloat16; heads and losses stay in float32."""
         super().__init__()
         if net.camera_head is None or net.depth_head is None or net.point_head is None:
             raise ValueError(f"training needs camera, depth and point heads; this network has {net.config.heads}")
@@ -70,6 +80,7 @@ class Objective(nn.Module):
         self.auxiliary = AuxiliaryHeads(2 * net.config.embed_dim)
         self.weights = weights
         self.attention_heads = attention_heads
+        self.mixed_precision = mixed_precision
         self._attention_input: tuple[Any, ...] = ()
         self._attention_block = attention_block
         self._taught_attention().register_forward_pre_hook(self._keep_attention_input, with_kwargs=True)
@@ -95,7 +106,9 @@ class Objective(nn.Module):
         patch = net.config.patch_size
         frames, (height, width) = batch.images.shape[1], batch.images.shape[-2:]
         teach_attention = weights.attention * attention_weight > 0
-        tokens = net.aggregator(batch.images, self._layers)
+        with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.mixed_precision):
+            tokens = net.aggregator(batch.images, self._layers)
+        tokens = {layer: value.float() for layer, value in tokens.items()}
         attention_input, self._attention_input = self._attention_input, ()
 
         assert net.camera_head is not None
@@ -164,6 +177,18 @@ class Objective(nn.Module):
         targets = sources.roll(-1)
         matches = patch_matches(points, batch, sources, targets, self.net.config.patch_size)
         return matching_loss(queries, keys[:, targets], matches.index, matches.visible)
+
+    def compile_blocks(self, backend: str) -> None:
+        """Compiles the blocks of one kind for each shape that they meet; the taught block cannot be, for its hook.
+
+        Blocks of the global attention meet more shapes than they would repay.
+        """
+        torch._dynamo.config.recompile_limit = 64
+        aggregator = self.net.aggregator
+        encoder = aggregator.patch_embed
+        blocks = [*aggregator.frame_blocks, *(encoder.blocks if isinstance(encoder, VisionTransformer) else ())]
+        for block in blocks:
+            block.compile(backend=backend, dynamic=False)
 
     def _taught_attention(self) -> Attention:
         return cast(Attention, self.net.aggregator.global_blocks[self._attention_block].attn)

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 
 from model import VGGT, VGGTConfig
 from scenes.scene import SceneBatch
+from scenes.synthetic.generator import render
 from training.batches import BatchConfig, TrainingBatches
+from training.drawing import DrawingProcesses
 from training.memory import keep_freed_memory
 from training.objective import LossWeights, Objective
 
@@ -81,13 +83,28 @@ def views(parameters: Sequence[nn.Parameter], flat: Tensor) -> list[Tensor]:
 class Part:
     """One part of every batch: its share of the rendering, and its gradients into `gradients`."""
 
-    def __init__(self, config: PartConfig, part: int, objective: Objective, gradients: Tensor) -> None:
+    def __init__(
+        self,
+        config: PartConfig,
+        part: int,
+        objective: Objective,
+        gradients: Tensor,
+        drawing: DrawingProcesses | None = None,
+    ) -> None:
         self.config, self.part, self.objective, self.gradients = config, part, objective, gradients
+        self.drawing = drawing
         self.parameters = trainable(objective)
         self.batches = TrainingBatches(config.batches, config.seed, config.steps, gradients.device)
 
     def render(self, step: int) -> SceneBatch | None:
-        """This part's share of the pool that `step` needs; None if there are more parts than scenes."""
+        """This part's share of the pool that `step` needs; None if there are more parts than scenes.
+
+        Drawing processes make the whole of it, and begin with the next one.
+        """
+        if self.drawing is not None:
+            drawn = self.drawing.take(self.batches.request(step))
+            self.drawing.ask(self.batches.request(step + self.config.batches.reuse))
+            return render(drawn, self.batches.device)
         return self.batches.render(step, self.part, self.config.parts)
 
     def compute(self, step: int, pool: SceneBatch | None, plan: StepPlan) -> PartResult:

@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from scenes.scene import SceneBatch
 from scenes.synthetic.distribution import TEST_SETS
 from training.batches import BatchConfig, concatenate
 from training.curve import LOG, read_log
+from training.drawing import DrawingProcesses
 from training.initialisation import initialise
 from training.memory import keep_freed_memory
 from training.muon import Muon
@@ -46,7 +47,8 @@ LOG_EVERY, PRINT_EVERY, VALIDATE_EVERY = 25, 100, 500
 SAVE_SECONDS = 60.0
 BEST = "best"
 _MAX_BAD_STEPS = 20
-_MAY_CHANGE = ("steps", "processes")  # a resumed run may be shorter, longer, or use other cores
+_MAY_CHANGE = ("steps", "processes", "compiler", "drawing_processes")  # a resumed run may be shorter or use other cores
+_FIT_SECONDS = 30.0
 
 
 class TrainingError(RuntimeError):
@@ -77,6 +79,9 @@ class TrainingConfig:
     auxiliary_warmup: int = 0  # steps in which only the auxiliary heads learn from their losses
     validation_scenes: int = 48
     validation_sets: tuple[str, ...] = ("std",)  # of `TEST_SETS`; the last one is what the run is for
+    mixed_precision: bool = False  # blocks in bfloat16
+    compiler: str | None = None  # backend of torch.compile for blocks; other rounding, the same data
+    drawing_processes: int = 0  # that decide on scenes ahead of a device that renders them
     tolerated_loss: float = 10.0  # points of AUC@30 that the other sets may lose for weights to be called better
 
     def __post_init__(self) -> None:
@@ -91,17 +96,28 @@ class TrainingConfig:
             )
 
 
-def train(config: TrainingConfig, out: Path, *, minutes: float | None = None, device: str = "cpu") -> None:
+def train(
+    config: TrainingConfig,
+    out: Path,
+    *,
+    minutes: float | None = None,
+    fit_minutes: float | None = None,
+    device: str = "cpu",
+) -> None:
     """Trains from scratch or from the state in `out`, until `config.steps` or for `minutes`, and saves the state.
 
+    With `fit_minutes` the number of steps follows the measured speed, so that the whole schedule takes that long;
+    batches then depend on that number, too.
     Writes `out/state.json`, `out/state-*.pt` every minute and `out/log.jsonl` every 25 steps. Batches depend on the
     seed and the step only, so a resumed run continues exactly. Whenever the validation is the best so far, the averaged
     weights are exported to `out/best`. Raises TrainingError if the state in `out` was made with another configuration,
     or after 20 steps in a row without a finite loss.
     """
-    run = _Run(config, Path(out), device)
+    if fit_minutes is not None and config.processes > 1 and torch.device(device).type == "cpu":
+        raise ValueError("a run that fits its steps to the time computes in one process; give processes 1")
+    run = _Run(config, Path(out), device, fitted=fit_minutes is not None)
     try:
-        run.go(None if minutes is None else 60 * minutes)
+        run.go(None if minutes is None else 60 * minutes, None if fit_minutes is None else 60 * fit_minutes)
     finally:
         run.close()
 
@@ -140,6 +156,7 @@ def export(out: Path, checkpoint: Path) -> None:
             "planned_steps": manifest["config"]["steps"],
             "frames": manifest["frames"],
             "minutes": round(manifest["elapsed_s"] / 60, 1),
+            "core_hours": round(manifest["core_s"] / 3600, 2),
             "config": manifest["config"],
             **{key: found[0] if found else None for key, found in latest.items()},
         },
@@ -149,27 +166,32 @@ def export(out: Path, checkpoint: Path) -> None:
 class _Run:
     """Everything that changes from step to step."""
 
-    def __init__(self, config: TrainingConfig, out: Path, device: str) -> None:
+    def __init__(self, config: TrainingConfig, out: Path, device: str, *, fitted: bool) -> None:
         self.config, self.out, self.device = config, out, torch.device(device)
         self.step = self.frames = self.bad_steps = self.skipped = 0
         self.first_aucs: list[float] = []  # of the weights that the run starts from, one a validation set
         self.best_aucs: list[float] = []
         self.validation_scenes: dict[str, SceneBatch] = {}
         self.elapsed = 0.0
+        self.core_seconds = 0.0  # of this machine's cores, without what others took of them
         keep_freed_memory()
         self.previous_threads = torch.get_num_threads()
         if config.processes > 1:
             torch.set_num_threads(1)  # more threads would spin on the cores of the other processes
+        if self.device.type == "cuda":
+            torch.set_float32_matmul_precision("high")  # TF32 in what is not bfloat16
         self._build()
         out.mkdir(parents=True, exist_ok=True)
         self.commit = commit()
         self.origin = None if config.start is None else _origin(config.start)
-        self._resume()
+        self._resume(fitted)
         self._divide()
 
     def close(self) -> None:
         for part in self.other_parts:
             part.close()
+        if self.part.drawing is not None:
+            self.part.drawing.close()
         torch.set_num_threads(self.previous_threads)
 
     def _divide(self) -> None:
@@ -179,7 +201,8 @@ class _Run:
         shared = PartConfig(PRESETS[config.preset], config.losses, config.batches, config.seed, config.steps, parts)
         if parts > 1:
             self.weights.share_memory_()
-        self.part = Part(shared, 0, self.objective, torch.zeros_like(self.weights))
+        drawing = DrawingProcesses(config.drawing_processes) if config.drawing_processes else None
+        self.part = Part(shared, 0, self.objective, torch.zeros_like(self.weights), drawing)
         self.other_parts = [PartProcess(shared, part, self.weights) for part in range(1, parts)]
 
     def _build(self) -> None:
@@ -193,8 +216,10 @@ class _Run:
                 _take_weights(net, config.start)
             self.average = VGGT(net.config)
             self.average.load_state_dict(net.state_dict())
-            self.objective = Objective(net, config.losses)
+            self.objective = Objective(net, config.losses, mixed_precision=config.mixed_precision)
         self.objective.to(self.device)
+        if config.compiler is not None:
+            self.objective.compile_blocks(config.compiler)
         self.average.to(self.device).eval().requires_grad_(False)
         named = {name: p for name, p in self.objective.named_parameters() if p.requires_grad}
         self.parameters = trainable(self.objective)
@@ -213,10 +238,13 @@ class _Run:
             fused=True,
         )
 
-    def go(self, seconds: float | None) -> None:
+    def go(self, seconds: float | None, fit_seconds: float | None) -> None:
         config = self.config
         started = time.monotonic()
-        elapsed_before = self.elapsed
+        pace = (self.step, started)  # where the speed was last measured
+        elapsed_before, core_before = self.elapsed, self.core_seconds
+        parts = 1 + len(self.other_parts)
+        worked = time.process_time()
         interval = _Interval()
         saved = time.monotonic()
         if config.start is not None and not self.first_aucs:
@@ -226,7 +254,12 @@ class _Run:
             terms, frames = self._advance()
             interval.add(terms, frames)
             self.elapsed = elapsed_before + time.monotonic() - started
+            self.core_seconds = core_before + parts * (time.process_time() - worked)
             bar.update()
+            if fit_seconds is not None and time.monotonic() - pace[1] >= _FIT_SECONDS:
+                pace = self._fit(fit_seconds, pace)
+                config = self.config
+                bar.total = config.steps
             if self.step % LOG_EVERY == 0 or self.step == config.steps:
                 record = self._record(interval)
                 self._log(record)
@@ -242,6 +275,15 @@ class _Run:
                 saved = time.monotonic()
         bar.close()
         self._save()
+
+    def _fit(self, seconds: float, pace: tuple[int, float]) -> tuple[int, float]:
+        """Sets the number of steps to what `seconds` in all allow at the speed since `pace`; returns the new pace."""
+        now = time.monotonic()
+        step_seconds = (now - pace[1]) / (self.step - pace[0])
+        left = max(0.0, seconds - self.elapsed) / step_seconds
+        self.config = replace(self.config, steps=self.step + round(left))
+        self.part.batches.steps = self.config.steps
+        return self.step, now
 
     def _validate(self) -> None:
         """Scores the averaged weights, and exports them if no others were better so far."""
@@ -340,6 +382,7 @@ class _Run:
             "learning_rate": self.config.learning_rate * factor,
             "frames_per_s": round(interval.frames / max(1e-9, time.monotonic() - interval.started), 1),
             "elapsed_s": round(self.elapsed, 1),
+            "core_s": round(self.core_seconds, 1),
             "skipped_steps": self.skipped,
         }
 
@@ -363,12 +406,13 @@ class _Run:
             "frames": self.frames,
             "skipped_steps": self.skipped,
             "elapsed_s": round(self.elapsed, 1),
+            "core_s": round(self.core_seconds, 1),
             "first_aucs": self.first_aucs,
             "best_aucs": self.best_aucs,
         }
         save_state(self.out, self.step, tensors, facts)
 
-    def _resume(self) -> None:
+    def _resume(self, fitted: bool) -> None:
         state = load_state(self.out)
         if state is None:
             (self.out / LOG).unlink(missing_ok=True)
@@ -379,6 +423,8 @@ class _Run:
         if changed:
             differences = ", ".join(f"{k} was {manifest['config'].get(k)!r}, now {ours[k]!r}" for k in changed)
             raise TrainingError(f"the state in {self.out} was made with another configuration: {differences}")
+        if fitted:
+            self.config = replace(self.config, steps=max(manifest["config"]["steps"], manifest["step"] + 1))
         self.objective.load_state_dict(_section(tensors, "weights"))
         self.average.load_state_dict(_section(tensors, "average"))
         self.muon.load_state(_section(tensors, "muon"))
@@ -386,7 +432,8 @@ class _Run:
             for name, tensor in _section(tensors, f"adam.{key}").items():
                 self.adam.state[self.others[name]][key] = tensor.to(self.device)
         self.step, self.frames, self.skipped = manifest["step"], manifest["frames"], manifest["skipped_steps"]
-        self.elapsed, self.origin = manifest["elapsed_s"], manifest["origin"]
+        self.elapsed, self.core_seconds = manifest["elapsed_s"], manifest["core_s"]
+        self.origin = manifest["origin"]
         self.first_aucs, self.best_aucs = manifest["first_aucs"], manifest["best_aucs"]
         kept = [record for record in read_log(self.out) if record["step"] <= self.step]
         (self.out / LOG).write_text("".join(json.dumps(record) + "\n" for record in kept))

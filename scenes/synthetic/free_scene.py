@@ -61,13 +61,12 @@ def draw_free_scene(rng: np.random.Generator, distribution: SceneDistribution, n
     facade = kind < free.facade_share
     relief = not facade and kind < free.facade_share + free.relief_share
     radius = rng.uniform(*free.radius) * (_FACADE_SCALE if facade else 1.0)
-    amplitude = radius * rng.uniform(0.08, 0.35) if relief else 0.0
     best: tuple[float, _Stage, Array, Array, Array] | None = None
     for _ in range(_TRIES):
         half = np.array([_GROUND, _GROUND, _GROUND]) if facade else draw_room_size(rng, distribution)
         floor = rng.uniform(2.0, 4.0) if not facade and rng.random() < free.hidden_floor_share else 0.0
         house = np.array([rng.uniform(2.0, 5.0), rng.uniform(1.2, 2.8), rng.uniform(0.8, 2.0)])
-        stage = _draw_stage(rng, free, half, floor, radius, facade, house, amplitude)
+        stage = _draw_stage(rng, free, half, floor, radius, facade, relief, house)
         centres, targets = _draw_cameras(rng, free, stage, num_views)
         shrink = _fit(stage, centres)
         if best is None or shrink > best[0]:
@@ -80,6 +79,8 @@ def draw_free_scene(rng: np.random.Generator, distribution: SceneDistribution, n
     targets = stage.focus + shrink * (targets - stage.focus)
     radius *= shrink
     roll = np.deg2rad(free.roll_sigma) * (rng.standard_normal() + rng.standard_normal(num_views) / np.sqrt(2))
+    nearest = float(centres[:, 2].min() - stage.low[2])  # camera to the wall
+    amplitude = min(radius * rng.uniform(0.08, 0.35), 0.8 * nearest) if relief else 0.0
     path = CameraPath("free", centres, look_at(centres, targets, roll), stage.focus)
     room = _furnish(rng, distribution, stage, half, floor, radius, centres, house if facade else None, relief)
     large = np.arange(len(room.centres)) == 0
@@ -104,8 +105,8 @@ def _draw_stage(
     floor: float,
     radius: float,
     facade: bool,
+    relief: bool,
     house: Array,
-    amplitude: float,
 ) -> _Stage:
     """A focus in a room of half extents `half` [3] that starts `floor` below 0, on a wall or on an object."""
     low = np.array([-half[0], -2 * half[1], -half[2]])
@@ -115,13 +116,12 @@ def _draw_stage(
     table, anywhere = -(0.8 + 0.3 * height), -top * (0.5 + 0.4 * height)
     y = table + free.focus_anywhere * (anywhere - table)
     azimuth = rng.uniform(-np.pi, np.pi)
-    on_wall = facade or amplitude > 0 or rng.random() < free.wall_share
+    on_wall = facade or relief or rng.random() < free.wall_share
     if facade:
         low[2] = 0.0  # the front of the house is at z = 0
         focus = np.array([0.7 * house[0] * side, y, 0.0])
     elif on_wall:
         focus = np.array([0.6 * half[0] * side, y, low[2] + 0.15 * radius * (1 + depth)])
-        low[2] += amplitude
     else:
         reach = 0.15 + 0.3 * free.focus_anywhere
         focus = np.array([reach * half[0] * side, y, reach * half[2] * depth])

@@ -8,22 +8,21 @@ with the principal point at (W / 2, H / 2), as `model.scene.geometry.unproject_d
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from typing import NamedTuple, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from scenes.scene import Scene, SceneBatch
 from scenes.synthetic.distribution import STANDARD, SceneDistribution
 from scenes.synthetic.free_scene import FreeScene, draw_free_scene, most_boxes, most_rounds
 from scenes.synthetic.motion import CameraPath, draw_path
-from scenes.synthetic.ray_casting import cast
-from scenes.synthetic.relief import GRID, Relief, Surface, relief_entry
+from scenes.synthetic.relief import GRID
+from scenes.synthetic.rendering import NOISE_SAMPLES, Frames, render_frames
 from scenes.synthetic.room import FAR_BELOW, Room, draw_room, draw_room_size
-from scenes.synthetic.textures import albedo, draw_textures, put_tiles
+from scenes.synthetic.textures import draw_textures, put_tiles
 
 Array = NDArray[np.float64]
 
@@ -33,35 +32,62 @@ SPLITS = ("train", "calibration", "test")
 
 _CPU_PIXELS = 1 << 17
 _ACCELERATOR_PIXELS = 1 << 23
-_NOISE_SAMPLES = 1 << 20
-_FLOOR = 3  # the room's face across +y
-_FARTHEST = 15.0  # metres; longer than any room: the ground beyond has no depth, or it would set the scene's scale
 
 
-class _Frames(NamedTuple):
-    """What the renderer needs of N frames with K solids each.
+@dataclass(frozen=True)
+class SceneRequest:
+    """Which scenes to draw: one a seed, of `num_views` frames of `height` x `width` pixels.
 
-    `extrinsics` [N,3,4], `focal` [N] pixels, `rotations` [N,K,3,3] camera to solid, `origins` [N,K,3] camera centre in
-    the solid's frame, `half_extents` [N,K,3], `to_light` [N,K,3] in the solid's frame, `ambient` and `key` [N,3] with
-    the frame's gain, `textures` [N,K,6,fields], `noise` [N] amplitude, `noise_start` [N]. Of free scenes only, else
-    empty: `relief` [N,2] amplitude (0: none) and period, `heights` [N,GRID,GRID], `sky` [N,2,3] colours at the horizon
-    and at the zenith, negative where there is a ceiling.
+    Raises ValueError for an unknown split, a negative seed, fewer than 1 view or an empty image.
     """
 
-    extrinsics: Tensor
-    focal: Tensor
-    rotations: Tensor
-    origins: Tensor
-    half_extents: Tensor
-    to_light: Tensor
-    ambient: Tensor
-    key: Tensor
-    textures: Tensor
-    noise: Tensor
-    noise_start: Tensor
-    relief: Tensor
-    heights: Tensor
-    sky: Tensor
+    seeds: Sequence[int]
+    split: str
+    num_views: int
+    height: int
+    width: int
+    distribution: SceneDistribution = STANDARD
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise ValueError(f"split is {self.split!r}; expected one of {', '.join(SPLITS)}")
+        if not self.seeds or min(self.seeds) < 0:
+            raise ValueError(f"seeds are {list(self.seeds)}; expected at least one, none negative")
+        if min(self.num_views, self.height, self.width) < 1:
+            raise ValueError(
+                f"num_views {self.num_views}, height {self.height} and width {self.width} must be at least 1"
+            )
+
+    def part(self, part: int, parts: int) -> SceneRequest | None:
+        """Scenes `part` of `parts`, None if none fall to it."""
+        count = len(self.seeds)
+        mine = self.seeds[count * part // parts : count * (part + 1) // parts]
+        return replace(self, seeds=mine) if mine else None
+
+
+@dataclass(frozen=True)
+class DrawnScenes:
+    """Scenes with everything decided and no pixel made; on the CPU, can be sent to another process."""
+
+    request: SceneRequest
+    frames: Frames
+
+
+def draw_scenes(request: SceneRequest) -> DrawnScenes:
+    """The slow part that only a CPU can do: a few milliseconds a scene."""
+    longer_side = max(request.height, request.width)
+    scenes = [
+        _draw(request.split, seed, request.num_views, longer_side, request.distribution) for seed in request.seeds
+    ]
+    stacked = (torch.from_numpy(np.concatenate(values).astype(np.float32)) for values in zip(*scenes, strict=True))
+    return DrawnScenes(request, Frames(*stacked))
+
+
+def join_drawn(parts: Sequence[DrawnScenes]) -> DrawnScenes:
+    """The scenes of several parts of one request, in their order."""
+    seeds = [seed for part in parts for seed in part.request.seeds]
+    frames = Frames(*(torch.cat(values) for values in zip(*(part.frames for part in parts), strict=True)))
+    return DrawnScenes(replace(parts[0].request, seeds=seeds), frames)
 
 
 def render_batch(
@@ -77,18 +103,17 @@ def render_batch(
     """Render one scene per seed: B = len(seeds), S = num_views, world = the room (y down, floor at 0), metres.
 
     The bits of a scene do not depend on the other seeds of the call. Parameters are drawn on the CPU, pixels on
-    `device`. Raises ValueError for an unknown split, a negative seed, fewer than 1 view or an empty image.
+    `device`. Raises ValueError as `SceneRequest` does.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split is {split!r}; expected one of {', '.join(SPLITS)}")
-    if not seeds or min(seeds) < 0:
-        raise ValueError(f"seeds are {list(seeds)}; expected at least one, none negative")
-    if min(num_views, height, width) < 1:
-        raise ValueError(f"num_views {num_views}, height {height} and width {width} must be at least 1")
-    device = torch.device(device)
-    scenes = [_draw(split, seed, num_views, max(height, width), distribution) for seed in seeds]
-    stacked = [torch.from_numpy(np.concatenate(values).astype(np.float32)) for values in zip(*scenes, strict=True)]
-    frames = _Frames(*(values.to(device) for values in stacked))
+    return render(draw_scenes(SceneRequest(seeds, split, num_views, height, width, distribution)), device)
+
+
+def render(drawn: DrawnScenes, device: torch.device | str = "cpu") -> SceneBatch:
+    """The pictures and depths of drawn scenes, made on `device`; as `render_batch` describes."""
+    request = drawn.request
+    seeds, num_views, height, width = request.seeds, request.num_views, request.height, request.width
+    distribution, device = request.distribution, torch.device(device)
+    frames = Frames(*(values.to(device) for values in drawn.frames))
     budget = _CPU_PIXELS if device.type == "cpu" else _ACCELERATOR_PIXELS
     step = max(1, budget // (height * width))
     total = len(seeds) * num_views
@@ -99,8 +124,8 @@ def render_batch(
     with torch.no_grad():
         for start in range(0, total, step):
             stop = min(start + step, total)
-            chunk = _Frames(*(values[start:stop] for values in frames))
-            _render(chunk, num_spheres, free, images[start:stop], depth[start:stop])
+            chunk = Frames(*(values[start:stop] for values in frames))
+            render_frames(chunk, num_spheres, free, images[start:stop], depth[start:stop])
     intrinsics = torch.zeros(total, 3, 3, device=device)
     intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = frames.focal
     intrinsics[:, 0, 2], intrinsics[:, 1, 2], intrinsics[:, 2, 2] = width / 2, height / 2, 1.0
@@ -174,7 +199,7 @@ class _Content(NamedTuple):
 def _draw(
     split: str, seed: int, num_views: int, longer_side: int, distribution: SceneDistribution
 ) -> tuple[Array, ...]:
-    """One scene's frames, in the order and shapes of `_Frames`."""
+    """One scene's frames, in the order and shapes of `Frames`."""
     entropy = [SPLITS.index(split), seed]
     others = np.random.default_rng(np.random.SeedSequence([*entropy, 1]))
     if others.random() < distribution.free_share:
@@ -187,7 +212,7 @@ def _draw(
     gain = rng.uniform(*distribution.gain, size=(num_views, 1)) * rng.uniform(0.97, 1.03, (num_views, 3))
     noise = rng.uniform(*distribution.pixel_noise)
     # below 2^20, so exact in float32
-    noise_start = rng.integers(_NOISE_SAMPLES, size=num_views).astype(np.float64)
+    noise_start = rng.integers(NOISE_SAMPLES, size=num_views).astype(np.float64)
 
     def per_frame(value: Array | float) -> Array:
         return np.broadcast_to(value, (num_views, *np.shape(value)))
@@ -265,144 +290,3 @@ def _pad(room: Room, textures: Array, distribution: SceneDistribution) -> tuple[
         light=room.light,
     )
     return padded, spread(textures, textures[0])
-
-
-def _render(view: _Frames, num_spheres: int, free: bool, images: Tensor, depth: Tensor) -> None:
-    """Fill `images` [N,3,H,W] and `depth` [N,H,W]. `free`: the round solids are ellipsoids, the last is a relief."""
-    frames, _, height, width = images.shape
-    device = images.device
-    focal = view.focal[:, None, None]
-    x = (torch.arange(width, device=device, dtype=torch.float32) - width / 2) / focal
-    y = (torch.arange(height, device=device, dtype=torch.float32)[:, None] - height / 2) / focal
-    solids = view.rotations.shape[1]
-    cast_solids = solids - 1 if free else solids
-    hulls = (value[:, :cast_solids] for value in (view.rotations, view.origins, view.half_extents))
-    distance, solid = cast(*hulls, num_spheres, x, y, ellipsoids=free)
-    carved = _carve(view, x, y, distance, solid) if free else None
-    depth.copy_(distance)
-
-    index = solid + torch.arange(frames, device=device, dtype=torch.int32)[:, None, None] * solids
-    is_round = (solid >= cast_solids - num_spheres) & (solid < cast_solids)
-    local = torch.cat([view.rotations.flatten(2), view.origins, view.half_extents.reciprocal(), view.to_light], dim=-1)
-    rows = _per_pixel(local.flatten(0, 1), index)
-    rotation, origin, inverse_half, to_light = rows[:9], rows[9:12], rows[12:15], rows[15:18]
-    ray_x, ray_y, ray_z = (rotation[3 * i] * x + (rotation[3 * i + 1] * y + rotation[3 * i + 2]) for i in range(3))
-    px, py, pz = (o + d * distance for o, d in zip(origin, (ray_x, ray_y, ray_z), strict=True))
-
-    # the face across the axis on which the point is nearest to, or farthest out of, the solid's hull
-    qx, qy, qz = px * inverse_half[0], py * inverse_half[1], pz * inverse_half[2]
-    ax, ay, az = qx.abs(), qy.abs(), qz.abs()
-    on_x = (ax >= ay) & (ax >= az)
-    on_y = (ay >= az) & ~on_x
-    along = torch.where(on_x, qx, torch.where(on_y, qy, qz))
-    face = torch.where(on_x, 0, torch.where(on_y, 2, 4)).to(torch.int32) + (along > 0)
-    s, t = torch.where(on_x, pz, px), torch.where(on_y, pz, py)
-    ray_s, ray_t = torch.where(on_x, ray_z, ray_x), torch.where(on_y, ray_z, ray_y)
-
-    # a sphere's normal is q itself; a flat face's is the unit vector of its axis, inwards for the room
-    nx, ny, nz = qx, qy, qz
-    if free:
-        nx, ny, nz, is_round = _curved_normals(carved, (qx, qy, qz), (px, py), inverse_half, is_round)
-    normal_ray = torch.where(on_x, ray_x, torch.where(on_y, ray_y, ray_z))
-    normal_ray = torch.where(is_round, nx * ray_x + ny * ray_y + nz * ray_z, normal_ray)
-    flat_light = torch.where(on_x, to_light[0], torch.where(on_y, to_light[1], to_light[2]))
-    outwards = torch.where((along > 0) ^ (solid == 0), flat_light, -flat_light)
-    light = torch.where(is_round, nx * to_light[0] + ny * to_light[1] + nz * to_light[2], outwards) * 0.5 + 0.5
-
-    inverse_normal = normal_ray.abs().clamp_min_(0.02).reciprocal_()
-    surfaces = _per_pixel(view.textures.flatten(0, 2), index * 6 + face)
-    colours = albedo(surfaces, s, t, ray_s * inverse_normal, ray_t * inverse_normal, distance / focal)
-    grain = _grain(view.noise_start, images.shape) * view.noise[:, None, None, None]
-    for channel, colour in enumerate(colours):
-        ambient, key = (value[:, channel, None, None] for value in (view.ambient, view.key))
-        images[:, channel] = (colour * (ambient + key * light)).add_(grain[:, channel]).clamp_(0.0, 1.0)
-    if free:
-        _paint_sky(view, (solid == 0) & (face != _FLOOR), (ray_x, ray_y, ray_z), grain, images, depth)
-
-
-class _Carved(NamedTuple):
-    """The frames [M] of a batch that have a relief, its surface, and where it is seen [M,H,W]."""
-
-    frames: Tensor
-    surface: Surface
-    visible: Tensor
-
-
-def _carve(view: _Frames, x: Tensor, y: Tensor, distance: Tensor, solid: Tensor) -> _Carved | None:
-    """Lets reliefs hide what lies behind them: changes `distance` and `solid` [N,H,W] in place."""
-    frames = torch.nonzero(view.relief[:, 0] > 0)[:, 0]
-    if len(frames) == 0:
-        return None
-    surface = Surface(Relief(view.heights[frames], view.relief[frames, 0], view.relief[frames, 1]))
-    entry = relief_entry(surface, view.rotations[frames, -1], view.origins[frames, -1], x[frames], y[frames])
-    visible = entry < distance[frames]
-    distance[frames] = torch.where(visible, entry, distance[frames])
-    solid[frames] = torch.where(visible, view.rotations.shape[1] - 1, solid[frames])
-    return _Carved(frames, surface, visible)
-
-
-def _curved_normals(
-    carved: _Carved | None,
-    place: tuple[Tensor, Tensor, Tensor],
-    plane: tuple[Tensor, Tensor],
-    inverse_half: Tensor,
-    is_round: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Unit normals [N,H,W] in the solid's frame of ellipsoids and reliefs, and where they hold.
-
-    `place`: the point in half extents; `plane`: its x and y in metres.
-    """
-    nx, ny, nz = (q * inverse for q, inverse in zip(place, inverse_half, strict=True))
-    if carved is not None:
-        px, py = (value[carved.frames] for value in plane)
-        slope_x, slope_y = carved.surface.slope(px, py)
-        nx[carved.frames] = torch.where(carved.visible, -slope_x, nx[carved.frames])
-        ny[carved.frames] = torch.where(carved.visible, -slope_y, ny[carved.frames])
-        nz[carved.frames] = torch.where(carved.visible, 1.0, nz[carved.frames])
-        is_round = is_round.clone()
-        is_round[carved.frames] |= carved.visible
-    length = (nx * nx + (ny * ny + nz * nz)).sqrt_().clamp_min_(1e-6)
-    return nx / length, ny / length, nz / length, is_round
-
-
-def _paint_sky(
-    view: _Frames,
-    open_air: Tensor,
-    heading: tuple[Tensor, Tensor, Tensor],
-    grain: Tensor,
-    images: Tensor,
-    depth: Tensor,
-) -> None:
-    """Sky without depth where `open_air` [N,H,W] and the scene has one; `heading`: the ray in the room's axes."""
-    shown = open_air & (view.sky[:, 0, 0] >= 0)[:, None, None]
-    if not bool(shown.any()):
-        return
-    ray_x, ray_y, ray_z = heading
-    length = (ray_x * ray_x + (ray_y * ray_y + ray_z * ray_z)).sqrt_()
-    up = (-ray_y / length).clamp_(0.0, 1.0)
-    for channel in range(3):
-        horizon, zenith = (view.sky[:, level, channel, None, None] for level in range(2))
-        colour = (horizon + (zenith - horizon) * up + grain[:, channel]).clamp_(0.0, 1.0)
-        images[:, channel] = torch.where(shown, colour, images[:, channel])
-    depth.masked_fill_(shown | (depth > _FARTHEST), 0.0)
-
-
-def _per_pixel(rows: Tensor, index: Tensor) -> Tensor:
-    """Columns of `rows` [M,F] for every pixel of `index` [N,H,W] -> [F,N,H,W]."""
-    return rows.t().contiguous().index_select(1, index.flatten()).view(-1, *index.shape)
-
-
-def _grain(start: Tensor, shape: torch.Size) -> Tensor:
-    """Unit normal noise of `shape` [N,3,H,W]: a stretch of one fixed sequence, from `start` [N] on.
-
-    Drawing it anew would cost as much as the rest of the picture and differ between devices.
-    """
-    positions = torch.arange(shape[1:].numel(), device=start.device, dtype=torch.int32)
-    samples = (positions + start.int()[:, None]) & (_NOISE_SAMPLES - 1)
-    return _noise_samples(start.device).index_select(0, samples.flatten()).view(shape)
-
-
-@lru_cache(maxsize=8)
-def _noise_samples(device: torch.device) -> Tensor:
-    """Standard normal numbers [_NOISE_SAMPLES], the same on every device."""
-    return torch.randn(_NOISE_SAMPLES, generator=torch.Generator().manual_seed(20_240_518)).to(device)

@@ -8,10 +8,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from evaluation.pose_metrics import rotation_angle
 from model.scene.geometry import cameras_to_pose_encoding, invert_extrinsics, pose_encoding_to_cameras
 from scenes.scene import SceneBatch
 from scenes.synthetic.distribution import TEST_SETS
-from scenes.synthetic.generator import SPLITS, SceneDistribution, SyntheticScenes, render_batch
+from scenes.synthetic.generator import (
+    SPLITS,
+    SceneDistribution,
+    SceneRequest,
+    SyntheticScenes,
+    draw_scenes,
+    join_drawn,
+    render_batch,
+)
+from scenes.synthetic.generator import render as render_drawn
+from training.correspondence import patch_matches, patch_points
 
 ORBIT = SceneDistribution(orbit_weight=1, dolly_weight=0, handheld_weight=0)
 DOLLY = SceneDistribution(orbit_weight=0, dolly_weight=1, handheld_weight=0)
@@ -33,6 +44,84 @@ def same_bits(a: SceneBatch, b: SceneBatch) -> bool:
 
 def test_the_same_seeds_give_the_same_bits() -> None:
     assert same_bits(render([3, 11]), render([3, 11]))
+
+
+def test_standard_scenes_are_those_that_the_bundled_network_was_trained_on() -> None:
+    batch = render([5], split="test", height=60, width=96, distribution=SceneDistribution.at_dial(0.0))
+    pose = [0.6965862512588501, -0.028828220441937447, -0.7168936729431152, -0.010316441766917706]
+    assert batch.extrinsics[0, 1, 0].tolist() == pytest.approx(pose, abs=1e-6)
+    assert batch.intrinsics[0, 0, 0, 0].item() == pytest.approx(70.66659545898438, rel=1e-6)
+    depth = [2.1633405685424805, 6.315837383270264, 6.024382591247559]
+    assert batch.depth[0, :, 17, 40].tolist() == pytest.approx(depth, rel=1e-5)
+    colour = [0.16633287072181702, 0.16882078349590302, 0.16327764093875885]
+    assert batch.images[0, 2, :, 30, 50].tolist() == pytest.approx(colour, abs=1e-5)
+    assert batch.images.double().mean().item() == pytest.approx(0.3793251045852949, abs=1e-6)
+    assert batch.depth.double().mean().item() == pytest.approx(3.2349787365990106, rel=1e-6)
+
+
+def test_standard_rooms_stay_what_they_are_among_free_scenes() -> None:
+    standard = render(list(range(12)))
+    mixed = render(list(range(12)), distribution=SceneDistribution.at_dial(0.7, standard_share=0.5))
+    same = [torch.equal(standard.extrinsics[k], mixed.extrinsics[k]) for k in range(12)]
+    assert 2 < sum(same) < 10
+    for k in range(12):
+        if same[k]:  # balls are met by another formula
+            assert torch.equal(standard.intrinsics[k], mixed.intrinsics[k])
+            torch.testing.assert_close(standard.depth[k], mixed.depth[k], rtol=1e-4, atol=1e-4)
+            assert ((standard.images[k] - mixed.images[k]).abs() < 1e-3).float().mean() > 0.999
+
+
+def test_natural_textures_change_the_pictures_of_a_scene_and_nothing_else() -> None:
+    standard, photo = render([0, 1]), render([0, 1], distribution=TEST_SETS["photo"])
+    assert not torch.equal(standard.images, photo.images)
+    for name in ("extrinsics", "intrinsics", "depth"):
+        assert torch.equal(getattr(standard, name), getattr(photo, name))
+
+
+@EVERY_KIND
+def test_free_scenes_do_not_depend_on_the_scenes_they_are_rendered_with(distribution: SceneDistribution) -> None:
+    together = render([0, 1, 2, 3, 4], height=96, width=120, distribution=distribution)
+    for place in (0, 4):
+        alone = render([place], height=96, width=120, distribution=distribution)
+        for name in NAMES:
+            assert torch.equal(getattr(together, name)[place], getattr(alone, name)[0]), (name, place)
+
+
+@EVERY_KIND
+def test_depth_is_positive_and_bounded_or_unknown(distribution: SceneDistribution) -> None:
+    batch = render(list(range(40)), num_views=4, height=24, width=24, distribution=distribution)
+    known = batch.depth > 0
+    assert batch.depth.isfinite().all()
+    assert batch.depth.min() >= 0
+    assert batch.depth[known].min() > 0.05
+    assert batch.depth.max() <= 15.0
+    assert known.float().mean() > 0.7
+    assert known.all() == (distribution is not KINDS["facade"])
+    assert (known.flatten(1).sum(1) > 0).all()
+
+
+@EVERY_KIND
+def test_neighbouring_frames_of_free_scenes_show_the_same_things(distribution: SceneDistribution) -> None:
+    batch = render(list(range(24)), num_views=2, height=96, width=96, distribution=distribution).normalised()
+    points = patch_points(batch, 12)
+    matches = patch_matches(points, batch, torch.tensor([1]), torch.tensor([0]), 12)
+    assert matches.visible.float().mean() > 0.4
+
+
+def test_the_dial_turns_cameras_more_and_more() -> None:
+    def turn(dial: float) -> float:
+        batch = render(list(range(60)), num_views=2, height=2, width=2, distribution=SceneDistribution.at_dial(dial))
+        return float(rotation_angle(batch.extrinsics[:, 0, :, :3], batch.extrinsics[:, 1, :, :3]).median())
+
+    assert 3 < turn(0.01) < turn(0.5) < turn(1.0) < 45
+
+
+def test_drawn_scenes_can_be_put_together_from_parts() -> None:
+    request = SceneRequest(range(5), "train", 2, 24, 24, SceneDistribution.at_dial(1.0))
+    parts = [part for part in (request.part(k, 3) for k in range(3)) if part is not None]
+    together = join_drawn([draw_scenes(part) for part in parts])
+    assert same_bits(render_drawn(together), render_drawn(draw_scenes(request)))
+    assert SceneRequest([0], "train", 2, 24, 24).part(0, 3) is None
 
 
 def test_a_scene_does_not_depend_on_the_scenes_it_is_rendered_with() -> None:

@@ -8,7 +8,9 @@ from scenes.synthetic.ray_casting import cast
 ROOM = [5.0, 2.0, 6.0]
 
 
-def hit(x: float, y: float, *solids: tuple[list[float], list[float]], num_spheres: int = 0) -> tuple[float, int]:
+def hit(
+    x: float, y: float, *solids: tuple[list[float], list[float]], num_spheres: int = 0, ellipsoids: bool = False
+) -> tuple[float, int]:
     """Depth and solid along (x, y, 1) from the middle of a room; solids are (centre, half extents), not turned."""
     centres = torch.tensor([[0.0, 0.0, 0.0], *(centre for centre, _ in solids)])
     halves = torch.tensor([ROOM, *(half for _, half in solids)])
@@ -19,6 +21,7 @@ def hit(x: float, y: float, *solids: tuple[list[float], list[float]], num_sphere
         num_spheres,
         torch.tensor([[[x]]]),
         torch.tensor([[[y]]]),
+        ellipsoids=ellipsoids,
     )
     return depth.item(), int(solid.item())
 
@@ -55,3 +58,19 @@ def test_a_sphere_is_hit_on_its_near_side_and_not_beside_it() -> None:
 @pytest.mark.parametrize("num_spheres", [0, 1], ids=["box", "sphere"])
 def test_what_lies_behind_the_camera_is_not_seen(num_spheres: int) -> None:
     assert hit(0.0, 0.0, ([0.0, 0.0, -3.0], [1.0, 1.0, 1.0]), num_spheres=num_spheres) == (pytest.approx(6.0), 0)
+
+
+def test_an_ellipsoid_is_hit_at_its_own_half_extents() -> None:
+    egg = ([0.0, 0.0, 3.0], [0.5, 1.0, 2.0])
+    assert hit(0.0, 0.0, egg, num_spheres=1, ellipsoids=True) == (pytest.approx(1.0), 1)
+    assert hit(0.4, 0.0, egg, num_spheres=1, ellipsoids=True) == (pytest.approx(6.0), 0)
+    # |(t/10, t/5, t - 3) / half extents| = 1
+    a, b = 0.01 / 0.25 + 0.04 + 0.25, -0.25 * 3
+    slanted = (-b - (b * b - a * (9 / 4 - 1)) ** 0.5) / a
+    assert hit(0.1, 0.2, egg, num_spheres=1, ellipsoids=True) == (pytest.approx(slanted), 1)
+
+
+def test_an_ellipsoid_of_equal_half_extents_is_a_sphere() -> None:
+    ball = ([0.3, -0.2, 3.0], [1.0, 1.0, 1.0])
+    for x, y in ((0.0, 0.0), (0.2, 0.1), (-0.3, 0.2), (0.5, 0.5)):
+        assert hit(x, y, ball, num_spheres=1, ellipsoids=True)[0] == pytest.approx(hit(x, y, ball, num_spheres=1)[0])

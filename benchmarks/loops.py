@@ -24,15 +24,16 @@ from torch import Tensor
 from benchmarks.timing import machine, write
 from evaluation.bootstrap import interval, mean_over_scenes
 from evaluation.pose_metrics import pose_auc, relative_pose_errors
-from model import VGGT
-from model.files.artifact import MANIFEST, load
+from model import families
+from model.files.artifact import load
 from model.files.checkpoint import load_checkpoint
+from model.files.manifest import MANIFEST
 from model.network.descriptor import described
-from model.network.vision_transformer import VisionTransformer
+from model.network.network import Network
 from model.progress import track
 from model.reconstruct import decode
+from model.rotations import rotation_angle
 from model.scene.chunking import chunk_frames, join, place, take
-from model.scene.geometry import rotation_angle
 from model.scene.loops import close_loops, find_loops, measure
 from model.scene.preprocess import ImageTransform, PreprocessedImages
 from model.scene.reconstruction import Reconstruction
@@ -83,13 +84,13 @@ def main() -> int:
     return 0
 
 
-def compare(net: VGGT, name: str, setting: Setting, seeds: range) -> dict[str, Any]:
+def compare(net: Network, name: str, setting: Setting, seeds: range) -> dict[str, Any]:
     """Errors of every scene of one setting, open and closed; prints their means."""
     chunks = chunk_frames(setting.frames, setting.size, max(1, setting.size // 3))
     rows: dict[str, list[tuple[float, ...]]] = {"open": [], "closed": []}
     candidates = closed = 0
     for seed in track(seeds, name):
-        scene = walk(seed, setting.frames, setting.lap, net.config.img_size)
+        scene = walk(seed, setting.frames, setting.lap, families.of(net.config).grid(net.config).longer_side)
         batch = _batch(scene)
         with described(net) as descriptors:
             parts = [_run(net, take(batch, chunk)) for chunk in chunks]
@@ -129,18 +130,16 @@ def camera_errors(predicted: Tensor, true: Tensor) -> tuple[float, float, float]
     return float(error), float(rotation), pose_auc(*relative_pose_errors(predicted, true), 30)
 
 
-def compare_descriptors(net: VGGT, seeds: range) -> dict[str, dict[str, float]]:
+def compare_descriptors(net: Network, seeds: range) -> dict[str, dict[str, float]]:
     """For each descriptor: how often its best match looks the same way to `SAME_PLACE_DEGREES`, average precision."""
     setting = SETTINGS["a lap and a quarter"]
     first, second = torch.triu_indices(setting.frames, setting.frames, 2 * setting.size)
     totals = {name: {"best match right": 0.0, "average precision": 0.0} for name in DESCRIPTORS}
     for seed in track(seeds, "descriptors"):
-        scene = walk(seed, setting.frames, setting.lap, net.config.img_size)
-        encoder = net.aggregator.patch_embed
-        assert isinstance(encoder, VisionTransformer)
-        tokens = encoder(net.aggregator.normalise(scene.images[None])).patch_tokens
-        rows = scene.images.shape[-2] // net.config.patch_size
-        maps = tokens.transpose(1, 2).unflatten(2, (rows, -1))
+        scene = walk(seed, setting.frames, setting.lap, families.of(net.config).grid(net.config).longer_side)
+        with described(net, lambda maps: maps) as found:
+            net(scene.images)
+        maps = found[0]
         heading = torch.rad2deg(torch.atan2(scene.extrinsics[:, 2, 0], scene.extrinsics[:, 2, 2]))
         same = ((heading[first] - heading[second] + 180) % 360 - 180).abs() < SAME_PLACE_DEGREES
         for name, describe in DESCRIPTORS.items():
@@ -176,8 +175,8 @@ def _batch(scene: Scene) -> PreprocessedImages:
     return PreprocessedImages(scene.images, (same,) * len(scene.images))
 
 
-def _run(net: VGGT, batch: PreprocessedImages) -> Reconstruction:
-    return decode(net(batch.images), batch)
+def _run(net: Network, batch: PreprocessedImages) -> Reconstruction:
+    return decode(families.of(net.config), net(batch.images), batch)
 
 
 if __name__ == "__main__":

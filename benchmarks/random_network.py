@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kernels import NumberFormat, QuantizedLinear, reference
-from model import VGGT
+from model import VGGT, families
 from model.families.vggt.presets import PRESETS
 from model.files.artifact import replace_linear
 from model.files.checkpoint import assign, build_empty
@@ -19,8 +19,9 @@ def random_network(recipe: Recipe | None) -> VGGT:
     """The network in evaluation mode, its linear layers quantised as `recipe` says; None leaves everything in float."""
     torch.manual_seed(0)
     net = build_empty(PRESETS["vggt-1b"].with_heads(HEADS))
+    family = families.of(net.config)
     for name, module in list(net.named_modules()):
-        scheme = None if recipe is None or not isinstance(module, nn.Linear) else recipe.scheme(name)
+        scheme = None if recipe is None or not isinstance(module, nn.Linear) else recipe.scheme(family, name)
         if scheme is not None and isinstance(module, nn.Linear):
             replace_linear(net, name, _layer(scheme, module.in_features, module.out_features))
     for name, parameter in list(net.named_parameters()):

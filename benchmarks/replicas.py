@@ -26,7 +26,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.timing import machine, write
-from service.client import Client
+from quantvggt.client import Client
 
 _RAY = ("--engine", "ray", "--replica-cpus", "1", "--replicas")
 SERVICES: dict[str, list[tuple[str, ...]]] = {
@@ -108,7 +108,7 @@ def _served(artifact: Path, flags: tuple[str, ...]) -> Iterator[tuple[httpx.Clie
         try:
             with httpx.Client(base_url=url, trust_env=False, timeout=600) as client:
                 wanted = int(flags[flags.index("--replicas") + 1]) if flags else 1
-                while f'recon_replicas{{state="running"}} {wanted}.0' not in client.get("/metrics").text:
+                while f'quantvggt_replicas{{state="running"}} {wanted}.0' not in client.get("/metrics").text:
                     time.sleep(0.2)
                 yield client, process.pid
         finally:

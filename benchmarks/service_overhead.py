@@ -24,6 +24,7 @@ import uvicorn
 
 from model.reconstruct import decode
 from model.scene.preprocess import preprocess_images
+from service.application import Application
 from service.http.app import create_app
 from service.inference.engine import Engine
 from service.settings import Settings
@@ -40,9 +41,10 @@ def main() -> None:
     contents = [paths[i % len(paths)].read_bytes() for i in range(options.views)]
 
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(artifact=options.artifact, data_dir=Path(folder), log_level="error")
-        engine = Engine(settings)
-        server = uvicorn.Server(uvicorn.Config(create_app(settings, engine), port=0, log_config=None))
+        settings = Settings.of(artifact=options.artifact, data_dir=Path(folder), log_level="error")
+        engine = Engine(settings.inference)
+        app = create_app(Application(settings, engine))
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
         thread = threading.Thread(target=server.run)
         thread.start()
         while not (server.started and engine.ready):
@@ -85,11 +87,11 @@ def _bare(engine: Engine, contents: list[bytes]) -> tuple[float, float]:
     """Seconds from picture files to a scene without a service, and of the network in it."""
     started = time.perf_counter()
     batch = preprocess_images(
-        [io.BytesIO(content) for content in contents], "fit", engine.image_size, engine.patch_size
+        [io.BytesIO(content) for content in contents], image_size=engine.image_size, patch_size=engine.patch_size
     )
     began = time.perf_counter()
     with torch.inference_mode():
-        decode(engine.net(batch.images.to(engine.device)), batch)
+        decode(engine.family, engine.net(batch.images.to(engine.device)), batch)
     ended = time.perf_counter()
     return ended - started, ended - began
 

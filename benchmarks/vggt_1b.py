@@ -97,7 +97,7 @@ def write_checkpoint(args: argparse.Namespace) -> dict[str, float]:
 
 
 def quantise(args: argparse.Namespace) -> dict[str, float]:
-    from quantization.cli import main as quantization
+    from quantvggt.command import main as quantization
 
     artifact = args.work / "artifact"
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""`python -m quantization evaluate`: score a checkpoint or an artifact on scenes with ground truth."""
+"""`quantvggt evaluate`: score a checkpoint or an artifact on scenes with ground truth."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from evaluation import datasets
 from evaluation.bootstrap import Interval
@@ -18,11 +19,14 @@ from evaluation.evaluate import compare, evaluate
 from evaluation.figure import draw
 from evaluation.pose_metrics import AUC_THRESHOLDS
 from evaluation.report import Report, auc_retained
-from model import VGGT
-from model.families.vggt.presets import PRESETS
+from model import families
+from model.families.family import Geometry
 from model.files import provenance
-from model.files.artifact import MANIFEST, load, read_manifest
-from model.files.checkpoint import HUB_FORMS, load_checkpoint, resolve_checkpoint
+from model.files.artifact import load, read_manifest
+from model.files.checkpoint import load_checkpoint, resolve_checkpoint
+from model.files.manifest import MANIFEST
+from model.network.network import Network
+from model.reconstruct import geometry
 
 
 @dataclass(frozen=True)
@@ -30,45 +34,13 @@ class Subject:
     """A network to score and what it was calibrated on."""
 
     name: str
-    net: VGGT
+    net: Network
     origin: Mapping[str, Any]
     calibration_splits: tuple[str, ...] = ()
     calibration_scenes: tuple[str, ...] = ()
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.add_argument(
-        "--model",
-        required=True,
-        metavar="PATH_OR_NAME",
-        help=f"the folder of an artifact, or a checkpoint: 'demo', a weights file, a folder, or {HUB_FORMS}",
-    )
-    parser.add_argument(
-        "--reference",
-        metavar="PATH_OR_NAME",
-        help="full-precision model: adds its scores and how far the other deviates from it",
-    )
-    parser.add_argument(
-        "--untrained",
-        type=int,
-        metavar="SEED",
-        help="score the architecture of --model with random weights instead: what training is worth",
-    )
-    datasets.add_arguments(parser)
-    parser.add_argument(
-        "--surface", action="store_true", help="also ICP, accuracy, completeness and normal consistency"
-    )
-    parser.add_argument(
-        "--bootstrap",
-        type=int,
-        default=1000,
-        metavar="N",
-        help="resamples for the 95 %% intervals (default: %(default)s)",
-    )
-    parser.add_argument("--device", default="cpu", help="default: %(default)s")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write report.json and report.png there")
-    parser.add_argument("--json", action="store_true", help="print the report as JSON on standard output")
+    def answer(self, images: Tensor) -> Geometry:
+        return geometry(self.net, images)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -79,16 +51,17 @@ def run(args: argparse.Namespace) -> int:
     torch.manual_seed(args.seed)
     subject = load_subject(args.model, args.device) if args.untrained is None else _untrained(args.model, args)
     reference = None if args.reference is None else load_subject(args.reference, args.device)
+    grid = families.of(subject.net.config).grid(subject.net.config)
     results: dict[str, dict[str, Any]] = {}
     reports: dict[tuple[str, str], Report] = {}
     for views in dict.fromkeys(args.views):
-        opened = datasets.open_scenes(args, views, subject.net.config)
+        opened = datasets.open_scenes(args, views, grid)
         options = _options(args, views, opened, *(s for s in (subject, reference) if s is not None))
         key = str(views)
         if reference is None:
-            report = evaluate(subject.net, opened.scenes, **options)
+            report = evaluate(subject.answer, opened.scenes, **options)
         else:
-            found = compare(reference.net, subject.net, opened.scenes, **options)
+            found = compare(reference.answer, subject.answer, opened.scenes, **options)
             report = found.other
             reports[key, reference.name] = found.reference
         reports[key, subject.name] = report
@@ -146,9 +119,9 @@ def _calibration(manifest: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[st
 
 
 def _untrained(name: str, args: argparse.Namespace) -> Subject:
-    config = PRESETS[name] if name in PRESETS else load_subject(name, "cpu").net.config
+    config = families.PRESETS[name] if name in families.PRESETS else load_subject(name, "cpu").net.config
     torch.manual_seed(args.untrained)
-    net = VGGT(config).to(args.device).eval()
+    net = families.of(config).build(config).to(args.device).eval()
     return Subject(f"{Path(name).name} untrained", net, {"untrained_seed": args.untrained})
 
 
@@ -161,7 +134,6 @@ def _options(args: argparse.Namespace, views: int, opened: datasets.Opened, *sub
         "surface": args.surface,
         "resamples": args.bootstrap,
         "seed": args.seed,
-        "device": args.device,
         "label": f"{views} views",
     }
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from model import VGGTConfig
+from model.families.family import Grid
 from scenes.readers.co3d import CATEGORIES, read_co3d
 from scenes.readers.colmap import read_colmap
 from scenes.readers.dtu import read_dtu
@@ -42,38 +41,6 @@ class Opened:
     skipped: tuple[tuple[str, str], ...] = ()
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options that choose the scenes."""
-    parser.add_argument("--dataset", choices=(SYNTHETIC, *READERS), default=SYNTHETIC, help="default: %(default)s")
-    parser.add_argument(
-        "--data", type=Path, metavar="PATH", help="folder of the data set; needed by all but synthetic scenes"
-    )
-    parser.add_argument("--categories", nargs="+", metavar="NAME", help="of co3d (default: all 41)")
-    parser.add_argument(
-        "--views",
-        "--frames",
-        type=int,
-        nargs="+",
-        default=[2, 4, 8],
-        metavar="N",
-        help="frames a scene, one report each (default: 2 4 8)",
-    )
-    parser.add_argument(
-        "--scenes",
-        type=int,
-        metavar="N",
-        help=f"synthetic: how many (default: {SYNTHETIC_SCENES}); else only the first N of a category",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="draws the scenes and the bootstrap (default: %(default)s)")
-    parser.add_argument(
-        "--size",
-        type=int,
-        nargs=2,
-        metavar=("H", "W"),
-        help="pixels of synthetic scenes (default: the network's own square)",
-    )
-
-
 def check(args: argparse.Namespace) -> None:
     """Raises ValueError for options that do not go together; cheap, so it comes before a model is loaded."""
     if args.seed < 0:
@@ -96,9 +63,9 @@ def check(args: argparse.Namespace) -> None:
         raise ValueError(f"--data {args.data}: no such folder")
 
 
-def open_scenes(args: argparse.Namespace, views: int, config: VGGTConfig) -> Opened:
+def open_scenes(args: argparse.Namespace, views: int, grid: Grid) -> Opened:
     """Scenes of `views` frames on the grid of a network. Raises ValueError where they do not fit it or are damaged."""
-    side, patch = config.img_size, config.patch_size
+    side, patch = grid.longer_side, grid.patch_size
     if args.dataset == SYNTHETIC:
         height, width = args.size or (side, side)
         if height < patch or width < patch or height % patch or width % patch:

@@ -25,7 +25,7 @@ def depth_errors(predicted: Tensor, true: Tensor, valid: Tensor | None = None) -
     """AbsRel and delta < 1.25 of a scene.
 
     `predicted`, `true`: any equal shape, usually [S, H, W]. `valid`: bool of that shape, further restricting the
-    pixels whose true depth is finite and positive. VGGT's scale is free, so the prediction is multiplied by the
+    pixels whose true depth is finite and positive. A network's scale may be free: the prediction is multiplied by the
     median of true / predicted over all valid pixels of all frames: one scale for the whole scene, so that frames
     which disagree in scale are punished. Raises ValueError if no pixel has ground truth or a prediction is not finite.
     """

@@ -16,15 +16,18 @@ from evaluation.depth_metrics import constant_depth_errors, depth_errors
 from evaluation.point_metrics import SurfaceErrors, icp, point_errors, scene_scale, surface_errors
 from evaluation.pose_metrics import relative_pose_errors, relative_to_first
 from evaluation.report import Example, Report, SceneRecord, summarise
-from model import Prediction
-from model.network.execution import autocast
+from model.families.family import Geometry
 from model.progress import track
-from model.scene.geometry import pose_encoding_to_cameras, rotation_angle, unproject_depth
+from model.rotations import rotation_angle
+from model.scene.geometry import unproject_depth
 from model.scene.similarity import fit_points
 from scenes.scene import Scene
 
-Network = Callable[[Tensor], Prediction]
-"""What is scored: images [1, S, 3, H, W] -> prediction. A `VGGT` is one."""
+Network = Callable[[Tensor], Geometry]
+"""What is scored: frames [S, 3, H, W] of a scene -> cameras, depth, points, float64 on the CPU.
+
+`model.reconstruct.geometry` makes one of any network.
+"""
 
 ICP_DISTANCE = 0.1  # of the scene scale: matches farther apart do not pull
 SURFACE_POINTS = 20_000  # points of each cloud that enter the surface errors
@@ -79,7 +82,6 @@ def evaluate(
     surface: bool = False,
     resamples: int = 1000,
     seed: int = 0,
-    device: str | torch.device = "cpu",
     label: str = "evaluate",
 ) -> Report:
     """Score `net` on `scenes`, one scene a forward pass.
@@ -93,7 +95,7 @@ def evaluate(
     records: list[SceneRecord] = []
     examples: list[Example] = []
     for scene in admitted(track(scenes, label)):
-        answer = _answer(net, scene, device)
+        answer = _answer(net, scene)
         records.append(_score(scene, answer, surface=surface, seed=seed))
         if len(examples) < EXAMPLES:
             examples += _example(scene, answer)
@@ -119,7 +121,6 @@ def compare(
     surface: bool = False,
     resamples: int = 1000,
     seed: int = 0,
-    device: str | torch.device = "cpu",
     label: str = "compare",
 ) -> Comparison:
     """Score both networks in one pass and measure how far `other` moved from `reference`.
@@ -131,7 +132,7 @@ def compare(
     examples: tuple[list[Example], list[Example]] = ([], [])
     deviations = []
     for scene in admitted(track(scenes, label)):
-        answers = _answer(reference, scene, device), _answer(other, scene, device)
+        answers = _answer(reference, scene), _answer(other, scene)
         for found, pictures, answer in zip(records, examples, answers, strict=True):
             found.append(_score(scene, answer, surface=surface, seed=seed))
             if len(pictures) < EXAMPLES:
@@ -195,24 +196,17 @@ class _Answer:
     failure: str | None
 
 
-@torch.inference_mode()
-def _answer(net: Network, scene: Scene, device: str | torch.device) -> _Answer:
-    with autocast(device):  # as it is served
-        prediction = net(scene.images[None].to(device))
-    if prediction.pose_enc is None:
+def _answer(net: Network, scene: Scene) -> _Answer:
+    said = net(scene.images)
+    extrinsics, intrinsics, depth = said.extrinsics, said.intrinsics, said.depth
+    if extrinsics is None or intrinsics is None:
         raise ValueError("the network has no camera head; evaluation scores its poses")
-    pose_enc, depth, head_points = (
-        None if value is None else value[0].double().cpu()
-        for value in (prediction.pose_enc, prediction.depth, prediction.world_points)
-    )
-    assert pose_enc is not None
-    extrinsics, intrinsics = pose_encoding_to_cameras(pose_enc, (scene.images.shape[-2], scene.images.shape[-1]))
     points = None if depth is None else unproject_depth(depth, extrinsics, intrinsics)
-    outputs = {"cameras": extrinsics, "depth": depth, "unprojected depth": points, "point head": head_points}
+    outputs = {"cameras": extrinsics, "depth": depth, "unprojected depth": points, "point head": said.points}
     broken = [name for name, value in outputs.items() if value is not None and not bool(value.isfinite().all())]
     if broken:
         return _Answer(torch.full_like(extrinsics, torch.nan), None, None, None, f"not finite: {', '.join(broken)}")
-    return _Answer(extrinsics, None if depth is None else depth[..., 0], points, head_points, None)
+    return _Answer(extrinsics, depth, points, said.points, None)
 
 
 def _score(scene: Scene, answer: _Answer, *, surface: bool, seed: int) -> SceneRecord:

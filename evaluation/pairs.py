@@ -13,12 +13,11 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from evaluation.pose_metrics import pose_auc, relative_pose_errors, rotation_angle
-from model import Prediction
-from model.network.execution import autocast
-from model.scene.geometry import pose_encoding_to_cameras
+from evaluation.pose_metrics import pose_auc, relative_pose_errors
+from model.families.family import Geometry
+from model.rotations import rotation_angle
 
-Network = Callable[[Tensor], Prediction]
+Network = Callable[[Tensor], Geometry]
 
 BUCKETS = ((0.0, 10.0), (10.0, 20.0), (20.0, 40.0), (40.0, 180.0))
 """Degrees of true rotation, [low, high), the last one closed."""
@@ -56,18 +55,15 @@ def all_pairs(frames: int) -> Tensor:
     return torch.tensor(list(combinations(range(frames), 2)))
 
 
-@torch.inference_mode()
-def predict_pairs(net: Network, images: Tensor, device: str | torch.device = "cpu", chunk: int = 16) -> Tensor:
+def predict_pairs(net: Network, images: Tensor) -> Tensor:
     """Cameras [P, 2, 3, 4] that `net` finds for `images` [P, 2, 3, H, W], each pair by itself."""
-    size = (images.shape[-2], images.shape[-1])
     cameras = []
-    for part in images.split(chunk):
-        with autocast(device):
-            prediction = net(part.to(device))
-        if prediction.pose_enc is None:
+    for pair in images:
+        extrinsics = net(pair).extrinsics
+        if extrinsics is None:
             raise ValueError("the network has no camera head; evaluation scores its poses")
-        cameras.append(pose_encoding_to_cameras(prediction.pose_enc.double().cpu(), size)[0])
-    return torch.cat(cameras)
+        cameras.append(extrinsics)
+    return torch.stack(cameras)
 
 
 def sideways(pairs: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""`python -m quantization pairs`: score pairs of pictures by how far the camera turned between them."""
+"""`quantvggt pairs`: score pairs of pictures by how far the camera turned between them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,38 +14,14 @@ from torch import Tensor
 from evaluation.command import load_subject
 from evaluation.datasets import SPLIT
 from evaluation.pairs import all_pairs, by_turn, pair_errors, predict_pairs, sideways
-from model import VGGTConfig
+from model import families
+from model.families.family import Grid
 from model.progress import track
 from scenes.readers.folder import read_folder
 from scenes.synthetic.distribution import TEST_SETS
 from scenes.synthetic.generator import render_batch
 
 _RENDERED = 50  # scenes held at a time
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's options."""
-    parser.add_argument(
-        "--model", required=True, metavar="PATH_OR_NAME", help="checkpoint (demo, a file, a hub id) or an artifact"
-    )
-    parser.add_argument(
-        "--sets",
-        nargs="*",
-        choices=TEST_SETS,
-        default=[],
-        metavar="NAME",
-        help=f"synthetic scenes of two frames: {', '.join(TEST_SETS)}",
-    )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        metavar="PATH",
-        help="folder with pictures and their cameras.json, or a folder of such folders: all pairs of each",
-    )
-    parser.add_argument("--scenes", type=int, default=400, metavar="N", help="of each set; default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="of the first scene; default: %(default)s")
-    parser.add_argument("--device", default="cpu", help="default: %(default)s")
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -59,8 +34,9 @@ def run(args: argparse.Namespace) -> int:
     if SPLIT in subject.calibration_splits:
         raise ValueError(f"{args.model} was calibrated on the {SPLIT} split; its score would not be fair")
     results: dict[str, Any] = {}
-    for name, images, cameras in _sources(args, subject.net.config):
-        predicted = predict_pairs(subject.net, images, args.device)
+    grid = families.of(subject.net.config).grid(subject.net.config)
+    for name, images, cameras in _sources(args, grid):
+        predicted = predict_pairs(subject.answer, images)
         results[name] = {
             "model": by_turn(pair_errors(predicted, cameras)),
             "sideways": by_turn(pair_errors(sideways(len(cameras)), cameras)),
@@ -70,9 +46,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _sources(args: argparse.Namespace, config: VGGTConfig) -> Iterator[tuple[str, Tensor, Tensor]]:
+def _sources(args: argparse.Namespace, grid: Grid) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Name, images [P, 2, 3, H, W] and cameras [P, 2, 3, 4] of every set and folder."""
-    side = config.img_size
+    side = grid.longer_side
     for name in args.sets:
         starts = range(args.seed, args.seed + args.scenes, _RENDERED)
         batches = [
@@ -88,7 +64,7 @@ def _sources(args: argparse.Namespace, config: VGGTConfig) -> Iterator[tuple[str
         ]
         yield name, torch.cat([b.images for b in batches]), torch.cat([b.extrinsics for b in batches])
     if args.data is not None:
-        recorded = read_folder(args.data, image_size=side, patch_size=config.patch_size)
+        recorded = read_folder(args.data, image_size=side, patch_size=grid.patch_size)
         for skipped, reason in recorded.skipped:
             print(f"{skipped} left out: {reason}", file=sys.stderr)
         for scene in recorded:

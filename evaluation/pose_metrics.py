@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from model.scene.geometry import rotation_angle
+from model.rotations import rotation_angle
 
 AUC_THRESHOLDS = (30, 15, 5, 3)
 """Thresholds in degrees that the field reports."""

@@ -2,44 +2,48 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
+from model import families
 from model.errors import ReconstructionError
-from model.families.vggt.network import VGGT
+from model.families.family import Family, Geometry
 from model.network.execution import autocast
+from model.network.network import Network
 from model.network.prediction import Prediction
-from model.scene.geometry import pose_encoding_to_cameras, unproject_depth
+from model.scene.geometry import unproject_depth
 from model.scene.preprocess import PreprocessedImages, Source, preprocess_images
 from model.scene.reconstruction import Reconstruction
 
-# the head's fields of view are rectified, so they can be 0, and no lens has one near 180 degrees
+# what a camera head says may be anything, 0 included; no lens sees less or nearly 180 degrees
 _FIELD_OF_VIEW_DEGREES = (1.0, 175.0)
 
 
-def decode(prediction: Prediction, batch: PreprocessedImages) -> Reconstruction:
-    """Cameras, depth and points from a prediction for one scene (B = 1).
+def decode(family: Family, prediction: Prediction, batch: PreprocessedImages) -> Reconstruction:
+    """Cameras, depth and points from a prediction of a network of `family` for one scene (B = 1).
 
     Raises ValueError if the network was loaded without its camera or depth head, ReconstructionError if any value is
     not finite.
     """
-    pose_enc, depth, confidence = prediction.pose_enc, prediction.depth, prediction.depth_conf
-    if pose_enc is None or depth is None or confidence is None:
+    size = (batch.images.shape[-2], batch.images.shape[-1])
+    found = family.decode(prediction.map(lambda values: values[0].detach().float().cpu()), size)
+    extrinsics, intrinsics, depth, confidence = found.extrinsics, found.intrinsics, found.depth, found.confidence
+    if extrinsics is None or intrinsics is None or depth is None or confidence is None:
         raise ValueError("a reconstruction needs the camera head and the depth head; load the network with both")
-    pose_enc, depth, confidence = (t[0].detach().float().cpu() for t in (pose_enc, depth[..., 0], confidence))
-    for name, values in (("camera", pose_enc), ("depth", depth), ("confidence", confidence)):
+    intrinsics = _of_a_lens(intrinsics, size)
+    for name, values in (
+        ("camera", extrinsics),
+        ("camera", intrinsics),
+        ("depth", depth),
+        ("confidence", confidence),
+    ):
         if not values.isfinite().all():
             raise ReconstructionError(
                 f"the network's {name} output is not finite; the weights do not suit this precision or these pictures"
             )
-    if (pose_enc[:, 3:7].norm(dim=-1) < 1e-6).any():
-        raise ReconstructionError("the network's camera output has a quaternion of length zero")
-    low, high = map(math.radians, _FIELD_OF_VIEW_DEGREES)
-    pose_enc = torch.cat((pose_enc[:, :7], pose_enc[:, 7:].clamp(low, high)), dim=-1)
 
-    extrinsics, intrinsics = pose_encoding_to_cameras(pose_enc, (depth.shape[-2], depth.shape[-1]))
     original = [t.intrinsics_to_original(k) for t, k in zip(batch.transforms, intrinsics, strict=True)]
     return Reconstruction(
         extrinsics=extrinsics,
@@ -55,10 +59,34 @@ def decode(prediction: Prediction, batch: PreprocessedImages) -> Reconstruction:
 
 
 @torch.inference_mode()
-def reconstruct(net: VGGT, sources: Sequence[Source], mode: str = "fit") -> Reconstruction:
+def reconstruct(net: Network, sources: Sequence[Source], mode: str = "fit") -> Reconstruction:
     """Pictures to a scene; see `preprocess_images` for the modes and errors, `decode` for the result."""
-    batch = preprocess_images(sources, mode, net.config.img_size, net.config.patch_size)
+    family = families.of(net.config)
+    grid = family.grid(net.config)
+    batch = preprocess_images(sources, mode, image_size=grid.longer_side, patch_size=grid.patch_size)
+    return decode(family, _predict(net, batch.images), batch)
+
+
+@torch.inference_mode()
+def geometry(net: Network, images: Tensor) -> Geometry:
+    """What a network says of one scene of frames `[S, 3, H, W]` in [0, 1]: float64 on the CPU, as it comes."""
+    prediction = _predict(net, images[None]).map(lambda values: values[0].double().cpu())
+    return families.of(net.config).decode(prediction, (images.shape[-2], images.shape[-1]))
+
+
+def _predict(net: Network, images: Tensor) -> Prediction:
+    """One pass as it is served."""
     device = next(net.parameters()).device
     with autocast(device):
-        prediction = net(batch.images.to(device))
-    return decode(prediction, batch)
+        prediction: Prediction = net(images.to(device))
+    return prediction
+
+
+def _of_a_lens(intrinsics: Tensor, size: tuple[int, int]) -> Tensor:
+    """Intrinsics `[S, 3, 3]` whose focal lengths are those of a field of view that a lens can have."""
+    narrow, wide = (intrinsics.new_tensor(degrees).deg2rad() for degrees in _FIELD_OF_VIEW_DEGREES)
+    intrinsics = intrinsics.clone()
+    for axis, side in ((0, size[1]), (1, size[0])):
+        shortest, longest = ((side / 2) / torch.tan(field / 2) for field in (wide, narrow))
+        intrinsics[:, axis, axis] = intrinsics[:, axis, axis].clamp(shortest, longest)
+    return intrinsics

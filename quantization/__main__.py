@@ -1,5 +1,6 @@
 import sys
 
-from quantization.cli import main
+from quantvggt.command import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main(program="python -m quantization"))

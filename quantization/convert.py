@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from model import VGGT, VGGTConfig
+from model import families
 from model.files.artifact import replace_linear
 from model.files.checkpoint import assign, build_empty
+from model.network.config import NetworkConfig
+from model.network.network import Network
 from model.progress import track
 from quantization.calibration.run import Calibrated, calibrate
 from quantization.calibration.stages import Read
@@ -18,7 +20,7 @@ from quantization.layer import quantize_layer, rotation_signs
 from quantization.recipe import Recipe
 
 
-def quantize_network(net: VGGT, recipe: Recipe, images: Sequence[Tensor] = ()) -> VGGT:
+def quantize_network(net: Network, recipe: Recipe, images: Sequence[Tensor] = ()) -> Network:
     """A new network with the layers that `recipe` names quantised; `net` is left as it is and shares no storage.
 
     `images` are the calibration samples, one `[S, 3, H, W]` in [0, 1] each. Raises ValueError without any if the
@@ -27,14 +29,14 @@ def quantize_network(net: VGGT, recipe: Recipe, images: Sequence[Tensor] = ()) -
     return quantize(net.config, reader(net), recipe, images).net
 
 
-def reader(net: VGGT) -> Callable[[str], Tensor]:
+def reader(net: Network) -> Callable[[str], Tensor]:
     """Copies of the parameters of a float network by name, as a checkpoint would give them."""
     parameters = dict(net.named_parameters())
     return lambda name: parameters[name].detach().clone()
 
 
 def quantize(
-    config: VGGTConfig,
+    config: NetworkConfig,
     read: Read,
     recipe: Recipe,
     images: Sequence[Tensor] = (),
@@ -44,8 +46,10 @@ def quantize(
 ) -> Calibrated:
     """Quantises a checkpoint while reading it by `read`, so that its float form never lies in memory as a whole.
 
-    Raises ValueError if the recipe needs calibration samples and there are none; see `calibrate` for the rest.
+    Raises ValueError if the recipe needs calibration samples and there are none, or does not suit the network's
+    family; see `calibrate` for the rest.
     """
+    recipe = recipe.of(families.of(config))
     if recipe.needs_calibration:
         made = calibrate(config, read, images, recipe, store=store, device=device)
     else:
@@ -54,9 +58,9 @@ def quantize(
     return made
 
 
-def _without_samples(config: VGGTConfig, read: Read, recipe: Recipe, device: str | torch.device) -> Calibrated:
-    net = build_empty(config)
-    schemes = {name: recipe.scheme(name) for name, _ in net.named_modules()}
+def _without_samples(config: NetworkConfig, read: Read, recipe: Recipe, device: str | torch.device) -> Calibrated:
+    net, family = build_empty(config), families.of(config)
+    schemes = {name: recipe.scheme(family, name) for name, _ in net.named_modules()}
     for name, scheme in track({name: s for name, s in schemes.items() if s is not None}.items(), "quantising layers"):
         weight, bias = read(f"{name}.weight").to(device), read(f"{name}.bias").to(device)
         signs = rotation_signs(weight.shape[1], name, recipe.seed).to(device) if recipe.rotate else None

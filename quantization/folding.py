@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from model.network.transformer import Block, LayerScale
 
-NORMED = {"attn.qkv": "norm1", "mlp.fc1": "norm2"}
-"""Linear layers of a block whose input comes from a LayerNorm, and from which."""
-CENTRED = (*NORMED, "attn.proj")
-"""Linear layers whose input's mean can be taken off without any work at run time."""
+
+def centred(block: Block) -> tuple[str, ...]:
+    """The linear layers whose input's mean can be taken off without any work at run time."""
+    return (*block.normed, "attn.proj")
 
 
 @torch.no_grad()
@@ -34,8 +34,9 @@ def fold_norms(block: Block) -> None:
 @torch.no_grad()
 def fold_layer_scales(block: Block) -> None:
     """Moves both LayerScales into the linear layers before them; what stays behind multiplies by one."""
-    for layer, scale in ((block.attn.proj, block.ls1), (block.mlp.fc2, block.ls2)):
-        if isinstance(scale, LayerScale):
+    for layer_name, scale_name in block.scaled.items():
+        layer, scale = block.get_submodule(layer_name), block.get_submodule(scale_name)
+        if isinstance(layer, nn.Linear) and isinstance(scale, LayerScale):
             _set(layer, "weight", layer.weight.double() * scale.gamma.double()[:, None])
             _set(layer, "bias", layer.bias.double() * scale.gamma.double())
             _set(scale, "gamma", torch.ones_like(scale.gamma))
@@ -43,15 +44,15 @@ def fold_layer_scales(block: Block) -> None:
 
 @torch.no_grad()
 def fold_means(block: Block, means: Mapping[str, Tensor]) -> None:
-    """Takes `means` `[K]` off the inputs of the layers named in `CENTRED`, and gives it back through their biases."""
+    """Takes `means` `[K]` off the inputs of the `centred` layers, and gives it back through their biases."""
     width = block.attn.proj.in_features
-    for name in CENTRED:
+    for name in centred(block):
         layer = block.get_submodule(name)
         assert isinstance(layer, nn.Linear)
         mean = means[name].double()
         _set(layer, "bias", layer.bias.double() + layer.weight.double() @ mean)
-        if name in NORMED:
-            norm = block.get_submodule(NORMED[name])
+        if name in block.normed:
+            norm = block.get_submodule(block.normed[name])
             assert isinstance(norm, nn.LayerNorm)
             _set(norm, "bias", norm.bias.double() - mean)
         else:
@@ -61,7 +62,7 @@ def fold_means(block: Block, means: Mapping[str, Tensor]) -> None:
 
 
 def _normed(block: Block) -> list[tuple[nn.Linear, nn.LayerNorm]]:
-    pairs = [(block.get_submodule(layer), block.get_submodule(norm)) for layer, norm in NORMED.items()]
+    pairs = [(block.get_submodule(layer), block.get_submodule(norm)) for layer, norm in block.normed.items()]
     return [(layer, norm) for layer, norm in pairs if isinstance(layer, nn.Linear) and isinstance(norm, nn.LayerNorm)]
 
 

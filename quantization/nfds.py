@@ -27,10 +27,11 @@ class Features:
     categories: tuple[str, ...]
 
 
-def frame_similarity(tokens: Tensor, num_special: int = 5) -> Tensor:
-    """Similarity `[S - 1]` of every later frame to frame 0, from the last layer's tokens `[S, P, 2C]`.
+def frame_similarity(tokens: Tensor, num_special: int) -> Tensor:
+    """Similarity `[S - 1]` of every later frame to frame 0, from the last layer's tokens `[S, P, D]`.
 
-    Channels and then the patch tokens are averaged in consecutive pairs; the mean cosine over tokens is the feature.
+    The first `num_special` tokens are no patches. Channels and then the patch tokens are averaged in
+    consecutive pairs; the mean cosine over tokens is the feature.
     """
     pooled = F.avg_pool1d(tokens, 2)
     patches = F.avg_pool1d(pooled[:, num_special:].transpose(1, 2), 2).transpose(1, 2)

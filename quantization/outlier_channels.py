@@ -17,39 +17,37 @@ import zlib
 import torch
 from torch import Tensor, nn
 
-from model import VGGT
+from model.network.network import Network
 from model.network.transformer import Block
-from quantization.folding import CENTRED, fold_means
+from quantization.folding import centred, fold_means
 
 STRENGTH = 20.0
 SHARE = 0.01  # published ones are fewer, but a layer of 128 inputs cannot have less than one
 
 
 @torch.no_grad()
-def with_outliers(net: VGGT, seed: int = 0, *, strength: float = STRENGTH, share: float = SHARE) -> VGGT:
-    """A copy of `net` with the same function, in which `share` of the aggregator's channels are shifted.
+def with_outliers(net: Network, seed: int = 0, *, strength: float = STRENGTH, share: float = SHARE) -> Network:
+    """A copy of `net` with the same function, in which `share` of the channels of its blocks are shifted.
 
     By half of `strength` to all of it, either way, in units of the root mean square gain of the LayerNorm (of the
     values' weights for the output projection). Which channels depends on the seed and on the layer's name.
     """
     shifted = copy.deepcopy(net)
-    for name, block in shifted.named_modules():
-        if isinstance(block, Block) and name.startswith("aggregator."):
-            units = _units(block)
-            # to shift is to take off a mean that is not there
-            fold_means(
-                block, {n: -units[n] * _shifts(f"{seed}/{name}.{n}", block, n, strength, share) for n in CENTRED}
-            )
+    for stage in shifted.blocks():
+        block = shifted.get_submodule(stage.name)
+        assert isinstance(block, Block)
+        units = _units(block)
+        # to shift is to take off a mean that is not there
+        shifts = {n: _shifts(f"{seed}/{stage.name}.{n}", block, n, strength, share) for n in centred(block)}
+        fold_means(block, {n: -units[n] * shift for n, shift in shifts.items()})
     return shifted
 
 
 def _units(block: Block) -> dict[str, Tensor]:
     values = block.attn.qkv.weight[2 * block.attn.proj.in_features :]
-    return {
-        "attn.qkv": block.norm1.weight.square().mean().sqrt(),
-        "mlp.fc1": block.norm2.weight.square().mean().sqrt(),
-        "attn.proj": (values * block.norm1.weight).square().sum(dim=1).mean().sqrt(),
-    }
+    gains = {layer: block.get_parameter(f"{norm}.weight") for layer, norm in block.normed.items()}
+    units = {layer: gain.square().mean().sqrt() for layer, gain in gains.items()}
+    return {**units, "attn.proj": (values * gains["attn.qkv"]).square().sum(dim=1).mean().sqrt()}
 
 
 def _shifts(key: str, block: Block, layer: str, strength: float, share: float) -> Tensor:

@@ -1,24 +1,21 @@
-"""What is quantised, and how: one frozen object, stored in the artifact's manifest, and the recipes with a name."""
+"""What is quantised, and how: one frozen object, stored in the artifact's manifest, and the recipes with a name.
+
+A recipe suits every family of networks: which parts there are, and the usual scheme of each, the family says.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from kernels import FORMATS, NumberFormat
+from model.families.family import Family
 from model.network.dpt_head import ARITHMETIC as DENSE_HEADS
 from model.network.transformer import ATTENTION
 
 FLOAT = "float"
-_BLOCK_LINEARS = r"blocks\.\d+\.(attn\.(qkv|proj)|mlp\.(fc1|fc2))"
-PARTS = {
-    "aggregator": re.compile(rf"aggregator\.(frame|global)_{_BLOCK_LINEARS}"),
-    "image_encoder": re.compile(rf"aggregator\.patch_embed\.{_BLOCK_LINEARS}"),
-    "camera_head": re.compile(r"camera_head\.trunk\.\d+\.(attn\.(qkv|proj)|mlp\.(fc1|fc2))"),
-}
 ROUNDINGS = ("nearest", "gptq")
 SCHEMES = (*FORMATS, FLOAT)  # what a part of the network or a single layer may be given
 
@@ -34,14 +31,11 @@ def find_scheme(name: str) -> NumberFormat | None:
 class Recipe:
     """How the linear layers of each part of the network are quantised.
 
-    `aggregator`, `image_encoder`, `camera_head`: scheme of the part, or "float" to leave it. The paper quantises the
-    aggregator's blocks only; the other two hold another 40 % of the parameters. Norms, convolutions, the dense heads
-    and the tracker are never computed in integers. `overrides` names single layers and their schemes.
+    `parts` names parts whose scheme is not the family's usual one, "float" to leave a part as it is; `overrides` names
+    single layers. Norms, convolutions, the dense heads and the tracker are never computed in integers.
     """
 
-    aggregator: str = "w4a4"
-    image_encoder: str = "w4a8"
-    camera_head: str = "w4a8"
+    parts: tuple[tuple[str, str], ...] = ()
     overrides: tuple[tuple[str, str], ...] = ()
     rotate: bool = True  # random signs and a Hadamard matrix before quantisation
     smooth: bool = False  # channel scale from the statistics of the transformed input and weight
@@ -58,12 +52,8 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for part in PARTS:
-            find_scheme(getattr(self, part))
-        for _, scheme in self.overrides:
+        for _, scheme in (*self.parts, *self.overrides):
             find_scheme(scheme)
-        if all(getattr(self, part) == FLOAT for part in PARTS) and not self.overrides:
-            raise ValueError("this recipe quantises nothing; give at least one part a scheme")
         if self.rounding not in ROUNDINGS:
             raise ValueError(f"rounding is {self.rounding!r}; expected one of {', '.join(ROUNDINGS)}")
         for setting, known in (("attention", ATTENTION), ("dense_heads", DENSE_HEADS)):
@@ -82,22 +72,39 @@ class Recipe:
         looks = (self.smooth, self.clip_activations, self.clip_weights, self.fold, self.correct)
         return any(looks) or self.rounding != "nearest" or self.learning_epochs > 0
 
-    def scheme(self, layer: str) -> NumberFormat | None:
-        """Scheme of the layer with this module name; None leaves it in float."""
-        part = part_of(layer)
+    def with_parts(self, **schemes: str) -> Recipe:
+        """The same with these schemes for parts of the network, by name."""
+        return replace(self, parts=tuple({**dict(self.parts), **schemes}.items()))
+
+    def of(self, family: Family) -> Recipe:
+        """The same with a scheme for every part that networks of `family` have.
+
+        Raises ValueError if it names other parts, or quantises nothing.
+        """
+        unknown = sorted(set(dict(self.parts)) - set(family.parts))
+        if unknown:
+            raise ValueError(
+                f"networks of family {family.name} have no part {', '.join(unknown)}; they have "
+                f"{', '.join(family.parts)}"
+            )
+        schemes = {name: part.scheme for name, part in family.parts.items()} | dict(self.parts)
+        if set(schemes.values()) == {FLOAT} and not self.overrides:
+            raise ValueError("this recipe quantises nothing; give at least one part a scheme")
+        return replace(self, parts=tuple(schemes.items()))
+
+    def scheme(self, family: Family, layer: str) -> NumberFormat | None:
+        """Scheme of the layer with this module name in a network of `family`; None leaves it in float."""
+        part = family.part_of(layer)
         if part is None:
             return None
-        return find_scheme(dict(self.overrides).get(layer, getattr(self, part)))
+        usual = dict(self.parts).get(part, family.parts[part].scheme)
+        return find_scheme(dict(self.overrides).get(layer, usual))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for the manifest."""
-        plain = dataclasses.asdict(self)
-        return {**plain, "overrides": dict(self.overrides)}
-
-
-def part_of(layer: str) -> str | None:
-    """The part of the network that a linear layer belongs to, None for one that is never quantised."""
-    return next((part for part, pattern in PARTS.items() if pattern.fullmatch(layer)), None)
+        """Plain data for the manifest: the parts by name, then everything else."""
+        rest = dataclasses.asdict(self)
+        del rest["parts"]
+        return {**dict(self.parts), **rest, "overrides": dict(self.overrides)}
 
 
 _DSFQ = Recipe(smooth=True)

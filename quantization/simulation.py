@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kernels import QuantizedLinear, reference
-from model import VGGT
+from model.network.network import Network
 
 
 class FakeQuantLinear(nn.Module):
@@ -31,7 +31,7 @@ class FakeQuantLinear(nn.Module):
 
 
 @torch.no_grad()
-def simulate(net: VGGT) -> VGGT:
+def simulate(net: Network) -> Network:
     """A copy of a quantised network that computes in float what `net` computes in integers."""
     simulated = copy.deepcopy(net)
     for name, module in list(simulated.named_modules()):

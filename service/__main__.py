@@ -1,8 +1,6 @@
-from __future__ import annotations
-
 import sys
 
-from service.cli import main
+from quantvggt.command import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(program="python -m service"))

@@ -1,4 +1,11 @@
-"""What the routes share: one of each, built from the settings, started and stopped together."""
+"""Everything that a front end may ask of the service, whether it speaks HTTP or is a command.
+
+`Application` puts the rooms together from the settings. One request's life: `submit` reads the
+upload, prepares it and queues a job; a worker runs it through the pipeline; `wait` or `follow` say
+how it goes; `finished` and the catalogue give its files. The event loop only moves bytes: decoding
+runs on a small pool of threads, the network on the worker's threads, and the store is asked from
+threads.
+"""
 
 from __future__ import annotations
 
@@ -6,126 +13,226 @@ import asyncio
 import logging
 import math
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
+from model.scene.shrinking import shrunk
 from service import __version__
-from service.access import Access, Client
+from service.access import ANYBODY, Access, Client
+from service.errors import (
+    Draining,
+    InvalidOption,
+    NotFinished,
+    NotFound,
+    StoreUnavailable,
+    Wedged,
+    gone,
+)
 from service.exports.catalogue import Catalogue
+from service.exports.records import OUTPUTS
 from service.inference.engine import Engine
+from service.inputs.body import Upload
+from service.inputs.options import Options, read_options
+from service.inputs.prepared import PreparedScene, prepare
+from service.inputs.remote.fetcher import Fetcher
 from service.jobs.database import Database
-from service.jobs.events import Events
-from service.jobs.job import Job
+from service.jobs.events import Event, Events, end_of
+from service.jobs.job import Job, new_id
 from service.jobs.lease import Follower, Heartbeat
 from service.jobs.retention import Retention
+from service.jobs.status import Status, status_of
 from service.jobs.store import Bounds, JobStore
 from service.jobs.worker import Watchdog, Worker
-from service.pipeline.work import Work
-from service.problems import Draining, StoreUnavailable, Wedged, retry_after
-from service.settings import Settings
+from service.pipeline.task import Task
+from service.pipeline.work import Report, Work
+from service.result.document import ReconstructionDocument
+from service.settings import Settings, StorageSettings
+from service.states import JobState
 from service.storage.bucket import Bucket
 from service.storage.folder import Storage
 from service.storage.shared import SharedStorage
-from service.telemetry.metrics import Metrics
-
-T = TypeVar("T")
+from service.telemetry.metrics import REJECTIONS, Metrics
 
 _SWEEP_SECONDS = 60.0
+_GRACE_SECONDS = 5.0  # beyond a job's deadline, for the worker to say so itself
 
 _log = logging.getLogger("service")
 
 
+@dataclass(frozen=True)
+class Terms:
+    """Who asks for a reconstruction, and how.
+
+    `key` names the request, so that sending it again starts nothing new; with `reuse` an earlier
+    result of the same pictures and options will do. The job of whoever is `detached` goes on when
+    they go away.
+    """
+
+    client: Client = ANYBODY
+    key: str | None = None
+    reuse: bool = True
+    detached: bool = False
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The job that answers a request; `known` says that it was there before."""
+
+    job: Job
+    known: bool
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a request would have been: plain data for JSON."""
+
+    plan: dict[str, Any]
+
+
 @dataclass
-class UploadPlace:
-    """A place in the queue that a request holds until it is a job."""
+class UploadSlot:
+    """A request's place in the queue until it is a job. `job` is the one that goes with whoever
+    asked for it."""
 
     held: int = 0
     left: bool = False
+    job: str | None = None
 
 
-class Parts:
-    """The service without its HTTP side."""
+class _Abandoned(Exception):  # noqa: N818 - nobody sees it
+    """Who asked has gone."""
 
-    def __init__(self, settings: Settings, engine: Engine, on_failure: Callable[[], None]) -> None:
+
+class Application:
+    """The service without a front end."""
+
+    def __init__(self, settings: Settings, engine: Engine, on_failure: Callable[[], None] = lambda: None) -> None:
+        """`on_failure` is called if loading fails (the reason is then in ``engine.failure``) or the
+        worker is stuck. Raises KeysError, StorageInUseError, SettingsError, DatabaseError,
+        SchemaError, BucketError."""
         self.settings = settings
         self.engine = engine
-        self.access = Access(settings.api_keys)
-        bounds = Bounds(settings.queue_limit + engine.lanes, settings.max_queue_seconds)
+        self._access = Access(settings.access.api_keys)
+        fetcher = Fetcher(settings.access, settings.limits)
+        self.fetcher = fetcher if settings.access.fetch_urls else None
+        bounds = Bounds(settings.queue.queue_limit + engine.lanes, settings.queue.max_queue_seconds)
         with ExitStack() as opened:  # and closed again, unless all of it can be used
-            self.storage = _storage(settings)
+            self.storage = _storage(settings.storage)
             opened.callback(self.storage.close)
             self.store = _store(settings, self.storage, bounds)
             opened.callback(self.store.close)
-            self.retention = Retention(self.store, self.storage, settings)
-            self.retention.recover()
+            self._retention = Retention(self.store, self.storage, settings.storage)
+            self._retention.recover()
             opened.pop_all()
         self.catalogue = Catalogue(self.storage)
-        self.events = Events()
-        self.metrics = Metrics(settings.device if settings.engine == "local" else None, bounds.jobs)
-        work = Work(engine, self.storage, self.catalogue, self.metrics)
-        self.worker = Worker(self.store, self.storage, work, self.retention, self.events, self.metrics, engine.lanes)
-        told = (self.store, self.worker, self.events)
-        self.between_replicas: tuple[Heartbeat, Follower] = Heartbeat(*told), Follower(*told)
-        self.watchdog = Watchdog(self.worker, settings.stall_timeout, on_failure)
+        here = settings.inference.engine == "local"
+        device = settings.inference.device if here else None
+        self.metrics = Metrics(device, bounds.jobs, OUTPUTS)
+        self._events = Events()
+        self._work = Work(engine, self.storage, self.catalogue, self.metrics)
+        self._worker = Worker(
+            self.store,
+            self.storage,
+            self._work,
+            self._retention,
+            self._events,
+            self.metrics,
+            engine.lanes,
+        )
+        watching = (self.store, self._worker, self._events)
+        self._between_replicas = Heartbeat(*watching), Follower(*watching)
+        self._watchdog = Watchdog(self._worker, settings.queue.stall_timeout, on_failure)
         engine.on_loss = self._fail
-        self.draining = False
+        self._draining = False
         self._on_failure = on_failure
         self._uploads = 0
-        self._admission = threading.Lock()  # held while the store is asked, so never on the event loop
+        self._admission = threading.Lock()  # held while the store is asked: never on the event loop
         self._upload_count = threading.Lock()
         self._pictures = ThreadPoolExecutor(2, thread_name_prefix="pictures")
         self._background: list[asyncio.Task[None]] = []
-        self.metrics.draining.set_function(lambda: float(self.draining))
+        self.metrics.draining.set_function(lambda: float(self._draining))
         for state in engine.replicas:
             self.metrics.replicas.labels(state).set_function(partial(self._replicas, state))
         self._describe_build()
 
+    # From start to stop
+
+    async def start(self) -> None:
+        """Load the model, then work on what waits. Returns at once; a failure is kept in
+        ``engine.failure``."""
+        self._events.attach(asyncio.get_running_loop())
+        self._background = [asyncio.create_task(self._load()), asyncio.create_task(self._tidy())]
+        self._watchdog.start()
+
+    def drain(self) -> None:
+        """Take nothing new; what runs goes on."""
+        self._draining = True
+        self._worker.drain()
+
+    async def stop(self) -> None:
+        """Let what runs end, keep what waits, release everything."""
+        self.drain()
+        self._events.close()
+        for task in self._background:
+            task.cancel()
+        self._watchdog.stop()
+        patience = float(self.settings.server.shutdown_timeout)
+        ended = await asyncio.to_thread(self._worker.stop, patience)
+        for rounds in self._between_replicas:
+            await asyncio.to_thread(rounds.stop)
+        self._pictures.shutdown(cancel_futures=True)
+        await asyncio.to_thread(self.engine.close)
+        if ended:
+            self.close()
+
+    def close(self) -> None:
+        """Release what the constructor opened; enough for an application that was never started."""
+        self.store.close()
+        self.storage.close()
+
+    # Whether it answers
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs."""
+        return self._worker.busy
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a job has shown no progress for too long."""
+        return self._watchdog.stalled
+
+    @property
+    def restricted(self) -> bool:
+        """Whether API keys are needed."""
+        return self._access.restricted
+
+    def client(self, token: str | None) -> Client:
+        """Whose key `token` is. Raises KeyRequired."""
+        return self._access.client(token)
+
+    def check_alive(self) -> None:
+        """Raises Wedged if the worker is stuck."""
+        if self.stuck:
+            raise Wedged("The network has shown no progress for too long.")
+
     def check_serving(self) -> None:
         """Raises Draining, Wedged or NotReady if nothing new can be taken."""
-        if self.watchdog.stalled:
-            raise Wedged("The network has shown no progress for too long.", headers=retry_after(30))
-        if self.draining:
-            raise Draining("The service is shutting down.", headers=retry_after(30))
+        self.check_alive()
+        if self._draining:
+            raise Draining("The service is shutting down.")
         self.engine.check_ready()
 
-    def check_store(self) -> None:
-        """Raises StoreUnavailable if the database that replicas share can't be reached."""
+    async def check_ready(self) -> None:
+        """As `check_serving`; raises StoreUnavailable, too, if the replicas' database is away."""
+        self.check_serving()
         if self.storage.shared:
-            self.store.depth()
-
-    @asynccontextmanager
-    async def upload_place(self) -> AsyncIterator[UploadPlace]:
-        """Hold one of the places for requests under way while a request is read. Raises QueueFull."""
-        place = UploadPlace()
-        try:
-            await asyncio.to_thread(self._take, place)
-            yield place
-        finally:
-            self._give_back(place, leave=True)
-
-    def _take(self, place: UploadPlace) -> None:
-        with self._admission:
-            self.store.check_room(self._uploads)
-            with self._upload_count:
-                place.held = 0 if place.left else 1  # who asked may be gone by now
-                self._uploads += place.held
-
-    def _give_back(self, place: UploadPlace, leave: bool = False) -> None:
-        with self._upload_count:
-            self._uploads -= place.held
-            place.held = 0
-            place.left = place.left or leave
-
-    def add_job(self, place: UploadPlace, job: Job, key: str | None, reuse: bool, client: Client) -> Job:
-        """Queue `job` in the place that its upload held; see `JobStore.add`."""
-        with self._admission:
-            added = self.store.add(job, key, reuse, client.per_hour)
-            self._give_back(place)
-        return added
+            await asyncio.to_thread(self.store.depth)
 
     def under_way(self) -> int:
         """Requests admitted and not done yet: being read, waiting, or running."""
@@ -133,70 +240,272 @@ class Parts:
             return self.store.depth() + self._uploads
 
     def exposition(self) -> bytes:
-        """The metrics as they are now. The queue's depth is not a number while the database can't be asked."""
+        """The metrics as they are now. The queue's depth is not a number while the database can't
+        be asked."""
         try:
             depth = float(self.under_way())
         except StoreUnavailable:
             depth = math.nan
         self.metrics.queue_depth.set(depth)
-        self.metrics.ready.set(self.engine.ready and not self.draining and not math.isnan(depth))
+        ready = self.engine.ready and not self._draining and not math.isnan(depth)
+        self.metrics.ready.set(ready)
         return self.metrics.text()
 
-    def on_pictures(self, work: Callable[..., T], *arguments: Any) -> Awaitable[T]:
-        """Run decoding, or the like, on a small pool of threads off the event loop."""
-        return asyncio.get_running_loop().run_in_executor(self._pictures, work, *arguments)
+    # A request becomes a job
+
+    def count(self, outcome: str) -> None:
+        """Count a request by how it ended: "ok", "accepted", "disconnected", or an error's code."""
+        self.metrics.requests.labels(outcome).inc()
+        if outcome in REJECTIONS:
+            self.metrics.rejected.labels(outcome).inc()
+
+    async def submit(
+        self,
+        upload: AbstractAsyncContextManager[Upload],
+        options: Mapping[str, str],
+        terms: Terms,
+    ) -> Submitted | DryRun:
+        """Read a request and queue a job for it, unless it is known or asks for a dry run.
+
+        `options` are those that came beside the upload, whose own win. Cancelled before it returns,
+        it leaves nothing behind, unless whoever asked is detached. Raises a ServiceError, and what
+        `upload` raises.
+        """
+        self.check_serving()
+        async with self._upload_slot() as slot:
+            began = time.perf_counter()
+            async with upload as sent:
+                seconds = time.perf_counter() - began
+                self.metrics.stages.labels("upload").observe(seconds)
+                chosen = read_options({**options, **sent.options})
+                work = partial(self._take_up, slot, sent, chosen, terms, seconds)
+                return await asyncio.get_running_loop().run_in_executor(self._pictures, work)
+
+    def prepare(self, upload: Upload, options: Options) -> PreparedScene:
+        """Decode and pre-process one scene. Raises a ServiceError."""
+        engine = self.engine
+        if options.query_points is not None:  # before decoding; the pictures' size is not known yet
+            engine.check_tracks(engine.image_size, engine.image_size)
+        return prepare(upload, options, self.settings.limits, engine.image_size, engine.patch_size)
+
+    def run(self, scene: PreparedScene, report: Report) -> str:
+        """Reconstruct a prepared scene here and now, past the queue, on an application that was not
+        started. Returns the result's name. Raises a ServiceError, and what `report` raises."""
+        id = new_id()
+        self.storage.accept(id, scene.save)
+        self._work.do(Task(id, id, time.time()), report)
+        return id
+
+    def _take_up(
+        self, slot: UploadSlot, upload: Upload, options: Options, terms: Terms, seconds: float
+    ) -> Submitted | DryRun:
+        """From an upload that has arrived to a job; on a thread, for all of it blocks."""
+        scene = self.prepare(upload, options)
+        scene.seconds["upload"] = seconds
+        frames, height, width, _ = scene.pixels.shape
+        plan = self.engine.planner.plan(frames, height, width)
+        if options.query_points is not None:
+            smaller = shrunk(height, width, plan.factor, self.engine.patch_size)
+            self.engine.check_tracks(*smaller)
+        if options.dry_run:
+            size = {"height": height, "width": width}
+            return DryRun({"frames": plan.frames, "network_size": size, **plan.document()})
+        submitted = self._add(slot, scene, plan.cost.seconds, terms)
+        self._worker.notify()
+        return submitted
+
+    def _add(self, slot: UploadSlot, scene: PreparedScene, seconds: float, terms: Terms) -> Submitted:
+        """The job for a request: one that is known, or a new one in the place of `slot`."""
+        client = terms.client
+        fingerprint = scene.fingerprint(self.engine.digest)
+        known = self.store.known(client.name, fingerprint, terms.key, terms.reuse)
+        if known is not None:
+            return Submitted(known, known=True)
+        if slot.left:
+            raise _Abandoned
+        longest = self.settings.queue.job_timeout
+        limit = min(scene.options.timeout or longest, longest)
+        now = time.time()
+        job = Job(new_id(), client.name, fingerprint, len(scene.pixels), seconds, now + limit, now)
+        self.storage.accept(job.id, scene.save)
+        try:
+            with self._admission:
+                added = self.store.add(job, terms.key, terms.reuse, client.per_hour)
+                new = added.id == job.id
+                abandoned = self._settle(slot, job.id if new and not terms.detached else None)
+        except StoreUnavailable:
+            raise  # the job may be recorded all the same; if not, its input is swept away
+        except BaseException:
+            self.storage.drop_incoming(job.id)
+            raise
+        if not new:
+            self.storage.drop_incoming(job.id)
+        else:
+            queued = {"state": JobState.QUEUED, "progress": 0.0}
+            self._events.publish(job.id, "state", queued, number=added.event)
+        if abandoned:
+            self.cancel(job.id)
+        return Submitted(added, known=not new)
+
+    @asynccontextmanager
+    async def _upload_slot(self) -> AsyncIterator[UploadSlot]:
+        """Hold a place in the queue while a request is read. Raises QueueFull, StorageFull."""
+        slot = UploadSlot()
+        try:
+            await asyncio.to_thread(self._admit, slot)
+            yield slot
+        except asyncio.CancelledError:
+            job = self._leave(slot)
+            if job is not None:
+                await asyncio.shield(asyncio.to_thread(self.cancel, job))
+            raise
+        finally:
+            self._leave(slot)
+
+    def _admit(self, slot: UploadSlot) -> None:
+        self.storage.check_room()
+        with self._admission:
+            self.store.check_room(self._uploads)
+            with self._upload_count:
+                slot.held = 0 if slot.left else 1  # who asked may be gone by now
+                self._uploads += slot.held
+
+    def _settle(self, slot: UploadSlot, job: str | None) -> bool:
+        """The slot's request is a job now; returns whether `job` has to go, for who asked has."""
+        with self._upload_count:
+            self._uploads -= slot.held
+            slot.held = 0
+            slot.job = job
+            return slot.left and job is not None
+
+    def _leave(self, slot: UploadSlot) -> str | None:
+        """Who asked needs the slot no more; returns the job that goes with them, if it is there."""
+        with self._upload_count:
+            self._uploads -= slot.held
+            slot.held = 0
+            slot.left = True
+            return slot.job
+
+    # A job until its end
+
+    async def wait(self, submitted: Submitted, seconds: float | None) -> tuple[Job, dict[str, float]]:
+        """The job once it has ended, or as it is after `seconds`, and its seconds by stage.
+
+        None waits as long as the job may take. Cancelled then, it takes a job along that nobody
+        else has asked for.
+        """
+        job, timings = submitted.job, {}
+        patience = max(job.deadline - time.time(), 0.0) + _GRACE_SECONDS
+        if seconds is not None:
+            patience = min(patience, seconds)
+        if not job.ended and patience > 0:
+            try:
+                end = await self._events.wait_for_end(job.id, patience)
+            except asyncio.CancelledError:
+                if seconds is None and not submitted.known:
+                    await asyncio.shield(asyncio.to_thread(self.cancel, job.id))
+                raise
+            if end is None or end.job is None:
+                now = await asyncio.to_thread(self.store.get, job.id)
+                job = now or job
+            else:
+                job, timings = end.job, end.data["timings"]
+        if submitted.known and job.state == JobState.SUCCEEDED:
+            self.metrics.reused.inc()
+        return job, timings
+
+    async def follow(self, job: Job, after: int) -> AsyncIterator[Event | None]:
+        """The job's events numbered above `after`, up to its end; None whenever nothing has
+        happened for `heartbeat` seconds."""
+        if job.ended:
+            if job.event > after:
+                yield end_of(job)
+            return
+        async for event in self._events.follow(job.id, after, self.settings.server.heartbeat):
+            yield event
+            if event is None:
+                now = await asyncio.to_thread(self.store.get, job.id)
+                if now is None or now.ended:  # its history is gone, but its end is on record
+                    if now is not None:
+                        yield end_of(now)
+                    return
+
+    def status(self, job: Job) -> Status:
+        """How far a job is that has no result."""
+        return status_of(job, self.store, self._worker)
 
     def cancel(self, id: str) -> Job | None:
-        """Cancel a job that waits or runs; returns it as it is now. For an ended one nothing changes."""
+        """Cancel a job that waits or runs; returns it as it is now. An ended one stays as it is."""
         before = self.store.get(id)
-        job = self.store.cancel(id, self.events.last_number(id))
-        if before is not None and job is not None and before.state == "queued" and job.state == "cancelled":
+        job = self.store.cancel(id, self._events.last_number(id))
+        waited = before is not None and before.state == JobState.QUEUED
+        if waited and job is not None and job.state == JobState.CANCELLED:
             self.storage.drop_incoming(id)
             self.metrics.cancelled.labels("queued").inc()
-            self.metrics.jobs.labels("cancelled").inc()
-            told = {"state": "cancelled", "progress": 1.0, "problem": None, "timings": {}}
-            self.events.publish(id, "end", told, number=job.event)
-        elif job is not None and job.state == "cancelling" and job.worker == self.worker.name:
-            self.worker.cancel(id)
+            self.metrics.jobs.labels(job.state).inc()
+            self._events.publish_end(job)
+        elif job is not None and job.state == JobState.CANCELLING and job.worker == self._worker.name:
+            self._worker.cancel(id)
         return job
 
-    async def start(self) -> None:
-        """Load the model, then work on what waits. Returns at once; a failure is kept in ``engine.failure``."""
-        self.events.attach(asyncio.get_running_loop())
-        self._background = [asyncio.create_task(self._load()), asyncio.create_task(self._tidy())]
-        self.watchdog.start()
+    # Jobs on record
 
-    def drain(self) -> None:
-        """Take nothing new; what runs goes on."""
-        self.draining = True
-        self.worker.drain()
+    def find(self, client: Client, id: str) -> Job:
+        """The client's job. Raises NotFound, for another's as for none."""
+        job = self.store.get(id)
+        if job is None or job.client != client.name:
+            raise gone()
+        return job
 
-    async def stop(self) -> None:
-        """Let what runs end, keep what waits, release everything."""
-        self.drain()
-        self.events.close()
-        for task in self._background:
-            task.cancel()
-        self.watchdog.stop()
-        ended = await asyncio.to_thread(self.worker.stop, float(self.settings.shutdown_timeout))
-        for rounds in self.between_replicas:
-            await asyncio.to_thread(rounds.stop)
-        self._pictures.shutdown(cancel_futures=True)
-        await asyncio.to_thread(self.engine.close)
-        if ended:
-            self.store.close()
-            self.storage.close()
+    def finished(self, client: Client, id: str) -> Job:
+        """The client's job, which has a result. Raises NotFound or NotFinished."""
+        job = self.find(client, id)
+        if not job.ended:
+            message = f"The reconstruction is {job.state}; it has no files yet."
+            raise NotFinished(message, retry_after=1)
+        if job.state != JobState.SUCCEEDED:
+            raise NotFound(f"The reconstruction is {job.state}, so it has no files.")
+        return job
+
+    def page(self, client: Client, limit: int, before: str | None, state: JobState | None) -> list[Job]:
+        """The client's jobs, newest first, from those older than job `before` on."""
+        if before is not None:
+            try:
+                self.find(client, before)
+            except NotFound:
+                message = "before is not the id of a reconstruction."
+                raise InvalidOption(message, option="before") from None
+        return self.store.page(client.name, limit, before, state)
+
+    def result(self, job: Job) -> ReconstructionDocument:
+        """The document of a job that has a result. Raises NotFound."""
+        return self.storage.result(job.result)
+
+    def remove(self, client: Client, id: str) -> Job | None:
+        """Cancel a job that waits or runs, else remove it and its files. Returns a job that still
+        has to stop. Raises NotFound."""
+        job = self.find(client, id)
+        if job.state == JobState.CANCELLED:  # its record says so until it is too old
+            return None
+        if job.ended:
+            self.store.forget(id)
+            self.storage.remove(job.result)
+            return None
+        job = self.cancel(id) or job
+        return job if job.state == JobState.CANCELLING else None
+
+    # Behind the scenes
 
     async def _load(self) -> None:
         try:
             await asyncio.to_thread(self.engine.load)
-        except Exception as error:  # whatever stops the model from loading has to stop the process, in words
+        except Exception as error:  # whatever it is has to stop the process, in words
             self._fail(error)
             return
         self._describe_build()  # only the loaded network knows its kernels for sure
-        self.worker.start()
+        self._worker.start()
         if self.storage.shared:
-            for rounds in self.between_replicas:
+            for rounds in self._between_replicas:
                 rounds.start()
 
     def _fail(self, error: Exception) -> None:
@@ -206,8 +515,14 @@ class Parts:
     def _describe_build(self) -> None:
         model = self.engine.document()
         self.metrics.build.info(
-            {"version": __version__, "model": model.name, "model_sha": self.engine.digest, "device": model.device}
-            | {"precision": model.precision, "kernels": model.kernels}
+            {
+                "version": __version__,
+                "model": model.name,
+                "model_sha": self.engine.digest,
+                "device": model.device,
+                "precision": model.precision,
+                "kernels": model.kernels,
+            }
         )
 
     def _replicas(self, state: str) -> float:
@@ -217,14 +532,14 @@ class Parts:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             try:
-                await asyncio.to_thread(self.retention.tidy)
+                await asyncio.to_thread(self._retention.tidy)
             except StoreUnavailable:
                 continue  # it has been logged
             except Exception:  # the next round may do better; results still come and go
                 _log.exception("old results could not be removed")
 
 
-def _storage(settings: Settings) -> Storage:
+def _storage(settings: StorageSettings) -> Storage:
     if settings.object_store is None:
         return Storage(settings.data_dir, settings.min_free_bytes)
     bucket = Bucket(settings.object_store)
@@ -233,5 +548,6 @@ def _storage(settings: Settings) -> Storage:
 
 
 def _store(settings: Settings, storage: Storage, bounds: Bounds) -> JobStore:
-    url = settings.shared_database()
-    return JobStore(Database(url or storage.database), bounds, None if url is None else settings.lease)
+    url = settings.storage.shared_database()
+    lease = None if url is None else settings.queue.lease
+    return JobStore(Database(url or storage.database), bounds, lease)

@@ -1,173 +1,262 @@
-"""The service's settings: flags first, then ``VGGT_…`` environment variables, then the defaults here."""
+"""The service's settings: flags first, then ``QUANTVGGT_…`` environment variables, then the defaults here.
+
+Importing this costs next to nothing: the command line reads names, defaults and descriptions from it for its help.
+Only `load_settings` brings in what checks a value.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+import logging
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
-import torch
-from PIL import Image
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
-from model.scene.preprocess import MODES
-from service.inputs.remote.hosts import Hosts
-
-PREFIX = "VGGT_"
+PREFIX = "QUANTVGGT_"
+OLD_PREFIX = "VGGT_"  # read for one release more
+NOT_SETTINGS = ("QUANTVGGT_API_KEY", "QUANTVGGT_KERNELS", "QUANTVGGT_KERNEL_CACHE")
+"""Variables with the same prefix that others read."""
 LOOPBACK = "127.0.0.1"
 
-# Pillow itself refuses pictures beyond twice its limit, so a larger setting would promise what it can't keep.
-_PILLOW_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+
+_SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
+
+_log = logging.getLogger("service")
 
 
 class SettingsError(ValueError):
     """A flag or environment variable is unknown, missing or out of range. One sentence, naming key and value."""
 
 
-class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+def _setting(description: str, default: Any = dataclasses.MISSING, *, repr: bool = True, **bounds: float) -> Any:
+    """One setting; pydantic knows the bounds by name: ge (at least), gt (above), le (at most)."""
+    return dataclasses.field(default=default, repr=repr, metadata={"description": description, **bounds})
 
-    artifact: Path = Field(description="folder of the quantised model, made by `python -m quantization quantize`")
-    engine: Literal["local", "ray"] = Field(
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceSettings:
+    """What runs the network, and on what."""
+
+    artifact: Path = _setting("folder of the quantised model, made by `quantvggt quantize`")
+    engine: Literal["local", "ray"] = _setting(
+        "what runs the network: this process, or replicas that Ray Serve keeps on GPUs and machines",
         "local",
-        description="what runs the network: this process, or replicas that Ray Serve keeps on GPUs and machines",
     )
-    host: str = Field(LOOPBACK, description="address to listen on")
-    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one and prints it")
-    device: str = Field("cpu", description="torch device that runs the network, for example cpu or cuda:0")
-    threads: int | None = Field(
-        None, ge=1, description="threads that run the network on a CPU; without it as many as the cores it may use"
-    )
-    replicas: int = Field(1, ge=1, description="with --engine ray, most replicas of the network; each has its own GPU")
-    min_replicas: int | None = Field(
-        None, ge=1, description="with --engine ray, replicas that stay when little is to do; without it all"
-    )
-    replica_cpus: int | None = Field(
-        None, ge=1, description="processor cores of a replica; without it the replicas share this machine's"
-    )
-    ray_address: str | None = Field(
-        None, description="host:port of a Ray cluster that this machine is part of; without it one of the service's own"
-    )
-    data_dir: Path | None = Field(None, description="folder for results; without it a temporary one, removed on exit")
-    keep: int = Field(
-        100, ge=1, description="reconstructions kept, by all replicas together; the oldest is removed first"
-    )
-    mode: Literal["fit", "crop", "pad"] = Field(
-        "fit", description="how pictures are brought to the network's size when a request does not say"
-    )
-    max_images: int = Field(32, ge=1, description="most pictures in one request")
-    max_image_bytes: int = Field(32 * 2**20, ge=1, description="most bytes of one picture file")
-    max_total_bytes: int = Field(256 * 2**20, ge=1, description="most bytes of one request body")
-    max_pixels: int = Field(
-        50_000_000, ge=1, le=_PILLOW_PIXELS, description="most pixels of one picture, checked before decoding"
-    )
-    max_total_pixels: int = Field(400_000_000, ge=1, description="most pixels of all pictures of one request")
-    max_unpacked_bytes: int = Field(512 * 2**20, ge=1, description="most bytes of an archive's pictures once unpacked")
-    queue_limit: int = Field(
-        8, ge=0, description="requests that may wait while another one runs, in the queue that replicas share"
-    )
-    max_queue_seconds: float = Field(3600.0, gt=0, description="most predicted seconds of work that may wait")
-    upload_timeout: float = Field(
-        60.0, gt=0, description="seconds a request body, with what its URLs name, may take to arrive"
-    )
-    fetch_urls: bool = Field(False, description="fetch pictures that a request names by URL, from public https servers")
-    fetch_hosts: str | None = Field(
-        None, description="fetch from these hosts only, internal ones too: host, host:port or http://host:port, with "
-        "commas between them",
-    )  # fmt: skip
-    fetch_timeout: float = Field(
-        10.0, gt=0, description="seconds a URL's server may take to be reached, to answer, and between two pieces"
-    )
-    header_timeout: float = Field(10.0, gt=0, description="seconds a request's head may take to arrive")
-    video_timeout: float = Field(60.0, gt=0, description="seconds that reading a video may take")
-    job_timeout: float = Field(1800.0, gt=0, description="seconds a reconstruction may take from acceptance to end")
-    stall_timeout: float = Field(600.0, gt=0, description="seconds without progress after which the process ends")
-    shutdown_timeout: int = Field(30, ge=0, description="seconds that running requests get to finish at shutdown")
-    heartbeat: float = Field(15.0, gt=0, description="seconds between heartbeats on an idle event stream")
-    memory_budget: int | None = Field(
-        None, ge=1, description="bytes one pass may take beyond the loaded model; without it most of what is free"
-    )
-    pass_frames: int | None = Field(None, ge=2, description="most frames in one pass; longer scenes are chunked")
-    keep_hours: float | None = Field(None, gt=0, description="hours after which a result is removed; without it never")
-    keep_bytes: int = Field(
-        20 * 2**30, ge=1, description="most bytes of results, on disk or in the object store; the oldest go first"
-    )
-    min_free_bytes: int = Field(
-        256 * 2**20, ge=0, description="free bytes on the results' disk below which uploads end"
-    )
-    api_keys: Path | None = Field(
-        None, description="file of hashed API keys, made by `python -m service key`; without it everybody may use it"
-    )
-    database: SecretStr | None = Field(
+    device: str = _setting("torch device that runs the network, for example cpu or cuda:0", "cpu")
+    threads: int | None = _setting(
+        "threads that run the network on a CPU; without it as many as the cores it may use",
         None,
-        description="PostgreSQL database that replicas share, postgresql://user:password@host/name; needs object_store "
-        "too; without it jobs are recorded in the data folder",
+        ge=1,
     )
-    database_file: Path | None = Field(None, description="file that holds the address of the database, as secrets do")
-    object_store: str | None = Field(
+    memory_budget: int | None = _setting(
+        "bytes one pass may take beyond the loaded model; without it most of what is free",
         None,
-        description="object store that replicas share, for example s3://bucket/prefix; needs database; endpoint and "
-        "credentials come from the provider's own variables; the data folder then holds copies",
+        ge=1,
     )
-    lease: float = Field(
-        15.0, ge=1, description="seconds without news of a replica after which another takes over what it runs"
+    pass_frames: int | None = _setting(
+        "most frames in one pass; longer scenes are chunked",
+        None,
+        ge=2,
     )
-    cache_bytes: int = Field(
-        10 * 2**30, ge=1, description="most bytes of copies on disk of what lies in the object store"
+    require_native_kernels: bool = _setting("refuse to start on the slow reference kernels", False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterSettings:
+    """The replicas of the network, with ``engine`` "ray"."""
+
+    replicas: int = _setting(
+        "with --engine ray, most replicas of the network; each has its own GPU",
+        1,
+        ge=1,
     )
-    require_native_kernels: bool = Field(False, description="refuse to start on the slow reference kernels")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
-    log_format: Literal["text", "json"] = Field("text", description="how log lines are written")
+    min_replicas: int | None = _setting(
+        "with --engine ray, replicas that stay when little is to do; without it all",
+        None,
+        ge=1,
+    )
+    replica_cpus: int | None = _setting(
+        "processor cores of a replica; without it the replicas share this machine's",
+        None,
+        ge=1,
+    )
+    ray_address: str | None = _setting(
+        "host:port of a Ray cluster that this machine is part of; without it one of the service's own",
+        None,
+    )
 
-    @field_validator("fetch_hosts")
-    @classmethod
-    def _readable_hosts(cls, value: str | None) -> str | None:
-        Hosts(value)
-        return value
 
-    @field_validator("device")
-    @classmethod
-    def _known_device(cls, value: str, info: ValidationInfo) -> str:
-        try:
-            device = torch.device(value)
-        except RuntimeError:
-            raise ValueError("not a torch device such as cpu or cuda:0") from None
-        if info.data.get("engine") == "ray":  # a replica's device, perhaps another machine's
-            if device.index:
-                raise ValueError("each replica sees one GPU, its own; use cuda")
-        elif device.type == "cuda" and not torch.cuda.is_available():
-            raise ValueError("this machine has no usable CUDA device; use cpu")
-        return value
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """Where and how the service answers."""
 
-    @field_validator("replicas", "min_replicas", "replica_cpus", "ray_address")
-    @classmethod
-    def _belongs_to_ray(cls, value: Any, info: ValidationInfo) -> Any:
-        assert info.field_name is not None
-        if value != cls.model_fields[info.field_name].default and info.data.get("engine") == "local":
-            raise ValueError("it belongs to --engine ray")
-        if info.field_name == "min_replicas" and value is not None and value > info.data.get("replicas", value):
-            raise ValueError(f"there are at most {info.data['replicas']} replicas")
-        return value
+    host: str = _setting("address to listen on", LOOPBACK)
+    port: int = _setting(
+        "port to listen on; 0 picks a free one and prints it",
+        8000,
+        ge=0,
+        le=65535,
+    )
+    header_timeout: float = _setting("seconds a request's head may take to arrive", 10.0, gt=0)
+    heartbeat: float = _setting("seconds between heartbeats on an idle event stream", 15.0, gt=0)
+    shutdown_timeout: int = _setting(
+        "seconds that running requests get to finish at shutdown",
+        30,
+        ge=0,
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = _setting("least level logged", "info")
+    log_format: Literal["text", "json"] = _setting("how log lines are written", "text")
 
-    @model_validator(mode="after")
-    def _shared_together(self) -> Settings:
-        if self.database is not None and self.database_file is not None:
-            raise ValueError("both database and database_file are given; leave one out")
-        if (self.database or self.database_file) and self.object_store is None:
-            raise ValueError("replicas that share a database need object_store too")
-        if self.object_store is not None and not (self.database or self.database_file):
-            raise ValueError("replicas that share an object_store need database, or database_file, too")
-        return self
+
+@dataclass(frozen=True, kw_only=True)
+class AccessSettings:
+    """Who may use the service, and what it fetches for them."""
+
+    api_keys: Path | None = _setting(
+        "file of hashed API keys, made by `quantvggt key`; without it everybody may use it",
+        None,
+    )
+    fetch_urls: bool = _setting(
+        "fetch pictures that a request names by URL, from public https servers",
+        False,
+    )
+    fetch_hosts: str | None = _setting(
+        "fetch from these hosts only, internal ones too: host, host:port or http://host:port, with commas between them",
+        None,
+    )
+    fetch_timeout: float = _setting(
+        "seconds a URL's server may take to be reached, to answer, and between two pieces",
+        10.0,
+        gt=0,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one request may hold, and how its pictures are prepared."""
+
+    mode: Literal["fit", "crop", "pad"] = _setting(
+        "how pictures are brought to the network's size when a request does not say",
+        "fit",
+    )
+    max_images: int = _setting("most pictures in one request", 32, ge=1)
+    max_image_bytes: int = _setting("most bytes of one picture file", 32 * 2**20, ge=1)
+    max_total_bytes: int = _setting("most bytes of one request body", 256 * 2**20, ge=1)
+    max_pixels: int = _setting(
+        "most pixels of one picture, checked before decoding",
+        50_000_000,
+        ge=1,
+    )
+    max_total_pixels: int = _setting(
+        "most pixels of all pictures of one request",
+        400_000_000,
+        ge=1,
+    )
+    max_unpacked_bytes: int = _setting(
+        "most bytes of an archive's pictures once unpacked",
+        512 * 2**20,
+        ge=1,
+    )
+    upload_timeout: float = _setting(
+        "seconds a request body, with what its URLs name, may take to arrive",
+        60.0,
+        gt=0,
+    )
+    video_timeout: float = _setting("seconds that reading a video may take", 60.0, gt=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueSettings:
+    """How much may wait, and how long a job may take."""
+
+    queue_limit: int = _setting(
+        "requests that may wait while another one runs, in the queue that replicas share",
+        8,
+        ge=0,
+    )
+    max_queue_seconds: float = _setting(
+        "most predicted seconds of work that may wait",
+        3600.0,
+        gt=0,
+    )
+    job_timeout: float = _setting(
+        "seconds a reconstruction may take from acceptance to end",
+        1800.0,
+        gt=0,
+    )
+    stall_timeout: float = _setting(
+        "seconds without progress after which the process ends",
+        600.0,
+        gt=0,
+    )
+    lease: float = _setting(
+        "seconds without news of a replica after which another takes over what it runs",
+        15.0,
+        ge=1,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StorageSettings:
+    """Where jobs and results are kept, how many and how long."""
+
+    data_dir: Path | None = _setting(
+        "folder for results; without it a temporary one, removed on exit",
+        None,
+    )
+    keep: int = _setting(
+        "reconstructions kept, by all replicas together; the oldest is removed first",
+        100,
+        ge=1,
+    )
+    keep_hours: float | None = _setting(
+        "hours after which a result is removed; without it never",
+        None,
+        gt=0,
+    )
+    keep_bytes: int = _setting(
+        "most bytes of results, on disk or in the object store; the oldest go first",
+        20 * 2**30,
+        ge=1,
+    )
+    min_free_bytes: int = _setting(
+        "free bytes on the results' disk below which uploads end",
+        256 * 2**20,
+        ge=0,
+    )
+    database: str | None = _setting(
+        "PostgreSQL database that replicas share, postgresql://user:password@host/name; needs "
+        "object_store too; without it jobs are recorded in the data folder",
+        None,
+        repr=False,
+    )
+    database_file: Path | None = _setting(
+        "file that holds the address of the database, as secrets do",
+        None,
+    )
+    object_store: str | None = _setting(
+        "object store that replicas share, for example s3://bucket/prefix; needs database; "
+        "endpoint and credentials come from the provider's own variables; the data folder then "
+        "holds copies",
+        None,
+    )
+    cache_bytes: int = _setting(
+        "most bytes of copies on disk of what lies in the object store",
+        10 * 2**30,
+        ge=1,
+    )
 
     def shared_database(self) -> URL | None:
         """Where jobs of all replicas are recorded; None for a process by itself. Raises SettingsError."""
         if self.database is not None:
-            return _postgresql(self.database.get_secret_value(), "database")
+            return _postgresql(self.database, "database")
         if self.database_file is None:
             return None
         try:
@@ -176,8 +265,64 @@ class Settings(BaseSettings):
             raise SettingsError(f"can't read database_file {self.database_file}: {error}.") from None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that can be set, by groups; a room of the service is handed the group that it needs. Values are
+    checked by `load_settings`."""
+
+    inference: InferenceSettings
+    cluster: ClusterSettings = ClusterSettings()
+    server: ServerSettings = ServerSettings()
+    access: AccessSettings = AccessSettings()
+    limits: Limits = Limits()
+    queue: QueueSettings = QueueSettings()
+    storage: StorageSettings = StorageSettings()
+
+    @classmethod
+    def of(cls, **values: Any) -> Settings:
+        """From single settings by their names, as flags and variables give them. Checks nothing."""
+        unknown = set(values) - set(FIELDS)
+        if unknown:
+            raise TypeError(f"there are no settings {', '.join(sorted(unknown))}")
+        groups = {
+            name: group(**{field: values[field] for field in fields(group) if field in values})
+            for name, group in GROUPS.items()
+        }
+        return cls(**groups)
+
+
+GROUPS: dict[str, type[Any]] = {
+    "inference": InferenceSettings,
+    "cluster": ClusterSettings,
+    "server": ServerSettings,
+    "access": AccessSettings,
+    "limits": Limits,
+    "queue": QueueSettings,
+    "storage": StorageSettings,
+}
+
+
+def fields(group: type[Any]) -> dict[str, dataclasses.Field[Any]]:
+    """The settings of a group by their names."""
+    return {field.name: field for field in dataclasses.fields(group)}
+
+
+FIELDS: dict[str, dataclasses.Field[Any]] = {
+    name: field for group in GROUPS.values() for name, field in fields(group).items()
+}
+"""Every setting by its name; flags and environment variables are called after it."""
+
+
+def types() -> dict[str, Any]:
+    """The type of every setting."""
+    return {name: kind for group in GROUPS.values() for name, kind in get_type_hints(group).items()}
+
+
 def _postgresql(text: str, source: str) -> URL:
     """The address without a word of it in an error: it holds a password."""
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
@@ -187,35 +332,106 @@ def _postgresql(text: str, source: str) -> URL:
     return url.set(drivername="postgresql+psycopg")
 
 
-assert MODES == ("fit", "crop", "pad"), "Settings.mode and the forms offer exactly the modes of preprocessing"
+def _objections(settings: Settings) -> Iterator[tuple[str | None, str]]:
+    """What is wrong with values that are fine each by itself: the setting's name, if it is one, and why."""
+    import torch
+    from PIL import Image
+
+    inference, cluster, storage = settings.inference, settings.cluster, settings.storage
+    largest = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # beyond it Pillow itself refuses
+    if settings.limits.max_pixels > largest:
+        yield "max_pixels", f"no picture of more than {largest} pixels can be opened"
+    try:
+        device = torch.device(inference.device)
+    except RuntimeError:
+        yield "device", "not a torch device such as cpu or cuda:0"
+        return
+    if inference.engine == "ray":  # a replica's device, perhaps another machine's
+        if device.index:
+            yield "device", "each replica sees one GPU, its own; use cuda"
+    elif device.type == "cuda" and not torch.cuda.is_available():
+        yield "device", "this machine has no usable CUDA device; use cpu"
+    for name in fields(ClusterSettings):
+        if inference.engine == "local" and getattr(cluster, name) != FIELDS[name].default:
+            yield name, "it belongs to --engine ray"
+    if cluster.min_replicas is not None and cluster.min_replicas > cluster.replicas:
+        yield "min_replicas", f"there are at most {cluster.replicas} replicas"
+    shared = storage.database is not None or storage.database_file is not None
+    if storage.database is not None and storage.database_file is not None:
+        yield None, "both database and database_file are given; leave one out"
+    if shared and storage.object_store is None:
+        yield None, "replicas that share a database need object_store too"
+    if storage.object_store is not None and not shared:
+        yield None, "replicas that share an object_store need database, or database_file, too"
+
+
+def names_a_setting(variable: str) -> bool:
+    """Whether the environment variable of this name is one of the service's, known or not."""
+    name = variable.upper()
+    return name.startswith((PREFIX, OLD_PREFIX)) and name not in NOT_SETTINGS
 
 
 def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
-    """Join `flags` (only those given) and the ``VGGT_…`` variables of `environ` into checked settings.
+    """Join `flags` (only those given) and the ``QUANTVGGT_…`` variables of `environ` into checked settings.
 
     Raises SettingsError for an unknown variable, a missing artifact or a bad value.
     """
-    known = {PREFIX + name.upper(): name for name in Settings.model_fields}
+    known = {PREFIX + name.upper(): name for name in FIELDS}
     variables: dict[str, str] = {}
-    for key, value in environ.items():
-        if not key.upper().startswith(PREFIX):
+    # Old names come last and win: whoever still sets one may run an image that brings the new ones along as defaults.
+    for key, value in sorted(environ.items(), key=lambda item: item[0].upper().startswith(OLD_PREFIX)):
+        if not names_a_setting(key) or _is_service_link(key.upper(), value):
             continue
-        if key.upper() not in known:
-            near = difflib.get_close_matches(key.upper(), known, n=1)
+        name = key.upper()
+        if name.startswith(OLD_PREFIX):
+            name = PREFIX + name.removeprefix(OLD_PREFIX)
+            if name in known:
+                _log.warning("%s is now called %s; the next release will not read the old name", key, name)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}."
             raise SettingsError(f"unknown environment variable {key}={value!r}; {hint}")
         if not value:
             raise SettingsError(f"environment variable {key} is empty; give it a value or unset it.")
-        variables[known[key.upper()]] = value
+        variables[known[name]] = value
+    settings = _validated({**variables, **flags}, lambda name: _given(name, flags, variables))
+    for wrong, why in _objections(settings):
+        raise SettingsError(f"{why}." if wrong is None else f"{_given(wrong, flags, variables)}: {why}.")
+    return settings
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    """Whether Kubernetes set this variable since a Service has the same name as we; see enableServiceLinks."""
+    return bool(_SERVICE_LINK.fullmatch(name)) or (name.endswith("_PORT") and "://" in value)
+
+
+def _validated(values: Mapping[str, Any], given: Callable[[str], str]) -> Settings:
+    from pydantic import TypeAdapter, ValidationError
+
+    unknown = set(values) - set(FIELDS)
+    if unknown:
+        name = min(unknown)
+        raise SettingsError(f"{given(name)}: there is no such setting.")
+    groups: dict[str, Any] = {}
     try:
-        return Settings(**{**variables, **flags})
+        for name, group in GROUPS.items():
+            own = {field: values[field] for field in fields(group) if field in values}
+            groups[name] = TypeAdapter(group).validate_python(own)
+        return Settings(**groups)
     except ValidationError as error:
         first = error.errors()[0]
-        if not first["loc"]:
-            raise SettingsError(f"{first['msg'].removeprefix('Value error, ')}.") from None
-        name = str(first["loc"][0])
-        flag, variable = "--" + name.replace("_", "-"), PREFIX + name.upper()
-        if first["type"] == "missing":
-            raise SettingsError(f"no {name} was given; pass {flag} or set {variable}.") from None
-        given = f"{flag} {flags[name]}" if name in flags else f"{variable}={variables.get(name)}"
-        raise SettingsError(f"{given}: {first['msg'].removeprefix('Value error, ')}.") from None
+    name = str(first["loc"][0])
+    if first["type"] == "missing":
+        raise SettingsError(f"no {name} was given; pass {_flag(name)} or set {PREFIX}{name.upper()}.")
+    raise SettingsError(f"{given(name)}: {first['msg']}.")
+
+
+def _given(name: str, flags: Mapping[str, Any], variables: Mapping[str, str]) -> str:
+    """The setting and its value as whoever gave it wrote them."""
+    if name in flags:
+        return f"{_flag(name)} {flags[name]}"
+    return f"{PREFIX}{name.upper()}={variables.get(name, FIELDS[name].default if name in FIELDS else '')}"
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model import VGGT
+from model.families.vggt.cameras import cameras_to_pose_encoding, pose_encoding_to_cameras
 from model.network.transformer import Attention
 from model.network.vision_transformer import VisionTransformer
-from model.scene.geometry import cameras_to_pose_encoding, pose_encoding_to_cameras, unproject_depth
+from model.scene.geometry import unproject_depth
 from scenes.scene import SceneBatch
 from training.correspondence import PatchPoints, patch_matches, patch_points
 from training.losses import (

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from model import VGGT
 from model.families.vggt.presets import PRESETS
 from model.files.checkpoint import load_checkpoint, resolve_checkpoint
+from model.files.domain import DOMAIN, Domain
 from model.files.provenance import commit, digest
 from scenes.scene import SceneBatch
 from scenes.synthetic.distribution import TEST_SETS
@@ -46,6 +47,11 @@ from training.validation import validate, validation_scenes
 LOG_EVERY, PRINT_EVERY, VALIDATE_EVERY = 25, 100, 500
 SAVE_SECONDS = 60.0
 BEST = "best"
+_TRAINED_ON = {  # by recipe
+    "rooms": "drawn rooms with textured boxes and spheres",
+    "free": "drawn rooms, objects and house fronts",
+    "free-gpu": "drawn rooms, objects and house fronts",
+}
 _MAX_BAD_STEPS = 20
 _MAY_CHANGE = ("steps", "processes", "compiler", "drawing_processes")  # a resumed run may be shorter or use other cores
 _FIT_SECONDS = 30.0
@@ -126,7 +132,9 @@ def export(out: Path, checkpoint: Path) -> None:
     """Writes the averaged weights of the run in `out` as a checkpoint folder.
 
     `model.safetensors` holds float16 tensors under the public VGGT names, `config.json` the network's configuration,
-    `training.json` how it was made. Raises TrainingError if there is no state or a weight does not fit float16.
+    `training.json` how it was made, `domain.json` what it has seen.
+
+    Raises TrainingError if there is no state or a weight does not fit float16.
     """
     state = load_state(Path(out))
     if state is None:
@@ -142,6 +150,8 @@ def export(out: Path, checkpoint: Path) -> None:
     checkpoint.mkdir(parents=True, exist_ok=True)
     save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
     write_json(checkpoint / "config.json", net.config.to_dict())
+    seen = _TRAINED_ON.get(manifest["config"].get("recipe", "rooms"), "drawn scenes")
+    write_json(checkpoint / DOMAIN, Domain(seen, photographs=False).to_dict())
     records = read_log(Path(out))
     latest = {key: [r for r in records if key in r][-1:] for key in ("losses", "validation")}
     write_json(
@@ -497,6 +507,4 @@ def _sentence(record: Mapping[str, Any], steps: int) -> str:
 def _command(config: TrainingConfig) -> str:
     start = "" if config.start is None else f" --start {config.start}"
     recipe = "" if config.recipe == "rooms" else f" --recipe {config.recipe}"
-    return (
-        f"python -m quantization demo train --out runs/demo{recipe} --steps {config.steps} --seed {config.seed}{start}"
-    )
+    return f"quantvggt demo train --out runs/demo{recipe} --steps {config.steps} --seed {config.seed}{start}"

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from evaluation.pose_metrics import pose_auc, relative_pose_errors
 from model import VGGT
-from model.scene.geometry import pose_encoding_to_cameras
+from model.families.vggt.cameras import pose_encoding_to_cameras
 from scenes.scene import SceneBatch
 from scenes.synthetic.distribution import STANDARD, SceneDistribution
 from scenes.synthetic.generator import render_batch

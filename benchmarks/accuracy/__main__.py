@@ -15,6 +15,7 @@ import json
 import sys
 import time
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,19 @@ from benchmarks.accuracy.tables import write_tables
 from evaluation.evaluate import Comparison, compare
 from evaluation.pose_metrics import AUC_THRESHOLDS
 from evaluation.report import auc_retained
-from model import VGGT, Prediction
+from model import families
+from model.families.family import Geometry
 from model.files import provenance
 from model.files.checkpoint import load_checkpoint
+from model.network.network import Network
+from model.reconstruct import geometry
 from quantization.calibration import samples
 from quantization.calibration.samples import Sample
-from quantization.calibration.sensitivity import measure, within_budget
 from quantization.convert import quantize_network, reader
 from quantization.nfds import select
 from quantization.outlier_channels import SHARE, STRENGTH, with_outliers
 from quantization.recipe import RECIPES
+from quantization.sensitivity import measure, within_budget
 from scenes.synthetic.generator import SyntheticScenes
 
 FRAMES = 4
@@ -46,14 +50,14 @@ RUINED = 6  # every so many candidates
 class _Remembered:
     """A network that computes its answer to the same pictures only once."""
 
-    def __init__(self, net: VGGT) -> None:
+    def __init__(self, net: Network) -> None:
         self._net = net
-        self._answers: dict[bytes, Prediction] = {}
+        self._answers: dict[bytes, Geometry] = {}
 
-    def __call__(self, images: Tensor) -> Prediction:
+    def __call__(self, images: Tensor) -> Geometry:
         key = hashlib.sha256(images.numpy().tobytes()).digest()
         if key not in self._answers:
-            self._answers[key] = self._net(images)
+            self._answers[key] = geometry(self._net, images)
         return self._answers[key]
 
 
@@ -99,11 +103,13 @@ class _Bench:
         net = load_checkpoint("demo")
         self.net = with_outliers(net, args.seed) if section == "outliers" else net
         self.reference = _Remembered(self.net)
-        side = net.config.img_size
+        self.family = families.of(net.config)
+        grid = self.family.grid(net.config)
+        side = grid.longer_side
         views = sorted({v for experiment in SECTIONS[section] for v in experiment.views})
         self.scenes = {v: list(SyntheticScenes("test", args.scenes, v, side, side, seed=args.seed)) for v in views}
         self.pool, self.split = samples.candidates(
-            samples.SYNTHETIC, net.config, frames=FRAMES, pool=3 * args.samples, seed=args.seed
+            samples.SYNTHETIC, grid, frames=FRAMES, pool=3 * args.samples, seed=args.seed
         )
         if section == "sampling":
             self.pool = [_ruined(s, i) if i % RUINED == 0 else s for i, s in enumerate(self.pool)]
@@ -137,15 +143,15 @@ class _Bench:
             found = measure(self.net, images[:8], RECIPES["quarot"], "aggregator")
             recipe = replace(recipe, overrides=tuple((n, "w4a8") for n in within_budget(found, EIGHT_BIT_BUDGET)))
         started = time.monotonic()
-        quantised = quantize_network(self.net, recipe, images)
+        answers = partial(geometry, quantize_network(self.net, recipe, images))
         seconds = time.monotonic() - started
         views = {
-            str(v): _plain(compare(self.reference, quantised, self.scenes[v], seed=self.args.seed, label=f"{v} views"))
+            str(v): _plain(compare(self.reference, answers, self.scenes[v], seed=self.args.seed, label=f"{v} views"))
             for v in experiment.views
         }
         ruined = sum(i % RUINED == 0 for i in chosen) if self.section == "sampling" else None
         return {
-            "recipe": recipe.to_dict(),
+            "recipe": recipe.of(self.family).to_dict(),
             "sampling": experiment.sampling,
             "seed": experiment.seed,
             "ruined_samples": ruined,

@@ -25,7 +25,7 @@ class Experiment:
 
 
 def _everywhere(scheme: str, recipe: Recipe) -> Recipe:
-    return replace(recipe, aggregator=scheme, image_encoder=scheme, camera_head=scheme)
+    return recipe.with_parts(aggregator=scheme, image_encoder=scheme, camera_head=scheme)
 
 
 def _methods() -> Iterator[Experiment]:
@@ -44,7 +44,7 @@ def _methods() -> Iterator[Experiment]:
     yield Experiment("W4A4, ours, a tenth in W4A8", BEST, all_views, mixed=True)
     yield Experiment("W4A4 everywhere, ours", _everywhere("w4a4", BEST), (4,))
     for scheme in ("w4a8", "w4a16", "w3a4", "w2a4"):
-        yield Experiment(f"{scheme.upper()}, ours", replace(BEST, aggregator=scheme), (4,))
+        yield Experiment(f"{scheme.upper()}, ours", BEST.with_parts(aggregator=scheme), (4,))
 
 
 def _parts() -> Iterator[Experiment]:

@@ -1,8 +1,9 @@
 """The quantised model on disk: a folder with `manifest.json` and `model.safetensors`. Reader and writer in one place.
 
-The manifest is the only truth: network shape, arithmetic of attention and dense heads, scheme of every quantised layer,
-packing, recipe, calibration, provenance, size and SHA-256 of the tensor file. Weights of 4 bits are stored two to a
-byte, low nibble = even k; the weights of layers that stay float lie in 8 bits with one scale an output channel,
+The manifest is the only truth: family and shape of the network, what it was trained on, arithmetic
+of attention and dense heads, scheme of every quantised layer, packing, recipe, calibration,
+provenance, size and SHA-256 of the tensor file. Weights of 4 bits are stored two to a byte, low nibble
+= even k; the weights of layers that stay float lie in 8 bits with one scale an output channel,
 everything else in float16. Nothing is ever unpickled.
 """
 
@@ -24,41 +25,29 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from kernels import FORMATS, QuantizedLinear, kernel_path
+from model import families
 from model.errors import ArtifactError
-from model.families.vggt.config import VGGTConfig
-from model.families.vggt.network import VGGT
 from model.files.checkpoint import assign, build_empty
+from model.files.domain import Domain
+from model.files.manifest import FORMAT, MANIFEST, TENSORS, VERSION, read
 from model.files.storage import encode, keep_in_8_bits, kept_codes
+from model.network.config import NetworkConfig
+from model.network.network import Network
 
-FORMAT = "quantvggt-artifact"
-VERSION = 2
-MANIFEST = "manifest.json"
-TENSORS = "model.safetensors"
 _PACKING = "int4: two codes a byte, low nibble even k; int8: one code a byte; .scale: float32 a row of an int8 tensor"
 _OPTIONAL = ("bias", "signs", "smoothing", "activation_clip")
-_KEYS = {
-    "format",
-    "version",
-    "packing",
-    "network",
-    "execution",
-    "layers",
-    "recipe",
-    "calibration",
-    "provenance",
-    "files",
-}
 _LARGEST_FLOAT16 = torch.finfo(torch.float16).max
 _SMALLEST_IN_8_BITS = 2**14  # elements; below it there is nothing to save
 
 
 def save(
-    net: VGGT,
+    net: Network,
     path: str | Path,
     *,
     recipe: Mapping[str, Any] | None = None,
     calibration: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    domain: Domain | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Writes a network with quantised layers to the folder `path` and returns the manifest.
@@ -81,7 +70,9 @@ def save(
             "format": FORMAT,
             "version": VERSION,
             "packing": _PACKING,
+            "family": net.config.family,
             "network": net.config.to_dict(),
+            "domain": None if domain is None else domain.to_dict(),
             "execution": {"attention": net.attention, "dense_heads": net.dense_heads},
             "layers": {name: _describe(layer) for name, layer in layers.items()},
             "recipe": dict(recipe or {}),
@@ -112,31 +103,31 @@ def check_target(target: Path, overwrite: bool) -> None:
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
-    """The checked manifest of the artifact at `path`. Raises ArtifactError."""
-    folder = Path(path)
-    file = folder / MANIFEST
-    if not folder.is_dir():
-        raise ArtifactError(f"no artifact at {folder}: not a folder")
-    if not file.is_file():
-        raise ArtifactError(f"{folder} is not an artifact: it has no {MANIFEST}")
+    """The manifest of the artifact at `path`, checked to describe a network that can be built. Raises ArtifactError."""
+    manifest = read(path)
+    manifest.setdefault("family", families.FIRST)
+    manifest.setdefault("domain", None)
+    file = Path(path) / MANIFEST
+    if manifest["family"] not in families.FAMILIES:
+        raise ArtifactError(
+            f"{path} holds a network of family {manifest['family']!r}; this software knows "
+            f"{', '.join(families.FAMILIES)}: upgrade it, or quantise another checkpoint"
+        )
     try:
-        manifest = json.loads(file.read_text())
-    except (ValueError, OSError) as error:
+        configuration(manifest)
+        if manifest["domain"] is not None:
+            Domain.from_dict(manifest["domain"])
+    except (ValueError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{file} is damaged: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ArtifactError(f"{file} does not describe an artifact of this project (format is not {FORMAT!r})")
-    version = manifest.get("version")
-    if version != VERSION:
-        newer = isinstance(version, int) and version > VERSION
-        advice = "upgrade this software" if newer else "quantise the checkpoint again"
-        raise ArtifactError(f"{file} has format version {version!r}; this software reads version {VERSION}: {advice}")
-    if set(manifest) != _KEYS:
-        odd = ", ".join(sorted(set(manifest) ^ _KEYS))
-        raise ArtifactError(f"{file} is damaged: missing or unknown keys: {odd}")
     return manifest
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> VGGT:
+def configuration(manifest: Mapping[str, Any]) -> NetworkConfig:
+    """The network that a manifest describes, one of `save` or `read_manifest`."""
+    return families.named(manifest["family"]).config.from_dict(manifest["network"])
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> Network:
     """The network of the artifact at `path`, quantised layers and all, on `device` in evaluation mode.
 
     Raises ArtifactError if anything is missing, damaged, unknown, or of another version.
@@ -147,8 +138,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> VGGT:
         kernel_path(device)  # builds and tries the kernels: the first pass may be captured in a graph, which could not
     _verify_files(folder, manifest)
     try:
-        config = VGGTConfig.from_dict(manifest["network"])
-        net = build_empty(config)
+        net = build_empty(configuration(manifest))
         with safe_open(folder / TENSORS, framework="pt") as source:
             _fill(net, manifest["layers"], source, device)
         net.attention, net.dense_heads = (manifest["execution"][key] for key in ("attention", "dense_heads"))
@@ -159,7 +149,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> VGGT:
     return net.to(device).eval()
 
 
-def replace_linear(net: VGGT, name: str, layer: QuantizedLinear) -> None:
+def replace_linear(net: nn.Module, name: str, layer: QuantizedLinear) -> None:
     """Puts a quantised layer where the float linear layer `name` was. Raises ValueError if the shapes differ."""
     old = net.get_submodule(name)
     if not isinstance(old, nn.Linear):
@@ -172,7 +162,7 @@ def replace_linear(net: VGGT, name: str, layer: QuantizedLinear) -> None:
     net.set_submodule(name, layer)
 
 
-def _stored(net: VGGT, layers: Mapping[str, QuantizedLinear]) -> dict[str, Tensor]:
+def _stored(net: Network, layers: Mapping[str, QuantizedLinear]) -> dict[str, Tensor]:
     """All tensors as they are written: quantised layers as they are, float weights in 8 bits, the rest in float16."""
     tensors: dict[str, Tensor] = {}
     left: dict[str, Tensor] = {}
@@ -225,7 +215,7 @@ def _verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
             raise ArtifactError(f"{file} does not match its checksum: it is corrupted; copy it again")
 
 
-def _fill(net: VGGT, layers: Mapping[str, Any], source: Any, device: str | torch.device) -> None:
+def _fill(net: Network, layers: Mapping[str, Any], source: Any, device: str | torch.device) -> None:
     names = set(source.keys())
     for name, description in layers.items():
         scheme = description["scheme"]

@@ -1,4 +1,4 @@
-"""Float checkpoints in the public VGGT layout: local, of a model hub, or the bundled demo model."""
+"""Float checkpoints in a public layout: local, of a model hub, or the bundled demo model."""
 
 from __future__ import annotations
 
@@ -8,40 +8,41 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from model import families
 from model.errors import CheckpointError
-from model.families.vggt.config import HEADS, VGGTConfig
-from model.families.vggt.network import VGGT
-from model.families.vggt.presets import PRESETS
 from model.files.weights import TensorSource, choose, none_in
+from model.network.config import NetworkConfig
+from model.network.network import Network
 
 DEMO_CHECKPOINT = Path(__file__).parents[1] / "demo"
 HUB_FORMS = "a hub repository such as facebook/VGGT-1B (owner/name, owner/name@revision, owner/name:file)"
 _CONFIG = "config.json"
 
 
-def resolve_checkpoint(location: str | Path, *, newest: bool = False) -> tuple[Path, VGGTConfig]:
+def resolve_checkpoint(location: str | Path, *, newest: bool = False) -> tuple[Path, NetworkConfig]:
     """Weights file, or index of its shards, and network shape of a checkpoint.
 
     `location` is "demo" (bundled), a weights file, a folder with one, or a hub repository as
-    `owner/name`, with `@revision` and `:file` where they are needed. The shape is that of
-    `config.json` beside the weights, else of VGGT-1B; heads that have no tensors are left out.
-    `newest` asks the hub although the files are cached. Raises CheckpointError.
+    `owner/name`, with `@revision` and `:file` where they are needed. The names of the tensors and
+    `config.json` beside them tell family and shape; heads that have no tensors are left out. `newest`
+    asks the hub although the files are cached. Raises CheckpointError.
     """
     source, config = open_checkpoint(location, newest=newest)
     return source.path, config
 
 
-def open_checkpoint(location: str | Path, *, newest: bool = False) -> tuple[TensorSource, VGGTConfig]:
-    """Tensors and network shape of a checkpoint; see `resolve_checkpoint`."""
-    source = TensorSource(_find(location, newest))
-    config = _config_beside(source.path)
-    present = [head for head in config.heads if any(n.startswith(f"{head}_head.") for n in source.names)]
-    return source, config.with_heads(present)
+def open_checkpoint(location: str | Path, *, newest: bool = False) -> tuple[TensorSource, NetworkConfig]:
+    """Tensors, by the network's names, and network shape of a checkpoint; see `resolve_checkpoint`."""
+    source = TensorSource(locate(location, newest=newest))
+    config = _recognised(source)
+    source.rename(families.of(config).tensor_name)
+    return source, config
 
 
-def _find(location: str | Path, newest: bool) -> Path:
+def locate(location: str | Path, *, newest: bool = False) -> Path:
+    """Weights file, or index of its shards, of a checkpoint; see `resolve_checkpoint`."""
     path = DEMO_CHECKPOINT if str(location) == "demo" else Path(location).expanduser()
     if os.path.isdir(path):
         files = [entry.name for entry in path.iterdir() if entry.is_file()]
@@ -62,32 +63,36 @@ def _find(location: str | Path, newest: bool) -> Path:
     return fetch(repository, newest=newest)
 
 
-def _config_beside(weights: Path) -> VGGTConfig:
-    path = weights.parent / _CONFIG
-    if not path.is_file():
-        return PRESETS["vggt-1b"]
+def _recognised(source: TensorSource) -> NetworkConfig:
+    """The network that the tensors, and `config.json` beside them if there is one, are of."""
+    path = source.path.parent / _CONFIG
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        # the hub's config.json lists the public constructor's three arguments only
-        return VGGTConfig.from_dict(values) if "depth" in values else PRESETS["vggt-1b"]
+        values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        config = families.recognise(values, source.names)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is not a network configuration: {error}") from error
+    if config is None:
+        raise CheckpointError(
+            f"{source.path} holds no network that is known here ({', '.join(families.FAMILIES)}): "
+            f"its tensors have other names (first: {min(source.names, default='none')})"
+        )
+    return config
 
 
-def build_empty(config: VGGTConfig) -> VGGT:
+def build_empty(config: NetworkConfig) -> Network:
     """The network with parameters on the meta device, without storage, ready to have real ones assigned."""
     with torch.device("meta"):
-        return VGGT(config)
+        return families.of(config).build(config)
 
 
-def match(net: VGGT, source: TensorSource) -> None:
+def match(net: Network, source: TensorSource) -> None:
     """Raises CheckpointError unless the file has every tensor of `net` in the right shape.
 
-    Tensors of heads that were left out are ignored; any other surplus is an error.
+    Tensors that the family ignores, such as those of heads left out, may be there; others may not.
     """
     wanted = {name: tuple(parameter.shape) for name, parameter in net.named_parameters()}
-    left_out = tuple(f"{head}_head." for head in HEADS if head not in net.config.heads)
-    available = [name for name in source.names if not name.startswith(left_out)]
+    ignored = families.of(net.config).ignored(net.config)
+    available = [name for name in source.names if not name.startswith(ignored)]
     missing = sorted(set(wanted) - set(available))
     surplus = sorted(set(available) - set(wanted))
     if missing or surplus:
@@ -106,7 +111,7 @@ def match(net: VGGT, source: TensorSource) -> None:
 
 def load_checkpoint(
     location: str | Path, heads: Sequence[str] | None = None, device: str | torch.device = "cpu"
-) -> VGGT:
+) -> Network:
     """A float32 network in evaluation mode from a checkpoint; see `resolve_checkpoint` for locations.
 
     `heads` (of "camera", "depth", "point", "track") leaves all others out; None keeps every head. Each tensor is read
@@ -122,7 +127,7 @@ def load_checkpoint(
     return net.to(device).eval()
 
 
-def assign(net: VGGT, name: str, value: Tensor, device: str | torch.device) -> None:
+def assign(net: nn.Module, name: str, value: Tensor, device: str | torch.device) -> None:
     """Replaces one parameter by `value` in float32 on `device`."""
     owner, _, leaf = name.rpartition(".")
     parameter = torch.nn.Parameter(value.to(device=device, dtype=torch.float32), requires_grad=False)

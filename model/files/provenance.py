@@ -8,24 +8,27 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from model import families
 from model.files.artifact import sha256
-from model.files.checkpoint import resolve_checkpoint
+from model.files.checkpoint import locate
 from model.files.weights import files_of
-
-# Model cards of the public repositories, read 2026-11; the demo model is our own.
-_LICENCES = {"demo": "Apache-2.0", "facebook/VGGT-1B": "CC-BY-NC-4.0", "facebook/VGGT-1B-Commercial": "VGGT commercial"}
 
 
 def describe(location: str, licence: str | None = None) -> dict[str, Any]:
     """Name, licence and SHA-256 of a checkpoint and, in a git checkout, the commit of this code.
 
-    Without `licence` it is that of a checkpoint known by name, else None.
+    Without `licence` it is that of a checkpoint known by name, else None; whether it allows commercial use is known of
+    these only.
     """
-    path, _ = resolve_checkpoint(location)
+    path = locate(location)
+    known = families.LICENCES.get(re.split("[@:]", location)[0])
+    commercial = None if licence or known is None else known.commercial
+    licence = licence or (None if known is None else known.name)
     named = location if location == "demo" or not Path(location).exists() else path.name
     return {
         "checkpoint": named,
-        "weights_licence": licence or _LICENCES.get(re.split("[@:]", location)[0]),
+        "weights_licence": licence,
+        "commercial_use": commercial,
         "checkpoint_sha256": digest(path),
         "commit": commit(),
     }

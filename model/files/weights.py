@@ -115,6 +115,12 @@ class TensorSource:
     def __init__(self, path: Path) -> None:
         """Raises CheckpointError if a file is missing, damaged, or holds anything but tensors."""
         self.path = path
+        self._new_name: Callable[[str], str] = lambda name: name
+        self._open()
+
+    def rename(self, new_name: Callable[[str], str]) -> None:
+        """From now on a tensor that the files call `name` is called `new_name(name)`."""
+        self._new_name = new_name
         self._open()
 
     @property
@@ -159,7 +165,7 @@ class TensorSource:
             for name, shard in _weight_map(self.path).items():
                 if name not in stored:
                     raise CheckpointError(f"{self.path} lists {name}, but {shard} does not hold it")
-        self._stored = _without_prefixes(stored)
+        self._stored = {self._new_name(name): tensor for name, tensor in _without_prefixes(stored).items()}
 
 
 def _without_prefixes(named: Mapping[str, _Stored]) -> dict[str, _Stored]:

@@ -3,9 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar
+
+Config = TypeVar("Config", bound="NetworkConfig")
+
+
+class NetworkConfig(Protocol):
+    """What the shape of any network tells; everything else about it is its family's business."""
+
+    family: ClassVar[str]
+    """Name of the family that builds it, as in an artifact's manifest."""
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of the heads that are present."""
+
+    def with_heads(self: Config, heads: Sequence[str]) -> Config:
+        """The same network with only `heads` kept. Raises ValueError for a head that it does not have."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; `from_dict` is the inverse."""
+
+    @classmethod
+    def from_dict(cls: type[Config], data: Mapping[str, Any]) -> Config:
+        """Builds a configuration from plain data. Raises ValueError naming any key that is unknown."""
 
 
 @dataclass(frozen=True)

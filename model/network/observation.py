@@ -8,22 +8,20 @@ from typing import Any
 
 from torch import nn
 
-from model.families.vggt.network import VGGT
+from model.network.network import Network
 
 Observer = Callable[[str, float], None]
 """Called with the stage ("aggregator" or "heads") and the share of it that is done, in (0, 1]."""
 
 
 @contextmanager
-def observed(net: VGGT, observer: Observer, with_tracks: bool = False) -> Iterator[None]:
+def observed(net: Network, observer: Observer, with_tracks: bool = False) -> Iterator[None]:
     """Within the context `observer` is called after every block and head of `net`; what it raises ends the pass.
 
-    The track head only runs, and counts, in passes with query points.
+    The track head runs, and counts, only in passes with query points.
     """
-    aggregator = net.aggregator
-    blocks = [aggregator.patch_embed, *aggregator.frame_blocks, *aggregator.global_blocks]
-    tracker = net.track_head if with_tracks else None
-    heads = [head for head in (net.camera_head, net.depth_head, net.point_head, tracker) if head is not None]
+    blocks = [net.get_submodule(block.name) for block in net.blocks()]
+    heads = list(net.heads(with_tracks))
     with ExitStack() as stack:
         for stage, modules in (("aggregator", blocks), ("heads", heads)):
             for hook in _counting(stage, modules, observer):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 from torch import Tensor
 
@@ -11,14 +12,19 @@ from torch import Tensor
 class Prediction:
     """Raw predictions for B scenes of S frames of H x W pixels; None where a head was left out.
 
-    Cameras are world-to-camera with OpenCV axes, the world is the first camera's frame, the scale is arbitrary.
+    What cameras, confidences and the world mean is the family's own; its `decode` says it.
     """
 
-    pose_enc: Tensor | None = None  # [B, S, 9]: translation 3, quaternion xyzw, vertical and horizontal field of view
+    pose_enc: Tensor | None = None  # [B, S, E], cameras as the family encodes them
     depth: Tensor | None = None  # [B, S, H, W, 1]
-    depth_conf: Tensor | None = None  # [B, S, H, W], at least 1
+    depth_conf: Tensor | None = None  # [B, S, H, W]
     world_points: Tensor | None = None  # [B, S, H, W, 3]
-    world_points_conf: Tensor | None = None  # [B, S, H, W], at least 1
+    world_points_conf: Tensor | None = None  # [B, S, H, W]
     track: Tensor | None = None  # [B, S, N, 2] pixels (x, y)
     vis: Tensor | None = None  # [B, S, N] in [0, 1]
     conf: Tensor | None = None  # [B, S, N] in [0, 1]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Prediction:
+        """The same with `change` applied to every tensor."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Prediction(**{name: None if value is None else change(value) for name, value in values.items()})

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -136,6 +139,11 @@ class MLP(nn.Module):
 
 class Block(nn.Module):
     """Pre-norm transformer block: `x += ls1(attn(norm1(x)))`, then `x += ls2(mlp(norm2(x)))`."""
+
+    normed: ClassVar[Mapping[str, str]] = {"attn.qkv": "norm1", "mlp.fc1": "norm2"}
+    """The linear layers whose input comes from a LayerNorm, and from which."""
+    scaled: ClassVar[Mapping[str, str]] = {"attn.proj": "ls1", "mlp.fc2": "ls2"}
+    """The linear layers whose output goes through a LayerScale, and through which."""
 
     def __init__(
         self,

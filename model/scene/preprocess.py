@@ -135,7 +135,7 @@ def open_image(source: Source, index: int = 0) -> Image.Image:
 
 
 def preprocess_images(
-    sources: Sequence[Source], mode: str = "fit", image_size: int = 518, patch_size: int = 14
+    sources: Sequence[Source], mode: str = "fit", *, image_size: int, patch_size: int
 ) -> PreprocessedImages:
     """Brings pictures onto one grid whose sides are multiples of `patch_size`.
 

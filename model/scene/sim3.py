@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from model.scene.geometry import matrix_to_quaternion
+from model.rotations import matrix_to_quaternion
 from model.scene.similarity import Similarity
 
 

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from kernels import NumberFormat, QuantizedLinear
+from model.network.network import Stage
 from model.network.transformer import Block
 from quantization.calibration.outliers import Outliers, outliers
-from quantization.calibration.stages import CAMERA, Stage, Stream, Walk
-from quantization.folding import CENTRED, fold_layer_scales, fold_means, fold_norms
+from quantization.calibration.stages import Stream, Walk
+from quantization.folding import centred, fold_layer_scales, fold_means, fold_norms
 from quantization.layer import (
     LayerErrors,
     Observed,
@@ -30,7 +31,7 @@ from quantization.recipe import Recipe
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """What the report says about one layer; `inputs` is None in the camera head, which has no patch tokens."""
+    """What the report says about one layer; `inputs` is None in a head, which has no patch tokens."""
 
     name: str
     scheme: str
@@ -47,9 +48,7 @@ def quantize_stage(walk: Walk, stage: Stage, meant: Stream, seen: Stream | None,
     """
     module = walk.fill_stage(stage)
     original = copy.deepcopy(module)
-    chosen = {
-        name: scheme for name in walk.linears(stage) if (scheme := recipe.scheme(f"{stage.name}.{name}")) is not None
-    }
+    chosen = walk.schemes(stage, recipe)
     if recipe.fold and isinstance(module, Block):
         _fold(walk, stage, module, meant)
     true = copy.deepcopy(module)
@@ -69,7 +68,7 @@ def quantize_stage(walk: Walk, stage: Stage, meant: Stream, seen: Stream | None,
                 f"{stage.name}.{name}",
                 scheme.name,
                 layer_errors(quantised, layer.weight, layer.bias, scheme, observed),
-                None if stage.kind == CAMERA else outliers(observed.rows()[1], _special(walk, observed), quantised),
+                None if stage.kind == "head" else outliers(observed.rows()[1], _special(walk, observed), quantised),
             )
         )
         module.set_submodule(name, quantised)
@@ -88,7 +87,7 @@ def observe(
         with _recording(module, names) as calls:
             walk.run(stage, module, tokens, i, stream.attention)
         for name in names:
-            # a layer may be called several times a run: chunks of tokens, iterations of the camera head
+            # a layer may be called several times a run: chunks of tokens, iterations of a head
             rows = torch.cat([call.flatten(0, -2) for call in calls[name]])
             found[name].append(rows.view(tokens.shape[0], -1, rows.shape[-1]))
     return found
@@ -111,7 +110,7 @@ def _recording(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, li
 def _fold(walk: Walk, stage: Stage, block: Block, stream: Stream) -> None:
     fold_norms(block)
     means = {}
-    for name, samples in observe(walk, stage, block, CENTRED, stream).items():
+    for name, samples in observe(walk, stage, block, centred(block), stream).items():
         rows = torch.cat([sample.flatten(0, -2) for sample in samples])
         means[name] = rows.mean(dim=0, dtype=torch.float64)
     fold_means(block, means)
@@ -152,7 +151,7 @@ def _signs(walk: Walk, stage: Stage, name: str, recipe: Recipe) -> Tensor | None
 
 def _special(walk: Walk, observed: Observed) -> Tensor:
     """Which of `observed.rows()` belong to special tokens."""
-    start = walk.net.aggregator.patch_start
+    start = walk.family.special_tokens(walk.net.config)
     marks = []
     for sample, images in zip(observed.seen, walk.images, strict=True):
         per_frame = sample.shape[0] * sample.shape[1] // len(images)

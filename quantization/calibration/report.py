@@ -15,8 +15,6 @@ from matplotlib.figure import Figure
 
 from quantization.calibration.outliers import BIN_EDGES
 
-_KINDS = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
-
 
 def write(folder: Path, manifest: Mapping[str, Any], layers: Sequence[Mapping[str, Any]], seconds: float) -> None:
     """Writes all three into `folder`. `layers` are `calibration.block.LayerRecord` as plain data."""
@@ -45,7 +43,7 @@ def _table(document: Mapping[str, Any]) -> str:
         "",
         "Error: squared error of a layer's output over its variance in float, on calibration inputs, when weights and "
         "activations are rounded to nearest as they are, and by this recipe. Tail: kurtosis of the layer's inputs "
-        "(3: normal), of camera and register tokens and of patch tokens, before and after rotation and smoothing.",
+        "(3: normal), of special tokens and of patch tokens, before and after rotation and smoothing.",
         "",
         "| layer | scheme | nearest | recipe | tail, special | tail, patches | after, special | after, patches |",
         "|---|---|---|---|---|---|---|---|",
@@ -62,8 +60,10 @@ def _table(document: Mapping[str, Any]) -> str:
 def draw(layers: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Errors of every layer before and after, and histograms of the inputs with the heaviest tail of each kind."""
     mpl.use("Agg")
+    described = [layer for layer in layers if layer["inputs"] is not None]
+    kinds = dict.fromkeys(_kind(layer) for layer in described)
     figure = Figure(figsize=(13, 8), layout="constrained")
-    grid = figure.add_gridspec(2, len(_KINDS))
+    grid = figure.add_gridspec(2, max(1, len(kinds)))
     axes = figure.add_subplot(grid[0, :])
     places = np.arange(len(layers))
     for key, label, colour in (("nearest", "rounded to nearest", "C1"), ("quantised", "this recipe", "C0")):
@@ -71,13 +71,16 @@ def draw(layers: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.set(title="relative squared error of each layer's output", xlabel="layer, in the order of the network")
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)
-    described = [layer for layer in layers if layer["inputs"] is not None]
-    for column, kind in enumerate(_KINDS):
+    for column, kind in enumerate(kinds):
         panel = figure.add_subplot(grid[1, column])
-        own = [layer for layer in described if layer["name"].endswith(kind)]
-        if own:
-            _histograms(panel, max(own, key=lambda layer: layer["inputs"]["patches"]["kurtosis"]))
+        own = [layer for layer in described if _kind(layer) == kind]
+        _histograms(panel, max(own, key=lambda layer: layer["inputs"]["patches"]["kurtosis"]))
     figure.savefig(path, dpi=110)
+
+
+def _kind(layer: Mapping[str, Any]) -> str:
+    """Which layer of its block it is, such as "mlp.fc1"."""
+    return ".".join(layer["name"].split(".")[-2:])
 
 
 def _histograms(axes: Axes, layer: Mapping[str, Any]) -> None:
@@ -87,7 +90,7 @@ def _histograms(axes: Axes, layer: Mapping[str, Any]) -> None:
             shares = np.array(layer["inputs"][f"{tokens}{suffix}"]["histogram"])
             label = f"{tokens}, {'rotated and smoothed' if suffix else 'as they come'}"
             axes.semilogy(middles, np.maximum(shares, 1e-6), style, color=colour, label=label, linewidth=1)
-    axes.set_title(layer["name"].removeprefix("aggregator."), fontsize=9)
+    axes.set_title(layer["name"], fontsize=8)
     axes.set_xlabel("log2 of |x| / rms")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=7)

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from kernels import QuantizedLinear
-from model import VGGT, VGGTConfig
+from model.network.config import NetworkConfig
+from model.network.network import Network, Stage
 from quantization.calibration.block import quantize_stage
-from quantization.calibration.stages import Read, Stage, Stream, Walk
+from quantization.calibration.stages import Read, Stream, Walk
 from quantization.calibration.store import StageStore
 from quantization.recipe import Recipe
 
@@ -25,12 +26,12 @@ from quantization.recipe import Recipe
 class Calibrated:
     """The quantised network, and one record a quantised layer (`calibration.block.LayerRecord` as plain data)."""
 
-    net: VGGT
+    net: Network
     layers: tuple[Mapping[str, Any], ...]
 
 
 def calibrate(
-    config: VGGTConfig,
+    config: NetworkConfig,
     read: Read,
     images: Sequence[Tensor],
     recipe: Recipe,
@@ -49,7 +50,7 @@ def calibrate(
     meant = Stream(walk)
     seen = Stream(walk, recipe.attention) if recipe.propagate == "quantised" else None
     records: list[Mapping[str, Any]] = []
-    stages = [stage for stage in walk.stages if any(recipe.scheme(f"{stage.name}.{n}") for n in walk.linears(stage))]
+    stages = [stage for stage in walk.stages if walk.schemes(stage, recipe)]
     last = walk.stages.index(stages[-1])
     for stage in _progress(walk.stages[: last + 1]):
         meant.enter(stage)
@@ -85,7 +86,7 @@ def _restore(
     meant.advance(stage, module)
     schemes = {record["name"].removeprefix(f"{stage.name}."): record["scheme"] for record in records}
     for name in schemes:
-        scheme = recipe.scheme(f"{stage.name}.{name}")
+        scheme = recipe.scheme(walk.family, f"{stage.name}.{name}")
         assert scheme is not None
         parts = {key.removeprefix(f"{name}."): tensors.pop(key) for key in list(tensors) if key.startswith(f"{name}.")}
         module.set_submodule(name, QuantizedLinear(scheme, **parts).to(walk.device))

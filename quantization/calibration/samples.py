@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model import VGGTConfig
+from model import families
 from model.errors import ImageError
+from model.families.family import Grid
+from model.network.config import NetworkConfig
 from model.progress import track
 from model.scene.preprocess import preprocess_images
 from quantization.calibration.stages import Read, Stream, Walk
@@ -55,7 +57,7 @@ class CalibrationSet:
 
 
 def candidates(
-    source: str, config: VGGTConfig, *, frames: int, pool: int, seed: int, data: Path | None = None
+    source: str, grid: Grid, *, frames: int, pool: int, seed: int, data: Path | None = None
 ) -> tuple[list[Sample], str]:
     """About `pool` samples of `frames` frames and the name of their split.
 
@@ -65,13 +67,13 @@ def candidates(
     if frames < 2:
         raise ValueError(f"a calibration sample of {frames} frame has nothing to compare; expected at least 2 frames")
     if source == SYNTHETIC:
-        scenes = SyntheticScenes("calibration", pool, frames, config.img_size, config.img_size, seed=seed)
+        scenes = SyntheticScenes("calibration", pool, frames, grid.longer_side, grid.longer_side, seed=seed)
         return [Sample(s.name, s.name, s.category, s.images) for s in track(scenes, "rendering scenes")], scenes.split
     if source in READERS:
         if data is None:
             raise ValueError(f"--calibration {source} needs --data PATH, the folder of the unpacked data set")
         recorded = READERS[source](
-            data, split="train", views=frames, image_size=config.img_size, patch_size=config.patch_size
+            data, split="train", views=frames, image_size=grid.longer_side, patch_size=grid.patch_size
         ).spread(pool)
         if not len(recorded):
             raise ValueError(f"{data} holds no scene of {frames} frames in its training split")
@@ -81,12 +83,12 @@ def candidates(
         raise ValueError(
             f"--calibration {source}: neither {SYNTHETIC}, {', '.join(READERS)}, nor a folder of photographs"
         )
-    return _photographs(folder, config, frames, pool, seed), "photographs"
+    return _photographs(folder, grid, frames, pool, seed), "photographs"
 
 
 def choose(
     source: str,
-    config: VGGTConfig,
+    config: NetworkConfig,
     read: Read,
     *,
     samples: int,
@@ -100,7 +102,8 @@ def choose(
     """`samples` samples out of a pool of `pool`, by one of `SAMPLINGS`. Raises ValueError."""
     if samples < 1:
         raise ValueError(f"--samples is {samples}; expected at least 1")
-    found, split = candidates(source, config, frames=frames, pool=max(pool, samples), seed=seed, data=data)
+    grid = families.of(config).grid(config)
+    found, split = candidates(source, grid, frames=frames, pool=max(pool, samples), seed=seed, data=data)
     if len(found) < samples:
         raise ValueError(
             f"{source} gives {len(found)} calibration samples of {frames} frames, {samples} were asked for: add scenes "
@@ -130,21 +133,20 @@ def choose(
 
 
 @torch.no_grad()
-def describe(config: VGGTConfig, read: Read, found: Sequence[Sample], device: str | torch.device = "cpu") -> Features:
+def describe(
+    config: NetworkConfig, read: Read, found: Sequence[Sample], device: str | torch.device = "cpu"
+) -> Features:
     """Features of the candidates from one pass of the float network, block by block.
 
-    Moments are those of all tokens that enter the deep frame and global blocks; similarity is the last layer's.
+    Moments are those of all tokens that enter the deep stages; similarity is the last blocks'.
     """
     walk = Walk(config.with_heads(()), read, [sample.images for sample in found], device)
     stream = Stream(walk)
-    deep = config.depth - max(2, config.depth // 6)
     means: list[list[float]] = [[] for _ in found]
     deviations: list[list[float]] = [[] for _ in found]
-    last: dict[str, list[Tensor]] = {}
     for stage in track(walk.stages, "looking at candidates"):
         stream.enter(stage)
-        index = int(stage.name.rpartition(".")[2])
-        if stage.kind in ("frame", "global") and index >= deep:
+        if stage in walk.steps.deep:
             for i, tokens in enumerate(stream.tokens):
                 deviation, mean = torch.std_mean(tokens.double())
                 means[i].append(float(mean))
@@ -152,18 +154,14 @@ def describe(config: VGGTConfig, read: Read, found: Sequence[Sample], device: st
         module = walk.fill_stage(stage)
         stream.advance(stage, module)
         module.to("meta")
-        if stage.kind in ("frame", "global") and index == config.depth - 1:
-            last[stage.kind] = list(stream.tokens)
-    similarity = []
-    for i, sample in enumerate(found):
-        halves = [last[kind][i].view(len(sample.images), -1, config.embed_dim) for kind in ("frame", "global")]
-        similarity.append(frame_similarity(torch.cat(halves, dim=-1), walk.net.aggregator.patch_start).cpu())
+    special = walk.family.special_tokens(config)
+    similarity = [frame_similarity(stream.features(i), special).cpu() for i in range(len(found))]
     return Features(
         torch.stack(similarity), torch.tensor(means), torch.tensor(deviations), tuple(s.category for s in found)
     )
 
 
-def _photographs(folder: Path, config: VGGTConfig, frames: int, pool: int, seed: int) -> list[Sample]:
+def _photographs(folder: Path, grid: Grid, frames: int, pool: int, seed: int) -> list[Sample]:
     """Random frames of every scene, disjoint as long as its pictures last, the same number from each scene."""
     scenes = {path.name: _pictures(path) for path in sorted(folder.iterdir()) if path.is_dir()}
     own = _pictures(folder)
@@ -188,7 +186,7 @@ def _photographs(folder: Path, config: VGGTConfig, frames: int, pool: int, seed:
     found = []
     for name, chosen in track(planned, "reading photographs"):
         try:
-            images = preprocess_images(chosen, "fit", config.img_size, config.patch_size).images
+            images = preprocess_images(chosen, image_size=grid.longer_side, patch_size=grid.patch_size).images
         except ImageError as error:
             raise ValueError(f"{chosen[error.index or 0]}: {error}; remove it or replace it") from error
         title = "+".join(path.name for path in chosen)

@@ -1,35 +1,26 @@
-"""The network as a row of stages, so that no more than one of them need be in memory in float.
+"""A network that is quantised stage by stage, so that no more than one of them need be in memory in float.
 
-A stage is a transformer block of the image encoder or the aggregator, or the camera head as a whole (its blocks run
-several times over, on one token a frame). Between stages a sample is one tensor of tokens.
+Which stages there are, and how tokens get from one to the next, the network's family says
+(`model.families.family.Stages`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from model import VGGTConfig
+from kernels import NumberFormat
+from model import families
 from model.files.checkpoint import assign, build_empty
-from model.network.rope import Rotation
+from model.network.config import NetworkConfig
+from model.network.network import Stage
 from model.network.transformer import Attention
-from model.network.vision_transformer import VisionTransformer
-from quantization.recipe import part_of
+from quantization.recipe import Recipe
 
 Read = Callable[[str], Tensor]
 """A tensor of the float checkpoint by name."""
-ENCODER, CAMERA = "encoder", "camera"
-
-
-@dataclass(frozen=True)
-class Stage:
-    """`name` is the module's in the network, `kind` one of encoder, frame, global, camera."""
-
-    name: str
-    kind: str
 
 
 class Walk:
@@ -39,25 +30,16 @@ class Walk:
     """
 
     def __init__(
-        self, config: VGGTConfig, read: Read, images: Sequence[Tensor], device: str | torch.device = "cpu"
+        self, config: NetworkConfig, read: Read, images: Sequence[Tensor], device: str | torch.device = "cpu"
     ) -> None:
+        self.family = families.of(config)
         self.net = build_empty(config)
         self.images = images
         self.device = torch.device(device)
         self._read = read
-        self._ropes: dict[tuple[int, ...], dict[str, Rotation]] = {}
-        aggregator = self.net.aggregator
-        self.encoder = aggregator.patch_embed if isinstance(aggregator.patch_embed, VisionTransformer) else None
-        self.stages: list[Stage] = []
-        if self.encoder is not None:
-            blocks = len(self.encoder.blocks)
-            self.stages += [Stage(f"aggregator.patch_embed.blocks.{i}", ENCODER) for i in range(blocks)]
-        self.stages += [Stage(f"aggregator.{kind}_blocks.{i}", kind) for kind, i in aggregator.schedule]
-        if self.net.camera_head is not None:
-            self.stages.append(Stage("camera_head", CAMERA))
-        # what is left besides the stages and the heads
-        stages = tuple(f"{stage.name}." for stage in self.stages)
-        self.fill([name for name, _ in aggregator.named_parameters(prefix="aggregator") if not name.startswith(stages)])
+        self.steps = self.family.stages(self.net)
+        self.stages = list(self.steps.row)
+        self.fill(self.steps.shared())
 
     def fill(self, names: Sequence[str]) -> None:
         """Reads these parameters of the network, float32."""
@@ -73,22 +55,19 @@ class Walk:
     def linears(self, stage: Stage) -> list[str]:
         """Names, within the stage, of the layers that can be quantised, in the order in which they run."""
         module = self.net.get_submodule(stage.name)
-        return [name for name, _ in module.named_modules() if part_of(f"{stage.name}.{name}") is not None]
+        return [name for name, _ in module.named_modules() if self.family.part_of(f"{stage.name}.{name}") is not None]
+
+    def schemes(self, stage: Stage, recipe: Recipe) -> dict[str, NumberFormat]:
+        """Those of `linears` that the recipe quantises, and how."""
+        found = {name: recipe.scheme(self.family, f"{stage.name}.{name}") for name in self.linears(stage)}
+        return {name: scheme for name, scheme in found.items() if scheme is not None}
 
     def run(self, stage: Stage, module: nn.Module, tokens: Tensor, sample: int, attention: str = "float") -> Tensor:
-        """`module`, which stands for that of `stage`, on one sample. The camera head's attention is always float."""
-        for part in module.modules() if stage.kind != CAMERA else ():
+        """`module`, which stands for that of `stage`, on one sample. Attention in a head is always float."""
+        for part in module.modules() if stage.kind != "head" else ():
             if isinstance(part, Attention):
                 part.arithmetic = attention
-        if stage.kind == ENCODER:
-            return module(tokens)
-        if stage.kind == CAMERA:
-            return torch.stack(module(tokens))
-        images = self.images[sample]
-        key = (images.shape[0], *images.shape[-2:])
-        if key not in self._ropes:
-            self._ropes[key] = self.net.aggregator.ropes(images[None].to(self.device), torch.float32)
-        return module(tokens, self._ropes[key][stage.kind])
+        return self.steps.run(stage, module, tokens, self.images[sample])
 
 
 class Stream:
@@ -101,38 +80,22 @@ class Stream:
     def __init__(self, walk: Walk, attention: str = "float") -> None:
         self.walk = walk
         self.attention = attention
-        aggregator, encoder = walk.net.aggregator, walk.encoder
-        self.tokens: list[Tensor] = []
-        for images in walk.images:
-            batch = images[None].to(walk.device)
-            self.tokens.append(
-                aggregator.embed(batch) if encoder is None else encoder.embed(aggregator.normalise(batch))
-            )
-        self._in_encoder = encoder is not None
-        self._camera_tokens: dict[str, list[Tensor]] = {}  # latest of each kind of block, [1, S, C]
+        self.tokens = [walk.steps.begin(images.to(walk.device)) for images in walk.images]
+        self._kept: list[dict[str, Tensor]] = [{} for _ in walk.images]
 
     @torch.no_grad()
     def enter(self, stage: Stage) -> None:
         """Brings the tokens into the form that `stage` takes."""
-        aggregator = self.walk.net.aggregator
         for i, images in enumerate(self.walk.images):
-            if stage.kind == CAMERA:
-                halves = [self._camera_tokens[kind][i] for kind in ("frame", "global")]
-                self.tokens[i] = torch.cat(halves, dim=-1)
-                continue
-            if self._in_encoder and stage.kind != ENCODER:
-                assert self.walk.encoder is not None
-                patches = self.walk.encoder.finish(self.tokens[i]).patch_tokens
-                self.tokens[i] = aggregator.with_special_tokens(patches, 1, len(images))
-            if stage.kind != ENCODER:
-                self.tokens[i] = aggregator.arrange(self.tokens[i], stage.kind, 1, len(images))
-        self._in_encoder = self._in_encoder and stage.kind == ENCODER
+            self.tokens[i] = self.walk.steps.enter(stage, self.tokens[i], images, self._kept[i])
 
     @torch.no_grad()
     def advance(self, stage: Stage, module: nn.Module) -> None:
         """Runs `module`, which stands for that of `stage`, on every sample, in place."""
         for i, images in enumerate(self.walk.images):
             self.tokens[i] = self.walk.run(stage, module, self.tokens[i], i, self.attention)
-            if stage.kind in ("frame", "global"):
-                per_frame = self.tokens[i].view(1, len(images), -1, self.tokens[i].shape[-1])
-                self._camera_tokens.setdefault(stage.kind, [per_frame] * len(self.tokens))[i] = per_frame[:, :, 0]
+            self.walk.steps.leave(stage, self.tokens[i], images, self._kept[i])
+
+    def features(self, sample: int) -> Tensor:
+        """What the last blocks have made of a sample, once it has passed them; see `Stages.features`."""
+        return self.walk.steps.features(self._kept[sample])

@@ -48,8 +48,8 @@ def read_co3d(
     seed: int = 0,
     categories: Sequence[str] = CATEGORIES,
     min_frames: int = MIN_FRAMES,
-    image_size: int = 518,
-    patch_size: int = 14,
+    image_size: int,
+    patch_size: int,
 ) -> RecordedScenes:
     """One scene a sequence that the published filters let pass, `views` frames drawn at random (None: all).
 

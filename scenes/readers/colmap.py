@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from model.scene.geometry import quaternion_to_matrix
+from model.rotations import quaternion_to_matrix
 from scenes.readers.recording import (
     Frame,
     RecordedScenes,
@@ -67,7 +67,7 @@ class _Image(NamedTuple):
     pose: tuple[float, ...]  # quaternion w, x, y, z and translation, world-to-camera
 
 
-def read_colmap(root: Path, *, views: int | None = None, image_size: int = 518, patch_size: int = 14) -> RecordedScenes:
+def read_colmap(root: Path, *, views: int | None = None, image_size: int, patch_size: int) -> RecordedScenes:
     """`root` or each folder in it: `views` frames evenly spaced by picture name (None: all). Raises ValueError.
 
     Distorted cameras are refused: the network predicts pinhole cameras, so the truth must be one.

@@ -26,7 +26,7 @@ TEST_SCANS = (1, 4, 9, 10, 11, 12, 13, 15, 23, 24, 29, 32, 33, 34, 48, 49, 62, 7
 _CAMERA = "_cam.txt"
 
 
-def read_dtu(root: Path, *, views: int | None = None, image_size: int = 518, patch_size: int = 14) -> RecordedScenes:
+def read_dtu(root: Path, *, views: int | None = None, image_size: int, patch_size: int) -> RecordedScenes:
     """The test scans, `views` evenly spaced frames of each (None: all). Raises ValueError.
 
     A camera file `cams/00000000_cam.txt` holds the words `extrinsic` and 4x4 numbers (world-to-camera), `intrinsic`

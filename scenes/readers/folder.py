@@ -44,7 +44,7 @@ def write_folder(scene: Scene, folder: Path) -> None:
     (folder / CAMERAS).write_text(json.dumps(described, indent=1) + "\n")
 
 
-def read_folder(root: Path, *, views: int | None = None, image_size: int = 518, patch_size: int = 14) -> RecordedScenes:
+def read_folder(root: Path, *, views: int | None = None, image_size: int, patch_size: int) -> RecordedScenes:
     """`root` or each folder in it that has a `cameras.json`: `views` evenly spaced frames (None: all).
 
     A frame has `file`, `width`, `height`, `intrinsic` (3x3, pixels of the stored picture), `extrinsic` (3x4,

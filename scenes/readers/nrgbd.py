@@ -38,7 +38,7 @@ INTRINSIC = np.array([[FOCAL, 0, 320], [0, FOCAL, 240], [0, 0, 1]])
 _OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])  # OpenGL cameras look along -z, y up
 
 
-def read_nrgbd(root: Path, *, views: int | None = None, image_size: int = 518, patch_size: int = 14) -> RecordedScenes:
+def read_nrgbd(root: Path, *, views: int | None = None, image_size: int, patch_size: int) -> RecordedScenes:
     """The nine scenes, `views` evenly spaced frames of each (None: all). Raises ValueError.
 
     `poses.txt` holds four lines a frame, camera-to-world in OpenGL axes. Frames whose pose the authors left as `nan`

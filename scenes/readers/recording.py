@@ -76,7 +76,8 @@ class Recording:
         """
         sizes = [upright_size(frame.picture) for frame in self.frames]
         try:
-            batch = preprocess_images([frame.picture for frame in self.frames], "fit", image_size, patch_size)
+            pictures = [frame.picture for frame in self.frames]
+            batch = preprocess_images(pictures, image_size=image_size, patch_size=patch_size)
         except ImageError as error:
             raise ValueError(f"{self.frames[error.index or 0].picture}: {error}") from error
         intrinsics, depths = [], []

@@ -28,7 +28,7 @@ INTRINSIC = np.array([[525.0, 0, 320], [0, 525.0, 240], [0, 0, 1]])
 
 
 def read_seven_scenes(
-    root: Path, *, split: str = "test", views: int | None = None, image_size: int = 518, patch_size: int = 14
+    root: Path, *, split: str = "test", views: int | None = None, image_size: int, patch_size: int
 ) -> RecordedScenes:
     """One scene a sequence of the split, `views` evenly spaced frames of each (None: all). Raises ValueError.
 

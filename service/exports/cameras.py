@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.scene.geometry import invert_extrinsics, matrix_to_quaternion
+from model.rotations import matrix_to_quaternion
+from model.scene.geometry import invert_extrinsics
 from model.scene.preprocess import ImageTransform
 from service.result.scene import Scene
 

@@ -12,11 +12,11 @@ from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 from model.files.artifact import sha256
+from service.errors import NotFound, NoTracks
 from service.exports.export import Export, Source
 from service.exports.links import in_folder
 from service.exports.options import ExportOptions
 from service.exports.records import EXPORTS
-from service.problems import NotFound, NoTracks
 from service.result.document import RESULT_FILE, ReconstructionDocument
 from service.result.file import MadeFile
 from service.result.scene import Scene

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.scene.geometry import matrix_to_quaternion
+from model.rotations import matrix_to_quaternion
 from service.exports.archive import STAMP
 from service.exports.points import Cloud
 from service.result.scene import Scene

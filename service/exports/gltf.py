@@ -59,7 +59,7 @@ def write_glb(scene: Scene, cloud: Cloud, path: Path) -> None:
         }
     )
     document = {
-        "asset": {"version": "2.0", "generator": "quantvggt-serve"},
+        "asset": {"version": "2.0", "generator": "quantvggt"},
         "extensionsUsed": ["KHR_materials_unlit"],
         "scene": 0,
         "scenes": [{"nodes": [0]}],

@@ -41,20 +41,31 @@ class PointOptions(ExportOptions):
 
     model_config = ConfigDict(extra="forbid")
 
-    confidence: float = Field(25.0, ge=0, le=100, description="leave out points below this percentile of confidence")
-    max_points: int | None = Field(None, ge=1, le=2**31, description="keep at most this many points, sampled evenly")
+    confidence: float = Field(
+        25.0, ge=0, le=100, examples=[40.0],
+        description="leave out points below this percentile of confidence",
+    )  # fmt: skip
+    max_points: int | None = Field(
+        None, ge=1, le=2**31, examples=[200_000],
+        description="keep at most this many points, sampled evenly",
+    )  # fmt: skip
     voxel_size: Positive | None = Field(
-        None, le=1e9, description="keep the most confident point of each cube of this side, in the result's unit"
-    )
+        None, le=1e9, examples=[0.02],
+        description="keep the most confident point of each cube of this side, in the result's unit",
+    )  # fmt: skip
     depth_edge: Positive | None = Field(
-        None, le=1e3, description="leave out pixels where depth jumps by more than this share, for example 0.05"
-    )
-    mask_sky: bool = Field(False, description="leave out what looks like sky: smooth, bright or blue, from the top")
-    mask_black: bool = Field(False, description="leave out pixels that are nearly black")
-    mask_white: bool = Field(False, description="leave out pixels that are nearly white")
+        None, le=1e3, examples=[0.05],
+        description="leave out pixels where depth jumps by more than this share",
+    )  # fmt: skip
+    mask_sky: bool = Field(
+        False, examples=[True],
+        description="leave out what looks like sky: smooth, bright or blue, from the top",
+    )  # fmt: skip
+    mask_black: bool = Field(False, examples=[True], description="leave out pixels that are nearly black")
+    mask_white: bool = Field(False, examples=[True], description="leave out pixels that are nearly white")
     frames: Annotated[str, AfterValidator(_frames)] | None = Field(
-        None, max_length=8000, description="numbers of the pictures whose points are shown, for example 0,2,5",
-        examples=["0,2"],
+        None, max_length=8000, examples=["0,2"],
+        description="numbers of the pictures whose points are shown, with commas between them",
     )  # fmt: skip
 
     @property
@@ -66,4 +77,7 @@ class PointOptions(ExportOptions):
 class MapOptions(ExportOptions):
     """How a map of one picture is given."""
 
-    grid: Grid = Field("original", description="pixel grid: the picture's own, or the one that the network worked on")
+    grid: Grid = Field(
+        "original", examples=["network"],
+        description="pixel grid: the picture's own, or the one that the network worked on",
+    )  # fmt: skip

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from service.errors import InvalidOption
 from service.exports.options import PointOptions
-from service.problems import InvalidOption
 from service.result.scene import Scene
 
 _BLACK, _WHITE = 16, 240

@@ -1,71 +1,65 @@
-"""The service as an ASGI application: its parts, its routes, and what surrounds every exchange."""
+"""The service as an ASGI application: its routes, and what surrounds every exchange."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import logging
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
+from pydantic.alias_generators import to_camel
 
 from service import __version__
-from service.application import Parts
+from service.application import Application
 from service.http.middleware import Exchange
-from service.http.routes.documentation import PROBLEM_SCHEMA, option_schemas
+from service.http.protocol.problems import answer_errors
+from service.http.routes.documentation import TAGS, describe
 from service.http.routes.files import files_router
 from service.http.routes.operations import operations_router
 from service.http.routes.page import page_router
 from service.http.routes.reconstruct import reconstruct_router
 from service.http.routes.reconstructions import reconstructions_router
-from service.inference.engine import Engine
-from service.problems import answer_problems
-from service.settings import Settings
+from service.result.document import warnings_about
+
+_log = logging.getLogger("service")
 
 
-def create_app(settings: Settings, engine: Engine, on_failure: Callable[[], None] = lambda: None) -> FastAPI:
-    """The application around `engine`, which its lifespan loads and whose work it ends.
-
-    `on_failure` is called if loading fails (the reason is then in ``engine.failure``) or the worker is stuck.
-    The parts are in ``app.state.parts``. Raises KeysError or StorageInUseError.
-    """
-    parts = Parts(settings, engine, on_failure)
+def create_app(application: Application) -> FastAPI:
+    """The HTTP side of `application`, which its lifespan starts and stops."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await parts.start()
+        for warning in warnings_about(application.engine.document()):
+            _log.warning("%s", warning.message)
+        await application.start()
         try:
             yield
         finally:
-            await parts.stop()
+            await application.stop()
 
     app = FastAPI(
         title="Reconstruction service",
         version=__version__,
         description="Pictures of one scene in; cameras, depth maps and a coloured point cloud out.",
         lifespan=lifespan,
-        docs_url=None,  # both pages would load scripts from elsewhere
+        openapi_tags=TAGS,
+        generate_unique_id_function=lambda route: to_camel(route.name),
+        docs_url=None,  # both pages would load scripts from elsewhere; ours is in the page's router
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.parts = parts
-    answer_problems(app)
+    app.state.application = application
+    answer_errors(app)
     for router in (
-        reconstruct_router(parts),
-        reconstructions_router(parts),
-        files_router(parts),
-        operations_router(parts),
+        reconstruct_router(application),
+        reconstructions_router(application),
+        files_router(application),
+        operations_router(application),
         page_router(),
     ):
         app.include_router(router)
     app.add_middleware(Exchange)  # the outermost: also what fails unexpectedly gets its headers
 
-    described = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        schema = described()
-        schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-        schemas.update({"Problem": PROBLEM_SCHEMA, **option_schemas()})
-        return schema
-
-    app.openapi = openapi  # type: ignore[method-assign]
+    generate = app.openapi
+    app.openapi = lambda: describe(generate())  # type: ignore[method-assign]
     return app

@@ -1,4 +1,5 @@
-"""What holds for every exchange: a request id, security headers, HEAD like GET, one log line."""
+"""What holds for every exchange: a request id, security headers, HEAD like GET, one log line, and
+an answer to what nobody expected."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ import time
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.errors import ServiceError
+from service.http.protocol.problems import refuse
 from service.telemetry.logs import request_id
 
 _SECURITY = {
@@ -25,7 +28,10 @@ _SECURITY = {
 _QUIET = ("/livez", "/readyz", "/metrics")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+_UNEXPECTED = "The service met a condition that it did not expect; its log says more."
+
 _log = logging.getLogger("service.access")
+_errors = logging.getLogger("service")
 
 
 class Exchange:
@@ -55,6 +61,13 @@ class Exchange:
 
         try:
             await self._app(_as_get(scope), receive, with_headers)
+        except Exception:
+            # Starlette's own last resort raises once more after its answer, and the server then
+            # drops the connection.
+            if status:
+                raise
+            _errors.exception("unexpected error in %s %s", scope["method"], scope["path"])
+            await refuse(ServiceError(_UNEXPECTED))(scope, receive, with_headers)
         finally:
             level = logging.DEBUG if scope["path"] in _QUIET else logging.INFO
             seconds = time.perf_counter() - started

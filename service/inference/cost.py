@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 _MARGIN = 1.15
 _REMEMBERED = 64
-_SPECIAL_TOKENS = 5
 
 
 @dataclass(frozen=True)
@@ -26,10 +25,14 @@ class Cost:
 
 
 class CostModel:
-    """Predicts a pass from those seen so far, the calibration at start-up first. Safe to call from several threads."""
+    """Predicts a pass from those seen so far, the calibration at start-up first. Safe to call from several threads.
 
-    def __init__(self, patch_size: int) -> None:
+    A frame has one token for every patch of `patch_size` pixels a side, and `special_tokens` besides.
+    """
+
+    def __init__(self, patch_size: int, special_tokens: int) -> None:
         self.patch_size = patch_size
+        self.special_tokens = special_tokens
         self._lock = threading.Lock()
         self._first: list[tuple[float, float, float]] = []
         self._latest: deque[tuple[float, float, float]] = deque(maxlen=_REMEMBERED)
@@ -38,7 +41,7 @@ class CostModel:
 
     def tokens(self, frames: int, height: int, width: int) -> int:
         """Tokens of `frames` pictures of height x width network pixels."""
-        return frames * ((height // self.patch_size) * (width // self.patch_size) + _SPECIAL_TOKENS)
+        return frames * ((height // self.patch_size) * (width // self.patch_size) + self.special_tokens)
 
     def calibrate(self, frames: int, height: int, width: int, cost: Cost) -> None:
         """Learn from a pass of the start-up, which is never forgotten."""

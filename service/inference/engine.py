@@ -16,27 +16,28 @@ import torch
 from torch import Tensor
 
 from kernels import kernel_path
-from model import VGGT, VGGTConfig
+from model import families
 from model.errors import ArtifactError, ReconstructionError
-from model.files.artifact import load, read_manifest
+from model.files.artifact import configuration, load, read_manifest
+from model.network.config import NetworkConfig
 from model.network.descriptor import described
 from model.network.execution import autocast, in_plain_torch, unused
+from model.network.network import Network
 from model.network.observation import observed
 from model.network.prediction import Prediction
 from model.network.threads import limit_threads
 from model.reconstruct import decode
 from model.scene.preprocess import PreprocessedImages
 from model.scene.reconstruction import Reconstruction
+from service.errors import InvalidOption, NonFiniteOutput, NoTracks, NotReady, OutOfMemory
 from service.inference.cost import Cost, CostModel
 from service.inference.memory import PeakMemory, free_budget
 from service.inference.plan import Planner
-from service.problems import InvalidOption, NonFiniteOutput, NoTracks, NotReady, OutOfMemory, retry_after
-from service.result.document import ModelDocument
-from service.settings import Settings, SettingsError
+from service.result.document import DomainDocument, ModelDocument
+from service.settings import InferenceSettings, SettingsError
+from service.states import NETWORK_STAGES
 
 Observer = Callable[[str, float], None]
-
-_STAGES = ("transfer", "aggregator", "heads", "post")
 
 _log = logging.getLogger("service")
 
@@ -69,39 +70,45 @@ class Pass:
     @property
     def cost(self) -> Cost:
         """What the network took; making a scene of its output does not count."""
-        return Cost(self.peak_bytes, sum(self.seconds[stage] for stage in ("transfer", "aggregator", "heads")))
+        return Cost(self.peak_bytes, sum(self.seconds[stage] for stage in NETWORK_STAGES))
 
 
 class Engine:
-    """A quantised VGGT on one device.
+    """A quantised network on one device.
 
     The constructor reads only the manifest, so that a wrong path fails before anything listens; `load` reads the
     weights, runs the network a few times and learns from it what requests will cost. Both raise ArtifactError.
     `on_loss` is called, from any thread, if a loaded network is lost for good, as one in this process never is.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: InferenceSettings) -> None:
         self.settings = settings
         self.artifact = settings.artifact
         self.device = settings.device
         self.manifest = read_manifest(settings.artifact)
         self._config = _config(self.manifest, settings.artifact)
+        self.family = families.of(self._config)
+        self._grid = self.family.grid(self._config)
         self.digest = _digest(settings.artifact)
         self.failure: Exception | None = None
         self.on_loss: Callable[[Exception], None] = lambda error: None
-        self.planner = Planner(CostModel(self.patch_size), settings.memory_budget, settings.pass_frames)
+        self.planner = Planner(
+            CostModel(self.patch_size, self.family.special_tokens(self._config)),
+            settings.memory_budget,
+            settings.pass_frames,
+        )
         self._peak: PeakMemory | None = None
-        self._net: VGGT | None = None
+        self._net: Network | None = None
 
     @property
     def image_size(self) -> int:
         """Longer side of the network's input in pixels."""
-        return self._config.img_size
+        return self._grid.longer_side
 
     @property
     def patch_size(self) -> int:
         """Side of a patch in pixels."""
-        return self._config.patch_size
+        return self._grid.patch_size
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -110,16 +117,18 @@ class Engine:
 
     def document(self) -> ModelDocument:
         """What results and /capabilities say about the model."""
-        provenance = self.manifest["provenance"]
+        provenance, domain = self.manifest["provenance"], self.manifest["domain"]
         schemes = sorted({str(layer["scheme"]) for layer in self.manifest["layers"].values()})
         slow = () if self._net is None else in_plain_torch(self._net, self.device)
         return ModelDocument(
             name=str(provenance.get("checkpoint") or self.artifact.resolve().name),
             artifact=self.digest,
             weights_licence=provenance.get("weights_licence"),
+            commercial_use=provenance.get("commercial_use"),
             device=self.device,
             kernels=str(kernel_path(self.device)),
             precision=", ".join(schemes),
+            domain=None if domain is None else DomainDocument.model_validate(domain),
             fallbacks=[*unused(self.manifest["execution"], self.device), *slow],
         )
 
@@ -140,10 +149,10 @@ class Engine:
     def check_ready(self) -> None:
         """Raises NotReady while no pass can run."""
         if not self.ready:
-            raise NotReady("The model is still being loaded.", headers=retry_after())
+            raise NotReady("The model is still being loaded.")
 
     @property
-    def net(self) -> VGGT:
+    def net(self) -> Network:
         """The loaded network. Raises NotReady before."""
         self.check_ready()
         assert self._net is not None
@@ -180,7 +189,7 @@ class Engine:
     def close(self) -> None:
         """Release what `load` has started outside of this process: here, nothing."""
 
-    def _measure(self, net: VGGT, frames: int, side: int) -> Cost:
+    def _measure(self, net: Network, frames: int, side: int) -> Cost:
         assert self._peak is not None
         images = torch.full((frames, 3, side, side), 0.5, device=self.device)
         started = time.perf_counter()
@@ -221,13 +230,13 @@ class Engine:
 
     def check_tracks(self, height: int, width: int) -> None:
         """Raises NoTracks without a track head, InvalidOption if it can't follow points in so few network pixels."""
-        tracker = self._config.track_head
-        if tracker is None:
+        if "track" not in self.heads:
             raise NoTracks(f"This model has no track head; it has {', '.join(self.heads)}.", heads=list(self.heads))
-        if min(height, width) < tracker.least_side:
+        least = self.family.least_tracked_side(self._config)
+        if min(height, width) < least:
             raise InvalidOption(
                 f"Points can't be followed in pictures of {width} x {height} network pixels; this model's tracker "
-                f"needs {tracker.least_side} a side. Leave query_points out, or send less thin pictures.",
+                f"needs {least} a side. Leave query_points out, or send less thin pictures.",
                 option="query_points",
             )
 
@@ -255,12 +264,12 @@ class Engine:
                 prediction = net(images, queries)
             self._wait()
             marks.append(time.perf_counter())
-            reconstruction = decode(prediction, batch)
+            reconstruction = decode(self.family, prediction, batch)
             marks.append(time.perf_counter())
         tracks = None if queries is None else _tracks(prediction)
         if len(marks) == 4:  # a network that can't be watched: all of it counts as aggregator
             marks.insert(3, marks[2])
-        seconds = {stage: b - a for stage, (a, b) in zip(_STAGES, pairwise(marks), strict=True)}
+        seconds = {stage: b - a for stage, (a, b) in zip((*NETWORK_STAGES, "post"), pairwise(marks), strict=True)}
         done = Pass(reconstruction, descriptors[0] if describe else None, tracks, seconds, peak.bytes)
         self._learn(batch, query_points, done)
         return done
@@ -289,11 +298,8 @@ def _tracks(prediction: Prediction) -> Tracks:
     return Tracks(points, visibility, confidence)
 
 
-def _config(manifest: Mapping[str, Any], artifact: Path) -> VGGTConfig:
-    try:
-        config = VGGTConfig.from_dict(manifest["network"])
-    except (ValueError, TypeError) as error:
-        raise ArtifactError(f"the manifest of {artifact} is damaged: {error}") from None
+def _config(manifest: Mapping[str, Any], artifact: Path) -> NetworkConfig:
+    config = configuration(manifest)
     missing = {"camera", "depth"} - set(config.heads)
     if missing:
         raise ArtifactError(

@@ -7,8 +7,8 @@ from typing import Any
 
 from model.scene.chunking import chunk_frames
 from model.scene.loops import most_loops
+from service.errors import TooMuchMemory
 from service.inference.cost import Cost, CostModel
-from service.problems import TooMuchMemory
 
 _FACTORS = (1.0, 0.75, 0.5)
 _LEAST_CHUNK = 4  # fewer frames in a pass cost more accuracy than a lower resolution does

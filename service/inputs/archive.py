@@ -9,10 +9,10 @@ import zlib
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
+from service.errors import BrokenArchive, TooManyBytes
 from service.inputs.body import SentFile, display_name, too_many_pictures
 from service.inputs.signatures import kind_of
-from service.problems import BrokenArchive, TooManyBytes
-from service.settings import Settings
+from service.settings import Limits
 
 _SPOOL_BYTES = 2**20
 _DIRECTORY_BYTES = 2**20  # some 20,000 entries; zipfile reads the whole directory before we could count
@@ -21,22 +21,22 @@ _END_BYTES = 22 + 65535
 _HIDDEN = ("__MACOSX",)
 
 
-def unpack(archive: SentFile, settings: Settings) -> list[SentFile]:
+def unpack(archive: SentFile, limits: Limits) -> list[SentFile]:
     """The archive's files in its own order, spooled; folders and hidden files are passed over.
 
     Raises BrokenArchive, TooManyPictures or TooManyBytes; then nothing stays open.
     """
     _check_directory(archive)
     unpacked: list[SentFile] = []
-    left = settings.max_unpacked_bytes
+    left = limits.max_unpacked_bytes
     try:
         with zipfile.ZipFile(archive.file) as folder:
             entries = [entry for entry in folder.infolist() if not entry.is_dir() and not _is_hidden(entry)]
-            if len(entries) > settings.max_images:
-                raise too_many_pictures(settings)
+            if len(entries) > limits.max_images:
+                raise too_many_pictures(limits)
             for entry in entries:
-                _check_entry(archive, entry, settings)
-                file = _read(folder, entry, min(left, settings.max_image_bytes), settings)
+                _check_entry(archive, entry, limits)
+                file = _read(folder, entry, min(left, limits.max_image_bytes), limits)
                 unpacked.append(SentFile(display_name(entry.filename, len(unpacked)), file))
                 left -= file.seek(0, 2)
                 file.seek(0)
@@ -64,7 +64,7 @@ def _check_directory(archive: SentFile) -> None:
         raise BrokenArchive(f"{archive.name} has a directory of {directory_bytes} bytes; that is no set of pictures.")
 
 
-def _check_entry(archive: SentFile, entry: zipfile.ZipInfo, settings: Settings) -> None:
+def _check_entry(archive: SentFile, entry: zipfile.ZipInfo, limits: Limits) -> None:
     path = _path(entry)
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
         raise BrokenArchive(f"{archive.name} has the name {str(path)[:120]!r}, which leads out of its folder.")
@@ -72,18 +72,18 @@ def _check_entry(archive: SentFile, entry: zipfile.ZipInfo, settings: Settings) 
         raise BrokenArchive(f"{archive.name} is encrypted.")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise BrokenArchive(f"{archive.name} is compressed in a way that is not read here; use plain zip.")
-    if entry.file_size > settings.max_image_bytes:
-        raise _too_large(settings)
+    if entry.file_size > limits.max_image_bytes:
+        raise _too_large(limits)
 
 
-def _read(folder: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int, settings: Settings) -> BinaryIO:
+def _read(folder: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int, limits: Limits) -> BinaryIO:
     spool = tempfile.SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115 - the caller closes it
     try:
         with folder.open(entry) as source:
             while chunk := source.read(2**16):
                 limit -= len(chunk)
                 if limit < 0:
-                    raise _too_large(settings)
+                    raise _too_large(limits)
                 spool.write(chunk)
         spool.seek(0)
     except BaseException:
@@ -92,11 +92,11 @@ def _read(folder: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int, settings:
     return spool  # type: ignore[return-value]
 
 
-def _too_large(settings: Settings) -> TooManyBytes:
+def _too_large(limits: Limits) -> TooManyBytes:
     return TooManyBytes(
-        f"An archive may unpack to {settings.max_unpacked_bytes} bytes, and to {settings.max_image_bytes} a picture.",
-        max_unpacked_bytes=settings.max_unpacked_bytes,
-        max_image_bytes=settings.max_image_bytes,
+        f"An archive may unpack to {limits.max_unpacked_bytes} bytes, and to {limits.max_image_bytes} a picture.",
+        max_unpacked_bytes=limits.max_unpacked_bytes,
+        max_image_bytes=limits.max_image_bytes,
     )
 
 

@@ -10,18 +10,16 @@ from __future__ import annotations
 import asyncio
 import errno
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, Protocol, TypeVar
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from service.inputs.options import Options
-from service.inputs.remote.fetcher import Fetcher
-from service.problems import (
+from service.errors import (
     InvalidOption,
     MalformedBody,
     NoPictures,
@@ -31,9 +29,9 @@ from service.problems import (
     UnsupportedBody,
     UploadTimeout,
     URLsOff,
-    retry_after,
 )
-from service.settings import Settings
+from service.inputs.options import Options
+from service.settings import Limits
 
 T = TypeVar("T")
 
@@ -64,6 +62,12 @@ class Upload:
     options: dict[str, str]
 
 
+class Fetcher(Protocol):
+    """Brings what URLs name; see `service.inputs.remote.fetcher`."""
+
+    async def fetch(self, urls: Mapping[int, str], spent: int) -> dict[int, UploadFile]: ...
+
+
 class Body:
     """The bytes of a request as they arrive, readable on after a reader has given up."""
 
@@ -71,16 +75,17 @@ class Body:
         self.headers = request.headers
         self._receive = request.receive
         self._begun = False
-        self._ended = False
+        self._ended = asyncio.Event()
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """What has not been read yet. Raises ClientDisconnect."""
-        while not self._ended:
+        while not self._ended.is_set():
             self._begun = True
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
-            self._ended = not message.get("more_body", False)
+            if not message.get("more_body", False):
+                self._ended.set()
             yield message.get("body", b"")
 
     async def linger(self) -> None:
@@ -94,9 +99,9 @@ class Body:
             await asyncio.wait_for(self._drain(), _LINGER_SECONDS)
 
     async def unless_gone(self, work: Awaitable[T]) -> T:
-        """The result of `work`; if the client goes away first, end it and raise ClientDisconnect.
+        """The result of `work`; if the client goes away first, cancel it and raise ClientDisconnect.
 
-        For a body that is read to its end.
+        That is noticed once the body is read to its end; before, whoever reads it notices.
         """
         task: asyncio.Future[T] = asyncio.ensure_future(work)
         gone = asyncio.create_task(self._gone())
@@ -116,36 +121,38 @@ class Body:
             pass
 
     async def _gone(self) -> None:
+        await self._ended.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
 
 @asynccontextmanager
-async def receive(body: Body, settings: Settings, fetcher: Fetcher | None = None) -> AsyncIterator[Upload]:
-    """The form in `body`, its URLs fetched; spooled files are closed, and so removed, when the context ends.
+async def receive(body: Body, limits: Limits, fetcher: Fetcher | None = None) -> AsyncIterator[Upload]:
+    """The form in `body`, its URLs fetched; spooled files are closed, and so removed, when the
+    context ends.
 
-    Raises a Problem for a body that is malformed, too large, too slow or without pictures, for a URL that is refused
-    or gives nothing, and ClientDisconnect if the client goes away.
+    Raises a ServiceError for a body that is malformed, too large, too slow or without pictures, for
+    a URL that is refused or gives nothing, and ClientDisconnect if the client goes away.
     """
     try:
-        parts = await asyncio.wait_for(_parse(body, settings, fetcher), settings.upload_timeout)
+        form = await asyncio.wait_for(_parse(body, limits, fetcher), limits.upload_timeout)
     except asyncio.TimeoutError:  # another class than TimeoutError on Python 3.10
         raise UploadTimeout(
-            f"The body, and what its URLs name, did not arrive within {settings.upload_timeout:g} seconds.",
-            upload_timeout=settings.upload_timeout,
+            f"The body, and what its URLs name, did not arrive within {limits.upload_timeout:g} seconds.",
+            upload_timeout=limits.upload_timeout,
         ) from None
     try:
         yield Upload(
-            tuple(SentFile(display_name(part.filename, i), part.file) for i, part in enumerate(parts.files)),
-            tuple(SentFile(display_name(part.filename, i), part.file) for i, part in enumerate(parts.masks)),
-            parts.options,
+            tuple(SentFile(display_name(part.filename, i), part.file) for i, part in enumerate(form.files)),
+            tuple(SentFile(display_name(part.filename, i), part.file) for i, part in enumerate(form.masks)),
+            form.options,
         )
     finally:
-        parts.close()
+        form.close()
 
 
 @dataclass
-class _Parts:
+class _Form:
     files: list[UploadFile]
     masks: list[UploadFile]
     options: dict[str, str]
@@ -155,7 +162,7 @@ class _Parts:
             part.file.close()
 
 
-async def _parse(body: Body, settings: Settings, fetcher: Fetcher | None) -> _Parts:
+async def _parse(body: Body, limits: Limits, fetcher: Fetcher | None) -> _Form:
     content_type = body.headers.get("content-type", "")
     if content_type.partition(";")[0].strip().lower() != "multipart/form-data":
         raise UnsupportedBody(
@@ -163,39 +170,39 @@ async def _parse(body: Body, settings: Settings, fetcher: Fetcher | None) -> _Pa
             "send multipart/form-data with one file part named images per picture."
         )
     with suppress(ValueError):  # a Content-Length that is no number is the server's to refuse
-        _check_total(int(body.headers.get("content-length", "0")), settings)
-    parser = _Parser(body, settings)
+        _check_total(int(body.headers.get("content-length", "0")), limits)
+    parser = _Parser(body, limits)
     with _readable():
-        form = await parser.parse()
-    parts = _Parts([], [], {})
+        fields = await parser.parse()
+    form = _Form([], [], {})
     urls: dict[int, str] = {}
     try:
-        for field, value in form.multi_items():
+        for field, value in fields.multi_items():
             if isinstance(value, UploadFile) and field in (*PICTURE_FIELDS, *CONTAINER_FIELDS):
-                parts.files.append(value)
+                form.files.append(value)
             elif isinstance(value, str) and field == URL_FIELD:
-                urls[len(parts.files) + len(urls)] = value
+                urls[len(form.files) + len(urls)] = value
             elif isinstance(value, UploadFile) and field == MASK_FIELD:
-                parts.masks.append(value)
-            elif isinstance(value, str) and field in Options.model_fields and field not in parts.options:
-                parts.options[field] = value
+                form.masks.append(value)
+            elif isinstance(value, str) and field in Options.model_fields and field not in form.options:
+                form.options[field] = value
             else:
-                raise _unexpected(field, value, again=field in parts.options)
-        if not parts.files and not urls:
+                raise _unexpected(field, value, again=field in form.options)
+        if not form.files and not urls:
             raise NoPictures("The form has no pictures; add one file part named images per picture.")
-        if len(parts.files) + len(urls) > settings.max_images:
-            raise too_many_pictures(settings)
+        if len(form.files) + len(urls) > limits.max_images:
+            raise too_many_pictures(limits)
         if urls and fetcher is None:
             raise URLsOff("This service fetches nothing by URL; send the pictures themselves, as parts named images.")
         if urls and fetcher is not None:
             with _readable():
-                fetched = await body.unless_gone(fetcher.fetch(urls, parser.total))
-            for place, file in fetched.items():  # in rising order, so each lands where the form has it
-                parts.files.insert(place, file)
+                fetched = await fetcher.fetch(urls, parser.total)
+            for index, file in fetched.items():  # in rising order, so each lands where the form has it
+                form.files.insert(index, file)
     except BaseException:
-        await form.close()
+        await fields.close()
         raise
-    return parts
+    return form
 
 
 @contextmanager
@@ -207,7 +214,7 @@ def _readable() -> Iterator[None]:
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise StorageFull("There is no room to take in the upload.", headers=retry_after(60)) from None
+        raise StorageFull("There is no room to take in the upload.") from None
 
 
 def _unexpected(field: str, value: UploadFile | str, *, again: bool) -> InvalidOption:
@@ -224,11 +231,11 @@ def _unexpected(field: str, value: UploadFile | str, *, again: bool) -> InvalidO
 class _Parser(MultiPartParser):
     """Starlette's parser, which spools files to unnamed temporary files, with our limits while it reads."""
 
-    def __init__(self, body: Body, settings: Settings) -> None:
+    def __init__(self, body: Body, limits: Limits) -> None:
         super().__init__(
             body.headers, self._counted(body), max_files=1_000_000, max_fields=1_000_000, max_part_size=_OPTION_BYTES
         )
-        self.settings = settings
+        self.limits = limits
         self.complete = False
         self.total = 0  # bytes of the body so far
         self._parts = 0
@@ -237,7 +244,7 @@ class _Parser(MultiPartParser):
     async def _counted(self, body: Body) -> AsyncGenerator[bytes, None]:
         async for chunk in body.chunks():
             self.total += len(chunk)
-            _check_total(self.total, self.settings)
+            _check_total(self.total, self.limits)
             yield chunk
         if not self.complete:  # raised here, the parser closes its files
             raise MalformedBody("The multipart body ends before its closing boundary.")
@@ -246,8 +253,8 @@ class _Parser(MultiPartParser):
         self._parts += 1
         self._part_bytes = 0
         # as many pictures, as many masks, and every option once
-        if self._parts > 2 * self.settings.max_images + len(Options.model_fields):
-            raise too_many_pictures(self.settings)
+        if self._parts > 2 * self.limits.max_images + len(Options.model_fields):
+            raise too_many_pictures(self.limits)
         super().on_part_begin()
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
@@ -256,8 +263,8 @@ class _Parser(MultiPartParser):
         if part.file is None:
             if self._part_bytes > _OPTION_BYTES:
                 raise TooManyBytes(f"An option has more than {_OPTION_BYTES} bytes.", max_option_bytes=_OPTION_BYTES)
-        elif part.field_name not in CONTAINER_FIELDS and self._part_bytes > self.settings.max_image_bytes:
-            limit = self.settings.max_image_bytes
+        elif part.field_name not in CONTAINER_FIELDS and self._part_bytes > self.limits.max_image_bytes:
+            limit = self.limits.max_image_bytes
             raise TooManyBytes(f"A picture has more than {limit} bytes.", max_image_bytes=limit)
         super().on_part_data(data, start, end)
 
@@ -265,14 +272,14 @@ class _Parser(MultiPartParser):
         self.complete = True
 
 
-def _check_total(total: int, settings: Settings) -> None:
-    limit = settings.max_total_bytes
+def _check_total(total: int, limits: Limits) -> None:
+    limit = limits.max_total_bytes
     if total > limit:
         raise TooManyBytes(f"The request body has more than {limit} bytes.", max_total_bytes=limit)
 
 
-def too_many_pictures(settings: Settings) -> TooManyPictures:
-    limit = settings.max_images
+def too_many_pictures(limits: Limits) -> TooManyPictures:
+    limit = limits.max_images
     return TooManyPictures(
         f"More than {limit} pictures were sent; send fewer, or a video with a lower fps.", max_images=limit
     )

@@ -7,20 +7,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import PurePath
 
+from service.errors import InvalidOption, NoPictures
 from service.inputs.archive import unpack
 from service.inputs.body import SentFile, Upload, too_many_pictures
 from service.inputs.options import Options
 from service.inputs.signatures import kind_of
 from service.inputs.video import read_frames
-from service.problems import InvalidOption, NoPictures
-from service.settings import Settings
+from service.settings import Limits
 
 
 @contextmanager
-def collected(upload: Upload, options: Options, settings: Settings) -> Iterator[list[SentFile]]:
+def collected(upload: Upload, options: Options, limits: Limits) -> Iterator[list[SentFile]]:
     """The pictures of `upload` in their final order; what was unpacked is closed when the context ends.
 
-    Raises a Problem for a broken archive or video, too many pictures, or a manifest that does not fit.
+    Raises a ServiceError for a broken archive or video, too many pictures, or a manifest that does not fit.
     """
     opened: list[SentFile] = []
     pictures: list[SentFile] = []
@@ -28,9 +28,9 @@ def collected(upload: Upload, options: Options, settings: Settings) -> Iterator[
         for sent in upload.files:
             kind = kind_of(sent.file)
             if kind == "archive":
-                found = sorted(unpack(sent, settings), key=natural)
+                found = sorted(unpack(sent, limits), key=natural)
             elif kind == "video":
-                found = read_frames(sent, options, settings)
+                found = read_frames(sent, options, limits)
             else:
                 pictures.append(sent)
                 continue
@@ -38,8 +38,8 @@ def collected(upload: Upload, options: Options, settings: Settings) -> Iterator[
             pictures += found
         if not pictures:
             raise NoPictures("There is no picture in what was sent.")
-        if len(pictures) > settings.max_images:
-            raise too_many_pictures(settings)
+        if len(pictures) > limits.max_images:
+            raise too_many_pictures(limits)
         yield _ordered(pictures, options)
     finally:
         for file in opened:

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, ValidationError, model_validator
 
+from service.errors import InvalidOption
 from service.exports.options import Finite, PointOptions, Positive
 from service.exports.records import OUTPUTS
-from service.problems import InvalidOption
 
 Mode = Literal["fit", "crop", "pad"]
 
@@ -31,11 +31,13 @@ class KnownCamera(_Strict):
     """What is known of one picture's camera. Pixels are those of the original picture after EXIF rotation."""
 
     extrinsic: Annotated[list[Row4], Field(min_length=3, max_length=3)] | None = Field(
-        None, description="world-to-camera [R|t], OpenCV axes, t in metres"
-    )
+        None, examples=[[[1, 0, 0, 0.5], [0, 1, 0, 0], [0, 0, 1, 0]]],
+        description="world-to-camera [R|t], OpenCV axes, t in metres",
+    )  # fmt: skip
     intrinsic: Annotated[list[Row3], Field(min_length=3, max_length=3)] | None = Field(
-        None, description="pinhole camera matrix [[fx,0,cx],[0,fy,cy],[0,0,1]] in pixels"
-    )
+        None, examples=[[[500, 0, 320], [0, 500, 240], [0, 0, 1]]],
+        description="pinhole camera matrix [[fx,0,cx],[0,fy,cy],[0,0,1]] in pixels",
+    )  # fmt: skip
 
     @model_validator(mode="after")
     def _sound(self) -> KnownCamera:
@@ -53,17 +55,17 @@ class KnownCamera(_Strict):
 class PicturePoint(_Strict):
     """A place in one picture, in pixels of the original."""
 
-    picture: int = Field(ge=0)
-    x: Finite = Field(ge=0)
-    y: Finite = Field(ge=0)
+    picture: int = Field(ge=0, examples=[0], description="number of the picture, from 0")
+    x: Finite = Field(ge=0, examples=[10.0], description="pixels from the left edge")
+    y: Finite = Field(ge=0, examples=[20.0], description="pixels from the upper edge")
 
 
 class KnownDistance(_Strict):
     """The true distance between two places that pictures show."""
 
-    a: PicturePoint
-    b: PicturePoint
-    metres: Positive
+    a: PicturePoint = Field(examples=[{"picture": 0, "x": 10, "y": 20}])
+    b: PicturePoint = Field(examples=[{"picture": 0, "x": 90, "y": 20}])
+    metres: Positive = Field(examples=[1.5], description="the distance between a and b")
 
 
 def _outputs(text: str) -> str:
@@ -77,20 +79,28 @@ class Options(PointOptions):
     """Everything that a request may say beside its pictures."""
 
     mode: Mode | None = Field(
-        None, description="how pictures are brought to the network's size; default: the service's"
-    )
+        None, examples=["fit"],
+        description="how pictures are brought to the network's size; default: the service's",
+    )  # fmt: skip
     order: Literal["sent", "natural"] | None = Field(
-        None, description="order of the pictures; default: as sent, and within an archive natural order of names"
-    )
+        None, examples=["natural"],
+        description="order of the pictures; default: as sent, and within an archive natural order of names",
+    )  # fmt: skip
     manifest: Json[Annotated[list[str], Field(min_length=1, max_length=10_000)]] | None = Field(
         None, description="file names in the order wanted, as JSON; pictures that it does not name are left out",
         examples=['["left.jpg", "right.jpg"]'],
     )  # fmt: skip
-    fps: Positive | None = Field(None, le=120, description="frames taken from each second of a video; default 1")
-    drop_blurred: bool = Field(True, description="leave out a video's frames that are far less sharp than the rest")
-    close_loops: bool = Field(
-        True, description="where a scene of several passes comes back to a place, look again and take back the drift"
+    fps: Positive | None = Field(
+        None, le=120, examples=[2.0], description="frames taken from each second of a video; default 1"
     )
+    drop_blurred: bool = Field(
+        True, examples=[False],
+        description="leave out a video's frames that are far less sharp than the rest",
+    )  # fmt: skip
+    close_loops: bool = Field(
+        True, examples=[False],
+        description="where a scene of several passes comes back to a place, look again and take back the drift",
+    )  # fmt: skip
     cameras: Json[Annotated[list[KnownCamera | None], Field(max_length=10_000)]] | None = Field(
         None, description="known cameras, one entry (or null) per picture, as JSON",
         examples=['[{"intrinsic": [[500,0,320],[0,500,240],[0,0,1]]}, null]'],
@@ -108,9 +118,9 @@ class Options(PointOptions):
         examples=["scene.glb,colmap.zip"],
     )  # fmt: skip
     timeout: Positive | None = Field(
-        None, le=86_400, description="seconds after which to give up; at most the service's"
+        None, le=86_400, examples=[60.0], description="seconds after which to give up; at most the service's"
     )
-    dry_run: bool = Field(False, description="only predict memory and time")
+    dry_run: bool = Field(False, examples=[True], description="only predict memory and time")
 
     @property
     def output_names(self) -> list[str]:

@@ -9,10 +9,10 @@ from typing import overload
 import pillow_heif
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from service.errors import BrokenPicture, TooManyPixels, UnsupportedPicture
 from service.inputs.body import SentFile
 from service.inputs.signatures import kind_of
-from service.problems import BrokenPicture, TooManyPixels, UnsupportedPicture
-from service.settings import Settings
+from service.settings import Limits
 
 FORMATS = ("JPEG", "PNG", "WEBP", "HEIF")
 
@@ -26,16 +26,16 @@ class DecodedPictures(Sequence[Image.Image]):
     decoding raise UnsupportedPicture, BrokenPicture or TooManyPixels, naming the picture.
     """
 
-    def __init__(self, files: Sequence[SentFile], settings: Settings) -> None:
+    def __init__(self, files: Sequence[SentFile], limits: Limits) -> None:
         self.files = files
-        self.settings = settings
+        self.limits = limits
         self.decode_seconds = 0.0
         total = 0
         for index, file in enumerate(files):
-            with _open(file, index, settings) as image:
-                total += _checked_pixels(image, file, index, settings)
-            if total > settings.max_total_pixels:
-                limit = settings.max_total_pixels
+            with _open(file, index, limits) as image:
+                total += _checked_pixels(image, file, index, limits)
+            if total > limits.max_total_pixels:
+                limit = limits.max_total_pixels
                 raise TooManyPixels(f"The pictures have more than {limit} pixels together.", max_total_pixels=limit)
 
     def __len__(self) -> int:
@@ -50,8 +50,8 @@ class DecodedPictures(Sequence[Image.Image]):
             return [self[i] for i in range(*index.indices(len(self)))]
         file = self.files[index]
         started = time.perf_counter()
-        image = _open(file, index, self.settings)
-        _checked_pixels(image, file, index, self.settings)  # a container may hold another picture than its header says
+        image = _open(file, index, self.limits)
+        _checked_pixels(image, file, index, self.limits)  # a container may hold another picture than its header says
         try:
             image.load()
             ImageOps.exif_transpose(image)  # hostile EXIF breaks here, where the picture can be named
@@ -61,14 +61,14 @@ class DecodedPictures(Sequence[Image.Image]):
         return image
 
 
-def _checked_pixels(image: Image.Image, file: SentFile, index: int, settings: Settings) -> int:
+def _checked_pixels(image: Image.Image, file: SentFile, index: int, limits: Limits) -> int:
     pixels = image.width * image.height
-    if pixels > settings.max_pixels:
-        raise _too_many_pixels(file, index, settings, f"{image.width} x {image.height} = {pixels}")
+    if pixels > limits.max_pixels:
+        raise _too_many_pixels(file, index, limits, f"{image.width} x {image.height} = {pixels}")
     return pixels
 
 
-def _open(file: SentFile, index: int, settings: Settings) -> Image.Image:
+def _open(file: SentFile, index: int, limits: Limits) -> Image.Image:
     file.file.seek(0)
     if not file.file.read(1):
         raise _broken(file, index, "it is empty")
@@ -76,7 +76,7 @@ def _open(file: SentFile, index: int, settings: Settings) -> Image.Image:
     try:
         return Image.open(file.file, formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise _too_many_pixels(file, index, settings, "too many") from None
+        raise _too_many_pixels(file, index, limits, "too many") from None
     except UnidentifiedImageError:
         file.file.seek(0)
         if kind_of(file.file) == "picture":
@@ -95,10 +95,10 @@ def _broken(file: SentFile, index: int, reason: str) -> BrokenPicture:
     return BrokenPicture(f"{file.name} can't be decoded: {reason}.", index=index, filename=file.name)
 
 
-def _too_many_pixels(file: SentFile, index: int, settings: Settings, given: str) -> TooManyPixels:
+def _too_many_pixels(file: SentFile, index: int, limits: Limits, given: str) -> TooManyPixels:
     return TooManyPixels(
-        f"{file.name} has {given} pixels; at most {settings.max_pixels} are accepted.",
+        f"{file.name} has {given} pixels; at most {limits.max_pixels} are accepted.",
         index=index,
         filename=file.name,
-        max_pixels=settings.max_pixels,
+        max_pixels=limits.max_pixels,
     )

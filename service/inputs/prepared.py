@@ -18,17 +18,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import ImageOps
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from model.errors import ImageError
 from model.scene.preprocess import ImageTransform, PreprocessedImages, preprocess_images
+from service.errors import BrokenPicture, InvalidOption
 from service.inputs.body import SentFile, Upload
 from service.inputs.collection import collected, match_masks
 from service.inputs.options import Options, PicturePoint
 from service.inputs.pictures import DecodedPictures
-from service.problems import BrokenPicture, InvalidOption
-from service.settings import Settings
+from service.settings import Limits
 
-_PIXELS, _KEEP, _REST = "pixels.npy", "keep.npy", "scene.json"
+_FILE = "scene.safetensors"  # one file, so that one sync brings all of it to the disk
 
 
 @dataclass(frozen=True)
@@ -64,17 +66,23 @@ class PreparedScene:
 
     def save(self, folder: Path) -> None:
         """Write everything into `folder`, which must exist. Raises OSError."""
-        np.save(folder / _PIXELS, self.pixels, allow_pickle=False)
-        np.save(folder / _KEEP, self.keep, allow_pickle=False)
-        (folder / _REST).write_text(json.dumps({**self._document(), "seconds": self.seconds}))
+        arrays = {"pixels": self.pixels, "keep": self.keep}
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        document = json.dumps({**self._document(), "seconds": self.seconds})
+        save_file(contiguous, folder / _FILE, {"scene": document})
 
     @classmethod
     def load(cls, folder: Path) -> PreparedScene:
-        """The inverse of `save`."""
-        rest = json.loads((folder / _REST).read_text())
+        """The inverse of `save`; also of that of older versions, which may have left jobs in the queue."""
+        if (folder / _FILE).exists():
+            with safe_open(folder / _FILE, "numpy") as file:
+                arrays = {name: file.get_tensor(name) for name in ("pixels", "keep")}
+                rest = json.loads(file.metadata()["scene"])
+        else:
+            arrays = {name: np.load(folder / f"{name}.npy") for name in ("pixels", "keep")}
+            rest = json.loads((folder / "scene.json").read_text())
         return cls(
-            pixels=np.load(folder / _PIXELS, allow_pickle=False),
-            keep=np.load(folder / _KEEP, allow_pickle=False),
+            **arrays,
             transforms=tuple(ImageTransform.from_dict(transform) for transform in rest["transforms"]),
             filenames=tuple(rest["filenames"]),
             mode=rest["mode"],
@@ -91,20 +99,20 @@ class PreparedScene:
         }
 
 
-def prepare(upload: Upload, options: Options, settings: Settings, image_size: int, patch_size: int) -> PreparedScene:
-    """Decode and pre-process one scene and check the options against it. Raises a Problem."""
+def prepare(upload: Upload, options: Options, limits: Limits, image_size: int, patch_size: int) -> PreparedScene:
+    """Decode and pre-process one scene and check the options against it. Raises a ServiceError."""
     started = time.perf_counter()
-    mode = options.mode or settings.mode
-    with collected(upload, options, settings) as files:
+    mode = options.mode or limits.mode
+    with collected(upload, options, limits) as files:
         collecting = time.perf_counter() - started
-        pictures = DecodedPictures(files, settings)
+        pictures = DecodedPictures(files, limits)
         try:
             batch = preprocess_images(pictures, mode=mode, image_size=image_size, patch_size=patch_size)
         except ImageError as error:
             raise BrokenPicture(f"A picture can't be used: {error}.") from None
         masks = match_masks(upload.masks, files)
         check_against_pictures(options, batch.transforms)
-        keep = np.stack([_mask(mask, t, settings) for mask, t in zip(masks, batch.transforms, strict=True)])
+        keep = np.stack([_mask(mask, t, limits) for mask, t in zip(masks, batch.transforms, strict=True)])
         names = tuple(file.name for file in files)
     pixels = (batch.images.movedim(1, -1) * 255).round().to(torch.uint8).numpy()
     decode = collecting + pictures.decode_seconds
@@ -112,12 +120,12 @@ def prepare(upload: Upload, options: Options, settings: Settings, image_size: in
     return PreparedScene(pixels, keep, batch.transforms, names, mode, options, seconds)
 
 
-def _mask(mask: SentFile | None, transform: ImageTransform, settings: Settings) -> NDArray[np.bool_]:
+def _mask(mask: SentFile | None, transform: ImageTransform, limits: Limits) -> NDArray[np.bool_]:
     """Which network pixels [H, W] a user's mask keeps: those whose centre falls on a bright mask pixel."""
     height, width = transform.original_size
     if mask is None:
         return np.ones(transform.network_size, bool)
-    picture = ImageOps.exif_transpose(DecodedPictures([mask], settings)[0]).convert("L")
+    picture = ImageOps.exif_transpose(DecodedPictures([mask], limits)[0]).convert("L")
     if picture.size != (width, height):
         raise InvalidOption(
             f"The mask {mask.name} is {picture.width} x {picture.height} pixels; its picture is {width} x {height}.",
@@ -150,7 +158,7 @@ def check_against_pictures(options: Options, transforms: Sequence[ImageTransform
         )
     if options.known_distance is not None:
         for end in (options.known_distance.a, options.known_distance.b):
-            _check_place(end, transforms, "known_distance")
+            _check_point(end, transforms, "known_distance")
     for x, y in options.query_points or ():
         height, width = transforms[0].original_size
         if not (0 <= x < width and 0 <= y < height):
@@ -165,14 +173,14 @@ def check_against_pictures(options: Options, transforms: Sequence[ImageTransform
             )
 
 
-def _check_place(place: PicturePoint, transforms: Sequence[ImageTransform], option: str) -> None:
-    if place.picture >= len(transforms):
+def _check_point(point: PicturePoint, transforms: Sequence[ImageTransform], option: str) -> None:
+    if point.picture >= len(transforms):
         raise InvalidOption(
-            f"{option} names picture {place.picture}; there are pictures 0 to {len(transforms) - 1}.", option=option
+            f"{option} names picture {point.picture}; there are pictures 0 to {len(transforms) - 1}.", option=option
         )
-    height, width = transforms[place.picture].original_size
-    if place.x >= width or place.y >= height:
+    height, width = transforms[point.picture].original_size
+    if point.x >= width or point.y >= height:
         raise InvalidOption(
-            f"{option} has ({place.x:g}, {place.y:g}), outside picture {place.picture} of {width} x {height} pixels.",
+            f"{option} has ({point.x:g}, {point.y:g}), outside picture {point.picture} of {width} x {height} pixels.",
             option=option,
         )

@@ -12,14 +12,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from service.errors import BrokenVideo, TooManyPixels
 from service.inputs import video_frames
 from service.inputs.body import SentFile, too_many_pictures
 from service.inputs.options import Options
-from service.problems import BrokenVideo, TooManyPixels
-from service.settings import Settings
+from service.settings import Limits
 
 
-def read_frames(video: SentFile, options: Options, settings: Settings) -> list[SentFile]:
+def read_frames(video: SentFile, options: Options, limits: Limits) -> list[SentFile]:
     """The frames that `options` asks for, as picture files named after their time.
 
     Without `fps` it is one a second, fewer if the video is longer than `max_images` seconds.
@@ -27,11 +27,11 @@ def read_frames(video: SentFile, options: Options, settings: Settings) -> list[S
     """
     order = {
         "fps": options.fps,
-        "most": settings.max_images,
+        "most": limits.max_images,
         "drop_blurred": options.drop_blurred,
-        "max_pixels": settings.max_pixels,
-        "seconds": settings.video_timeout,
-        "file_bytes": settings.max_unpacked_bytes,
+        "max_pixels": limits.max_pixels,
+        "seconds": limits.video_timeout,
+        "file_bytes": limits.max_unpacked_bytes,
     }
     with tempfile.TemporaryDirectory(prefix="video-") as scratch:
         path = Path(scratch, "video")
@@ -39,14 +39,14 @@ def read_frames(video: SentFile, options: Options, settings: Settings) -> list[S
             shutil.copyfileobj(video.file, copy)
         frames = Path(scratch, "frames")
         frames.mkdir()
-        found = _run(video, path, frames, order, settings.video_timeout)
+        found = _run(video, path, frames, order, limits.video_timeout)
         if found.get("too_many"):
-            raise too_many_pictures(settings)
+            raise too_many_pictures(limits)
         if found.get("pixels"):
             raise TooManyPixels(
-                f"{video.name}: {found['error']}; at most {settings.max_pixels} are accepted.",
+                f"{video.name}: {found['error']}; at most {limits.max_pixels} are accepted.",
                 filename=video.name,
-                max_pixels=settings.max_pixels,
+                max_pixels=limits.max_pixels,
             )
         if "error" in found:
             raise BrokenVideo(f"{video.name} can't be read: {found['error']}.", filename=video.name)

@@ -20,8 +20,8 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import StaticPool
 
+from service.errors import ServiceError, StorageFull, StoreUnavailable
 from service.jobs.schema import prepare
-from service.problems import Problem, StorageFull, StoreUnavailable, retry_after
 
 _ADMISSION = 0x7265636F6E  # names the lock of `alone`; any number that all replicas share
 _CONNECTION = {
@@ -47,16 +47,16 @@ class DatabaseError(RuntimeError):
 
 
 class Database:
-    """The SQLite file, or the PostgreSQL database, at `place`, with its tables.
+    """The SQLite file, or the PostgreSQL database, at `location`, with its tables.
 
     Raises SchemaError, DatabaseError, and StoreUnavailable if it can't be reached.
     """
 
-    def __init__(self, place: Path | URL) -> None:
-        self.shared = isinstance(place, URL)
+    def __init__(self, location: Path | URL) -> None:
+        self.shared = isinstance(location, URL)
         self._away_until = 0.0
         self._turn: AbstractContextManager[Any] = nullcontext() if self.shared else threading.Lock()
-        self._engine = _postgresql(place) if isinstance(place, URL) else _sqlite(place)
+        self._engine = _postgresql(location) if isinstance(location, URL) else _sqlite(location)
         with self.transaction() as connection:
             self.alone(connection)
             prepare(connection)
@@ -89,10 +89,10 @@ class Database:
     def close(self) -> None:
         self._engine.dispose()
 
-    def _problem(self, error: DBAPIError | PoolTimeout) -> Problem | None:
+    def _problem(self, error: DBAPIError | PoolTimeout) -> ServiceError | None:
         reason = getattr(error, "orig", None) or error
         if getattr(reason, "sqlstate", None) == _DISK_FULL or (not self.shared and "full" in str(reason)):
-            return StorageFull("There is no room to record the job.", headers=retry_after(60))
+            return StorageFull("There is no room to record the job.")
         if not self.shared or not isinstance(error, _AWAY):
             return None
         _log.warning("the shared database can't be used now: %s", str(reason).strip().partition("\n")[0])
@@ -101,7 +101,7 @@ class Database:
 
 
 def _away() -> StoreUnavailable:
-    return StoreUnavailable("The database that the replicas share can't be reached.", headers=retry_after())
+    return StoreUnavailable("The database that the replicas share can't be reached.")
 
 
 def _sqlite(path: Path) -> Engine:

@@ -1,4 +1,4 @@
-"""What happens to jobs as it happens: a short history per job, waiting readers, server-sent events.
+"""What happens to jobs as it happens: a short history per job, and those who follow it.
 
 Published from the worker's thread, read on the event loop. An event's number is the milliseconds of its time, made
 strictly increasing. The latest one is on record with the job, so numbers go on rising after a restart and on another
@@ -8,13 +8,16 @@ replica, and a reader that comes back misses nothing that is left.
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
+
+from service.jobs.job import Job
 
 _HISTORY = 1024
 _JOBS = 256
@@ -23,27 +26,41 @@ _LEAST_SECONDS = 0.1  # between two events that differ only in progress
 
 @dataclass(frozen=True)
 class Event:
-    """`kind` is "state", "progress" or "end"; `data` is plain data for JSON."""
+    """`kind` is "state", "progress" or "end"; `data` is plain data for JSON. An end has the job's
+    record as it then is."""
 
     number: int
     kind: str
     data: dict[str, Any]
+    job: Job | None = None
 
-    def encode(self) -> bytes:
-        """As a server-sent event."""
-        return f"id: {self.number}\nevent: {self.kind}\ndata: {json.dumps(self.data)}\n\n".encode()
+
+def end_of(job: Job, timings: Mapping[str, float] = MappingProxyType({})) -> Event:
+    """The event that the record of an ended job stands for."""
+    data = {"state": job.state, "progress": 1.0, "problem": job.problem, "timings": dict(timings)}
+    return Event(job.event, "end", data, job)
 
 
 class _Channel:
     def __init__(self) -> None:
         self.history: deque[Event] = deque(maxlen=_HISTORY)
-        self.changed = asyncio.Event()
-        self.readers = 0
+        self.changed = asyncio.Event()  # for those who follow
+        self.over = asyncio.Event()  # for those who only wait for the end
+        self.following = 0
+        self.waiting = 0
         self.closing = False
 
     @property
     def last(self) -> int:
         return self.history[-1].number if self.history else 0
+
+    @property
+    def end(self) -> Event | None:
+        return self.history[-1] if self.history and self.history[-1].kind == "end" else None
+
+    @property
+    def watched(self) -> bool:
+        return self.following + self.waiting > 0
 
 
 class Events:
@@ -62,19 +79,31 @@ class Events:
     def publish(self, id: str, kind: str, data: dict[str, Any], number: int | None = None) -> None:
         """Add an event and wake its readers.
 
-        One that is on record has its `number` already, and is dropped if it is no news here. So is progress that
-        follows progress too soon, and everything after the end.
+        One that is on record has its `number` already, and is dropped if it is no news here. So is
+        progress that follows progress too soon, and everything after the end.
         """
+        self._publish(id, Event(number or 0, kind, data))
+
+    def publish_end(self, job: Job, timings: Mapping[str, float] = MappingProxyType({})) -> None:
+        """Add the end of a job, as it is on record."""
+        self._publish(job.id, end_of(job, timings))
+
+    def _publish(self, id: str, event: Event) -> None:
         with self._lock:
             channel = self._channel(id)
             now = int(1000 * time.time())
             last = channel.history[-1] if channel.history else None
-            if last is not None and (last.kind == "end" or (number is not None and number <= last.number)):
+            if channel.end is not None or 0 < event.number <= channel.last:
                 return
-            if kind == "progress" and number is None and last is not None and _too_soon(last, data, now):
+            if event.kind == "progress" and not event.number and _too_soon(last, event.data, now):
                 return
-            channel.history.append(Event(number or max(now, channel.last + 1), kind, data))
-        self._wake(channel)
+            if not event.number:
+                event = replace(event, number=max(now, channel.last + 1))
+            channel.history.append(event)
+        if event.kind == "end":
+            self._wake(channel.changed, channel.over)
+        elif channel.following:
+            self._wake(channel.changed)
 
     def last_number(self, id: str) -> int:
         """Number of the latest event of a job that is known here; 0 for none."""
@@ -85,7 +114,7 @@ class Events:
     def awaited(self) -> set[str]:
         """The jobs that somebody follows here."""
         with self._lock:
-            return {id for id, channel in self._channels.items() if channel.readers}
+            return {id for id, channel in self._channels.items() if channel.watched}
 
     def dismiss(self, id: str) -> None:
         """Send a job's readers home: it is no longer there."""
@@ -93,7 +122,7 @@ class Events:
             channel = self._channels.pop(id, None)
         if channel is not None:
             channel.closing = True
-            self._wake(channel)
+            self._wake(channel.changed, channel.over)
 
     def close(self) -> None:
         """Send every reader home: the service is shutting down."""
@@ -101,20 +130,22 @@ class Events:
         with self._lock:
             channels = list(self._channels.values())
         for channel in channels:
-            self._wake(channel)
+            self._wake(channel.changed, channel.over)
 
     async def wait_for_end(self, id: str, timeout: float | None) -> Event | None:
         """The job's end; None if the job goes, the service closes or `timeout` seconds are over before."""
-        try:
-            return await asyncio.wait_for(self._end(id), timeout)
-        except asyncio.TimeoutError:
-            return None
-
-    async def _end(self, id: str) -> Event | None:
-        async for event in self.follow(id, 0, None):
-            if event is not None and event.kind == "end":
-                return event
-        return None
+        with self._lock:
+            channel = self._channel(id)
+            if channel.end is not None or self.closing:
+                return channel.end
+            channel.waiting += 1
+        with suppress(asyncio.TimeoutError):
+            try:
+                await asyncio.wait_for(channel.over.wait(), timeout)
+            finally:
+                with self._lock:
+                    channel.waiting -= 1
+        return channel.end
 
     async def follow(self, id: str, after: int, heartbeat: float | None) -> AsyncIterator[Event | None]:
         """Events of a job numbered above `after`, from its history and then live, up to its end.
@@ -123,13 +154,13 @@ class Events:
         """
         with self._lock:
             channel = self._channel(id)
-            channel.readers += 1
+            channel.following += 1
         try:
             async for event in self._follow(channel, after, heartbeat):
                 yield event
         finally:
             with self._lock:
-                channel.readers -= 1
+                channel.following -= 1
 
     async def _follow(self, channel: _Channel, after: int, heartbeat: float | None) -> AsyncIterator[Event | None]:
         while True:
@@ -154,16 +185,18 @@ class Events:
         channel = self._channels.get(id)
         if channel is None:
             channel = self._channels[id] = _Channel()
-            quiet = [old for old, other in self._channels.items() if not other.readers and other is not channel]
+            quiet = [old for old, other in self._channels.items() if not other.watched and other is not channel]
             for old in quiet[: max(len(self._channels) - _JOBS, 0)]:
                 del self._channels[old]
         return channel
 
-    def _wake(self, channel: _Channel) -> None:
+    def _wake(self, *flags: asyncio.Event) -> None:
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(channel.changed.set)
+            for flag in flags:
+                self._loop.call_soon_threadsafe(flag.set)
 
 
-def _too_soon(last: Event, data: dict[str, Any], now: int) -> bool:
-    same = last.kind == "progress" and last.data.get("stage") == data.get("stage")
-    return same and now - last.number < 1000 * _LEAST_SECONDS
+def _too_soon(last: Event | None, data: dict[str, Any], now: int) -> bool:
+    if last is None or last.kind != "progress" or last.data.get("stage") != data.get("stage"):
+        return False
+    return now - last.number < 1000 * _LEAST_SECONDS

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-State = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
-
-STATES: tuple[State, ...] = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
-ENDED: tuple[State, ...] = ("succeeded", "failed", "cancelled")
-
-STAGES = ("upload", "decode", "preprocess", "queue", "transfer", "aggregator", "heads", "post", "store", "export")
-"""What a request goes through, in order. The network is transfer, aggregator and heads."""
+from service.pipeline.task import Task
+from service.states import ENDED, JobState
 
 
 def new_id() -> str:
@@ -37,7 +32,7 @@ class Job:
     predicted_seconds: float
     deadline: float
     created: float
-    state: State = "queued"
+    state: JobState = JobState.QUEUED
     started: float | None = None
     finished: float | None = None
     attempts: int = 0
@@ -58,3 +53,8 @@ class Job:
     def result(self) -> str:
         """The name under which the result of the latest attempt is stored; earlier attempts have other names."""
         return f"{self.id}-{self.token}" if self.token else self.id
+
+    @property
+    def task(self) -> Task:
+        """What the latest attempt works on."""
+        return Task(self.id, self.result, self.created)

@@ -6,13 +6,13 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
+from service.errors import StoreUnavailable
 from service.jobs.events import Events
 from service.jobs.job import Job
 from service.jobs.store import JobStore
 from service.jobs.worker import Worker
-from service.problems import StoreUnavailable
+from service.states import JobState
 
 _BEATS = 4  # at least so many to a lease
 _LONGEST_BEAT = 1.0
@@ -52,7 +52,7 @@ class Heartbeat:
         for job in running:
             if states[job.id] is None:
                 self._worker.let_go(job)
-            elif states[job.id] == "cancelling":
+            elif states[job.id] == JobState.CANCELLING:
                 self._worker.cancel(job.id)
 
 
@@ -82,7 +82,19 @@ class Follower:
             if job is None:
                 self._events.dismiss(id)
             else:
-                self._events.publish(id, *_told(job), number=job.event)
+                self._publish(job)
+
+    def _publish(self, job: Job) -> None:
+        """The event that a job's record stands for."""
+        if job.ended:
+            self._events.publish_end(job)
+        elif job.state == JobState.QUEUED or job.stage is None:
+            news = {"state": job.state, "progress": 0.0}
+            self._events.publish(job.id, "state", news, number=job.event)
+        else:
+            progress = round(job.progress, 4)
+            news = {"state": job.state, "stage": job.stage, "progress": progress}
+            self._events.publish(job.id, "progress", news, number=job.event)
 
 
 class _Rounds:
@@ -110,12 +122,3 @@ class _Rounds:
                 continue  # it has been logged; leases go on if the database is back in time
             except Exception:  # the thread must outlive whatever one round met
                 _log.exception("a round of the %s failed", self._thread.name)
-
-
-def _told(job: Job) -> tuple[str, dict[str, Any]]:
-    """The event that a job's record stands for."""
-    if job.ended:
-        return "end", {"state": job.state, "progress": 1.0, "problem": job.problem, "timings": {}}
-    if job.state == "queued" or job.stage is None:
-        return "state", {"state": job.state, "progress": 0.0}
-    return "progress", {"state": job.state, "stage": job.stage, "progress": round(job.progress, 4)}

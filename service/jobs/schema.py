@@ -24,16 +24,23 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateColumn
 
-from service.jobs.job import ENDED
+from service.states import ENDED
 
 VERSION = 2
 
 metadata = MetaData()
 
+
 jobs = Table(
     "jobs",
     metadata,
-    Column("place", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column(
+        "place",
+        BigInteger().with_variant(Integer, "sqlite"),
+        key="position",  # in the queue
+        primary_key=True,
+        autoincrement=True,
+    ),
     Column("id", Text, nullable=False, unique=True),
     Column("client", Text, nullable=False),
     Column("fingerprint", Text, nullable=False),
@@ -54,7 +61,7 @@ jobs = Table(
     Column("progress", Double, nullable=False, server_default="0"),
     Column("event", BigInteger, nullable=False, server_default="0"),
     Column("bytes", BigInteger, nullable=False, server_default="0"),
-    Index("jobs_by_state", "state", "place"),
+    Index("jobs_by_state", "state", "position"),
     Index("jobs_by_fingerprint", "fingerprint"),
     Index("jobs_by_client", "client", "created"),
     sqlite_autoincrement=True,

@@ -14,14 +14,15 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, insert, or_, select, update
 
+from service.errors import Interrupted, KeyReused, QueueFull, QuotaExceeded
 from service.jobs.database import Database
-from service.jobs.job import ENDED, Job, State
+from service.jobs.job import Job
 from service.jobs.schema import idempotency_keys, jobs
-from service.problems import Interrupted, KeyReused, QueueFull, QuotaExceeded, retry_after
+from service.states import ENDED, JobState
 
 _ATTEMPTS = 3
 _UNDER_WAY = jobs.c.state.not_in(ENDED)
-_RUNNING: tuple[State, ...] = ("running", "cancelling")
+_RUNNING = (JobState.RUNNING, JobState.CANCELLING)
 _ROW = select(*(jobs.c[field.name] for field in fields(Job)))
 
 
@@ -49,7 +50,7 @@ class JobStore:
             now = self._database.now(connection)
             for job in self._all(connection, _ROW.where(jobs.c.state.in_(_RUNNING))):
                 if not self._given_up(connection, job, now):
-                    self._write(connection, replace(job, state="queued"))
+                    self._write(connection, replace(job, state=JobState.QUEUED))
 
     def check_room(self, uploads: int) -> None:
         """Raises QueueFull if nothing can wait beside `uploads` requests that are still being read."""
@@ -88,36 +89,37 @@ class JobStore:
         with self._database.transaction() as connection:
             now = self._database.now(connection)
             abandoned = and_(jobs.c.state.in_(_RUNNING), jobs.c.lease_end < now)
-            free = and_(or_(jobs.c.state == "queued", abandoned), jobs.c.id.not_in(besides))
-            first = _ROW.where(free).order_by(jobs.c.place).limit(1).with_for_update(skip_locked=True)
+            free = and_(or_(jobs.c.state == JobState.QUEUED, abandoned), jobs.c.id.not_in(besides))
+            first = _ROW.where(free).order_by(jobs.c.position).limit(1).with_for_update(skip_locked=True)
             while (job := self._one(connection, first)) is not None:
-                if job.state != "queued" and self._given_up(connection, job, now):
+                if job.state != JobState.QUEUED and self._given_up(connection, job, now):
                     continue
                 taken = replace(
-                    job, state="running", attempts=job.attempts + 1, token=job.token + 1, worker=worker, started=now,
-                    lease_end=self._lease_end(now), stage=None, progress=0.0, event=_number(job, now),
+                    job, state=JobState.RUNNING, attempts=job.attempts + 1, token=job.token + 1,
+                    worker=worker, started=now, lease_end=self._lease_end(now), stage=None, progress=0.0,
+                    event=_number(job, now),
                 )  # fmt: skip
                 return self._write(connection, taken)
             return None
 
-    def renew(self, running: Iterable[Job]) -> dict[str, State | None]:
+    def renew(self, running: Iterable[Job]) -> dict[str, JobState | None]:
         """Lease jobs on, and record their `stage`, `progress` and `event`.
 
         Returns the state of each by its id: a job that is "cancelling" is to be stopped, one with None is another's.
         """
-        states: dict[str, State | None] = {}
+        states: dict[str, JobState | None] = {}
         with self._database.transaction() as connection:
             now = self._database.now(connection)
             for job in sorted(running, key=lambda job: job.id):
                 held = self._held(connection, job)
                 states[job.id] = None if held is None else held.state
                 if held is not None:
-                    told = replace(held, stage=job.stage, progress=job.progress, event=max(held.event, job.event))
-                    self._write(connection, replace(told, lease_end=self._lease_end(now)))
+                    updated = replace(held, stage=job.stage, progress=job.progress, event=max(held.event, job.event))
+                    self._write(connection, replace(updated, lease_end=self._lease_end(now)))
         return states
 
     def finish(
-        self, job: Job, state: State, problem: dict[str, Any] | None = None, after: int = 0, bytes: int = 0
+        self, job: Job, state: JobState, problem: dict[str, Any] | None = None, after: int = 0, bytes: int = 0
     ) -> Job | None:
         """Record a job's end, with an event numbered above `after`. For a success this makes its result exist.
 
@@ -128,8 +130,8 @@ class JobStore:
             held = self._held(connection, job)
             if held is None:
                 return None
-            if held.state == "cancelling" and state == "succeeded":
-                state = "cancelled"
+            if held.state == JobState.CANCELLING and state == JobState.SUCCEEDED:
+                state = JobState.CANCELLED
             return self._end(
                 connection, replace(held, bytes=bytes), state, self._database.now(connection), problem, after
             )
@@ -141,10 +143,10 @@ class JobStore:
             if held is None:
                 return None
             now = self._database.now(connection)
-            if held.state == "cancelling":
-                return self._end(connection, held, "cancelled", now)
+            if held.state == JobState.CANCELLING:
+                return self._end(connection, held, JobState.CANCELLED, now)
             back = replace(
-                held, state="queued", attempts=held.attempts - 1, started=None, lease_end=None, stage=None,
+                held, state=JobState.QUEUED, attempts=held.attempts - 1, started=None, lease_end=None, stage=None,
                 progress=0.0, event=_number(held, now),
             )  # fmt: skip
             return self._write(connection, back)
@@ -153,10 +155,10 @@ class JobStore:
         """A queued job is cancelled at once, a running one as soon as its worker sees it. Returns the job as it is."""
         with self._database.transaction() as connection:
             job = self._one(connection, _ROW.where(jobs.c.id == id).with_for_update())
-            if job is not None and job.state == "queued":
-                return self._end(connection, job, "cancelled", self._database.now(connection), after=after)
-            if job is not None and job.state == "running":
-                return self._write(connection, replace(job, state="cancelling"))
+            if job is not None and job.state == JobState.QUEUED:
+                return self._end(connection, job, JobState.CANCELLED, self._database.now(connection), after=after)
+            if job is not None and job.state == JobState.RUNNING:
+                return self._write(connection, replace(job, state=JobState.CANCELLING))
             return job
 
     def forget(self, id: str) -> None:
@@ -175,11 +177,11 @@ class JobStore:
         with self._database.transaction() as connection:
             return {job.id: job for job in self._all(connection, _ROW.where(jobs.c.id.in_(ids)))}
 
-    def page(self, client: str, limit: int, before: str | None, state: State | None) -> list[Job]:
+    def page(self, client: str, limit: int, before: str | None, state: JobState | None) -> list[Job]:
         """A client's jobs, newest first; those before job `before`, if given."""
-        wanted = _ROW.where(jobs.c.client == client).order_by(jobs.c.place.desc()).limit(limit)
+        wanted = _ROW.where(jobs.c.client == client).order_by(jobs.c.position.desc()).limit(limit)
         if before is not None:
-            wanted = wanted.where(jobs.c.place < _place(before, jobs.c.client == client))
+            wanted = wanted.where(jobs.c.position < _position(before, jobs.c.client == client))
         if state is not None:
             wanted = wanted.where(jobs.c.state == state)
         with self._database.transaction() as connection:
@@ -188,12 +190,14 @@ class JobStore:
     def ahead(self, id: str) -> list[Job]:
         """The jobs that a queued one waits for, in order."""
         with self._database.transaction() as connection:
-            return self._all(connection, _ROW.where(_UNDER_WAY, jobs.c.place < _place(id)).order_by(jobs.c.place))
+            return self._all(
+                connection, _ROW.where(_UNDER_WAY, jobs.c.position < _position(id)).order_by(jobs.c.position)
+            )
 
     def waiting(self) -> list[Job]:
         """Every job that has not ended, in order."""
         with self._database.transaction() as connection:
-            return self._all(connection, _ROW.where(_UNDER_WAY).order_by(jobs.c.place))
+            return self._all(connection, _ROW.where(_UNDER_WAY).order_by(jobs.c.position))
 
     def ended(self) -> list[Job]:
         """Every job that has ended, oldest end first."""
@@ -220,8 +224,8 @@ class JobStore:
                 return self._one(connection, _ROW.where(jobs.c.id == bound.job))
         if not reuse:
             return None
-        equal = and_(jobs.c.fingerprint == fingerprint, jobs.c.client == client, jobs.c.state == "succeeded")
-        twin = self._one(connection, _ROW.where(equal).order_by(jobs.c.place.desc()).limit(1))
+        equal = and_(jobs.c.fingerprint == fingerprint, jobs.c.client == client, jobs.c.state == JobState.SUCCEEDED)
+        twin = self._one(connection, _ROW.where(equal).order_by(jobs.c.position.desc()).limit(1))
         if twin is not None:
             self._bind(connection, twin, key)
         return twin
@@ -237,13 +241,13 @@ class JobStore:
         if count + uploads >= self.bounds.jobs:
             raise QueueFull(
                 f"{count + uploads} requests are under way and no more can wait.",
-                headers=retry_after(seconds / max(count, 1)),
+                retry_after=seconds / max(count, 1),
                 queue_capacity=self.bounds.jobs,
             )
         if count and seconds >= self.bounds.seconds:
             raise QueueFull(
                 f"{seconds:.0f} seconds of work are waiting; no more is taken.",
-                headers=retry_after(seconds - self.bounds.seconds),
+                retry_after=seconds - self.bounds.seconds,
                 max_queue_seconds=self.bounds.seconds,
             )
 
@@ -253,17 +257,17 @@ class JobStore:
         if used >= hourly:
             raise QuotaExceeded(
                 f"This API key may start {hourly} reconstructions an hour.",
-                headers=retry_after(oldest + 3600 - job.created),
+                retry_after=oldest + 3600 - job.created,
                 per_hour=hourly,
             )
 
     def _given_up(self, connection: Connection, job: Job, now: float) -> bool:
         """End a job whose worker is gone, if it was being cancelled or has been tried too often."""
-        if job.state == "cancelling":
-            self._end(connection, job, "cancelled", now)
+        if job.state == JobState.CANCELLING:
+            self._end(connection, job, JobState.CANCELLED, now)
         elif job.attempts >= _ATTEMPTS:
             problem = Interrupted(f"The service ended {_ATTEMPTS} times while it worked on this reconstruction.")
-            self._end(connection, job, "failed", now, problem.document())
+            self._end(connection, job, JobState.FAILED, now, problem.record())
         else:
             return False
         return True
@@ -274,7 +278,7 @@ class JobStore:
         return self._one(connection, _ROW.where(latest).with_for_update())
 
     def _end(
-        self, connection: Connection, job: Job, state: State, now: float,
+        self, connection: Connection, job: Job, state: JobState, now: float,
         problem: dict[str, Any] | None = None, after: int = 0,
     ) -> Job:  # fmt: skip
         ended = replace(job, state=state, finished=now, problem=problem, lease_end=None, event=_number(job, now, after))
@@ -292,12 +296,17 @@ class JobStore:
         return found[0] if found else None
 
     def _all(self, connection: Connection, wanted: Select) -> list[Job]:
-        rows = [dict(row) for row in connection.execute(wanted).mappings()]
-        return [Job(**{**row, "problem": row["problem"] and json.loads(row["problem"])}) for row in rows]
+        return [_job(dict(row)) for row in connection.execute(wanted).mappings()]
 
 
 def _columns(job: Job) -> dict[str, Any]:
-    return {**asdict(job), "problem": None if job.problem is None else json.dumps(job.problem)}
+    problem = None if job.problem is None else json.dumps(job.problem)
+    return {**asdict(job), "state": job.state.value, "problem": problem}
+
+
+def _job(row: dict[str, Any]) -> Job:
+    problem = None if row["problem"] is None else json.loads(row["problem"])
+    return Job(**{**row, "state": JobState(row["state"]), "problem": problem})
 
 
 def _number(job: Job, now: float, after: int = 0) -> int:
@@ -305,5 +314,5 @@ def _number(job: Job, now: float, after: int = 0) -> int:
     return max(int(1000 * now), job.event + 1, after + 1)
 
 
-def _place(id: str, *conditions: ColumnElement[bool]) -> Any:
-    return select(jobs.c.place).where(jobs.c.id == id, *conditions).scalar_subquery()
+def _position(id: str, *conditions: ColumnElement[bool]) -> Any:
+    return select(jobs.c.position).where(jobs.c.id == id, *conditions).scalar_subquery()

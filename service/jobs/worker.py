@@ -13,12 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
+from service.errors import DeadlineExceeded, ServiceError, StoreUnavailable
 from service.jobs.events import Events
-from service.jobs.job import Job, State
+from service.jobs.job import Job
 from service.jobs.retention import Retention
 from service.jobs.store import JobStore
 from service.pipeline.work import Work
-from service.problems import DeadlineExceeded, Problem, StoreUnavailable
+from service.states import JobState
 from service.storage.folder import Storage
 from service.telemetry.metrics import Metrics
 from service.telemetry.tracing import tracer
@@ -136,13 +137,13 @@ class Worker:
 
     def _run(self) -> None:
         while not self._draining.is_set():
-            heard = self._news_count
+            known = self._news_count
             try:
                 job = self._store.claim(self.name, [*self._activities])
             except StoreUnavailable:
                 job = None
             if job is None:
-                self._wait_for_news(heard)
+                self._wait_for_news(known)
                 continue
             try:
                 self._one(job)
@@ -150,51 +151,58 @@ class Worker:
                 _log.exception("job %s could not be recorded", job.id)
                 time.sleep(_IDLE_SECONDS)
 
-    def _wait_for_news(self, heard: int) -> None:
+    def _wait_for_news(self, known: int) -> None:
         with self._news:
-            self._news.wait_for(lambda: self._news_count != heard, _IDLE_SECONDS)
+            self._news.wait_for(lambda: self._news_count != known, _IDLE_SECONDS)
 
     def _one(self, job: Job) -> None:
         began = time.monotonic()
         self._metrics.queue_wait.observe(max(time.time() - job.created, 0.0))
-        self._events.publish(job.id, "state", {"state": "running", "progress": 0.0}, number=job.event)
+        self._events.publish(job.id, "state", {"state": JobState.RUNNING, "progress": 0.0}, number=job.event)
         self._activities[job.id] = Activity(job, "decode", 0.0, began)
-        state: State = "failed"
-        problem: Problem | None = None
+        state = JobState.FAILED
+        failure: ServiceError | None = None
         timings: dict[str, float] = {}
         try:
             with tracer.start_as_current_span("reconstruction", attributes={"id": job.id, "frames": job.frames}):
                 self._report(job, "decode", 0.0)
-                timings = self._work.do(job, partial(self._report, job))
-            state = "cancelled" if job.id in self._cancelled else "succeeded"
+                timings = self._work.do(job.task, partial(self._report, job))
+            state = JobState.CANCELLED if job.id in self._cancelled else JobState.SUCCEEDED
         except _Stopped:
             if job.id not in self._cancelled:
                 self._put_back(job)
                 return
-            state = "cancelled"
+            state = JobState.CANCELLED
         except StoreUnavailable:
             _log.warning("job %s goes back into the queue until what it needs can be reached", job.id)
             self._put_back(job)
             time.sleep(_IDLE_SECONDS)
             return
-        except Problem as error:
-            problem = error
+        except ServiceError as error:
+            failure = error
         except Exception:
             _log.exception("unexpected error in job %s", job.id)
-            problem = Problem("The service met a condition that it did not expect; its log says more.")
+            failure = ServiceError("The service met a condition that it did not expect; its log says more.")
         finally:
             del self._activities[job.id]
-        if state == "cancelled":
+        if state == JobState.CANCELLED:
             self._metrics.cancelled.labels("running").inc()
-        self._end(job, state, problem, timings, began)
+        self._end(job, state, failure, timings, began)
 
-    def _end(self, job: Job, state: State, problem: Problem | None, timings: dict[str, float], began: float) -> None:
+    def _end(
+        self,
+        job: Job,
+        state: JobState,
+        failure: ServiceError | None,
+        timings: dict[str, float],
+        began: float,
+    ) -> None:
         """Record how the job ended, unless it is another replica's by now, and tell everybody."""
-        if state != "succeeded":
+        if state != JobState.SUCCEEDED:
             self._storage.remove(job.result)
-        document = None if problem is None else problem.document()
-        size = self._storage.size(job.result) if state == "succeeded" else 0
-        ended = self._insist(lambda: self._store.finish(job, state, document, self._events.last_number(job.id), size))
+        problem = None if failure is None else failure.record()
+        size = self._storage.size(job.result) if state == JobState.SUCCEEDED else 0
+        ended = self._insist(lambda: self._store.finish(job, state, problem, self._events.last_number(job.id), size))
         self._cancelled.discard(job.id)
         self._let_go.discard((job.id, job.token))
         if ended is None or ended.state != state:
@@ -205,15 +213,15 @@ class Worker:
         seconds = time.monotonic() - began
         self._metrics.job_seconds.labels(self._metrics.frames_bucket(job.frames)).observe(seconds)
         _log.info("job %s %s after %.2f s, %d frames", job.id, ended.state, seconds, job.frames)
-        self._tell(ended, timings)  # nobody has to wait until all is tidy
+        self._announce(ended, timings)  # nobody has to wait until all is tidy
         self._storage.drop_incoming(job.id)
-        with suppress(StoreUnavailable):  # then the next round does it
-            self._retention.enforce()
+        if ended.state == JobState.SUCCEEDED:
+            with suppress(StoreUnavailable):  # then the next round does it
+                self._retention.added(size)
 
-    def _tell(self, ended: Job, timings: dict[str, float]) -> None:
+    def _announce(self, ended: Job, timings: dict[str, float]) -> None:
         self._metrics.jobs.labels(ended.state).inc()
-        told = {"state": ended.state, "progress": 1.0, "problem": ended.problem, "timings": timings}
-        self._events.publish(ended.id, "end", told, number=ended.event)
+        self._events.publish_end(ended, timings)
 
     def _put_back(self, job: Job) -> None:
         """Leave the job to whoever comes next, without a trace of this attempt."""
@@ -224,7 +232,7 @@ class Worker:
             _log.warning(_TAKEN, job.id)
         elif back.ended:
             self._storage.drop_incoming(job.id)
-            self._tell(back, {})
+            self._announce(back, {})
 
     def _insist(self, record: Callable[[], Job | None]) -> Job | None:
         """Record something, as soon as the database can be reached; at a shutdown at once or never."""
@@ -247,7 +255,8 @@ class Worker:
             )
         progress = max(progress, activity.progress)
         self._activities[job.id] = replace(activity, stage=stage, progress=progress, changed=time.monotonic())
-        self._events.publish(job.id, "progress", {"state": "running", "stage": stage, "progress": round(progress, 4)})
+        news = {"state": JobState.RUNNING, "stage": stage, "progress": round(progress, 4)}
+        self._events.publish(job.id, "progress", news)
 
 
 class Watchdog:

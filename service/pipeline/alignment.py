@@ -7,16 +7,19 @@ from statistics import median
 
 import torch
 
-from model.scene.geometry import rotation_angle, unproject_depth
+from model.rotations import rotation_angle
+from model.scene.geometry import unproject_depth
 from model.scene.reconstruction import Reconstruction
 from model.scene.similarity import Similarity, camera_centres, fit_cameras
+from service.errors import InvalidOption
 from service.inputs.options import KnownCamera, KnownDistance, Options, PicturePoint
-from service.problems import InvalidOption
-from service.result.document import ScaleDocument
+from service.result.document import ScaleDocument, Unit
 
 
-def apply_knowledge(scene: Reconstruction, options: Options) -> tuple[Reconstruction, ScaleDocument]:
+def apply_knowledge(scene: Reconstruction, options: Options, unit: Unit) -> tuple[Reconstruction, ScaleDocument]:
     """The scene with known intrinsics, in the world of known poses or scaled by a known distance.
+
+    `unit` is the one that the network predicts lengths in; what is known of the scene makes it metres.
 
     Known intrinsics replace the network's; its depth stays. Known poses do not replace the network's: the whole scene
     is moved and scaled onto them, and the residual says how well the two agree. With both, poses set the scale.
@@ -24,7 +27,7 @@ def apply_knowledge(scene: Reconstruction, options: Options) -> tuple[Reconstruc
     """
     if options.cameras is not None:
         scene = _with_intrinsics(scene, options.cameras)
-    scale = ScaleDocument()
+    scale = ScaleDocument(unit=unit)
     posed = [
         (index, camera.extrinsic)
         for index, camera in enumerate(options.cameras or ())
@@ -56,7 +59,7 @@ def apply_knowledge(scene: Reconstruction, options: Options) -> tuple[Reconstruc
 
 def measure(scene: Reconstruction, distance: KnownDistance) -> float:
     """The distance between two places in the scene's unit. Raises InvalidOption if there is none."""
-    a, b = (_locate(scene, place) for place in (distance.a, distance.b))
+    a, b = (_locate(scene, point) for point in (distance.a, distance.b))
     length = float((a - b).norm())
     if not length > 0:
         raise InvalidOption(
@@ -67,11 +70,11 @@ def measure(scene: Reconstruction, distance: KnownDistance) -> float:
     return length
 
 
-def _locate(scene: Reconstruction, place: PicturePoint) -> torch.Tensor:
-    index = place.picture
-    depth = scene.original_depth(index)[int(place.y), int(place.x)].double()
+def _locate(scene: Reconstruction, point: PicturePoint) -> torch.Tensor:
+    index = point.picture
+    depth = scene.original_depth(index)[int(point.y), int(point.x)].double()
     intrinsic, extrinsic = scene.original_intrinsics[index].double(), scene.extrinsics[index].double()
-    ray = torch.linalg.solve(intrinsic, torch.tensor([place.x, place.y, 1.0], dtype=torch.float64))
+    ray = torch.linalg.solve(intrinsic, torch.tensor([point.x, point.y, 1.0], dtype=torch.float64))
     return extrinsic[:, :3].T @ (depth * ray - extrinsic[:, 3])
 
 

@@ -13,8 +13,8 @@ import torch
 from model.scene.chunking import Place, place, take
 from model.scene.loops import Loop, Verdict, close_loops, find_loops, measure
 from model.scene.preprocess import PreprocessedImages
+from service.errors import NonFiniteOutput, OutOfMemory
 from service.inference.engine import Engine, Observer, Pass
-from service.problems import NonFiniteOutput, OutOfMemory
 
 _log = logging.getLogger("service")
 
@@ -52,19 +52,19 @@ def revisit(
     Those of `done` hold descriptors. None of the others reads more pictures than a chunk has, and one that fails costs
     its loop, not the scene. `observer(i)` watches pass number i; raises what it raises.
     """
-    parts = [each.reconstruction for each in done]
-    places = place(parts, chunks)
+    scenes = [each.reconstruction for each in done]
+    places = place(scenes, chunks)
     passes: list[Pass] = []
     loops: list[Loop] = []
     for number, candidate in enumerate(find_loops(_descriptors(done, chunks), chunks)):
         try:
-            seen = engine.infer(take(batch, candidate.frames), observer(number))
-        except (OutOfMemory, NonFiniteOutput) as problem:
-            _log.warning("pictures %d and %d were not compared: %s", *candidate.pair, problem.detail)
+            extra = engine.infer(take(batch, candidate.frames), observer(number))
+        except (OutOfMemory, NonFiniteOutput) as error:
+            _log.warning("pictures %d and %d were not compared: %s", *candidate.pair, error)
             continue
-        passes.append(seen)
-        loops.append(measure(candidate, seen.reconstruction, parts, chunks))
-    closed, verdicts = close_loops(places, loops, parts)
+        passes.append(extra)
+        loops.append(measure(candidate, extra.reconstruction, scenes, chunks))
+    closed, verdicts = close_loops(places, loops, scenes)
     return Revisits(closed, passes, verdicts)
 
 

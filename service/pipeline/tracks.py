@@ -11,7 +11,7 @@ from model.scene.preprocess import ImageTransform
 from service.inference.engine import Tracks
 
 
-class Trail:
+class TrackHistory:
     """Where query points are, frame by frame, as passes find out.
 
     Each chunk takes up the points where the chunk before has them in the frame that it begins with. What is lost there

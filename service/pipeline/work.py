@@ -15,25 +15,25 @@ from model.scene.chunking import join, take
 from model.scene.loops import most_loops
 from model.scene.reconstruction import Reconstruction
 from model.scene.shrinking import shrink
+from service.errors import OutOfMemory
 from service.exports.catalogue import Catalogue
 from service.exports.records import BY_NAME
 from service.inference.engine import Engine, Observer, Pass, Tracks
 from service.inference.plan import Plan
 from service.inputs.prepared import PreparedScene
-from service.jobs.job import STAGES, Job
 from service.pipeline.alignment import apply_knowledge
 from service.pipeline.revisits import revisit
-from service.pipeline.tracks import Trail
-from service.problems import OutOfMemory
+from service.pipeline.task import Task
+from service.pipeline.tracks import TrackHistory
 from service.result.document import (
-    ALIGNED_WORLD_FRAME,
     CONVENTIONS,
-    METRIC_WORLD_FRAME,
-    WORLD_FRAME,
     ReconstructionDocument,
     describe_pictures,
+    warnings_about,
+    world_frame,
 )
 from service.result.scene import TRACKS, arrays_of
+from service.states import STAGES
 from service.storage.folder import Storage
 from service.telemetry.metrics import Metrics
 from service.telemetry.tracing import tracer
@@ -42,7 +42,6 @@ Report = Callable[[str, float], None]
 """Called with a stage and the share of the whole work that is done; raises to stop the work."""
 
 _NETWORK_SHARE = 0.9
-_HEADS_FROM = 0.8  # of a pass; the aggregator comes before
 
 _log = logging.getLogger("service")
 
@@ -63,7 +62,7 @@ class _Run:
 
 
 class Work:
-    """Everything that working on a job needs."""
+    """Everything that the work on a task needs."""
 
     def __init__(self, engine: Engine, storage: Storage, catalogue: Catalogue, metrics: Metrics) -> None:
         self._engine = engine
@@ -71,15 +70,15 @@ class Work:
         self._catalogue = catalogue
         self._metrics = metrics
 
-    def do(self, job: Job, report: Report) -> dict[str, float]:
+    def do(self, task: Task, report: Report) -> dict[str, float]:
         """Reconstruct, store, make the outputs that were ordered; returns seconds by stage.
 
-        Raises a Problem, or what `report` raises.
+        Raises a ServiceError, or what `report` raises.
         """
         started = time.time()
-        with self._storage.incoming(job.id) as folder:
+        with self._storage.incoming(task.id) as folder:
             prepared = PreparedScene.load(folder)
-        timings = {**prepared.seconds, "queue": max(started - job.created, 0.0)}
+        timings = {**prepared.seconds, "queue": max(started - task.created, 0.0)}
         plan = self._engine.planner.plan(len(prepared.pixels), *prepared.pixels.shape[1:3])
         run = _Run()
         with tracer.start_as_current_span("network", attributes={"passes": len(plan.chunks)}):
@@ -87,24 +86,25 @@ class Work:
         timings.update(run.seconds)
 
         began = time.perf_counter()
-        scene, scale = apply_knowledge(scene, prepared.options)
+        scene, scale = apply_knowledge(scene, prepared.options, self._engine.family.scale)
         timings["post"] = timings.get("post", 0.0) + time.perf_counter() - began
 
         report("store", 0.93)
         began = time.perf_counter()
-        frames = {"known cameras": ALIGNED_WORLD_FRAME, "known distance": METRIC_WORLD_FRAME, "network": WORLD_FRAME}
+        model = self._engine.document()
         document = ReconstructionDocument(
-            id=job.id,
-            created=_utc(job.created),
+            id=task.id,
+            created=_utc(task.created),
             started=_utc(started),
             finished=datetime.now(timezone.utc),
             mode=prepared.mode,
-            model=self._engine.document(),
-            world_frame=frames[scale.provenance],
+            model=model,
+            world_frame=world_frame(scale),
             conventions=CONVENTIONS,
             scale=scale,
             options=prepared.options.text(),
-            run=self._told(plan, run),
+            run=self._facts(plan, run),
+            warnings=warnings_about(model),
             timings={stage: timings[stage] for stage in STAGES if stage in timings},
             pictures=describe_pictures(scene, prepared.filenames),
         )
@@ -114,14 +114,14 @@ class Work:
             found = {name: value for name, value in zip(TRACKS, values, strict=True) if value is not None}
             arrays.update({name: value.numpy() for name, value in found.items()})
         with tracer.start_as_current_span("store"):
-            self._storage.save(job.result, arrays, document.model_dump_json().encode())
+            self._storage.save(task.result, arrays, document.model_dump_json().encode())
         timings["store"] = time.perf_counter() - began
 
         report("export", 0.97)
         began = time.perf_counter()
         for name in prepared.options.output_names:
             with tracer.start_as_current_span("export", attributes={"file": name}):
-                made = self._catalogue.files(job.result).file(BY_NAME[name])
+                made = self._catalogue.files(task.result).file(BY_NAME[name])
             self._metrics.artifact_bytes.labels(name).inc(made.bytes)
         timings["export"] = time.perf_counter() - began
         self._count(prepared, plan, run, timings)
@@ -153,17 +153,17 @@ class Work:
         total = len(plan.chunks) + (most_loops(len(plan.chunks)) if prepared.options.close_loops else 0)
         seeks_loops = total > len(plan.chunks)
         points = prepared.options.query_points
-        trail = Trail(points, batch.transforms[0]) if points else None
+        history = TrackHistory(points, batch.transforms[0]) if points else None
         passes = []
         for number, frames in enumerate(plan.chunks):
-            observe = _observer(report, number, total)
+            observe = self._observer(report, number, total)
             observe("transfer", 0.0)
-            queries = None if trail is None else trail.queries(frames.start)
+            queries = None if history is None else history.queries(frames.start)
             done = self._engine.infer(take(batch, frames), observe, queries, seeks_loops)
             run.add(done)
             passes.append(done)
-            if trail is not None:
-                trail.extend(frames.start, done.tracks)
+            if history is not None:
+                history.extend(frames.start, done.tracks)
         places = None
         if seeks_loops:
             revisits = revisit(
@@ -171,7 +171,7 @@ class Work:
                 batch,
                 plan.chunks,
                 passes,
-                lambda i: _observer(report, len(plan.chunks) + i, total, "loops"),
+                lambda i: self._observer(report, len(plan.chunks) + i, total, "loops"),
             )
             for done in revisits.passes:
                 run.add(done)
@@ -180,9 +180,19 @@ class Work:
         began = time.perf_counter()
         scene = join([done.reconstruction for done in passes], plan.chunks, places)
         run.seconds["post"] = run.seconds.get("post", 0.0) + time.perf_counter() - began
-        return scene, None if trail is None else trail.tracks
+        return scene, None if history is None else history.tracks
 
-    def _told(self, plan: Plan, run: _Run) -> dict[str, Any]:
+    def _observer(self, report: Report, number: int, total: int, name: str | None = None) -> Observer:
+        """Tells `report` how far pass `number` of `total` is, under its stages' names or under one."""
+        heads = self._engine.family.heads_share
+
+        def observe(stage: str, share: float) -> None:
+            within = 1 - heads + heads * share if stage == "heads" else (1 - heads) * share
+            report(name or stage, 0.02 + _NETWORK_SHARE * (number + within) / total)
+
+        return observe
+
+    def _facts(self, plan: Plan, run: _Run) -> dict[str, Any]:
         return {
             **plan.document(),
             "measured_memory_bytes": run.peak_bytes,
@@ -202,16 +212,6 @@ class Work:
             metrics.admission_error.observe(plan.cost.bytes / run.peak_bytes)
         metrics.frames.inc(len(prepared.pixels))
         metrics.points.inc(int(prepared.keep.sum()))
-
-
-def _observer(report: Report, number: int, total: int, name: str | None = None) -> Observer:
-    """Tells `report` how far pass `number` of `total` is, under its stages' names or under one."""
-
-    def observe(stage: str, share: float) -> None:
-        within = _HEADS_FROM + (1 - _HEADS_FROM) * share if stage == "heads" else _HEADS_FROM * share
-        report(name or stage, 0.02 + _NETWORK_SHARE * (number + within) / total)
-
-    return observe
 
 
 def _resized(prepared: PreparedScene, scene: Reconstruction) -> Any:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from model.errors import ArtifactError
 from model.scene.preprocess import PreprocessedImages
+from service.errors import Interrupted, NotReady, restored
 from service.inference.engine import Engine, Observer, Pass
-from service.problems import Interrupted, NotReady, restored, retry_after
 from service.ray.deployment import Deployment
 from service.ray.transport import Description, Done, Order, Progress, Refused
 from service.result.document import ModelDocument
@@ -50,13 +50,15 @@ class ClusterEngine(Engine):
     """
 
     def __init__(self, settings: Settings, handle: DeploymentHandle | None = None) -> None:
-        super().__init__(settings)
+        super().__init__(settings.inference)
+        self._cluster = settings.cluster
+        self._stall_timeout = settings.queue.stall_timeout
         self._deployment = Deployment(settings, lambda error: self.on_loss(error), handle)
         self._model: ModelDocument | None = None
 
     @property
     def lanes(self) -> int:
-        return self.settings.replicas
+        return self._cluster.replicas
 
     @property
     def replicas(self) -> dict[str, int]:
@@ -68,7 +70,7 @@ class ClusterEngine(Engine):
 
     def check_ready(self) -> None:
         if not self.ready:
-            raise NotReady("No replica of the network is ready yet.", headers=retry_after())
+            raise NotReady("No replica of the network is ready yet.")
 
     def check_kernels(self) -> None:
         """Every replica checks its own."""
@@ -88,12 +90,12 @@ class ClusterEngine(Engine):
         self.planner.model.calibration = list(found.calibration)
         if self.planner.budget is None and found.budget is not None:
             shared = torch.device(self.device).type == "cpu"  # replicas on one machine share its memory
-            self.planner.budget = found.budget // (self.settings.replicas if shared else 1)
+            self.planner.budget = found.budget // (self._cluster.replicas if shared else 1)
         self._model = ModelDocument.model_validate(found.model)
         _log.info(
             "ready after %.1f s: %s in %d to %d replicas on %s, %s kernels; a pass may take %s bytes",
-            time.perf_counter() - started, self._model.name, self.settings.min_replicas or self.settings.replicas,
-            self.settings.replicas, self._model.device, self._model.kernels, self.planner.budget,
+            time.perf_counter() - started, self._model.name, self._cluster.min_replicas or self._cluster.replicas,
+            self._cluster.replicas, self._model.device, self._model.kernels, self.planner.budget,
         )  # fmt: skip
         for sentence in self._model.fallbacks:
             _log.warning("%s", sentence)
@@ -110,7 +112,7 @@ class ClusterEngine(Engine):
     ) -> Pass:
         """As `Engine.infer`. While it waits for a replica `observer` is called all the same, so that it can stop it.
 
-        Raises a Problem, Interrupted if replicas keep getting lost over it, and what `observer` raises.
+        Raises a ServiceError, Interrupted if replicas keep getting lost over it, and what `observer` raises.
         """
         order = Order.of(batch, query_points, describe)
         for sending in range(_SENDINGS):
@@ -130,15 +132,15 @@ class ClusterEngine(Engine):
         answers: Any = self._deployment.handle.options(stream=True).infer.remote(order)
         news: queue.SimpleQueue[Any] = queue.SimpleQueue()
         threading.Thread(target=_forward, args=(answers, news), name="answers", daemon=True).start()
-        last, heard = Progress("transfer", 0.0), None
+        last, answered = Progress("transfer", 0.0), None
         try:
             while True:
                 try:
                     answer = news.get(timeout=_POLL_SECONDS)
-                    heard = time.monotonic()
+                    answered = time.monotonic()
                 except queue.Empty:
-                    if heard is not None and time.monotonic() - heard > self.settings.stall_timeout:
-                        raise _Silent(f"no progress for {self.settings.stall_timeout:g} seconds") from None
+                    if answered is not None and time.monotonic() - answered > self._stall_timeout:
+                        raise _Silent(f"no progress for {self._stall_timeout:g} seconds") from None
                     answer = last
                 if isinstance(answer, Progress):
                     last = answer
@@ -146,7 +148,7 @@ class ClusterEngine(Engine):
                 elif isinstance(answer, Done):
                     return answer.to_pass(order.transforms)
                 elif isinstance(answer, Refused):
-                    raise restored(answer.problem, {})
+                    raise restored(answer.error)
                 else:
                     raise answer
         except BaseException:

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,6 @@ from service.settings import Settings, SettingsError
 APPLICATION = "quantvggt"
 REPLICA = "Replica"
 
-# What a replica is told. The rest, secrets among it, is none of its business, nor of the cluster that keeps it.
-_OWN_SETTINGS = {
-    "artifact", "engine", "memory_budget", "pass_frames", "require_native_kernels", "stall_timeout", "log_level",
-    "log_format",
-}  # fmt: skip
 _ROOT = Path(__file__).parents[2]
 _WATCH_SECONDS = 1.0
 _LOST_SECONDS = 60.0  # a head node that restarts is back before
@@ -42,26 +38,29 @@ _TEMPORARY = Path("/tmp")  # not what TMPDIR says: paths of sockets have 107 byt
 
 
 def replicas(settings: Settings) -> serve.Application:
-    """The deployment of `settings.replicas` copies of the network, fewer when little is to do.
+    """The deployment of `settings.cluster.replicas` copies of the network, fewer when little is to do.
 
     Each has a GPU of its own where the device is one, the only one that it sees, and takes one pass at a time.
     """
-    least = settings.min_replicas or settings.replicas
+    least = settings.cluster.min_replicas or settings.cluster.replicas
     cpus = cores_per_replica(settings)
-    on_gpu = torch.device(settings.device).type == "cuda"
-    own = settings.model_dump(include=_OWN_SETTINGS) | {"device": "cuda:0" if on_gpu else settings.device}
+    on_gpu = torch.device(settings.inference.device).type == "cuda"
+    # The rest of the settings, secrets among it, is none of its business, nor of the cluster that keeps it. Threads are
+    # those that its environment gives it.
+    own = replace(settings.inference, device="cuda:0" if on_gpu else settings.inference.device, threads=None)
+    server = settings.server
     deployed = serve.deployment(
         name=REPLICA,
         max_ongoing_requests=1,
         autoscaling_config={
             "min_replicas": least,
-            "max_replicas": settings.replicas,
+            "max_replicas": settings.cluster.replicas,
             "target_ongoing_requests": 1,
             "upscale_delay_s": 5,
             "downscale_delay_s": 300,
         },
-        health_check_period_s=min(10.0, settings.stall_timeout / 4),
-        health_check_timeout_s=min(30.0, settings.stall_timeout),
+        health_check_period_s=min(10.0, settings.queue.stall_timeout / 4),
+        health_check_timeout_s=min(30.0, settings.queue.stall_timeout),
         graceful_shutdown_timeout_s=10,
         max_constructor_retry_count=3,
         ray_actor_options={
@@ -70,12 +69,12 @@ def replicas(settings: Settings) -> serve.Application:
             "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(cpus), "PYTHONPATH": str(_ROOT)}},
         },
     )
-    return deployed(Replica).bind(Settings.model_construct(**own))
+    return deployed(Replica).bind(own, settings.queue.stall_timeout, server.log_level, server.log_format)
 
 
 def cores_per_replica(settings: Settings) -> int:
     """Cores, and so threads, of each replica: those given, or an equal share of what this process may use."""
-    return settings.replica_cpus or max(1, len(os.sched_getaffinity(0)) // settings.replicas)
+    return settings.cluster.replica_cpus or max(1, len(os.sched_getaffinity(0)) // settings.cluster.replicas)
 
 
 class Deployment:
@@ -147,14 +146,14 @@ class Deployment:
         self._handle = serve.get_deployment_handle(REPLICA, APPLICATION)
 
     def _watch(self) -> None:
-        heard = time.monotonic()
+        answered = time.monotonic()
         while not self._ended.wait(_WATCH_SECONDS if self._started.is_set() else _WATCH_SECONDS / 10):
             try:
                 status = serve.status().applications[self._application]
-                heard = time.monotonic()
+                answered = time.monotonic()
             except Exception as error:  # of many kinds, and Ray mends most of what is behind them by itself
                 self._states.clear()
-                if time.monotonic() - heard > _LOST_SECONDS:
+                if time.monotonic() - answered > _LOST_SECONDS:
                     raise RuntimeError(f"the Ray cluster has not answered for {_LOST_SECONDS:g} seconds") from error
                 continue
             if REPLICA not in status.deployments:
@@ -173,8 +172,8 @@ def _connected(settings: Settings) -> Iterator[None]:
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     options: dict[str, Any] = {"configure_logging": False, "log_to_driver": False}
-    if settings.ray_address is not None:
-        _join(settings.ray_address, options)
+    if settings.cluster.ray_address is not None:
+        _join(settings.cluster.ray_address, options)
         try:
             yield
             serve.delete(APPLICATION)
@@ -190,15 +189,16 @@ def _connected(settings: Settings) -> Iterator[None]:
     try:
         ray.init(
             "local",
-            num_cpus=settings.replicas * cores_per_replica(settings),
-            object_store_memory=settings.replicas * _STORE_BYTES_PER_REPLICA,
+            num_cpus=settings.cluster.replicas * cores_per_replica(settings),
+            object_store_memory=settings.cluster.replicas * _STORE_BYTES_PER_REPLICA,
             include_dashboard=False,
             _temp_dir=folder,
             **options,
         )
         gpus = int(ray.cluster_resources().get("GPU", 0))
-        if torch.device(settings.device).type == "cuda" and gpus < settings.replicas:
-            raise SettingsError(f"--replicas {settings.replicas}: each needs a GPU, and this machine has {gpus}.")
+        wanted = settings.cluster.replicas
+        if torch.device(settings.inference.device).type == "cuda" and gpus < wanted:
+            raise SettingsError(f"--replicas {wanted}: each needs a GPU, and this machine has {gpus}.")
         yield
     finally:
         ray.shutdown()

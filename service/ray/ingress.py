@@ -1,7 +1,7 @@
 """The whole service as one Ray Serve application, for a cluster where Serve's own proxies take the requests (KubeRay).
 
 Import path in a Serve configuration: ``service.ray.ingress:application``; settings are its arguments, by the names of
-flags with underscores, and the ``VGGT_…`` variables. On one machine ``python -m service serve --engine ray`` is better:
+flags with underscores, and the ``QUANTVGGT_…`` variables. On one machine ``quantvggt serve --engine ray`` is better:
 its server limits request heads and drains.
 """
 
@@ -14,6 +14,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
+from service.application import Application
 from service.http.app import create_app
 from service.ray.cluster import ClusterEngine
 from service.ray.deployment import replicas
@@ -36,8 +37,9 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> ASGIApp:  # Ray's name
         settings = _settings(self._arguments)
-        configure_logs(settings.log_level, settings.log_format)
-        return create_app(settings, ClusterEngine(settings, self._handle), on_failure=lambda: os._exit(_LOST))
+        configure_logs(settings.server.log_level, settings.server.log_format)
+        engine = ClusterEngine(settings, self._handle)
+        return create_app(Application(settings, engine, on_failure=lambda: os._exit(_LOST)))
 
 
 def application(arguments: dict[str, Any]) -> serve.Application:
@@ -48,7 +50,7 @@ def application(arguments: dict[str, Any]) -> serve.Application:
         num_replicas=1,
         max_ongoing_requests=_OPEN_REQUESTS,
         # Jobs, connections and the worker may each take as long as the setting says.
-        graceful_shutdown_timeout_s=3.0 * settings.shutdown_timeout + 10,
+        graceful_shutdown_timeout_s=3.0 * settings.server.shutdown_timeout + 10,
         ray_actor_options={"num_cpus": 0, "resources": {RESOURCE: 1}},
     )
     return deployed(serve.ingress()(Ingress)).bind(arguments, replicas(settings))

@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
+from service.errors import ServiceError
 from service.inference.engine import Engine, Observer, Pass
-from service.problems import Problem
 from service.ray.transport import Description, Done, Order, Progress, Refused
-from service.settings import Settings
+from service.settings import InferenceSettings
 from service.telemetry.logs import configure_logs
 
 _REPORT_SECONDS = 0.05  # blocks of a small network are faster than anybody wants to read of them
@@ -24,9 +25,15 @@ class _Stopped(Exception):  # noqa: N818 - not an error
 class Replica:
     """Loads the network, then runs one pass at a time. Raises what loading raises: ArtifactError, SettingsError."""
 
-    def __init__(self, settings: Settings) -> None:
-        configure_logs(settings.log_level, settings.log_format)
-        self._stall_timeout = settings.stall_timeout
+    def __init__(
+        self,
+        settings: InferenceSettings,
+        stall_timeout: float = 600.0,
+        log_level: str = "info",
+        log_format: Literal["text", "json"] = "text",
+    ) -> None:
+        configure_logs(log_level, log_format)
+        self._stall_timeout = stall_timeout
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="network")
         self._moved: float | None = None
         self._engine = Engine(settings)
@@ -52,15 +59,15 @@ class Replica:
         loop = asyncio.get_running_loop()
         news: asyncio.Queue[Progress | None] = asyncio.Queue()
         stop = threading.Event()
-        told = 0.0
+        reported = 0.0
 
         def observe(stage: str, share: float) -> None:
-            nonlocal told
+            nonlocal reported
             if stop.is_set():
                 raise _Stopped
             self._moved = now = time.monotonic()
-            if now - told >= _REPORT_SECONDS:
-                told = now
+            if now - reported >= _REPORT_SECONDS:
+                reported = now
                 loop.call_soon_threadsafe(news.put_nowait, Progress(stage, share))
 
         work = loop.run_in_executor(self._thread, self._run, order, observe)
@@ -71,8 +78,8 @@ class Replica:
                 yield progress
             try:
                 yield Done.of(work.result())
-            except Problem as problem:
-                yield Refused(problem.document())
+            except ServiceError as error:
+                yield Refused(error.record())
         finally:
             stop.set()
             await asyncio.wait([work])  # the next pass is not to meet this one on the device

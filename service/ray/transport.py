@@ -1,6 +1,6 @@
 """What travels between the service and a replica of the network: arrays and plain data.
 
-Problems travel as their documents: an exception that was pickled at one end need not come to life at the other. What
+Errors travel as their records: an exception that was pickled at one end need not come to life at the other. What
 arrives lies read-only in memory that processes share, so tensors are made of copies, and the memory is given back.
 """
 
@@ -60,9 +60,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class Refused:
-    """The pass ended with the problem of this document."""
+    """The pass ended with the error of this record."""
 
-    problem: dict[str, Any]
+    error: dict[str, Any]
 
 
 @dataclass(frozen=True)

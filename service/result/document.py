@@ -12,17 +12,14 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from model.scene.reconstruction import Reconstruction
+from service.states import JobState
 
-WORLD_FRAME = (
-    "The world is the frame of the first picture's camera as the network predicts it: OpenCV axes (x right, y down, "
-    "z forward). The scale is arbitrary: one unknown factor is common to all translations, depths and points."
-)
-ALIGNED_WORLD_FRAME = (
+_WORLD_OF_KNOWN_CAMERAS = (
     "The world is that of the known cameras that were sent: OpenCV camera axes (x right, y down, z forward), metres."
 )
-METRIC_WORLD_FRAME = (
+_WORLD_OF_THE_FIRST_PICTURE = (
     "The world is the frame of the first picture's camera as the network predicts it: OpenCV axes (x right, y down, "
-    "z forward). The unit is the metre, from the known distance that was sent."
+    "z forward)."
 )
 CONVENTIONS = (
     "extrinsic is world-to-camera [R|t]. intrinsic is in pixels of the original picture after EXIF rotation, "
@@ -39,6 +36,8 @@ Matrix = list[list[float]]
 Links = dict[str, str | None]
 """Addresses by name. A stored document has none: they depend on where it is given out, see `service.exports.links`."""
 
+Unit = Literal["arbitrary", "metre"]
+
 
 class _Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
@@ -51,28 +50,57 @@ class Size(_Document):
     width: int
 
 
+class DomainDocument(_Document):
+    """What a network was trained on: only of such pictures can answers be expected."""
+
+    trained_on: str
+    photographs: bool
+
+
 class ModelDocument(_Document):
     """Which network made this, and on what. `precision` lists the schemes of its quantised layers, `fallbacks` what of
-    it runs in another way on this device, and why."""
+    it runs in another way on this device, and why. `domain` is null if the artifact does not state it."""
 
     name: str
     artifact: str
     weights_licence: str | None
+    commercial_use: bool | None = Field(None, description="whether that licence allows it; null if not known")
     device: str
     kernels: str
     precision: str = ""
     fallbacks: list[str] = []
+    domain: DomainDocument | None = None
+
+
+class WarningDocument(_Document):
+    """Something to know before an answer is used. `code` stays the same when the words of `message` change."""
+
+    code: str
+    message: str
 
 
 class ScaleDocument(_Document):
     """Where the unit of lengths comes from. Residuals say how well what was known fits what the network saw."""
 
-    unit: Literal["arbitrary", "metre"] = "arbitrary"
+    unit: Unit = "arbitrary"
     provenance: Literal["network", "known cameras", "known distance"] = "network"
     factor: float = Field(1.0, description="lengths of the network times this are lengths here")
     position_residual: float | None = Field(None, description="root mean square error of the known camera centres")
     rotation_residual_degrees: float | None = Field(None, description="median error of the known cameras' rotations")
     distance_residual: float | None = Field(None, description="measured minus known distance, metres")
+
+
+def world_frame(scale: ScaleDocument) -> str:
+    """What the world and its unit are, in words."""
+    if scale.provenance == "known cameras":
+        return _WORLD_OF_KNOWN_CAMERAS
+    if scale.provenance == "known distance":
+        unit = "The unit is the metre, from the known distance that was sent."
+    elif scale.unit == "metre":
+        unit = "The unit is the metre, as the network predicts it."
+    else:
+        unit = "The scale is arbitrary: one unknown factor is common to all translations, depths and points."
+    return f"{_WORLD_OF_THE_FIRST_PICTURE} {unit}"
 
 
 class DepthDocument(_Document):
@@ -108,7 +136,7 @@ class StatusDocument(_Document):
     """A reconstruction that is not done, or has ended without a result. Times are UTC, `eta_seconds` from now."""
 
     id: str
-    state: Literal["queued", "running", "cancelling", "failed", "cancelled"]
+    state: Literal[JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING, JobState.FAILED, JobState.CANCELLED]
     progress: float = Field(ge=0, le=1)
     stage: str | None
     queue_position: int | None = Field(description="reconstructions that run before this one; null once it runs")
@@ -125,7 +153,7 @@ class ReconstructionDocument(_Document):
     """The answer to POST /reconstruct. `timings` are seconds by stage."""
 
     id: str
-    state: Literal["succeeded"] = "succeeded"
+    state: Literal[JobState.SUCCEEDED] = JobState.SUCCEEDED
     progress: Literal[1] = 1
     reused: bool = Field(False, description="this is an earlier result of the same pictures and options")
     created: datetime
@@ -141,6 +169,7 @@ class ReconstructionDocument(_Document):
         {},
         description="passes, resolution, memory predicted and measured, what was given up, loops that were looked at",
     )
+    warnings: list[WarningDocument] = []
     timings: dict[str, float]
     pictures: list[PictureDocument]
     links: Links = Field({}, description="addresses of the result, its events and its files; null for none")
@@ -149,6 +178,18 @@ class ReconstructionDocument(_Document):
     def has_tracks(self) -> bool:
         """Whether points were followed through the pictures."""
         return self.options.get("query_points") is not None
+
+
+def warnings_about(model: ModelDocument) -> list[WarningDocument]:
+    """What everybody who uses answers of this model has to know."""
+    if model.domain is None or model.domain.photographs:
+        return []
+    message = (
+        f"This model was trained on {model.domain.trained_on} only. On photographs its cameras, depth and points are "
+        "wrong. For photographs, quantise a checkpoint that was trained on them, such as facebook/VGGT-1B, and use "
+        "that artifact instead."
+    )
+    return [WarningDocument(code="not-for-photographs", message=message)]
 
 
 def describe_pictures(reconstruction: Reconstruction, filenames: tuple[str, ...]) -> list[PictureDocument]:

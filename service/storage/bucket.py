@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from service.problems import StoreUnavailable, retry_after
+from service.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
@@ -57,8 +57,8 @@ class Bucket:
             raise BucketError("an object store needs obstore; install the extra `replicas`")
         import obstore.store  # not installed with every service
 
-        scheme, place = urlsplit(url)[:2]
-        if "@" in place:
+        scheme, host = urlsplit(url)[:2]
+        if "@" in host:
             raise BucketError("an object store's address holds no user or key; give those in the provider's variables")
         if scheme not in SCHEMES:
             raise BucketError(f"{url!r} is no object store; give one of {', '.join(f'{s}://…' for s in SCHEMES)}")
@@ -122,7 +122,7 @@ class Bucket:
         except self._obstore.exceptions.BaseError as error:
             reason = _first_line(error)
         _log.warning("the object store can't be used now: %s", reason)
-        raise StoreUnavailable("The object store that the replicas share can't be reached.", headers=retry_after())
+        raise StoreUnavailable("The object store that the replicas share can't be reached.")
 
 
 def _first_line(error: Exception) -> str:

@@ -1,7 +1,8 @@
 """Results and waiting inputs on disk, and the files made from results.
 
     incoming/{id}/     one accepted job's input, until it has ended
-    results/{name}/    arrays and ``result.json``; ``exports/`` holds files made from them, each beside its SHA-256
+    results/{name}/    the arrays in one file, and ``result.json``; ``exports/`` holds files made from them, each beside
+                       its SHA-256
 
 A result's name is its job's id and which attempt made it, so two attempts never write to the same place. Every folder
 and file appears by renaming, so it is whole or not there; inputs and results are on the disk, not only in its cache,
@@ -18,22 +19,22 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-import numpy as np
 from numpy.typing import NDArray
 
 from model.files.artifact import sha256
-from service.jobs.job import Job
-from service.problems import NotFound, StorageFull, retry_after
+from service.errors import StorageFull, gone
 from service.result.document import ReconstructionDocument
 from service.result.file import MadeFile
 from service.result.scene import ARRAYS, TRACKS, Scene
+from service.storage.arrays import mapped
+from service.storage.arrays import write as write_arrays
 
 NAME = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,8})?")
 RESULT = "result.json"
@@ -89,7 +90,6 @@ class Storage:
         if free < self.min_free_bytes:
             raise StorageFull(
                 f"{free} bytes are free for results; {self.min_free_bytes} are kept in reserve.",
-                headers=retry_after(60),
             )
 
     def accept(self, id: str, write: Callable[[Path], None]) -> None:
@@ -110,9 +110,7 @@ class Storage:
         self.check_room()
 
         def write(folder: Path) -> None:
-            (folder / "exports").mkdir()
-            for key, array in arrays.items():
-                np.save(folder / f"{key}.npy", array, allow_pickle=False)
+            write_arrays(folder, arrays)
             (folder / RESULT).write_bytes(result)
 
         shutil.rmtree(self._results / name, ignore_errors=True)  # an attempt that was cut off before it was recorded
@@ -128,32 +126,29 @@ class Storage:
     def scene(self, name: str) -> Scene:
         """The result with its arrays mapped, not read. Raises NotFound."""
         document = self.result(name)
-        folder = self._folder(name)
-
-        def load(key: str) -> NDArray[Any]:
-            array: NDArray[Any] = np.load(folder / f"{key}.npy", mmap_mode="r", allow_pickle=False)
-            return array
-
         try:
-            tracks = {key: load(key) for key in TRACKS if (folder / f"{key}.npy").exists()}
-            return Scene(document, **{key: load(key) for key in ARRAYS}, tracks=tracks)
-        except FileNotFoundError:
+            arrays = mapped(self._folder(name))
+            tracks = {key: arrays[key] for key in TRACKS if key in arrays}
+            return Scene(document, **{key: arrays[key] for key in ARRAYS}, tracks=tracks)
+        except (FileNotFoundError, KeyError):
             raise gone() from None
 
     def export(self, name: str, file: str, make: Callable[[Path], None]) -> MadeFile:
         """The file `file` made from a result, by `make` if nobody asked for it before. Raises NotFound, StorageFull."""
-        exports = self._folder(name) / "exports"
+        folder = self._folder(name)
+        exports = folder / "exports"
         path, digest = exports / file, exports / f"{file}.sha256"
         with self._guard:
             making = self._locks.setdefault((name, file), threading.Lock())
         with making, _room():
             try:
                 if not digest.exists():
+                    exports.mkdir(exist_ok=True)
                     self._make(exports, path, digest, make)
                 os.utime(digest)
                 return MadeFile(path, path.stat().st_size, digest.read_text())
             except FileNotFoundError:
-                if exports.is_dir():
+                if folder.is_dir():
                     raise
                 raise gone() from None  # never there, or removed meanwhile
 
@@ -161,9 +156,9 @@ class Storage:
         """Bytes of a result that was saved here."""
         return bytes_in(self._results / name)
 
-    def sizes(self, results: Sequence[Job]) -> dict[str, int]:
-        """Bytes of each job's result, by the job's id; files made from it since count."""
-        return {job.id: self.size(job.result) for job in results}
+    def sizes(self, recorded: Mapping[str, int]) -> dict[str, int]:
+        """Bytes of results by name, of which so many are on record; files made from them since count."""
+        return {name: self.size(name) for name in recorded}
 
     def remove(self, name: str) -> None:
         """Remove a result and its files. Downloads that are under way end undisturbed."""
@@ -242,19 +237,14 @@ def _room() -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise StorageFull("The disk for results is full; nothing was kept.", headers=retry_after(60)) from None
-
-
-def gone() -> NotFound:
-    """What to say of a result that is not there."""
-    return NotFound("There is no reconstruction of this id; it may have been removed to make room.")
+        raise StorageFull("The disk for results is full; nothing was kept.") from None
 
 
 def bytes_in(folder: Path) -> int:
     """Bytes of all files in and below `folder`; what is removed meanwhile does not count."""
     total = 0
-    for place, _, names in os.walk(folder):
+    for parent, _, names in os.walk(folder):
         for name in names:
             with suppress(FileNotFoundError):
-                total += Path(place, name).stat().st_size
+                total += Path(parent, name).stat().st_size
     return total

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -24,13 +24,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from service.jobs.job import Job
-from service.problems import Problem, StoreUnavailable
+from service.errors import ServiceError, StoreUnavailable, gone
 from service.result.document import ReconstructionDocument
 from service.result.file import MadeFile
 from service.result.scene import Scene
 from service.storage.bucket import Bucket
-from service.storage.folder import NAME, RESULT, Known, Storage, bytes_in, gone
+from service.storage.folder import NAME, RESULT, Known, Storage, bytes_in
 
 _FRESH_SECONDS = 10.0  # a copy that was used this lately stays, even if that is too much
 _STRAY_AGE = timedelta(hours=1)  # before that it may belong to a job that is about to be recorded
@@ -76,7 +75,7 @@ class SharedStorage(Storage):
             try:
                 self._bucket.fetch(_input(id), Path(folder))
             except FileNotFoundError:
-                raise Problem("What was sent for this reconstruction is no longer in the object store.") from None
+                raise ServiceError("What was sent for this reconstruction is no longer in the object store.") from None
             yield Path(folder)
 
     def drop_incoming(self, id: str) -> None:
@@ -106,8 +105,8 @@ class SharedStorage(Storage):
     def size(self, name: str) -> int:
         return sum(path.stat().st_size for path in (self._results / name).iterdir() if path.is_file())
 
-    def sizes(self, results: Sequence[Job]) -> dict[str, int]:
-        return {job.id: job.bytes for job in results}
+    def sizes(self, recorded: Mapping[str, int]) -> dict[str, int]:
+        return dict(recorded)
 
     def remove(self, name: str) -> None:
         super().remove(name)
@@ -160,7 +159,6 @@ class SharedStorage(Storage):
         self.check_room()
 
         def copy(target: Path) -> None:
-            (target / "exports").mkdir()
             self._bucket.fetch(_output(name), target)
             if not (target / RESULT).is_file():
                 raise FileNotFoundError

@@ -34,7 +34,7 @@ def configure_tracing(environ: Mapping[str, str] = os.environ) -> bool:
         raise TracingError(
             f"an endpoint for traces is set, but {error.name} is missing: install .[telemetry]."
         ) from None
-    provider = TracerProvider(resource=Resource.create({"service.name": "quantvggt-serve"}))
+    provider = TracerProvider(resource=Resource.create({"service.name": "quantvggt"}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
     return True

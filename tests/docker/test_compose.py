@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.settings import Settings
+from service.settings import ServerSettings
 
 DOCKER = Path(__file__).parents[2] / "docker"
 COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
@@ -41,13 +41,13 @@ def test_what_is_mounted_from_the_checkout_exists() -> None:
 
 def test_the_service_is_stopped_no_earlier_than_it_has_drained() -> None:
     (seconds,) = re.findall(r"^(\d+)s$", COMPOSE["services"]["service"]["stop_grace_period"])
-    assert int(seconds) > 3 * Settings(artifact=Path()).shutdown_timeout
+    assert int(seconds) > 3 * ServerSettings().shutdown_timeout
 
 
 def test_the_demo_is_served_from_where_the_quantiser_leaves_it() -> None:
     quantizer, service = COMPOSE["services"]["quantizer"], COMPOSE["services"]["service"]
     (volume,) = quantizer["volumes"]
-    place = service["environment"]["VGGT_ARTIFACT"].replace("${MODEL:-demo}", "demo")
+    place = service["environment"]["QUANTVGGT_ARTIFACT"].replace("${MODEL:-demo}", "demo")
     assert place in quantizer["command"]
     assert "${ARTIFACTS:-" + volume.split(":")[0] + "}:/artifacts:ro" in service["volumes"]
 

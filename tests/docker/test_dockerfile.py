@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from quantvggt.packages import FOLDERS
 from service.settings import PREFIX, load_settings
 
 ROOT = Path(__file__).parents[2]
@@ -82,8 +83,14 @@ def test_an_image_with_more_than_the_default_lacks_nothing_that_the_default_has(
 
 def test_the_service_holds_no_weights_and_nothing_of_the_offline_side() -> None:
     copied = [line.split()[1] for line in lineage("service") if line.startswith("COPY ") and "--from" not in line]
-    assert sorted(copied) == ["LICENSE", "kernels", "model/*.py", "service"]
-    assert not list((ROOT / "model").glob("*.safetensors"))
+    model = [f"model/{path.name}" for path in (ROOT / "model").iterdir() if list(path.glob("*.py"))]
+    assert sorted(copied) == sorted(["LICENSE", "kernels", "model/*.py", *model, "quantvggt", "service"])
+    assert not [path for name in copied for path in ROOT.glob(f"{name}/**/*.safetensors")]
+
+
+def test_the_quantizer_holds_all_that_the_offline_side_imports() -> None:
+    copied = [line.split()[1] for line in lineage("quantizer") if line.startswith("COPY ") and "--from" not in line]
+    assert {*FOLDERS} - {"service"} < {*copied}
 
 
 def test_every_file_that_is_copied_gets_past_dockerignore() -> None:
@@ -95,13 +102,13 @@ def test_every_file_that_is_copied_gets_past_dockerignore() -> None:
             if not line.startswith("COPY ") or "--from" in line:
                 continue
             for source in line.split()[1:-1]:
-                assert source.removesuffix("/*.py") in allowed
+                assert {source, source.partition("/")[0]} & allowed
                 assert list(ROOT.glob(source)), source
 
 
 def test_the_variables_of_the_image_are_settings_that_the_service_takes() -> None:
     settings = load_settings({}, environment("service"))
-    assert (settings.host, str(settings.data_dir)) == ("0.0.0.0", "/data")
+    assert (settings.server.host, str(settings.storage.data_dir)) == ("0.0.0.0", "/data")
 
 
 def test_health_is_asked_of_a_route_and_port_that_exist() -> None:
@@ -109,7 +116,7 @@ def test_health_is_asked_of_a_route_and_port_that_exist() -> None:
     assert "/readyz" in check
     assert f"{PREFIX}PORT" in check
     (exposed,) = [line for line in lineage("service") if line.startswith("EXPOSE")]
-    assert exposed == f"EXPOSE {environment('service')['VGGT_PORT']}"
+    assert exposed == f"EXPOSE {environment('service')['QUANTVGGT_PORT']}"
 
 
 def test_every_architecture_is_compiled_in_the_variant_for_gpus() -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from evaluation.pose_metrics import relative_to_first
-from model import Prediction
-from model.scene.geometry import cameras_to_pose_encoding, quaternion_to_matrix
+from model.families.family import Geometry
+from model.rotations import quaternion_to_matrix
 from scenes.scene import Scene
 
 HEIGHT, WIDTH, FOCAL = 12, 16, 14.0
@@ -41,8 +41,8 @@ class Oracle:
     def __init__(self, scenes: Sequence[Scene], *, turn_deg: float = 0.0, depth_noise: float = 0.0) -> None:
         self.scenes, self.turn_deg, self.depth_noise = scenes, turn_deg, depth_noise
 
-    def __call__(self, images: Tensor) -> Prediction:
-        scene = next(s for s in self.scenes if torch.equal(s.images, images[0]))
+    def __call__(self, images: Tensor) -> Geometry:
+        scene = next(s for s in self.scenes if torch.equal(s.images, images))
         generator = torch.Generator().manual_seed(0)
         extrinsics = relative_to_first(scene.extrinsics)
         axis = torch.nn.functional.normalize(torch.randn(len(extrinsics), 3, generator=generator), dim=1)
@@ -50,13 +50,13 @@ class Oracle:
         turn = quaternion_to_matrix(torch.cat((axis * half.sin(), half.cos().expand(len(extrinsics), 1)), dim=1))
         turned = turn.double() @ extrinsics  # about the camera's own centre
         extrinsics = torch.cat((turned[..., :3], 0.5 * turned[..., 3:]), dim=-1)
-        pose_enc = cameras_to_pose_encoding(extrinsics, scene.intrinsics, (HEIGHT, WIDTH))[None]
+        intrinsics = scene.intrinsics.double()
         if scene.depth is None:
-            return Prediction(pose_enc=pose_enc)
+            return Geometry(extrinsics, intrinsics, None, None, None)
         noise = 1.0 + self.depth_noise * torch.randn(scene.depth.shape, generator=generator)
         camera = scene.extrinsics[0]
         points = scene.world_points @ camera[:, :3].T + camera[:, 3]
-        return Prediction(pose_enc, depth=(0.5 * scene.depth * noise)[None, ..., None], world_points=0.5 * points[None])
+        return Geometry(extrinsics, intrinsics, (0.5 * scene.depth * noise).double(), None, 0.5 * points.double())
 
 
 @pytest.fixture

@@ -9,12 +9,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from evaluation.command import add_arguments, run
-from model import VGGT
+from evaluation.command import run
+from model import VGGT, families
 from model.families.vggt.presets import PRESETS
 from model.files.artifact import save
 from quantization.convert import quantize_network
 from quantization.recipe import Recipe
+from quantvggt.commands.evaluate import add_arguments
 from scenes.readers.folder import write_folder
 from scenes.synthetic.generator import SyntheticScenes
 
@@ -114,7 +115,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 def artifact(checkpoint: Path, calibration: dict[str, Any] | None) -> Path:
     torch.manual_seed(3)
-    recipe = Recipe()
+    recipe = Recipe().of(families.named("vggt"))
     path = checkpoint.parent / "packed"
     save(quantize_network(VGGT(PRESETS["demo"]), recipe), path, recipe=recipe.to_dict(), calibration=calibration)
     return path

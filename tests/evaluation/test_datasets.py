@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.datasets import READERS, add_arguments, check, open_scenes
-from model.families.vggt.presets import PRESETS
+from evaluation.datasets import READERS, check, open_scenes
+from model.families.family import Grid
+from quantvggt.commands.evaluate import add_scene_arguments
 from scenes.readers.folder import write_folder
 from scenes.synthetic.generator import SyntheticScenes
 
-DEMO = PRESETS["demo"]
+DEMO = Grid(longer_side=96, patch_size=12)
 
 
 def parsed(*arguments: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    add_arguments(parser)
+    add_scene_arguments(parser)
     return parser.parse_args(arguments)
 
 

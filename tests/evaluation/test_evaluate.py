@@ -3,14 +3,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
 from evaluation.evaluate import compare, evaluate
-from model import VGGT, Prediction
+from model import VGGT
+from model.families.family import Geometry
 from model.families.vggt.presets import PRESETS
+from model.reconstruct import geometry
 from scenes.scene import Scene
 from scenes.synthetic.generator import SyntheticScenes
 
@@ -84,11 +87,11 @@ def test_a_scene_that_was_calibrated_on_is_refused_in_any_split(scenes: list[Sce
 def test_a_prediction_that_is_not_finite_counts_as_wrong_and_is_named(scenes: list[Scene], oracle: Callable) -> None:
     good = oracle(scenes)
 
-    def broken_once(images: Tensor) -> Prediction:
-        prediction = good(images)
-        if torch.equal(images[0], scenes[0].images):
-            return replace(prediction, depth=prediction.depth * torch.nan)
-        return prediction
+    def broken_once(images: Tensor) -> Geometry:
+        answer = good(images)
+        if torch.equal(images, scenes[0].images):
+            return replace(answer, depth=answer.depth * torch.nan)
+        return answer
 
     report = evaluate(broken_once, scenes, resamples=20)
     assert report.failures == (("scene-0", "not finite: depth, unprojected depth"),)
@@ -114,7 +117,7 @@ def test_no_scene_at_all_is_an_error_that_names_what_was_skipped(oracle: Callabl
 
 def test_a_network_without_a_camera_head_is_refused(scenes: list[Scene]) -> None:
     with pytest.raises(ValueError, match="no camera head"):
-        evaluate(lambda images: Prediction(), scenes)
+        evaluate(lambda images: Geometry(None, None, None, None, None), scenes)
 
 
 def test_surface_errors_of_the_truth_are_only_sampling_noise(oracle: Callable, make_scene: Callable) -> None:
@@ -133,11 +136,11 @@ def test_a_network_does_not_deviate_from_itself(scenes: list[Scene], oracle: Cal
 def test_the_deviation_measures_what_was_changed(scenes: list[Scene], oracle: Callable) -> None:
     noise = 0.1
 
-    def changed(images: Tensor) -> Prediction:
-        prediction = oracle(scenes)(images)
-        pose_enc = prediction.pose_enc.clone()
-        pose_enc[..., :3] *= 1.25
-        return replace(prediction, depth=prediction.depth * (1 + noise), pose_enc=pose_enc)
+    def changed(images: Tensor) -> Geometry:
+        answer = oracle(scenes)(images)
+        extrinsics = answer.extrinsics.clone()
+        extrinsics[..., 3] *= 1.25
+        return replace(answer, depth=answer.depth * (1 + noise), extrinsics=extrinsics)
 
     found = compare(oracle(scenes), changed, scenes, resamples=20)
     assert found.deviation.depth.value == pytest.approx(noise, rel=1e-4)
@@ -154,7 +157,7 @@ def test_the_deviation_measures_what_was_changed(scenes: list[Scene], oracle: Ca
 def test_a_real_network_is_scored_on_synthetic_scenes_and_leaves_them_as_they_were() -> None:
     torch.manual_seed(0)
     net = VGGT(replace(PRESETS["demo"], depth_head=None, point_head=None)).eval()
-    report = evaluate(net, SyntheticScenes("test", 2, 3, 24, 36), resamples=20)
+    report = evaluate(partial(geometry, net), SyntheticScenes("test", 2, 3, 24, 36), resamples=20)
     assert report.scenes == 2
     assert report.views == (3,)
     assert not report.failures

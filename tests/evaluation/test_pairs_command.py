@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from quantization.cli import main
+from quantvggt.command import main
 from scenes.readers.folder import write_folder
 from scenes.synthetic.generator import SyntheticScenes
 

@@ -13,7 +13,8 @@ from evaluation.pose_metrics import (
     relative_pose_errors,
     relative_to_first,
 )
-from model.scene.geometry import pytorch3d_to_opencv, rotation_angle
+from model.rotations import rotation_angle
+from model.scene.geometry import pytorch3d_to_opencv
 
 
 def about(axis: str, degrees: float) -> Tensor:

@@ -6,7 +6,7 @@ import json
 
 from tests.k8s.cluster import K8S
 
-ONLY_ON_A_GPU = {"recon_gpu_memory_bytes"}
+ONLY_ON_A_GPU = {"quantvggt_gpu_memory_bytes"}
 
 
 def dashboard_queries() -> dict[str, list[str]]:

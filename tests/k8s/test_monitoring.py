@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from service.exports.records import OUTPUTS
 from service.telemetry.metrics import Metrics
 from tests.k8s.cluster import K8S
 from tests.k8s.dashboard import ONLY_ON_A_GPU, dashboard_queries
@@ -16,7 +17,7 @@ from tests.k8s.dashboard import ONLY_ON_A_GPU, dashboard_queries
 MONITORING = K8S / "overlays" / "monitoring"
 # Not the service's own: Prometheus's word on a target, and the kubelet's on a volume.
 FOREIGN = {"up", "kubelet_volume_stats_available_bytes", "kubelet_volume_stats_capacity_bytes"}
-_METRIC = re.compile(r"\b(?:(?:quantvggt:|recon_|process_|kubelet_)[a-z0-9_:]+|up(?=\{))")
+_METRIC = re.compile(r"\b(?:(?:quantvggt[:_]|process_|kubelet_)[a-z0-9_:]+|up(?=\{))")
 
 
 def rule_groups() -> dict[str, Any]:
@@ -64,7 +65,7 @@ def test_every_alert_is_explained_and_told_what_to_do_about() -> None:
 
 
 def test_every_metric_that_is_asked_for_exists() -> None:
-    metrics = Metrics("cpu", 1)
+    metrics = Metrics("cpu", 1, OUTPUTS)
     metrics.build.info({})
     exported = set(re.findall(r"^([a-z_]+)[{ ]", metrics.text().decode(), re.MULTILINE))
     recorded = {rule["record"] for rule in rules() if "record" in rule}

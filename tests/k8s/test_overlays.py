@@ -10,7 +10,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
-from service.settings import Settings
+from service.settings import load_settings
 from tests.k8s.cluster import K8S, OVERLAYS, containers, environment, of_kind, pod_templates, quantity, render
 
 CUSTOM = {"ScaledObject", "ServiceMonitor", "PrometheusRule", "RayService"}
@@ -169,15 +169,16 @@ def test_probes_ask_different_questions(serving: tuple[dict[str, Any], ...]) -> 
 
 def test_a_pod_has_time_to_drain(serving: tuple[dict[str, Any], ...]) -> None:
     pod, container = service_of(serving)
-    drain = 3 * int(environment(container)["VGGT_SHUTDOWN_TIMEOUT"])  # jobs, then connections, then the worker
+    drain = 3 * int(environment(container)["QUANTVGGT_SHUTDOWN_TIMEOUT"])  # jobs, then connections, then the worker
     assert pod["terminationGracePeriodSeconds"] > container["lifecycle"]["preStop"]["sleep"]["seconds"] + drain
 
 
 def test_variables_are_settings_of_the_service_with_values_that_it_takes(serving: tuple[dict[str, Any], ...]) -> None:
     pod, container = service_of(serving)
-    given = {name.removeprefix("VGGT_").lower(): value for name, value in environment(container).items()}
-    assert pod["enableServiceLinks"] is False  # variables of a Service called vggt would be unknown settings
-    assert Settings(**{**given, "device": "cpu"}).artifact.is_relative_to("/artifacts")
+    given = {name.removeprefix("QUANTVGGT_").lower(): value for name, value in environment(container).items()}
+    assert pod["enableServiceLinks"] is False  # a Service called quantvggt would bring variables such as QUANTVGGT_PORT
+    settings = load_settings({**given, "device": "cpu"}, {})
+    assert settings.inference.artifact.is_relative_to("/artifacts")
 
 
 @pytest.mark.parametrize("overlay", ["cpu-demo", "gpu", "gpu-artifact-image"])
@@ -186,7 +187,7 @@ def test_results_that_are_kept_fit_the_disk(overlay: str) -> None:
     (claim,) = workload["spec"]["volumeClaimTemplates"]
     _, container = service_of(render(overlay))
     disk = quantity(claim["spec"]["resources"]["requests"]["storage"])
-    assert int(environment(container)["VGGT_KEEP_BYTES"]) <= 0.8 * disk
+    assert int(environment(container)["QUANTVGGT_KEEP_BYTES"]) <= 0.8 * disk
 
 
 def test_replicas_keep_nothing_on_disks_of_their_own_and_may_all_be_asked() -> None:
@@ -195,7 +196,7 @@ def test_replicas_keep_nothing_on_disks_of_their_own_and_may_all_be_asked() -> N
     assert "volumeClaimTemplates" not in workload["spec"]
     pod, container = service_of(render("replicas"))
     (data,) = [volume for volume in pod["volumes"] if volume["name"] == "data"]
-    assert int(environment(container)["VGGT_CACHE_BYTES"]) <= 0.8 * quantity(data["emptyDir"]["sizeLimit"])
+    assert int(environment(container)["QUANTVGGT_CACHE_BYTES"]) <= 0.8 * quantity(data["emptyDir"]["sizeLimit"])
     (service,) = of_kind("Service", render("replicas"))
     assert service["spec"]["sessionAffinity"] == "None"
 
@@ -204,12 +205,12 @@ def test_replicas_read_the_address_of_their_database_from_a_secret_and_may_call_
     pod, container = service_of(render("replicas"))
     (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "database"]
     (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "database"]
-    assert Path(environment(container)["VGGT_DATABASE_FILE"]).parent == Path(mount["mountPath"])
+    assert Path(environment(container)["QUANTVGGT_DATABASE_FILE"]).parent == Path(mount["mountPath"])
     assert mount["readOnly"] is True
     created = (K8S / "README.md").read_text()
     for secret in (volume["secret"]["secretName"], container["envFrom"][0]["secretRef"]["name"]):
         assert f"create secret generic {secret}" in created
-    assert f"--from-literal={Path(environment(container)['VGGT_DATABASE_FILE']).name}=" in created
+    assert f"--from-literal={Path(environment(container)['QUANTVGGT_DATABASE_FILE']).name}=" in created
     (policy,) = of_kind("NetworkPolicy", render("replicas"))
     assert policy["spec"]["podSelector"]["matchLabels"].items() <= pod_labels("replicas").items()
     assert {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]} == {53, 5432, 443}
@@ -225,8 +226,8 @@ def pod_labels(overlay: str) -> dict[str, str]:
 def test_a_gpu_is_requested_and_used(overlay: str) -> None:
     _, container = service_of(render(overlay))
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
-    assert environment(container)["VGGT_DEVICE"] == "cuda:0"
-    assert environment(container)["VGGT_REQUIRE_NATIVE_KERNELS"] == "true"
+    assert environment(container)["QUANTVGGT_DEVICE"] == "cuda:0"
+    assert environment(container)["QUANTVGGT_REQUIRE_NATIVE_KERNELS"] == "true"
 
 
 def test_the_service_cannot_change_its_artifact(serving: tuple[dict[str, Any], ...]) -> None:
@@ -239,7 +240,7 @@ def test_the_quantiser_fills_the_volume_that_the_service_reads() -> None:
     (template,) = pod_templates(render("quantize"))
     (quantiser,) = template["spec"]["containers"]
     pod, service = service_of(render("gpu"))
-    assert environment(service)["VGGT_ARTIFACT"] in quantiser["args"]
+    assert environment(service)["QUANTVGGT_ARTIFACT"] in quantiser["args"]
     (written,) = [item["persistentVolumeClaim"] for item in template["spec"]["volumes"] if item["name"] == "artifacts"]
     (read,) = [item["persistentVolumeClaim"] for item in pod["volumes"] if item["name"] == "artifact"]
     assert written["claimName"] == read["claimName"]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.settings import Settings
+from service.settings import load_settings
 from tests.k8s.cluster import K8S, of_kind, quantity, render
 
 # RayService of ray.io/v1 as KubeRay 1.5 documents it; no registry that is used here carries its schema. The pods in it
@@ -94,7 +94,7 @@ def test_ray_serve_accepts_its_configuration_and_the_service_builds_from_it(
 
 
 def test_the_pods_have_what_the_replicas_ask_for(spec: dict[str, Any], application: dict[str, Any]) -> None:
-    settings = Settings(engine="ray", **application["args"])
+    settings = load_settings({"engine": "ray", **application["args"]}, {}).cluster
     (group,) = spec["rayClusterConfig"]["workerGroupSpecs"]
     (container,) = group["template"]["spec"]["containers"]
     assert (group["minReplicas"], group["maxReplicas"]) == (settings.min_replicas, settings.replicas)

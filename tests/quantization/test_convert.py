@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kernels import QuantizedLinear
-from model import VGGT
+from model import VGGT, families
 from model.families.vggt.presets import PRESETS
 from model.files.checkpoint import TensorSource, build_empty
 from quantization.convert import quantize, quantize_network
@@ -19,7 +19,8 @@ def _schemes(net: VGGT) -> dict[str, str]:
 
 
 def test_every_block_linear_gets_the_scheme_of_its_part(net: VGGT) -> None:
-    schemes = _schemes(quantize_network(net, Recipe(aggregator="w4a4", image_encoder="w4a8", camera_head="w8a8")))
+    recipe = Recipe().with_parts(aggregator="w4a4", image_encoder="w4a8", camera_head="w8a8")
+    schemes = _schemes(quantize_network(net, recipe))
     assert schemes["aggregator.frame_blocks.0.attn.qkv"] == "w4a4"
     assert schemes["aggregator.global_blocks.1.mlp.fc2"] == "w4a4"
     assert schemes["aggregator.patch_embed.blocks.0.mlp.fc1"] == "w4a8"
@@ -28,9 +29,13 @@ def test_every_block_linear_gets_the_scheme_of_its_part(net: VGGT) -> None:
 
 
 def test_the_papers_192_layers_are_those_of_the_aggregator() -> None:
-    recipe = Recipe(image_encoder="float", camera_head="float")
+    recipe = Recipe().with_parts(image_encoder="float", camera_head="float")
     net = build_empty(PRESETS["vggt-1b"])
-    chosen = [m for n, m in net.named_modules() if isinstance(m, nn.Linear) and recipe.scheme(n) is not None]
+    chosen = [
+        m
+        for n, m in net.named_modules()
+        if isinstance(m, nn.Linear) and recipe.scheme(families.of(net.config), n) is not None
+    ]
     assert len(chosen) == 192
     assert sum(m.weight.numel() for m in chosen) == 603_979_776
 
@@ -44,7 +49,7 @@ def test_an_override_changes_one_layer(net: VGGT) -> None:
 
 @pytest.mark.parametrize("scheme", ["w3a4", "w2a4"])
 def test_narrower_weights_are_four_bit_ones_with_fewer_codes(net: VGGT, scheme: str) -> None:
-    quantized = quantize_network(net, Recipe(aggregator=scheme))
+    quantized = quantize_network(net, Recipe().with_parts(aggregator=scheme))
     layer = quantized.get_submodule("aggregator.frame_blocks.0.attn.qkv")
     assert isinstance(layer, QuantizedLinear)
     top = {"w3a4": 3, "w2a4": 1}[scheme]
@@ -56,8 +61,8 @@ def test_narrower_weights_are_four_bit_ones_with_fewer_codes(net: VGGT, scheme: 
 
 def test_eight_bits_hardly_change_the_prediction_and_four_bits_change_it_more(net: VGGT) -> None:
     images = torch.rand(2, 3, 28, 28, generator=torch.Generator().manual_seed(0))
-    eight = Recipe(aggregator="w8a8", image_encoder="w8a8", camera_head="w8a8")
-    four = Recipe(aggregator="w4a4", image_encoder="w4a4", camera_head="w4a4")
+    eight = Recipe().with_parts(aggregator="w8a8", image_encoder="w8a8", camera_head="w8a8")
+    four = Recipe().with_parts(aggregator="w4a4", image_encoder="w4a4", camera_head="w4a4")
     with torch.no_grad():
         exact = net(images).depth
         errors = [(quantize_network(net, r)(images).depth - exact).norm() / exact.norm() for r in (eight, four)]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from model.network.transformer import Block
-from quantization.folding import CENTRED, fold_layer_scales, fold_means, fold_norms
+from quantization.folding import centred, fold_layer_scales, fold_means, fold_norms
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_folding_leaves_the_block_as_it_was(block: Block) -> None:
     torch.testing.assert_close(block(x), expected, atol=1e-4, rtol=1e-4)
     fold_layer_scales(block)
     torch.testing.assert_close(block(x), expected, atol=1e-4, rtol=1e-4)
-    fold_means(block, {name: torch.randn(32) for name in CENTRED})
+    fold_means(block, {name: torch.randn(32) for name in centred(block)})
     torch.testing.assert_close(block(x), expected, atol=1e-4, rtol=1e-4)
 
 
@@ -39,11 +39,11 @@ def test_what_is_folded_away_does_nothing_any_more(block: Block) -> None:
 def test_means_are_taken_off_the_inputs(block: Block) -> None:
     x = torch.randn(2, 9, 32) + 1
     inputs = {}
-    for name in CENTRED:
+    for name in centred(block):
         layer = block.get_submodule(name)
         layer.register_forward_pre_hook(lambda _, given, name=name: inputs.__setitem__(name, given[0].flatten(0, -2)))
     block(x)
     fold_means(block, {name: rows.mean(dim=0) for name, rows in inputs.items()})
     block(x)
-    for name in CENTRED:
+    for name in centred(block):
         assert inputs[name].mean(dim=0).abs().max() < 1e-5, name

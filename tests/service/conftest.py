@@ -20,10 +20,11 @@ from model.families.vggt.presets import PRESETS
 from model.files.artifact import save
 from quantization.convert import quantize_network
 from quantization.recipe import Recipe
+from service.application import Application
 from service.http.app import create_app
 from service.http.server import limited_protocol
 from service.inference.engine import Engine
-from service.settings import Settings
+from service.settings import Settings, names_a_setting
 from tests.service.running import Running, Serve
 from tests.service.servers import ObjectServer, Postgres
 from tests.service.stored_scene import scene
@@ -38,7 +39,7 @@ def one_torch_thread() -> None:
 
 @pytest.fixture(autouse=True)
 def no_settings_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for key in [key for key in os.environ if key.upper().startswith("VGGT_")]:
+    for key in [key for key in os.environ if names_a_setting(key)]:
         monkeypatch.delenv(key)
 
 
@@ -106,9 +107,10 @@ def serve(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         def start(engine_class: type[Engine] = Engine, wait: bool = True, **options: Any) -> Running:
             options.setdefault("data_dir", tmp_path_factory.mktemp("data"))
             options.setdefault("shutdown_timeout", 1)
-            settings = Settings(**{"artifact": artifact, **options})
-            app = create_app(settings, engine_class(settings))
-            protocol = limited_protocol(settings.header_timeout)
+            settings = Settings.of(**{"artifact": artifact, **options})
+            application = Application(settings, engine_class(settings.inference))
+            app = create_app(application)
+            protocol = limited_protocol(settings.server.header_timeout)
             server = uvicorn.Server(uvicorn.Config(app, http=protocol, port=0, log_config=None, server_header=False))
             thread = threading.Thread(target=server.run)
             thread.start()
@@ -124,6 +126,6 @@ def serve(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False))
             while wait and client.get("/readyz").status_code != 200:
                 time.sleep(0.02)
-            return Running(client, app.state.parts, port, settings.data_dir or Path(), stop)
+            return Running(client, application, port, settings.storage.data_dir or Path(), stop)
 
         yield start

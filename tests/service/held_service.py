@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from model.scene.preprocess import PreprocessedImages
-from service import cli
+from quantvggt.command import main
+from service import serve
 from service.inference.engine import Engine, Pass
 
 
@@ -22,5 +23,5 @@ class HeldEngine(Engine):
 
 
 if __name__ == "__main__":
-    cli.Engine = HeldEngine  # type: ignore[misc]
-    sys.exit(cli.main())
+    serve.Engine = HeldEngine  # type: ignore[misc]
+    sys.exit(main())

@@ -16,7 +16,7 @@ import httpx
 import psycopg
 import pytest
 
-from service.client import Client
+from quantvggt.client import Client
 from service.storage.bucket import Bucket
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import wait_until
@@ -98,8 +98,8 @@ class Cluster:
             **objects.environment,
             "OMP_NUM_THREADS": "1",
             "HOLD": str(self._held),
-            "VGGT_DATABASE": self.database,
-            "VGGT_OBJECT_STORE": self.object_store,
+            "QUANTVGGT_DATABASE": self.database,
+            "QUANTVGGT_OBJECT_STORE": self.object_store,
         }
         self.replicas: list[Replica] = []
 

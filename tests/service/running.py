@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from model.scene.preprocess import PreprocessedImages
-from service.application import Parts
+from service.application import Application
 from service.inference.cost import Cost, CostModel
 from service.inference.engine import Engine, Pass
 
@@ -24,7 +24,7 @@ class Running:
     """A service in this process, behind a real socket."""
 
     client: httpx.Client
-    parts: Parts
+    application: Application
     port: int
     data_dir: Path
     stop: Callable[[], None]
@@ -32,7 +32,7 @@ class Running:
     @property
     def engine(self) -> Any:
         """The engine, of whatever class the test gave."""
-        return self.parts.engine
+        return self.application.engine
 
     def metric(self, line: str) -> float:
         """The value on the line of /metrics that starts with `line` and a blank."""
@@ -43,7 +43,7 @@ class Running:
 
     def result_folder(self, id: str) -> Path:
         """Where the result of a reconstruction lies."""
-        job = self.parts.store.get(id)
+        job = self.application.store.get(id)
         assert job is not None
         return self.data_dir / "results" / job.result
 
@@ -106,7 +106,7 @@ class Tight(Engine):
 
     def load(self) -> None:
         super().load()
-        self.planner.model = model = CostModel(self.patch_size)
+        self.planner.model = model = CostModel(self.patch_size, special_tokens=5)
         for frames in (1, 2, 4):
             tokens = model.tokens(frames, 96, 96)
             model.calibrate(frames, 96, 96, Cost(10_000 * tokens, 1e-4 * tokens))

@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from model.scene.geometry import pose_encoding_to_cameras, unproject_depth
-from model.scene.preprocess import preprocess_images
+from model.families.vggt.cameras import pose_encoding_to_cameras
+from model.preprocess import preprocess_images
+from model.scene.geometry import unproject_depth
 from model.scene.reconstruction import Reconstruction
 from service.result.document import (
     CONVENTIONS,
-    WORLD_FRAME,
     ModelDocument,
     ReconstructionDocument,
+    ScaleDocument,
     describe_pictures,
+    world_frame,
 )
 from service.result.scene import TRACKS, Scene, arrays_of
 from tests.service.pictures import make_picture
@@ -48,7 +50,7 @@ def scene() -> Scene:
         created=datetime.now(timezone.utc),
         mode="fit",
         model=ModelDocument(name="m", artifact="a", weights_licence=None, device="cpu", kernels="reference"),
-        world_frame=WORLD_FRAME,
+        world_frame=world_frame(ScaleDocument()),
         conventions=CONVENTIONS,
         timings={},
         pictures=describe_pictures(reconstruction, ("a b.png", "b.png")),

@@ -50,7 +50,7 @@ def memory_stays_bounded_and_the_service_works_on(service: Running) -> Iterator[
     )
     assert answer.status_code == 200
     assert answer.json()["pictures"][0]["original_size"] == {"height": 90, "width": 120}
-    assert service.metric("recon_queue_depth") == 0
+    assert service.metric("quantvggt_queue_depth") == 0
     assert list((service.data_dir / "incoming").iterdir()) == []
 
 

@@ -231,7 +231,7 @@ def test_an_outage_of_the_database_is_told_and_survived(
             assert answer.headers["retry-after"]
         problem(b.post(seed=650), 503, "store-unavailable")
         assert b.client.get("/livez").status_code == 200
-        assert "recon_ready 0.0" in b.client.get("/metrics").text
+        assert "quantvggt_ready 0.0" in b.client.get("/metrics").text
         cluster.let_go()  # the end comes while it can't be recorded
     finally:
         postgres.start()

@@ -4,34 +4,77 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import SettingsError, load_settings
+from service.settings import FIELDS, GROUPS, Settings, SettingsError, fields, load_settings, types
 
 
 def test_defaults_need_only_an_artifact() -> None:
     settings = load_settings({"artifact": "a"}, {})
-    assert (settings.artifact, settings.host, settings.mode) == (Path("a"), "127.0.0.1", "fit")
+    assert (settings.inference.artifact, settings.server.host, settings.limits.mode) == (Path("a"), "127.0.0.1", "fit")
+
+
+def test_every_setting_is_in_one_group_of_ten_at_most() -> None:
+    sizes = [len(fields(group)) for group in GROUPS.values()]
+    assert max(sizes) <= 10
+    assert sum(sizes) == len(FIELDS)
+    assert set(types()) == set(FIELDS)
+
+
+def test_single_settings_make_the_same_groups_as_flags() -> None:
+    assert Settings.of(artifact=Path("a"), port=99, keep=3) == load_settings(
+        {"artifact": "a", "port": "99", "keep": "3"}, {}
+    )
+    with pytest.raises(TypeError, match="no settings prot"):
+        Settings.of(artifact=Path("a"), prot=99)
 
 
 def test_a_device_that_this_machine_lacks_may_be_that_of_replicas() -> None:
     settings = load_settings({"artifact": "a", "engine": "ray", "device": "cuda", "replicas": "4"}, {})
-    assert (settings.device, settings.replicas, settings.min_replicas) == ("cuda", 4, None)
+    assert (settings.inference.device, settings.cluster.replicas, settings.cluster.min_replicas) == ("cuda", 4, None)
 
 
 def test_environment_variables_are_read_and_flags_win_over_them() -> None:
-    environ = {"VGGT_ARTIFACT": "a", "VGGT_PORT": "1234", "VGGT_MAX_IMAGES": "7", "HOME": "/"}
+    environ = {"QUANTVGGT_ARTIFACT": "a", "QUANTVGGT_PORT": "1234", "QUANTVGGT_MAX_IMAGES": "7", "HOME": "/"}
     settings = load_settings({"port": "99"}, environ)
-    assert (settings.artifact, settings.port, settings.max_images) == (Path("a"), 99, 7)
+    assert (settings.inference.artifact, settings.server.port, settings.limits.max_images) == (Path("a"), 99, 7)
+
+
+def test_an_old_name_still_works_with_a_warning_even_over_the_defaults_of_an_image(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings = load_settings({"artifact": "a"}, {"VGGT_PORT": "1", "QUANTVGGT_PORT": "8000", "QUANTVGGT_KEEP": "8"})
+    assert (settings.server.port, settings.storage.keep) == (1, 8)
+    (warning,) = caplog.messages
+    assert warning.startswith("VGGT_PORT is now called QUANTVGGT_PORT")
+    with pytest.raises(SettingsError, match="VGGT_KEPP='7'; did you mean QUANTVGGT_KEEP"):
+        load_settings({"artifact": "a"}, {"VGGT_KEPP": "7"})
+
+
+def test_variables_of_others_with_our_prefix_are_no_settings() -> None:
+    of_kubernetes = {
+        "QUANTVGGT_SERVICE_HOST": "10.0.0.1",
+        "QUANTVGGT_SERVICE_PORT_HTTP": "80",
+        "QUANTVGGT_PORT": "tcp://10.0.0.1:80",
+        "QUANTVGGT_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "QUANTVGGT_PORT_80_TCP_ADDR": "10.0.0.1",
+    }
+    of_other_modules = {"QUANTVGGT_API_KEY": "k", "QUANTVGGT_KERNELS": "auto", "QUANTVGGT_KERNEL_CACHE": "/tmp"}
+    assert load_settings({"artifact": "a"}, of_kubernetes | of_other_modules).server.port == 8000
 
 
 @pytest.mark.parametrize(
     ("flags", "environ", "words"),
     [
-        pytest.param({}, {}, ["--artifact", "VGGT_ARTIFACT"], id="missing artifact"),
-        pytest.param({}, {"VGGT_PROT": "1"}, ["VGGT_PROT", "'1'", "did you mean VGGT_PORT"], id="misspelt variable"),
-        pytest.param({}, {"VGGT_PORT": "http"}, ["VGGT_PORT=http"], id="a port that is no number"),
-        pytest.param({}, {"VGGT_PORT": ""}, ["VGGT_PORT", "empty"], id="an empty variable"),
-        pytest.param({"port": "70000"}, {"VGGT_PORT": "1"}, ["--port 70000"], id="a port out of range"),
-        pytest.param({}, {"VGGT_MODE": "stretch"}, ["VGGT_MODE=stretch", "fit"], id="an unknown mode"),
+        pytest.param({}, {}, ["--artifact", "QUANTVGGT_ARTIFACT"], id="missing artifact"),
+        pytest.param(
+            {},
+            {"QUANTVGGT_PROT": "1"},
+            ["QUANTVGGT_PROT", "'1'", "did you mean QUANTVGGT_PORT"],
+            id="misspelt variable",
+        ),
+        pytest.param({}, {"QUANTVGGT_PORT": "http"}, ["QUANTVGGT_PORT=http"], id="a port that is no number"),
+        pytest.param({}, {"QUANTVGGT_PORT": ""}, ["QUANTVGGT_PORT", "empty"], id="an empty variable"),
+        pytest.param({"port": "70000"}, {"QUANTVGGT_PORT": "1"}, ["--port 70000"], id="a port out of range"),
+        pytest.param({}, {"QUANTVGGT_MODE": "stretch"}, ["QUANTVGGT_MODE=stretch", "fit"], id="an unknown mode"),
         pytest.param({"max_images": "0"}, {}, ["--max-images 0"], id="no pictures at all"),
         pytest.param({"device": "gpu"}, {}, ["--device gpu", "torch device"], id="an unknown device"),
         pytest.param(
@@ -40,7 +83,7 @@ def test_environment_variables_are_read_and_flags_win_over_them() -> None:
         pytest.param({"object_store": "s3://b"}, {}, ["object_store", "database"], id="a store without a database"),
         pytest.param(
             {"object_store": "s3://b", "database_file": "f"},
-            {"VGGT_DATABASE": "postgresql://h/d"},
+            {"QUANTVGGT_DATABASE": "postgresql://h/d"},
             ["both database"],
             id="two databases",
         ),
@@ -48,7 +91,7 @@ def test_environment_variables_are_read_and_flags_win_over_them() -> None:
         pytest.param({"max_pixels": "1000000000"}, {}, ["--max-pixels"], id="more pixels than Pillow opens"),
         pytest.param({"replicas": "2"}, {}, ["--replicas 2", "--engine ray"], id="replicas in one process"),
         pytest.param(
-            {"engine": "ray", "min_replicas": "3"}, {"VGGT_REPLICAS": "2"}, ["at most 2"], id="least over most"
+            {"engine": "ray", "min_replicas": "3"}, {"QUANTVGGT_REPLICAS": "2"}, ["at most 2"], id="least over most"
         ),
         pytest.param({"engine": "ray", "device": "cuda:1"}, {}, ["use cuda"], id="another replica's GPU"),
     ],
@@ -70,14 +113,14 @@ def test_the_database_may_stand_in_a_file_as_secrets_do(tmp_path: Path) -> None:
     shared = {"artifact": "a", "object_store": "s3://b"}
     for settings in (
         load_settings({**shared, "database_file": str(tmp_path / "url")}, {}),
-        load_settings(shared, {"VGGT_DATABASE": "postgresql://recon:geheim@db/jobs?sslmode=require"}),
+        load_settings(shared, {"QUANTVGGT_DATABASE": "postgresql://recon:geheim@db/jobs?sslmode=require"}),
     ):
-        url = settings.shared_database()
+        url = settings.storage.shared_database()
         assert url is not None
         assert (url.drivername, url.host, url.database) == ("postgresql+psycopg", "db", "jobs")
         assert url.password == "geheim"
-        assert "geheim" not in f"{settings!r} {url!r} {settings.model_dump_json()}"
-    assert load_settings({"artifact": "a"}, {}).shared_database() is None
+        assert "geheim" not in f"{settings!r} {url!r}"
+    assert load_settings({"artifact": "a"}, {}).storage.shared_database() is None
 
 
 @pytest.mark.parametrize("address", ["geheim", "mysql://u:geheim@h/d", "postgresql+asyncpg://u:geheim@h/d", ""])
@@ -86,7 +129,7 @@ def test_an_address_that_is_none_is_refused_without_telling_it(address: str, tmp
     for given in ({"database": address or " "}, {"database_file": str(tmp_path / "url")}):
         settings = load_settings({"artifact": "a", "object_store": "s3://b", **given}, {})
         with pytest.raises(SettingsError) as caught:
-            settings.shared_database()
+            settings.storage.shared_database()
         assert "postgresql://" in str(caught.value)
         assert "geheim" not in str(caught.value)
 
@@ -94,4 +137,4 @@ def test_an_address_that_is_none_is_refused_without_telling_it(address: str, tmp
 def test_a_file_of_the_database_that_is_missing_is_named(tmp_path: Path) -> None:
     settings = load_settings({"artifact": "a", "object_store": "s3://b", "database_file": str(tmp_path / "none")}, {})
     with pytest.raises(SettingsError, match="none"):
-        settings.shared_database()
+        settings.storage.shared_database()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.scene.geometry import quaternion_to_matrix
+from model.rotations import quaternion_to_matrix
 from training.losses import (
     attention_matching_loss,
     camera_loss,

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from model import VGGT, VGGTConfig
+from model.files.domain import Domain, domain_beside
 from training import TrainingConfig, TrainingError, export, train
 from training.curve import read_log
 from training.objective import LossWeights, Objective
@@ -132,6 +133,8 @@ def test_a_finished_run_can_be_exported_and_loaded(
     config = VGGTConfig.from_dict(json.loads((tmp_path / "checkpoint" / "config.json").read_text()))
     assert config == tiny_network
     VGGT(config).load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    domain = domain_beside(tmp_path / "checkpoint" / "model.safetensors")
+    assert domain == Domain("drawn rooms with textured boxes and spheres", photographs=False)
     provenance = json.loads((tmp_path / "checkpoint" / "training.json").read_text())
     assert provenance["steps"] == 6
     assert provenance["validation"]["step"] == 6

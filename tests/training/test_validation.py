@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from model.families.vggt.cameras import cameras_to_pose_encoding
 from model.network.prediction import Prediction
-from model.scene.geometry import cameras_to_pose_encoding
 from training.validation import validate, validation_scenes
 
 

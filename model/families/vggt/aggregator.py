@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from model.families.vggt.config import VGGTConfig
 from model.network.rope import Rotation, patch_positions, rotation
 from model.network.transformer import Block
-from model.network.vision_transformer import PatchEmbed, VisionTransformer
+from model.network.vision_transformer import EncodedImages, PatchEmbed, VisionTransformer
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -79,10 +79,8 @@ class Aggregator(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """What the first block takes: tokens `[B * S, P, C]` of images `[B, S, 3, H, W]`."""
-        encoded = self.patch_embed(self.normalise(images))
-        return self.with_special_tokens(
-            encoded if isinstance(encoded, Tensor) else encoded.patch_tokens, images.shape[0], images.shape[1]
-        )
+        encoded = patch_tokens(self.patch_embed(self.normalise(images)))
+        return self.with_special_tokens(encoded, images.shape[0], images.shape[1])
 
     def normalise(self, images: Tensor) -> Tensor:
         """What the image encoder takes: `[B * S, 3, H, W]` from images `[B, S, 3, H, W]`."""
@@ -110,3 +108,8 @@ class Aggregator(nn.Module):
         both = torch.cat((self.camera_token, self.register_token), dim=2)  # [1, 2, 1 + R, C]
         per_frame = torch.cat((both[:, :1], both[:, 1:].expand(-1, frames - 1, -1, -1)), dim=1)
         return per_frame.expand(batch, -1, -1, -1).flatten(0, 1)
+
+
+def patch_tokens(encoded: Tensor | EncodedImages) -> Tensor:
+    """The tokens `[N, h * w, C]` of N frames in what either kind of `Aggregator.patch_embed` gives."""
+    return encoded if isinstance(encoded, Tensor) else encoded.patch_tokens

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from model.network.config import (
     CameraHeadConfig,
@@ -34,6 +34,8 @@ class VGGTConfig:
     `patch_embed` is a public encoder name, "conv" (a plain patch convolution), or "dino_vit" (the encoder that
     `patch_embed_vit` describes). Parts may be given as plain mappings. Raises ValueError for what cannot be built.
     """
+
+    family: ClassVar[str] = "vggt"
 
     img_size: int = 518
     patch_size: int = 14
@@ -103,7 +105,7 @@ class VGGTConfig:
         """Names of the heads that are present, of `HEADS`."""
         return tuple(name for name in HEADS if getattr(self, f"{name}_head") is not None)
 
-    def with_heads(self, heads: tuple[str, ...] | list[str]) -> VGGTConfig:
+    def with_heads(self, heads: Sequence[str]) -> VGGTConfig:
         """The same network with only `heads` kept. Raises ValueError for a head that it does not have."""
         for name in heads:
             if name not in self.heads:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from model.families.vggt.aggregator import Aggregator
+from model.families.vggt.aggregator import Aggregator, patch_tokens
 from model.families.vggt.config import VGGTConfig
 from model.network.camera_head import CameraHead
-from model.network.dpt_head import ARITHMETIC as DENSE_HEADS
 from model.network.dpt_head import DPTHead
+from model.network.network import Kind, Network, Stage
 from model.network.prediction import Prediction
 from model.network.track_head import TrackHead
-from model.network.transformer import ATTENTION, Attention
+from model.network.vision_transformer import VisionTransformer
 
 
-class VGGT(nn.Module):
+class VGGT(Network):
     """Visual Geometry Grounded Transformer (Wang et al., 2025)."""
+
+    config: VGGTConfig
 
     def __init__(self, config: VGGTConfig | None = None) -> None:
         super().__init__()
@@ -37,35 +40,28 @@ class VGGT(nn.Module):
             None if config.track_head is None else TrackHead(dim, config.patch_size, start, config.track_head)
         )
 
-    @property
-    def attention(self) -> str:
-        """Arithmetic of the aggregator's and the image encoder's attention: "float" (default) or "int8"."""
-        return next(module.arithmetic for module in self._attentions())
+    def blocks(self) -> tuple[Stage, ...]:
+        """Those of the image encoder, then of the aggregator: "local" within a frame, "global" over the scene."""
+        encoder = self.aggregator.patch_embed
+        count = len(encoder.blocks) if isinstance(encoder, VisionTransformer) else 0
+        kinds: dict[str, Kind] = {"frame": "local", "global": "global"}
+        return (
+            *(Stage(f"aggregator.patch_embed.blocks.{i}", "local") for i in range(count)),
+            *(Stage(f"aggregator.{name}_blocks.{i}", kinds[name]) for name, i in self.aggregator.schedule),
+        )
 
-    @attention.setter
-    def attention(self, arithmetic: str) -> None:
-        if arithmetic not in ATTENTION:
-            raise ValueError(f"attention is {arithmetic!r}; expected one of {', '.join(ATTENTION)}")
-        for module in self._attentions():
-            module.arithmetic = arithmetic
+    def heads(self, with_tracks: bool = False) -> list[nn.Module]:
+        """Camera, depth and point head, and with query points the track head."""
+        tracker = self.track_head if with_tracks else None
+        return [head for head in (self.camera_head, self.depth_head, self.point_head, tracker) if head is not None]
 
-    @property
-    def dense_heads(self) -> str:
-        """Arithmetic of the dense heads' convolutions: "float32" (default) or "bfloat16"."""
-        return next((head.arithmetic for head in self._dense_heads()), "float32")
+    def describe_at(self) -> tuple[nn.Module, Callable[[Any], Tensor]]:
+        """The image encoder, which sees every frame by itself."""
+        return self.aggregator.patch_embed, patch_tokens
 
-    @dense_heads.setter
-    def dense_heads(self, arithmetic: str) -> None:
-        if arithmetic not in DENSE_HEADS:
-            raise ValueError(f"dense_heads is {arithmetic!r}; expected one of {', '.join(DENSE_HEADS)}")
-        for head in self._dense_heads():
-            head.arithmetic = arithmetic
-
-    def _dense_heads(self) -> list[DPTHead]:
+    def dense(self) -> list[DPTHead]:
+        """Depth and point head."""
         return [head for head in (self.depth_head, self.point_head) if head is not None]
-
-    def _attentions(self) -> Iterator[Attention]:
-        return (module for module in self.aggregator.modules() if isinstance(module, Attention))
 
     def forward(self, images: Tensor, query_points: Tensor | None = None) -> Prediction:
         """Predicts cameras, depth, points and, for `query_points`, tracks.

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
+from fastapi import Path
+
+from service.exports.records import EXPORTS
+from service.http.protocol.problems import KINDS, MEDIA_TYPE
 from service.inputs.options import Options
 from service.inputs.remote.hosts import URL_LENGTH
-from service.problems import MEDIA_TYPE, PROBLEMS
+
+RECONSTRUCT, RECONSTRUCTIONS, FILES, SERVICE = "Reconstruct", "Reconstructions", "Files", "Service"
+TAGS = [
+    {"name": RECONSTRUCT, "description": "Send pictures of one scene."},
+    {"name": RECONSTRUCTIONS, "description": "Find, follow, read and remove reconstructions."},
+    {"name": FILES, "description": "Files made from a finished reconstruction, in other programs' formats."},
+    {"name": SERVICE, "description": "Health, metrics, and what this service can do. All public."},
+]
+
+_ID = "3f2504e04f8911d39a0c0305e82c3301"
+Id = Annotated[str, Path(description="The reconstruction's id: 32 hexadecimal digits.", examples=[_ID])]
+Index = Annotated[int, Path(description="Number of the picture, from 0.", examples=[0])]
 
 _FILE = {"type": "string", "format": "binary"}
+_LINKED = {"result": "ReconstructionDocument", "picture": "PictureDocument", "depth": "DepthDocument"}
 
 
 def documented(*problems: str) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may answer with these problems, and with those that any route may."""
     answers: dict[int | str, dict[str, Any]] = {}
-    for problem in (PROBLEMS[slug] for slug in dict.fromkeys((*problems, "internal-error"))):
+    for problem in (KINDS[code] for code in dict.fromkeys((*problems, "internal-error"))):
         known = answers.get(problem.status, {}).get("description")
         title = f"{known}, or: {problem.title}" if known else problem.title
         answers[problem.status] = {
@@ -47,6 +63,14 @@ PROBLEM_SCHEMA = {
         "status": {"type": "integer"},
         "detail": {"type": "string"},
     },
+    "examples": [
+        {
+            "type": "/problems/no-pictures",
+            "title": "No pictures",
+            "status": 422,
+            "detail": "The form has no pictures; send them in the field images.",
+        }
+    ],
 }
 
 
@@ -58,12 +82,21 @@ def form_body() -> dict[str, Any]:
             "type": "array",
             "minItems": 1,
             "items": _FILE,
+            "examples": [["left.jpg", "right.jpg"]],
             "description": "JPEG, PNG, WebP or HEIC pictures of one scene, one part each; zip archives of pictures and "
             "videos are taken too. Their order is the order of the result; the first one's camera is the world. "
             "The name `files` is accepted too.",
         },
-        "archive": {**_FILE, "description": "A zip archive of pictures, in natural order of their names."},
-        "video": {**_FILE, "description": "An MP4, QuickTime, Matroska, WebM or AVI video; see fps."},
+        "archive": {
+            **_FILE,
+            "examples": ["pictures.zip"],
+            "description": "A zip archive of pictures, in natural order of their names.",
+        },
+        "video": {
+            **_FILE,
+            "examples": ["walk.mp4"],
+            "description": "An MP4, QuickTime, Matroska, WebM or AVI video; see fps.",
+        },
         "urls": {
             "type": "array",
             "items": {"type": "string", "format": "uri", "maxLength": URL_LENGTH},
@@ -74,6 +107,7 @@ def form_body() -> dict[str, Any]:
         "masks": {
             "type": "array",
             "items": _FILE,
+            "examples": [["left.png", "right.png"]],
             "description": "Grey pictures of their pictures' sizes; what is dark is left out of the cloud. Named like "
             "their pictures, or one for each in the same order.",
         },
@@ -92,7 +126,31 @@ def form_body() -> dict[str, Any]:
     }
 
 
-def option_schemas() -> dict[str, Any]:
-    """The schemas that the form's structured options refer to."""
-    schemas: dict[str, Any] = Options.model_json_schema(ref_template="#/components/schemas/{model}").get("$defs", {})
-    return schemas
+def describe(schema: dict[str, Any]) -> dict[str, Any]:
+    """Complete what FastAPI has made of the routes: problems, options, and the links of a result."""
+    schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+    options = Options.model_json_schema(ref_template="#/components/schemas/{model}").get("$defs", {})
+    schemas.update({"Problem": PROBLEM_SCHEMA, **options})
+    for of, document in _LINKED.items():
+        schemas[document]["properties"]["links"] = _links(of)
+    return schema
+
+
+def _links(of: str) -> dict[str, Any]:
+    addresses = {export.link: (export.summary, export.name_of(0)) for export in EXPORTS if export.of == of}
+    if of == "result":
+        addresses = {"self": ("This document", ""), "events": ("Its events", "events"), **addresses}
+    needed = {export.link for export in EXPORTS if export.of == of and export.needs is not None}
+    return {
+        "type": "object",
+        "description": "Addresses; null for what this result does not have.",
+        "properties": {
+            link: {
+                "type": ["string", "null"] if link in needed else "string",
+                "format": "uri-reference",
+                "description": summary,
+                "examples": [f"/reconstructions/{_ID}/{name}".rstrip("/")],
+            }
+            for link, (summary, name) in addresses.items()
+        },
+    }

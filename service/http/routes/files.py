@@ -10,42 +10,42 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field, create_model
 from starlette.responses import Response
 
-from service.application import Parts
+from service.application import Application
 from service.exports.export import Export
 from service.exports.options import ExportOptions
 from service.exports.records import BY_NAME, EXPORTS
-from service.http.routes.clients import Asking
-from service.http.routes.documentation import file_answer
-from service.http.routes.downloads import Download
-from service.http.routes.reconstructions import finished
+from service.http.protocol.downloads import Download
+from service.http.protocol.headers import Asking
+from service.http.routes.documentation import FILES, Id, Index, file_answer
 
 
-def files_router(parts: Parts) -> APIRouter:
+def files_router(application: Application) -> APIRouter:
     """Every download below /reconstructions/{id}."""
-    router = APIRouter(prefix="/reconstructions/{id}")
+    router = APIRouter(prefix="/reconstructions/{id}", tags=[FILES])
     for export in EXPORTS:
         router.add_api_route(
             f"/{export.name}",
-            _download(parts, export),
+            _download(application, export),
             responses=file_answer(export.media_type, export.summary),
             response_class=Response,
             name=f"download_{export.id}",
+            summary=export.summary,
         )
     return router
 
 
-def _download(parts: Parts, export: Export[Any]) -> Callable[..., Response]:
+def _download(application: Application, export: Export[Any]) -> Callable[..., Response]:
     """The route's function: it takes an index if there is one file a picture, options if the export has any."""
 
     def download(
-        id: str, request: Request, client: Asking, index: int = 0, options: ExportOptions | None = None
+        id: Id, request: Request, client: Asking, index: Index = 0, options: ExportOptions | None = None
     ) -> Response:
-        job = finished(parts, client, id)
+        job = application.finished(client, id)
         asked = BY_NAME[export.variants.get(getattr(options, "format", ""), export.name)]
-        with parts.metrics.stages.labels("export").time():
-            files = parts.catalogue.files(job.result)
+        with application.metrics.stages.labels("export").time():
+            files = application.catalogue.files(job.result)
             made = files.file(asked, options, index)
-        parts.metrics.artifact_bytes.labels(asked.metric_label).inc(made.bytes)
+        application.metrics.artifact_bytes.labels(asked.metric_label).inc(made.bytes)
         headers = dict(asked.headers(files.document.pictures[index]))
         return Download(request.headers, made, asked.media_type, asked.saved_name(id[:8], index), headers)
 
@@ -67,5 +67,5 @@ def _query(export: Export[Any]) -> type[BaseModel]:
     if not export.variants:
         return export.options
     formats = ("binary", *export.variants)
-    format: Any = (Literal[formats], Field("binary", description="binary, or text"))
+    format: Any = (Literal[formats], Field("binary", examples=[formats[-1]], description="binary, or text"))
     return create_model(f"{export.id}_query", __base__=export.options, format=format)

@@ -2,87 +2,88 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any, get_args
+from dataclasses import asdict
+from typing import Annotated, Any, get_args
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 
 from model.scene.preprocess import MODES
 from service import __version__
-from service.application import Parts
+from service.application import Application
+from service.errors import ERRORS, NotFound
 from service.exports.export import Kind
 from service.exports.records import EXPORTS, OUTPUTS
-from service.http.routes.documentation import documented
+from service.http.protocol.problems import KINDS
+from service.http.routes.documentation import SERVICE, documented
 from service.inputs.options import Options
 from service.inputs.pictures import FORMATS
-from service.problems import PROBLEMS, NotFound, Wedged
+from service.result.document import warnings_about
 from service.result.scene import Grid
-from service.settings import Settings
+from service.settings import AccessSettings
 
-_LIMITS = (
-    "max_images", "max_image_bytes", "max_total_bytes", "max_pixels", "max_total_pixels", "max_unpacked_bytes",
-    "queue_limit", "max_queue_seconds", "upload_timeout", "fetch_timeout", "video_timeout", "job_timeout",
-)  # fmt: skip
+Slug = Annotated[str, Path(description="The last part of a problem's type.", examples=["no-pictures"])]
 
 
-def operations_router(parts: Parts) -> APIRouter:
+def operations_router(application: Application) -> APIRouter:
     """Health, metrics, capabilities and the meaning of problems."""
-    router = APIRouter()
+    router = APIRouter(tags=[SERVICE])
 
     @router.get("/livez", summary="Is the process alive and its worker moving?", responses=documented("worker-stuck"))
-    async def alive() -> dict[str, str]:
-        if parts.watchdog.stalled:
-            raise Wedged("The network has shown no progress for too long.")
+    async def get_liveness() -> dict[str, str]:
+        application.check_alive()
         return {"status": "alive"}
 
     @router.get(
         "/readyz", summary="Is the model loaded, and does the service take work?",
         responses=documented("not-ready", "draining", "worker-stuck", "store-unavailable"),
     )  # fmt: skip
-    async def ready() -> dict[str, str]:
-        parts.check_serving()
-        await asyncio.to_thread(parts.check_store)
+    async def get_readiness() -> dict[str, str]:
+        await application.check_ready()
         return {"status": "ready"}
 
     @router.get(
         "/metrics", summary="Prometheus metrics", response_class=Response,
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )  # fmt: skip
-    def exposition() -> Response:
-        return Response(parts.exposition(), media_type=CONTENT_TYPE_LATEST)
+    def get_metrics() -> Response:
+        return Response(application.exposition(), media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/capabilities", summary="Limits, options, formats and the model", response_model=dict[str, Any])
-    async def capabilities() -> Response:
-        return JSONResponse(_capabilities(parts))
+    async def get_capabilities() -> Response:
+        return JSONResponse(_capabilities(application))
 
     @router.get(
         "/problems/{slug}", summary="What a problem's type means", responses=documented("not-found"),
         response_model=dict[str, Any],
     )  # fmt: skip
-    async def problem(slug: str) -> dict[str, Any]:
-        if slug not in PROBLEMS:
+    async def get_problem(slug: Slug) -> dict[str, Any]:
+        if slug not in KINDS:
             raise NotFound("There is no such problem type.")
-        kind = PROBLEMS[slug]
-        return {"type": f"/problems/{slug}", "title": kind.title, "status": kind.status, "meaning": kind.__doc__}
+        kind, meaning = KINDS[slug], ERRORS[slug].meaning()
+        return {"type": f"/problems/{slug}", "title": kind.title, "status": kind.status, "meaning": meaning}
 
     return router
 
 
-def _capabilities(parts: Parts) -> dict[str, Any]:
-    settings, engine = parts.settings, parts.engine
+def _capabilities(application: Application) -> dict[str, Any]:
+    settings, engine = application.settings, application.engine
+    limits, queue, storage = asdict(settings.limits), settings.queue, settings.storage
     side = engine.image_size
+    most = settings.limits.max_images
     exports = [export for export in EXPORTS if export.needs != "tracks" or "track" in engine.heads]
+    model = engine.document()
     return {
         "version": __version__,
-        "model": {**engine.document().model_dump(), "heads": list(engine.heads)},
+        "model": {**model.model_dump(), "heads": list(engine.heads)},
+        "warnings": [warning.model_dump() for warning in warnings_about(model)],
         "network": {"image_size": side, "patch_size": engine.patch_size},
         "modes": list(MODES),
-        "default_mode": settings.mode,
+        "default_mode": limits.pop("mode"),
         "input_formats": list(FORMATS),
         "container_formats": {"archive": ["ZIP"], "video": ["MP4", "QuickTime", "Matroska", "WebM", "AVI"]},
-        "urls": _urls(settings),
+        "urls": _urls(settings.access),
         "output_formats": {
             **{kind: [export.formats[kind] for export in exports if kind in export.formats] for kind in get_args(Kind)},
             "depth_grids": list(get_args(Grid)),
@@ -92,20 +93,24 @@ def _capabilities(parts: Parts) -> dict[str, Any]:
         "exports": [export.describe() for export in exports],
         "options": Options.model_json_schema(),
         "limits": {
-            **{name: getattr(settings, name) for name in _LIMITS},
-            "kept_reconstructions": settings.keep,
-            "keep_hours": settings.keep_hours,
-            "keep_bytes": settings.keep_bytes,
+            **limits,
+            "fetch_timeout": settings.access.fetch_timeout,
+            "queue_limit": queue.queue_limit,
+            "max_queue_seconds": queue.max_queue_seconds,
+            "job_timeout": queue.job_timeout,
+            "kept_reconstructions": storage.keep,
+            "keep_hours": storage.keep_hours,
+            "keep_bytes": storage.keep_bytes,
         },
         "memory": {
             "budget_bytes": engine.planner.budget,
-            "max_frames_per_pass": engine.planner.max_frames(side, side, settings.max_images) if engine.ready else None,
+            "max_frames_per_pass": engine.planner.max_frames(side, side, most) if engine.ready else None,
         },
-        "authentication": "bearer" if parts.access.restricted else "none",
+        "authentication": "bearer" if application.restricted else "none",
     }
 
 
-def _urls(settings: Settings) -> str:
+def _urls(settings: AccessSettings) -> str:
     """What the form's field `urls` may name. Which hosts are listed is the operator's own business."""
     if not settings.fetch_urls:
         return "off"

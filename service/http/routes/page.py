@@ -1,14 +1,15 @@
-"""The page at / and what it loads: a fixed set of files, nothing from elsewhere."""
+"""The pages at / and /docs and what they load: a fixed set of files, nothing from elsewhere."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, Response
 
-from service.problems import NotFound
+from service.errors import NotFound
 
 WEB = Path(__file__).parents[1] / "web"
 _POLICY = (
@@ -20,18 +21,16 @@ _SAMPLES = Path(__file__).parents[2] / "samples"
 
 
 def page_router() -> APIRouter:
-    """The page, its scripts and styles, and the sample pictures that it can send."""
+    """The pages, their scripts and styles, and the sample pictures that the first can send."""
     router = APIRouter(include_in_schema=False)
-    html = (WEB / "index.html").read_text("utf-8")
     files = {path.name: path for path in WEB.iterdir() if path.suffix in _TYPES}
     samples = {path.name: path for path in _SAMPLES.glob("*.png")}
 
-    @router.get("/")
-    def page() -> HTMLResponse:
-        return HTMLResponse(html, headers={"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"})
+    for path, file in (("/", "index.html"), ("/docs", "docs.html")):
+        router.add_api_route(path, _page((WEB / file).read_text("utf-8")), name=file)
 
     @router.get("/web/{name}")
-    def file(name: str, request: Request) -> Response:
+    def script(name: str, request: Request) -> Response:
         if name not in files:
             raise NotFound("There is no such file.")
         content = files[name].read_bytes()
@@ -44,6 +43,11 @@ def page_router() -> APIRouter:
         return _static(request, samples[name].read_bytes(), "image/png")
 
     return router
+
+
+def _page(html: str) -> Callable[[], HTMLResponse]:
+    headers = {"Content-Security-Policy": _POLICY, "Cache-Control": "no-cache"}
+    return lambda: HTMLResponse(html, headers=headers)
 
 
 def _static(request: Request, content: bytes, media_type: str) -> Response:

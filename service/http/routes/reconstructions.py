@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -11,19 +12,19 @@ from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 
-from service.access import Client
-from service.application import Parts
+from service.application import Application
+from service.errors import InvalidOption
 from service.exports.links import served_at
 from service.exports.records import EXPORTS
-from service.http.routes.clients import Asking
-from service.http.routes.documentation import documented
-from service.http.routes.downloads import Download
-from service.http.routes.negotiation import choose
+from service.http.protocol.downloads import Download
+from service.http.protocol.headers import Asking, choose
+from service.http.protocol.problems import recorded_problem, retry_after
+from service.http.routes.documentation import RECONSTRUCTIONS, Id, documented
+from service.http.routes.reconstruct import address, status_document
 from service.jobs.events import Event
-from service.jobs.job import Job, State
-from service.jobs.status import status_of
-from service.problems import InvalidOption, NotFinished, NotFound, retry_after
+from service.jobs.job import Job
 from service.result.document import ReconstructionDocument, StatusDocument
+from service.states import JobState
 
 _JSON = "application/json"
 _REPRESENTATIONS = {kind: export for export in EXPORTS for kind in export.accepted_as}
@@ -34,7 +35,7 @@ class ListedDocument(BaseModel):
     """One line of the list."""
 
     id: str
-    state: State
+    state: JobState
     frames: int
     created: float
     finished: float | None
@@ -48,27 +49,9 @@ class ListDocument(BaseModel):
     next: str | None
 
 
-def owned(parts: Parts, client: Client, id: str) -> Job:
-    """The client's job. Raises NotFound, for another's as for none."""
-    job = parts.store.get(id)
-    if job is None or job.client != client.name:
-        raise NotFound("There is no reconstruction of this id; it may have been removed to make room.")
-    return job
-
-
-def finished(parts: Parts, client: Client, id: str) -> Job:
-    """The client's job, which has a result. Raises NotFound or NotFinished."""
-    job = owned(parts, client, id)
-    if not job.ended:
-        raise NotFinished(f"The reconstruction is {job.state}; it has no files yet.", headers=retry_after(1))
-    if job.state != "succeeded":
-        raise NotFound(f"The reconstruction is {job.state}, so it has no files.")
-    return job
-
-
-def reconstructions_router(parts: Parts) -> APIRouter:
+def reconstructions_router(application: Application) -> APIRouter:
     """The routes below /reconstructions that are not files."""
-    router = APIRouter(prefix="/reconstructions")
+    router = APIRouter(prefix="/reconstructions", tags=[RECONSTRUCTIONS])
 
     @router.get(
         "",
@@ -76,25 +59,25 @@ def reconstructions_router(parts: Parts) -> APIRouter:
         responses=documented("invalid-option", "key-required", "store-unavailable"),
         summary="List reconstructions, newest first",
     )
-    def listing(
+    def list_reconstructions(
         client: Asking,
-        limit: Annotated[int, Query(ge=1, le=_MOST_LISTED)] = 20,
+        limit: Annotated[int, Query(ge=1, le=_MOST_LISTED, description="how many at most", examples=[20])] = 20,
         before: Annotated[
-            str | None, Query(pattern="^[0-9a-f]{32}$", description="list those older than this one")
+            str | None,
+            Query(
+                pattern="^[0-9a-f]{32}$",
+                description="list those older than this one",
+                examples=["3f2504e04f8911d39a0c0305e82c3301"],
+            ),
         ] = None,
-        state: Annotated[State | None, Query()] = None,
+        state: Annotated[JobState | None, Query(description="list those in this state", examples=["succeeded"])] = None,
     ) -> Response:
-        if before is not None:
-            try:
-                owned(parts, client, before)
-            except NotFound:
-                raise InvalidOption("before is not the id of a reconstruction.", option="before") from None
-        jobs = parts.store.page(client.name, limit + 1, before, state)
+        jobs = application.page(client, limit + 1, before, state)
         more = len(jobs) > limit
         listed = [
             ListedDocument(
                 id=job.id, state=job.state, frames=job.frames, created=job.created, finished=job.finished,
-                link=f"/reconstructions/{job.id}",
+                link=address(job.id),
             )
             for job in jobs[:limit]
         ]  # fmt: skip
@@ -125,22 +108,23 @@ def reconstructions_router(parts: Parts) -> APIRouter:
         },
         summary="State, or the result once it is there",
     )
-    def reconstruction(id: str, request: Request, client: Asking) -> Response:
-        job = owned(parts, client, id)
+    def get_reconstruction(id: Id, request: Request, client: Asking) -> Response:
+        job = application.find(client, id)
         chosen = choose(request.headers.get("accept"), (_JSON, *_REPRESENTATIONS))
         if chosen != _JSON:
-            finished(parts, client, id)
+            application.finished(client, id)
             export = _REPRESENTATIONS[chosen]
-            made = parts.catalogue.files(job.result).file(export)
-            return Download(request.headers, made, export.media_type, export.name, {"Vary": "Accept"})
+            made = application.catalogue.files(job.result).file(export)
+            headers = {"Vary": "Accept"}
+            return Download(request.headers, made, export.media_type, export.name, headers)
         headers = {"Vary": "Accept"}
-        if job.state == "succeeded":
-            document = served_at(parts.storage.result(job.result), f"/reconstructions/{id}")
+        if job.state == JobState.SUCCEEDED:
+            document = served_at(application.result(job), address(id))
             return JSONResponse(document.model_dump(mode="json"), headers=headers)
-        status = status_of(job, parts.store, parts.worker)
+        status = application.status(job)
         if not job.ended:
             headers |= retry_after(min(status.eta_seconds or 1.0, 10.0))
-        return JSONResponse(status.model_dump(mode="json"), headers=headers)
+        return JSONResponse(status_document(status), headers=headers)
 
     @router.delete(
         "/{id}",
@@ -151,18 +135,11 @@ def reconstructions_router(parts: Parts) -> APIRouter:
         },
         summary="Cancel it if it waits or runs, else remove it and its files",
     )
-    def dismiss(id: str, client: Asking) -> Response:
-        job = owned(parts, client, id)
-        if job.state == "cancelled":  # dismissed already; its record says so until it is too old
+    def delete_reconstruction(id: Id, client: Asking) -> Response:
+        job = application.remove(client, id)
+        if job is None:
             return Response(status_code=204)
-        if job.ended:
-            parts.store.forget(id)
-            parts.storage.remove(job.result)
-            return Response(status_code=204)
-        job = parts.cancel(id) or job
-        if job.state != "cancelling":
-            return Response(status_code=204)
-        return JSONResponse(status_of(job, parts.store, parts.worker).model_dump(mode="json"), 202)
+        return JSONResponse(status_document(application.status(job)), 202)
 
     @router.get(
         "/{id}/events",
@@ -174,18 +151,22 @@ def reconstructions_router(parts: Parts) -> APIRouter:
         response_class=StreamingResponse,
         summary="Follow it: states, stages, progress",
     )
-    async def events(
-        id: str, request: Request, client: Asking, last_event_id: Annotated[str | None, Header()] = None
+    async def follow_reconstruction(
+        id: Id,
+        request: Request,
+        client: Asking,
+        last_event_id: Annotated[
+            str | None, Header(description="number of the last event that was received", examples=["12"])
+        ] = None,
     ) -> Response:
         choose(request.headers.get("accept"), ("text/event-stream",))
         after = _event_number(last_event_id)
-        job = await asyncio.to_thread(owned, parts, client, id)
-        if job.ended:
-            end = Event(job.event, "end", _ended(job))
-            if after >= end.number:
-                return Response(status_code=204)
-            return _stream(_once(end))
-        return _stream(_live(parts, job, after))
+        job = await asyncio.to_thread(application.find, client, id)
+        if job.ended and after >= job.event:
+            return Response(status_code=204)
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        content = _stream(application, job, after)
+        return StreamingResponse(content, media_type="text/event-stream", headers=headers)
 
     @router.get("/{id}/artifacts/{name:path}", include_in_schema=False)
     def artifact(id: str, name: str, request: Request) -> Response:
@@ -203,30 +184,19 @@ def _event_number(header: str | None) -> int:
     return int(header)
 
 
-def _ended(job: Job) -> dict[str, Any]:
-    return {"state": job.state, "progress": 1.0, "problem": job.problem}
+async def _stream(application: Application, job: Job, after: int) -> AsyncIterator[bytes]:
+    """The job's events as the standard for server-sent events wants them."""
+    if not job.ended:
+        status = await asyncio.to_thread(application.status, job)
+        ahead = status.queue_position or 0
+        yield f"retry: 1000\n: {job.state}, {ahead} before it\n\n".encode()
+    async for event in application.follow(job, after):
+        yield b": still here\n\n" if event is None else encoded(event)
 
 
-async def _once(event: Event) -> AsyncIterator[bytes]:
-    yield event.encode()
-
-
-async def _live(parts: Parts, job: Job, after: int) -> AsyncIterator[bytes]:
-    status = await asyncio.to_thread(status_of, job, parts.store, parts.worker)
-    yield f"retry: 1000\n: {status.state}, {status.queue_position or 0} before it\n\n".encode()
-    heartbeat = parts.settings.heartbeat
-    async for event in parts.events.follow(job.id, after, heartbeat):
-        if event is not None:
-            yield event.encode()
-            continue
-        yield b": still here\n\n"
-        now = await asyncio.to_thread(parts.store.get, job.id)
-        if now is None or now.ended:  # its history is gone, but its end is on record
-            if now is not None:
-                yield Event(now.event, "end", _ended(now)).encode()
-            return
-
-
-def _stream(content: AsyncIterator[bytes]) -> Response:
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(content, media_type="text/event-stream", headers=headers)
+def encoded(event: Event) -> bytes:
+    """One server-sent event."""
+    data = dict(event.data)
+    if "problem" in data:
+        data["problem"] = recorded_problem(data["problem"])
+    return f"id: {event.number}\nevent: {event.kind}\ndata: {json.dumps(data)}\n\n".encode()

@@ -10,7 +10,8 @@ const STAGES = { upload: "Sending", queue: "Waiting", transfer: "Network", aggre
 const STEPS = [...new Set(Object.values(STAGES))];
 
 const part = id => document.getElementById(id);
-let files = [], current = null, viewer = null, unit = "", blobs = [], exports = [];
+let files = [], current = null, viewer = null, unit = "", blobs = [];
+let exports = [], ownWarnings = [];  // what /capabilities says of files, and of the model that runs now
 
 function only(...shown) {
   for (const id of ["start", "progress", "problem", "result"]) part(id).hidden = !shown.includes(id);
@@ -161,6 +162,7 @@ async function show(result) {
   part("confidence").value = result.options.confidence ?? 25;
   adjust();
   part("facts").textContent = facts(result, cloud.count);
+  warn(result.warnings);
   if (!exports.length) await describe();
   const first = one => one.link === "archive";
   const offered = exports.filter(one => one.of === "result" && one.label && result.links[one.link])
@@ -262,6 +264,7 @@ function nudge(id, by) {
 
 async function begin() {
   current = null;
+  warn(ownWarnings);
   history.replaceState(null, "", location.pathname);
   part("urls").value = part("files").value = "";
   choose([]);
@@ -280,9 +283,16 @@ async function begin() {
   }
 }
 
+function warn(warnings) {
+  part("warnings").replaceChildren(...warnings.map(one => element("p", { textContent: one.message })));
+  part("warnings").hidden = warnings.length === 0;
+}
+
 async function describe() {
-  const { model, limits, urls: hosts, authentication, exports: offered } = await getJson("capabilities");
+  const { model, warnings, limits, urls: hosts, authentication, exports: offered } = await getJson("capabilities");
   exports = offered;
+  ownWarnings = warnings;
+  if (part("result").hidden) warn(ownWarnings);
   part("model").textContent = `${model.name} · ${model.precision.toUpperCase()} · ${model.kernels.split(" (")[0]} kernels`;
   part("model").hidden = false;
   part("most").textContent = limits.max_images;

@@ -1,7 +1,5 @@
 // What the page uses of three.js (https://threejs.org, MIT licence in three.LICENSE.txt), version 0.187.0.
-// Bundled into three.min.js, so that the page loads one file and nothing from elsewhere:
-//   npm install three@0.187.0 esbuild@0.25
-//   npx esbuild three.entry.js --bundle --minify --format=esm --legal-comments=inline --outfile=three.min.js
+// `make web` bundles it into three.min.js, so that the page loads one file and nothing from elsewhere.
 export {
   Box3, BufferAttribute, BufferGeometry, Color, Group, LineBasicMaterial, LineSegments, PerspectiveCamera, Points,
   Quaternion, Raycaster, Scene, ShaderMaterial, Sphere, Vector2, Vector3, WebGLRenderer,

@@ -11,6 +11,7 @@ import math
 import ssl
 import tempfile
 from collections.abc import Mapping
+from functools import cached_property
 from typing import BinaryIO, cast
 
 import httpcore
@@ -18,12 +19,12 @@ import httpx
 from starlette.datastructures import UploadFile
 
 from service import __version__
+from service.errors import FetchFailed, TooManyBytes, URLRefused
 from service.inputs.remote.batch import Batch
 from service.inputs.remote.hosts import Hosts, URLRefusedError, read_url
 from service.inputs.remote.network import CheckedNetwork
 from service.inputs.signatures import kind_of
-from service.problems import FetchFailed, TooManyBytes, URLRefused
-from service.settings import Settings
+from service.settings import AccessSettings, Limits
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 3
@@ -34,26 +35,38 @@ _log = logging.getLogger("service")
 
 
 class Fetcher:
-    """Fetches for many requests; what it holds for one of them, connections included, no other one sees."""
+    """Fetches for many requests; what it holds for one of them, connections included, no other one sees.
 
-    def __init__(self, settings: Settings, network: httpcore.AsyncNetworkBackend | None = None) -> None:
-        self.settings = settings
-        self.hosts = Hosts(settings.fetch_hosts)
+    Raises SettingsError if `fetch_hosts` can't be read.
+    """
+
+    def __init__(
+        self,
+        access: AccessSettings,
+        limits: Limits,
+        network: httpcore.AsyncNetworkBackend | None = None,
+    ) -> None:
+        self.access = access
+        self.limits = limits
+        self.hosts = Hosts(access.fetch_hosts)
         self._network = network or CheckedNetwork(self.hosts)
-        self._encryption = httpx.create_ssl_context()
+
+    @cached_property
+    def _encryption(self) -> ssl.SSLContext:
+        return httpx.create_ssl_context()
 
     async def fetch(self, urls: Mapping[int, str], spent: int) -> dict[int, UploadFile]:
         """A file for each URL, open and at its start; `spent` bytes of the request's limit are used up already.
 
-        The keys are the pictures' places in the request, in rising order; problems name them. Raises URLRefused,
+        The keys are the pictures' indices in the request, in rising order; problems name them. Raises URLRefused,
         FetchFailed, TooManyBytes or, for a full disk, OSError, that of the first picture at fault; then no file stays
         open.
         """
-        files = {place: UploadFile(_spool(), size=0) for place in urls}
-        batch = Batch(files, self.settings.max_total_bytes, spent)
+        files = {index: UploadFile(_spool(), size=0) for index in urls}
+        batch = Batch(files, self.limits.max_total_bytes, spent)
         try:
             async with httpcore.AsyncConnectionPool(self._encryption, network_backend=self._network) as pool:
-                await batch.fill(lambda place: _Fetch(self, pool, batch, place).run(urls[place]))
+                await batch.fill(lambda index: _Fetch(self, pool, batch, index).run(urls[index]))
         except BaseException:
             for file in files.values():
                 file.file.close()
@@ -64,13 +77,14 @@ class Fetcher:
 class _Fetch:
     """One URL's way, over its redirects, into its file of the batch."""
 
-    def __init__(self, fetcher: Fetcher, pool: httpcore.AsyncConnectionPool, batch: Batch, place: int) -> None:
-        self._settings = fetcher.settings
+    def __init__(self, fetcher: Fetcher, pool: httpcore.AsyncConnectionPool, batch: Batch, index: int) -> None:
+        self._access = fetcher.access
+        self._limits = fetcher.limits
         self._hosts = fetcher.hosts
         self._pool = pool
         self._batch = batch
-        self._place = place
-        self._file = batch.files[place]
+        self._index = index
+        self._file = batch.files[index]
         self._host = ""
 
     async def run(self, text: str) -> None:
@@ -85,7 +99,7 @@ class _Fetch:
                 redirected = "redirects to a URL that "
                 url = _followed(url, target)
         except URLRefusedError as error:
-            raise URLRefused(f"The URL of picture {self._place} {redirected}{error}.", index=self._place) from None
+            raise URLRefused(f"The URL of picture {self._index} {redirected}{error}.", index=self._index) from None
         except (httpcore.TimeoutException, httpcore.NetworkError) as error:
             raise self._failed(_NOT_GIVEN, error) from None
         except (httpcore.ProtocolError, ssl.SSLError) as error:
@@ -96,7 +110,7 @@ class _Fetch:
         """Fill the file, or return where the server sends us instead."""
         origin = self._hosts.origin(url)
         self._host = origin.host
-        seconds = self._settings.fetch_timeout
+        seconds = self._access.fetch_timeout
         async with self._pool.stream(
             "GET",
             httpcore.URL(scheme=origin.scheme, host=origin.host, port=origin.port, target=url.raw_path),
@@ -104,7 +118,7 @@ class _Fetch:
                 "Host": url.netloc,
                 "Accept": "*/*",
                 "Accept-Encoding": "identity",
-                "User-Agent": f"quantvggt-serve/{__version__}",
+                "User-Agent": f"quantvggt/{__version__}",
             },
             extensions={"timeout": dict.fromkeys(("connect", "read", "write", "pool"), seconds)},
         ) as answer:
@@ -121,28 +135,28 @@ class _Fetch:
     async def _receive(self, answer: httpcore.Response) -> None:
         batch, file = self._batch, self._file
         length = _header(answer, b"content-length")
-        if length.isdecimal() and int(length) > batch.left(self._place):
+        if length.isdecimal() and int(length) > batch.left(self._index):
             raise batch.too_many_bytes()  # early, and no more: bytes are counted as they arrive
-        most: float = self._settings.max_image_bytes
+        most: float = self._limits.max_image_bytes
         async for chunk in answer.aiter_stream():
             await file.write(chunk)
-            size, left = file.size or 0, batch.left(self._place)
+            size, left = file.size or 0, batch.left(self._index)
             if most < size <= left and _is_container(file.file):
                 most = math.inf
             if most < min(size, left):
                 raise TooManyBytes(
-                    f"The URL of picture {self._place} names more than {most} bytes.",
+                    f"The URL of picture {self._index} names more than {most} bytes.",
                     max_image_bytes=most,
-                    index=self._place,
+                    index=self._index,
                 )
             batch.check_room()
         await file.seek(0)
 
     def _failed(self, why: str, error: Exception | None = None) -> FetchFailed:
         """What the client is told. Listed hosts may be internal: why they gave nothing is for the log alone."""
-        _log.info("the URL of picture %d on %s was not fetched: %s", self._place, self._host, error or why)
-        told = _NOT_GIVEN if self._hosts.listed else why
-        return FetchFailed(f"The URL of picture {self._place} could not be fetched: {told}.", index=self._place)
+        _log.info("the URL of picture %d on %s was not fetched: %s", self._index, self._host, error or why)
+        reason = _NOT_GIVEN if self._hosts.listed else why
+        return FetchFailed(f"The URL of picture {self._index} could not be fetched: {reason}.", index=self._index)
 
 
 def _followed(url: httpx.URL, location: str) -> httpx.URL:

@@ -9,6 +9,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 import httpx
 
 from service.inputs.remote.addresses import is_public
+from service.settings import SettingsError
 
 URL_LENGTH = 2048
 
@@ -32,11 +33,16 @@ class Hosts:
     """The hosts of one setting: without it every public one over https, with it those that it lists and no other.
 
     An entry is a host, with a port if it is not the scheme's own, and with ``http://`` before it to do without
-    encryption: ``images.example.org, http://minio.storage.svc:9000``. Raises ValueError for anything else.
+    encryption: ``images.example.org, http://minio.storage.svc:9000``. Raises SettingsError for anything else.
     """
 
     def __init__(self, setting: str | None = None) -> None:
-        self._listed = None if setting is None else frozenset(_entry(text.strip()) for text in setting.split(","))
+        self._listed: frozenset[Origin] | None = None
+        if setting is not None:
+            try:
+                self._listed = frozenset(_entry(text.strip()) for text in setting.split(","))
+            except ValueError as error:
+                raise SettingsError(f"--fetch-hosts {setting}: {error}.") from None
 
     @property
     def listed(self) -> bool:

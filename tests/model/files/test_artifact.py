@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 from kernels import FORMATS, QuantizedLinear
-from model import VGGT
+from model import VGGT, families
 from model.errors import ArtifactError
-from model.files.artifact import MANIFEST, TENSORS, load, read_manifest, replace_linear, save
+from model.files.artifact import load, read_manifest, replace_linear, save
 from model.files.checkpoint import build_empty
+from model.files.domain import Domain
+from model.files.manifest import MANIFEST, TENSORS
 from quantization.convert import quantize_network
 from quantization.recipe import Recipe
 
@@ -26,7 +28,12 @@ def quantized(net: VGGT) -> VGGT:
 
 @pytest.fixture
 def artifact(quantized: VGGT, tmp_path: Path) -> Path:
-    save(quantized, tmp_path / "artifact", recipe=Recipe().to_dict(), provenance={"checkpoint": "tiny"})
+    save(
+        quantized,
+        tmp_path / "artifact",
+        recipe=Recipe().of(families.named("vggt")).to_dict(),
+        provenance={"checkpoint": "tiny"},
+    )
     return tmp_path / "artifact"
 
 
@@ -80,6 +87,7 @@ def test_the_manifest_tells_what_the_artifact_is(artifact: Path) -> None:
         "scheme": "w4a4",
         "tensors": ["bias", "signs"],
     }
+    assert manifest["family"] == "vggt"
     assert manifest["recipe"]["aggregator"] == "w4a4"
     assert manifest["provenance"] == {"checkpoint": "tiny"}
     assert manifest["files"][TENSORS]["bytes"] == (artifact / TENSORS).stat().st_size
@@ -178,6 +186,8 @@ LAYER = "aggregator.frame_blocks.0.attn.qkv"
         pytest.param(_edit(lambda m: m.update(files={})), "must list exactly", id="no files"),
         pytest.param(_edit(lambda m: m["network"].update(embed_dim=48)), "is damaged", id="other width"),
         pytest.param(_edit(lambda m: m["network"].update(colour=1)), "colour", id="unknown configuration"),
+        pytest.param(_edit(lambda m: m.update(family="da9")), "of family 'da9'; this software knows vggt", id="family"),
+        pytest.param(_edit(lambda m: m.update(domain="rooms")), "a domain is a text", id="domain"),
         pytest.param(_edit(lambda m: m["layers"][LAYER].update(scheme="w2a2")), "w2a2", id="unknown scheme"),
         pytest.param(_edit(lambda m: m["layers"][LAYER].update(scheme="w8a8")), "weight is torch.uint8", id="bits"),
         pytest.param(_edit(lambda m: m["layers"].pop(LAYER)), "qkv.weight", id="layer forgotten"),
@@ -189,6 +199,23 @@ def test_a_damaged_artifact_gets_one_clear_error(artifact: Path, damage: Callabl
     damage(artifact)
     with pytest.raises(ArtifactError, match=message):
         load(artifact)
+
+
+def test_an_artifact_that_names_no_family_is_a_vggt(artifact: Path) -> None:
+    _edit(lambda m: m.pop("family"))(artifact)
+    assert read_manifest(artifact)["family"] == "vggt"
+    assert isinstance(load(artifact), VGGT)
+
+
+def test_what_the_network_was_trained_on_is_kept_and_may_be_unknown(
+    quantized: VGGT, artifact: Path, tmp_path: Path
+) -> None:
+    domain = Domain("drawn rooms", photographs=False)
+    save(quantized, tmp_path / "rooms", domain=domain)
+    assert read_manifest(tmp_path / "rooms")["domain"] == domain.to_dict()
+    assert read_manifest(artifact)["domain"] is None
+    _edit(lambda m: m.pop("domain"))(artifact)
+    assert read_manifest(artifact)["domain"] is None, "artifacts of before do not say"
 
 
 def test_a_path_without_an_artifact_is_named(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def test_a_pass_is_followed_block_by_block_to_its_end(net: VGGT) -> None:
     with torch.inference_mode(), observed(net, lambda stage, share: seen.append((stage, share))):
         net(torch.rand(2, 3, 96, 96))
     shares = {stage: [share for name, share in seen if name == stage] for stage in ("aggregator", "heads")}
-    assert len(shares["aggregator"]) == 1 + 2 * net.config.depth
+    assert len(shares["aggregator"]) == len(net.blocks()) == 2 + 2 * net.config.depth
     assert len(shares["heads"]) == 3
     for share in shares.values():
         assert share == sorted(share)

@@ -5,8 +5,9 @@ from itertools import pairwise
 import pytest
 import torch
 
+from model.families.vggt.cameras import pose_encoding_to_cameras
 from model.scene.chunking import chunk_frames, join, take
-from model.scene.geometry import pose_encoding_to_cameras, unproject_depth
+from model.scene.geometry import unproject_depth
 from model.scene.preprocess import ImageTransform, PreprocessedImages
 from model.scene.reconstruction import Reconstruction
 from model.scene.similarity import Similarity

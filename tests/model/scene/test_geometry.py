@@ -1,18 +1,9 @@
 from __future__ import annotations
 
-import math
-
-import pytest
 import torch
 
-from model.scene.geometry import (
-    cameras_to_pose_encoding,
-    invert_extrinsics,
-    matrix_to_quaternion,
-    pose_encoding_to_cameras,
-    quaternion_to_matrix,
-    unproject_depth,
-)
+from model.families.vggt.cameras import pose_encoding_to_cameras
+from model.scene.geometry import invert_extrinsics, unproject_depth
 
 
 def _pose_encodings(count: int) -> torch.Tensor:
@@ -22,34 +13,6 @@ def _pose_encodings(count: int) -> torch.Tensor:
     quaternion = torch.where(quaternion[:, 3:] < 0, -quaternion, quaternion)
     fields = torch.rand(count, 2, generator=generator) + 0.5
     return torch.cat((pose[:, :3], quaternion, fields), dim=-1)
-
-
-def test_encoding_undoes_decoding() -> None:
-    pose = _pose_encodings(50)
-    extrinsics, intrinsics = pose_encoding_to_cameras(pose, (300, 400))
-    torch.testing.assert_close(cameras_to_pose_encoding(extrinsics, intrinsics, (300, 400)), pose, atol=1e-5, rtol=1e-5)
-
-
-def test_decoded_rotations_are_orthonormal_whatever_the_quaternions_length() -> None:
-    rotation = quaternion_to_matrix(5 * _pose_encodings(50)[:, 3:7])
-    torch.testing.assert_close(rotation @ rotation.mT, torch.eye(3).expand_as(rotation), atol=1e-5, rtol=0)
-    torch.testing.assert_close(torch.linalg.det(rotation), torch.ones(50))
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_half_turns_have_a_quaternion(axis: int) -> None:
-    half_turn = -torch.eye(3)
-    half_turn[axis, axis] = 1
-    quaternion = matrix_to_quaternion(half_turn)
-    torch.testing.assert_close(quaternion_to_matrix(quaternion), half_turn)
-
-
-def test_the_field_of_view_spans_the_image() -> None:
-    pose = torch.tensor([0.0, 0, 0, 0, 0, 0, 1, math.pi / 2, math.pi / 3])
-    _, intrinsics = pose_encoding_to_cameras(pose, (100, 200))
-    assert intrinsics[1, 1].item() == pytest.approx(50)
-    assert intrinsics[0, 0].item() == pytest.approx(100 / math.tan(math.pi / 6))
-    assert intrinsics[:2, 2].tolist() == [100, 50]
 
 
 def test_inverting_twice_gives_the_camera_back() -> None:

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from model.errors import ImageError
-from model.scene.preprocess import MODES, preprocess_images
+from model.preprocess import preprocess_images
+from model.scene.preprocess import MODES
 
 ORIENTATION = 0x0112
 # how a camera held in each of the eight ways stores an upright picture

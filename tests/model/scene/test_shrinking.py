@@ -3,12 +3,14 @@ from __future__ import annotations
 import torch
 from PIL import Image
 
-from model.scene.preprocess import preprocess_images
+from model.preprocess import preprocess_images
 from model.scene.shrinking import shrink, shrunk
 
 
 def test_a_shrunk_batch_still_leads_to_the_original_grid() -> None:
-    batch = preprocess_images([Image.new("RGB", (200, 100), "red"), Image.new("RGB", (100, 200))], "fit", 96, 12)
+    batch = preprocess_images(
+        [Image.new("RGB", (200, 100), "red"), Image.new("RGB", (100, 200))], image_size=96, patch_size=12
+    )
     small = shrink(batch, 0.5, 12)
     assert small.images.shape == (2, 3, 48, 48)
     for before, after in zip(batch.transforms, small.transforms, strict=True):

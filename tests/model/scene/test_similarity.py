@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.scene.geometry import quaternion_to_matrix
+from model.rotations import quaternion_to_matrix
 from model.scene.similarity import Similarity, camera_centres, fit_cameras, fit_points, fit_points_robustly
 
 

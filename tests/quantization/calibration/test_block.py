@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor
@@ -9,7 +7,7 @@ from torch import Tensor
 from kernels import QuantizedLinear
 from model import VGGT
 from quantization.calibration.block import observe, quantize_stage
-from quantization.calibration.stages import CAMERA, Stream, Walk
+from quantization.calibration.stages import Stream, Walk
 from quantization.convert import reader
 from quantization.recipe import RECIPES, Recipe
 
@@ -44,8 +42,8 @@ def test_all_layers_of_a_stage_become_quantised_and_both_streams_move_on(
 
 
 def test_our_recipe_leaves_less_error_than_rounding(net: VGGT, pictures: list[Tensor]) -> None:
-    _, meant, seen, _ = _first_stage(net, pictures, replace(BEST, image_encoder="w4a4"))
-    _, _, plain, _ = _first_stage(net, pictures, Recipe(image_encoder="w4a4", rotate=False))
+    _, meant, seen, _ = _first_stage(net, pictures, BEST.with_parts(image_encoder="w4a4"))
+    _, _, plain, _ = _first_stage(net, pictures, Recipe(rotate=False).with_parts(image_encoder="w4a4"))
 
     def error(stream: Stream) -> float:
         return sum(float((a - b).square().sum()) for a, b in zip(stream.tokens, meant.tokens, strict=True))
@@ -59,7 +57,7 @@ def test_a_layer_that_is_called_several_times_is_seen_every_time(net: VGGT, pict
     for stage in walk.stages:
         stream.enter(stage)
         module = walk.fill_stage(stage)
-        if stage.kind == CAMERA:
+        if stage.kind == "head":
             rows = observe(walk, stage, module, ["trunk.0.attn.qkv"], stream)["trunk.0.attn.qkv"]
         stream.advance(stage, module)
     iterations = 4

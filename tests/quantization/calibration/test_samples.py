@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from model import VGGT
+from model.families.family import Grid
 from quantization.calibration.samples import CalibrationSet, candidates, choose, describe
 from quantization.convert import reader
 
@@ -23,20 +24,24 @@ def photographs(tmp_path: Path) -> Path:
     return tmp_path / "photographs"
 
 
+def _grid(net: VGGT) -> Grid:
+    return Grid(net.config.img_size, net.config.patch_size)
+
+
 def _choose(source: Path | str, net: VGGT, **changed: object) -> CalibrationSet:
     options = {"samples": 3, "frames": 2, "pool": 6, "sampling": "nfds", "seed": 0, **changed}
     return choose(str(source), net.config, reader(net), **options)  # type: ignore[arg-type]
 
 
 def test_synthetic_scenes_are_of_the_calibration_split(net: VGGT) -> None:
-    found, split = candidates("synthetic", net.config, frames=3, pool=4, seed=0)
+    found, split = candidates("synthetic", _grid(net), frames=3, pool=4, seed=0)
     assert split == "calibration"
     assert len({sample.name for sample in found}) == 4
     assert all(sample.images.shape == (3, 3, 56, 56) for sample in found)
 
 
 def test_every_folder_of_photographs_gives_disjoint_frames_first(photographs: Path, net: VGGT) -> None:
-    found, _ = candidates(str(photographs), net.config, frames=2, pool=6, seed=0)
+    found, _ = candidates(str(photographs), _grid(net), frames=2, pool=6, seed=0)
     by_scene: dict[str, list[str]] = {}
     for sample in found:
         by_scene.setdefault(sample.scene, []).extend(sample.name.partition("/")[2].split("+"))
@@ -46,7 +51,7 @@ def test_every_folder_of_photographs_gives_disjoint_frames_first(photographs: Pa
 
 
 def test_a_folder_with_pictures_is_one_scene(photographs: Path, net: VGGT) -> None:
-    found, _ = candidates(str(photographs / "castle"), net.config, frames=2, pool=2, seed=0)
+    found, _ = candidates(str(photographs / "castle"), _grid(net), frames=2, pool=2, seed=0)
     assert {sample.scene for sample in found} == {"castle"}
 
 
@@ -60,7 +65,7 @@ def test_the_facts_name_split_scenes_and_samples(photographs: Path, net: VGGT) -
 
 
 def test_features_hold_one_similarity_for_each_later_frame(net: VGGT) -> None:
-    found, _ = candidates("synthetic", net.config, frames=3, pool=4, seed=0)
+    found, _ = candidates("synthetic", _grid(net), frames=3, pool=4, seed=0)
     features = describe(net.config, reader(net), found)
     assert features.similarity.shape == (4, 2)
     assert features.means.shape == features.deviations.shape == (4, 4)  # two frame and two global blocks
@@ -68,7 +73,7 @@ def test_features_hold_one_similarity_for_each_later_frame(net: VGGT) -> None:
 
 
 def test_a_corrupted_candidate_is_the_one_that_is_left_out(net: VGGT) -> None:
-    found, _ = candidates("synthetic", net.config, frames=2, pool=12, seed=0)
+    found, _ = candidates("synthetic", _grid(net), frames=2, pool=12, seed=0)
     found[5].images.copy_((torch.rand(found[5].images.shape, generator=torch.Generator().manual_seed(0)) > 0.5).float())
     features = describe(net.config, reader(net), found)
     from quantization.nfds import noise_scores

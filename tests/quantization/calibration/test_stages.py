@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from model import VGGT
-from quantization.calibration.stages import CAMERA, Stream, Walk
+from quantization.calibration.stages import Stream, Walk
 from quantization.convert import reader
 
 
@@ -26,12 +26,12 @@ def test_global_blocks_see_all_frames_of_a_sample_at_once(net: VGGT, pictures: l
     shapes = {}
     for stage in walk.stages:
         stream.enter(stage)
-        shapes[stage.kind] = tuple(stream.tokens[2].shape)
+        shapes[stage.name.split(".")[-2:][0] if stage.kind != "head" else stage.name] = tuple(stream.tokens[2].shape)
         stream.advance(stage, walk.fill_stage(stage))
     tokens = 1 + 4 + 3 * 2  # camera, registers, patches of 42 x 28 pixels
-    assert shapes["frame"] == (2, tokens, 32)
-    assert shapes["global"] == (1, 2 * tokens, 32)
-    assert shapes[CAMERA] == (1, 2, 64)
+    assert shapes["frame_blocks"] == (2, tokens, 32)
+    assert shapes["global_blocks"] == (1, 2 * tokens, 32)
+    assert shapes["camera_head"] == (1, 2, 64)
 
 
 def test_only_the_current_stage_is_filled(net: VGGT, pictures: list[Tensor]) -> None:

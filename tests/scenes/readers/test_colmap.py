@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.scene.geometry import matrix_to_quaternion
+from model.rotations import matrix_to_quaternion
 from scenes.readers.colmap import read_colmap
 from scenes.scene import Scene
 

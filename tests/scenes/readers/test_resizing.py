@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from model.scene.preprocess import ImageTransform, preprocess_images
+from model.preprocess import preprocess_images
+from model.scene.preprocess import ImageTransform
 from scenes.readers.resizing import check_principal_point, check_shape, resize_depth, resize_intrinsic, upright_size
 
 INTRINSIC = np.array([[50.0, 0, 30], [0, 52.0, 20], [0, 0, 1]])

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from evaluation.pose_metrics import rotation_angle
-from model.scene.geometry import cameras_to_pose_encoding, invert_extrinsics, pose_encoding_to_cameras
+from model.families.vggt.cameras import cameras_to_pose_encoding, pose_encoding_to_cameras
+from model.rotations import rotation_angle
+from model.scene.geometry import invert_extrinsics
 from scenes.scene import SceneBatch
 from scenes.synthetic.distribution import TEST_SETS
 from scenes.synthetic.generator import (

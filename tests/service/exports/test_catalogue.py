@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from service.errors import NotFound, NoTracks
 from service.exports.catalogue import Catalogue, Files, write_files
 from service.exports.options import MapOptions, PointOptions
 from service.exports.records import BY_NAME, EXPORTS
-from service.problems import NotFound, NoTracks
 from service.result.document import ReconstructionDocument
 from service.result.scene import Scene
 from service.storage.folder import Storage

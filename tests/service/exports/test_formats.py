@@ -15,7 +15,7 @@ import torch
 import trimesh
 from numpy.typing import NDArray
 
-from model.scene.geometry import quaternion_to_matrix
+from model.rotations import quaternion_to_matrix
 from service.exports.cameras import cameras_json, tracks_json, trajectory_tum, transforms_json
 from service.exports.colmap import write_colmap
 from service.exports.depth import depth_levels, write_depth_exr

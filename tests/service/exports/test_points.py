@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from service.errors import InvalidOption
 from service.exports.options import PointOptions
 from service.exports.points import Cloud, depth_edges, looks_like_sky, select_points
-from service.problems import InvalidOption
 from service.result.scene import Scene
 
 EVERYTHING = PointOptions(confidence=0)

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.client import Client
+from quantvggt.client import Client
 from service.jobs.database import Database
 from service.jobs.store import Bounds, JobStore
 from tests.service.pictures import encode, form, make_picture
@@ -61,7 +61,7 @@ def slow(artifact: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str]
         "        time.sleep(0.05); observer('aggregator', 0.1)\n"
         "    return infer(self, batch, observer, *rest)\n"
         "Engine.infer = slow\n"
-        "from service.cli import main\n"
+        "from quantvggt.command import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
     process = subprocess.Popen(

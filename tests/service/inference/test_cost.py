@@ -11,7 +11,7 @@ def law(tokens: int) -> Cost:
 
 @pytest.fixture
 def model() -> CostModel:
-    model = CostModel(patch_size=12)
+    model = CostModel(patch_size=12, special_tokens=5)
     for frames, side in ((1, 48), (1, 96), (2, 96)):
         model.calibrate(frames, side, side, law(model.tokens(frames, side, side)))
     return model
@@ -25,7 +25,7 @@ def test_the_law_behind_the_measurements_is_found(model: CostModel) -> None:
 
 
 def test_a_prediction_is_never_negative_and_grows_with_the_frames(model: CostModel) -> None:
-    noisy = CostModel(patch_size=12)
+    noisy = CostModel(patch_size=12, special_tokens=5)
     for frames, seconds in ((1, 0.3), (1, 0.1), (2, 0.09)):  # later passes were faster: a cold start
         noisy.calibrate(frames, 96, 96, Cost(1000, seconds))
     costs = [noisy.predict(frames, 96, 96) for frames in range(1, 20)]
@@ -43,7 +43,7 @@ def test_requests_correct_the_calibration(model: CostModel) -> None:
 
 
 def test_one_measurement_is_enough_to_begin_with() -> None:
-    model = CostModel(patch_size=12)
+    model = CostModel(patch_size=12, special_tokens=5)
     model.calibrate(1, 96, 96, Cost(1_000_000, 0.5))
     assert model.predict(1, 96, 96).seconds == pytest.approx(0.5)
     assert model.predict(1, 96, 96).bytes == pytest.approx(1_150_000, rel=1e-3)

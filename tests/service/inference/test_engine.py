@@ -12,12 +12,13 @@ from model.errors import ArtifactError
 from model.families.vggt.presets import PRESETS
 from model.files.artifact import save
 from model.network import dpt_head, execution
-from model.scene.preprocess import PreprocessedImages, preprocess_images
+from model.preprocess import preprocess_images
+from model.scene.preprocess import PreprocessedImages
 from quantization.convert import quantize_network
 from quantization.recipe import Recipe
+from service.errors import NoTracks, NotReady, OutOfMemory
 from service.inference.engine import Engine
-from service.problems import NoTracks, NotReady, OutOfMemory
-from service.settings import Settings
+from service.settings import InferenceSettings
 from tests.service.pictures import make_picture
 
 
@@ -25,19 +26,19 @@ def test_a_network_without_a_camera_head_is_refused_before_loading(tmp_path: Pat
     config = dataclasses.replace(PRESETS["demo"], depth=1, camera_head=None, depth_head=None, point_head=None)
     save(quantize_network(VGGT(config), Recipe()), tmp_path / "headless")
     with pytest.raises(ArtifactError, match="without camera and depth head"):
-        Engine(Settings(artifact=tmp_path / "headless"))
+        Engine(InferenceSettings(artifact=tmp_path / "headless"))
 
 
 def test_the_digest_follows_the_weights(artifact: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)
     save(quantize_network(VGGT(PRESETS["demo"]), Recipe()), tmp_path / "other")
-    digests = [Engine(Settings(artifact=path)).digest for path in (artifact, artifact, tmp_path / "other")]
+    digests = [Engine(InferenceSettings(artifact=path)).digest for path in (artifact, artifact, tmp_path / "other")]
     assert digests[0] == digests[1] != digests[2]
 
 
 @pytest.fixture(scope="module")
 def engine(artifact: Path) -> Engine:
-    engine = Engine(Settings(artifact=artifact))
+    engine = Engine(InferenceSettings(artifact=artifact))
     with pytest.raises(NotReady):
         _ = engine.net
     engine.load()
@@ -46,7 +47,7 @@ def engine(artifact: Path) -> Engine:
 
 def batch(engine: Engine, frames: int = 1) -> PreprocessedImages:
     pictures = [make_picture(seed=seed) for seed in range(frames)]
-    return preprocess_images(pictures, image_size=engine.image_size, patch_size=engine.patch_size)
+    return preprocess_images(pictures, "fit", image_size=engine.image_size, patch_size=engine.patch_size)
 
 
 def test_a_pass_is_timed_by_stage_and_its_memory_measured(engine: Engine) -> None:
@@ -71,7 +72,7 @@ def test_what_runs_otherwise_than_the_artifact_permits_is_reported_and_logged(
     save(quantize_network(VGGT(PRESETS["demo"]), Recipe(dense_heads="bfloat16")), tmp_path / "fast")
     for module in (dpt_head, execution):
         monkeypatch.setattr(module, "computes_bfloat16", lambda device: False)
-    engine = Engine(Settings(artifact=tmp_path / "fast"))
+    engine = Engine(InferenceSettings(artifact=tmp_path / "fast"))
     with caplog.at_level(logging.WARNING, "service"):
         engine.load()
     sentence = "dense heads run in float32: this cpu is slower in bfloat16"
@@ -101,7 +102,7 @@ def test_frames_are_described_only_in_a_pass_that_is_asked_to(engine: Engine) ->
     assert told.descriptors is not None
     assert len(told.descriptors) == 2
     assert torch.equal(plain.reconstruction.depth, told.reconstruction.depth)
-    assert (watchers[0], watchers[-1]) == (1, 2)  # the observer's, and the description's
+    assert (watchers[0], watchers[-1]) == (0, 1)
 
 
 def test_query_points_need_a_track_head(engine: Engine) -> None:

@@ -2,16 +2,16 @@ from __future__ import annotations
 
 import pytest
 
+from service.errors import TooMuchMemory
 from service.inference.cost import Cost, CostModel
 from service.inference.plan import Plan, Planner
-from service.problems import TooMuchMemory
 
 SIDE = 96
 
 
 def planner(budget_frames: float | None, pass_frames: int | None = None) -> Planner:
     """A planner whose budget holds so many frames of full resolution; memory is proportional to tokens."""
-    model = CostModel(patch_size=12)
+    model = CostModel(patch_size=12, special_tokens=5)
     for frames in (1, 2, 4):
         tokens = model.tokens(frames, SIDE, SIDE)
         model.calibrate(frames, SIDE, SIDE, Cost(10_000 * tokens, 1e-3 * tokens))

@@ -119,7 +119,7 @@ def test_a_url_that_is_refused_or_gives_nothing_is_named_by_its_place(service: R
     for url in ("https://images.example.org/a.png", "https://10.0.0.1/", "http://[", "", "\x00"):
         assert problem(post(service, PICTURES[0], url), 422, "url-refused")["index"] == 1
     assert problem(post(service, origin.url("/0.png"), origin.url("/none.png")), 424, "fetch-failed")["index"] == 1
-    assert service.metric('recon_rejected_total{reason="fetch-failed"}') == 1
+    assert service.metric('quantvggt_rejected_total{reason="fetch-failed"}') == 1
 
 
 def test_urls_count_as_pictures_and_their_bytes_as_the_requests(service: Running, origin: Origin) -> None:
@@ -164,4 +164,4 @@ def test_when_the_client_leaves_nothing_is_fetched_any_more(serve: Serve, origin
         client.sendall(f"POST /reconstruct HTTP/1.1\r\n{head}\r\n".encode() + request.read())
         assert begun.wait(10)
     assert ended.wait(10)  # of the 20 seconds that it would have taken
-    assert service.metric('recon_requests_total{outcome="disconnected"}') == 1
+    assert service.metric('quantvggt_requests_total{outcome="disconnected"}') == 1

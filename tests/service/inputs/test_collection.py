@@ -1,18 +1,17 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import pytest
 
+from service.errors import InvalidOption, NoPictures, TooManyPictures
 from service.inputs.body import SentFile, Upload
 from service.inputs.collection import collected, match_masks
 from service.inputs.options import Options, read_options
-from service.problems import InvalidOption, NoPictures, TooManyPictures
-from service.settings import Settings
+from service.settings import Limits
 from tests.service.inputs.test_archive import archive
 
-SETTINGS = Settings(artifact=Path("a"), max_images=4)
+LIMITS = Limits(max_images=4)
 
 
 def files(*names: str) -> tuple[SentFile, ...]:
@@ -20,7 +19,7 @@ def files(*names: str) -> tuple[SentFile, ...]:
 
 
 def order(upload: tuple[SentFile, ...], **options: str) -> list[str]:
-    with collected(Upload(upload, (), {}), read_options(options), SETTINGS) as pictures:
+    with collected(Upload(upload, (), {}), read_options(options), LIMITS) as pictures:
         return [picture.name for picture in pictures]
 
 
@@ -77,6 +76,6 @@ def test_masks_are_matched_by_name_or_else_by_order() -> None:
 
 
 def test_what_was_unpacked_is_closed_afterwards() -> None:
-    with collected(Upload((archive(("a.jpg", b"x")),), (), {}), Options(), SETTINGS) as pictures:
+    with collected(Upload((archive(("a.jpg", b"x")),), (), {}), Options(), LIMITS) as pictures:
         opened = pictures[0].file
     assert opened.closed

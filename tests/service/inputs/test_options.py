@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from service.errors import InvalidOption
 from service.inputs.options import Options, read_options
-from service.problems import InvalidOption
 
 IDENTITY = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]
 
@@ -55,5 +55,5 @@ def test_a_bad_option_is_refused_by_its_name(name: str, value: str) -> None:
     with pytest.raises(InvalidOption) as caught:
         read_options({name: value})
     assert caught.value.fields["option"] == name
-    assert name in caught.value.detail
-    assert len(caught.value.detail) < 600
+    assert name in caught.value.message
+    assert len(caught.value.message) < 600

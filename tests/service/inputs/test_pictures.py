@@ -1,15 +1,14 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import pytest
 from PIL.PngImagePlugin import PngInfo
 
+from service.errors import BrokenPicture
 from service.inputs.body import SentFile
 from service.inputs.pictures import DecodedPictures
-from service.problems import BrokenPicture
-from service.settings import Settings
+from service.settings import Limits
 from tests.service.pictures import encode, make_picture
 
 
@@ -18,7 +17,7 @@ def test_exif_orientation_stays_with_the_picture_for_the_model_to_apply() -> Non
     exif = picture.getexif()
     exif[0x0112] = 6
     data = io.BytesIO(encode(picture, "JPEG", exif=exif))
-    decoded = DecodedPictures([SentFile("a.jpg", data)], Settings(artifact=Path("a")))
+    decoded = DecodedPictures([SentFile("a.jpg", data)], Limits())
     assert decoded[0].size == (20, 10)
     assert decoded[0].getexif()[0x0112] == 6
 
@@ -28,12 +27,10 @@ def test_a_hostile_text_chunk_breaks_only_its_picture() -> None:
     text.add_itxt("bomb", "0" * 80_000_000, zip=True)
     picture = SentFile("bomb.png", io.BytesIO(encode(make_picture(), pnginfo=text)))
     with pytest.raises(BrokenPicture, match=r"bomb\.png"):
-        DecodedPictures([picture], Settings(artifact=Path("a")))[0]
+        DecodedPictures([picture], Limits())[0]
 
 
 def test_every_header_is_checked_before_the_first_picture_is_decoded() -> None:
     fine, broken = encode(make_picture()), encode(make_picture())[:20]
     with pytest.raises(BrokenPicture, match=r"b\.png"):
-        DecodedPictures(
-            [SentFile("a.png", io.BytesIO(fine)), SentFile("b.png", io.BytesIO(broken))], Settings(artifact=Path("a"))
-        )
+        DecodedPictures([SentFile("a.png", io.BytesIO(fine)), SentFile("b.png", io.BytesIO(broken))], Limits())

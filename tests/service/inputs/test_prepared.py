@@ -1,21 +1,22 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from model.scene.preprocess import preprocess_images
+from model.preprocess import preprocess_images
+from service.errors import InvalidOption
 from service.inputs.body import SentFile, Upload
 from service.inputs.options import read_options
 from service.inputs.prepared import PreparedScene, prepare
-from service.problems import InvalidOption
-from service.settings import Settings
+from service.settings import Limits
 from tests.service.pictures import encode, make_picture
 
-SETTINGS = Settings(artifact=Path("a"))
+LIMITS = Limits()
 SIZES = ((120, 90), (90, 120))
 
 
@@ -29,7 +30,7 @@ def upload(*masks: Image.Image) -> Upload:
 
 
 def scene(*masks: Image.Image, **options: str) -> PreparedScene:
-    return prepare(upload(*masks), read_options(options), SETTINGS, 96, 12)
+    return prepare(upload(*masks), read_options(options), LIMITS, 96, 12)
 
 
 def test_the_network_gets_exactly_what_preprocessing_gives() -> None:
@@ -46,6 +47,17 @@ def test_what_is_saved_is_loaded_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first.pixels, second.pixels)
     assert (first.transforms, first.filenames, first.options) == (second.transforms, second.filenames, second.options)
     assert first.seconds == second.seconds
+
+
+def test_what_an_older_version_left_in_the_queue_is_loaded(tmp_path: Path) -> None:
+    first = scene(confidence="10")
+    np.save(tmp_path / "pixels.npy", first.pixels)
+    np.save(tmp_path / "keep.npy", first.keep)
+    document = {**first._document(), "seconds": first.seconds}
+    (tmp_path / "scene.json").write_text(json.dumps(document))
+    second = PreparedScene.load(tmp_path)
+    np.testing.assert_array_equal(first.pixels, second.pixels)
+    assert first.fingerprint("m") == second.fingerprint("m")
 
 
 def test_the_fingerprint_follows_everything_that_decides_the_result() -> None:

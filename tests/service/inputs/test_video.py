@@ -1,21 +1,20 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from service.errors import BrokenVideo, TooManyPictures, TooManyPixels
 from service.inputs.body import SentFile
 from service.inputs.options import Options
 from service.inputs.video import read_frames
-from service.problems import BrokenVideo, TooManyPictures, TooManyPixels
-from service.settings import Settings
+from service.settings import Limits
 from tests.service.pictures import make_picture
 
-SETTINGS = Settings(artifact=Path("a"), max_images=8)
+LIMITS = Limits(max_images=8)
 
 
 def video(
@@ -41,7 +40,7 @@ def video(
 def frames_of(sent: SentFile, options: Options | None = None) -> list[tuple[str, Image.Image]]:
     """Names and pictures of the frames, their files closed."""
     found = []
-    for frame in read_frames(sent, options or Options(), SETTINGS):
+    for frame in read_frames(sent, options or Options(), LIMITS):
         with frame.file, Image.open(frame.file) as picture:
             found.append((frame.name, picture.copy()))
     return found
@@ -64,19 +63,19 @@ def test_blurred_frames_are_dropped_unless_wanted() -> None:
 def test_a_long_video_is_sampled_more_sparsely_but_not_against_an_explicit_rate() -> None:
     assert 6 <= len(frames_of(video(seconds=20))) <= 8
     with pytest.raises(TooManyPictures, match="lower fps"):
-        read_frames(video(seconds=20), Options(fps=1), SETTINGS)
+        read_frames(video(seconds=20), Options(fps=1), LIMITS)
 
 
 def test_a_frame_of_too_many_pixels_is_refused() -> None:
     with pytest.raises(TooManyPixels):
-        read_frames(video(), Options(), SETTINGS.model_copy(update={"max_pixels": 5000}))
+        read_frames(video(), Options(), LIMITS.model_copy(update={"max_pixels": 5000}))
 
 
 def test_broken_videos_are_refused_in_words() -> None:
     whole = video().file.read()
     for content in (whole[:40], whole[: len(whole) // 2], b"\x1a\x45\xdf\xa3" + bytes(500), b"\0\0\0\x18ftypisom"):
         with pytest.raises(BrokenVideo, match=r"walk\.mp4"):
-            read_frames(SentFile("walk.mp4", io.BytesIO(content)), Options(), SETTINGS)
+            read_frames(SentFile("walk.mp4", io.BytesIO(content)), Options(), LIMITS)
 
 
 def test_another_media_type_is_no_video() -> None:
@@ -88,12 +87,12 @@ def test_another_media_type_is_no_video() -> None:
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
     with pytest.raises(BrokenVideo, match="not MP4"):
-        read_frames(SentFile("a.wav", io.BytesIO(wav.getvalue())), Options(), SETTINGS)
+        read_frames(SentFile("a.wav", io.BytesIO(wav.getvalue())), Options(), LIMITS)
 
 
 def test_reading_ends_with_the_time_limit() -> None:
     with pytest.raises(BrokenVideo, match=r"within 0\.05 seconds"):
-        read_frames(video(), Options(), SETTINGS.model_copy(update={"video_timeout": 0.05}))
+        read_frames(video(), Options(), LIMITS.model_copy(update={"video_timeout": 0.05}))
 
 
 def test_the_picture_of_a_frame_is_what_was_filmed() -> None:

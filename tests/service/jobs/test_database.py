@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url, text
 
+from service.errors import StorageFull, StoreUnavailable
 from service.jobs.database import Database
 from service.jobs.store import Bounds, JobStore
-from service.problems import StorageFull, StoreUnavailable
 from tests.service.jobs.test_store import job
 from tests.service.running import wait_until
 from tests.service.servers import Postgres, free_port
@@ -66,8 +66,8 @@ def test_an_outage_is_a_problem_that_tells_no_password_and_is_over_when_the_data
         for _ in range(3):
             with pytest.raises(StoreUnavailable) as caught:
                 store.get(id)
-            assert caught.value.headers["Retry-After"]
-            assert "secret" not in caught.value.detail
+            assert caught.value.retry_after
+            assert "secret" not in caught.value.message
     finally:
         postgres.start()
 

@@ -150,7 +150,3 @@ def test_waiting_for_an_end_gives_up_after_its_time() -> None:
     assert nothing is None
     assert end is not None
     assert end.data == {"state": "failed"}
-
-
-def test_an_event_is_encoded_as_the_standard_wants_it() -> None:
-    assert Event(7, "end", {"state": "failed"}).encode() == b'id: 7\nevent: end\ndata: {"state": "failed"}\n\n'

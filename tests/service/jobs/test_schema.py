@@ -9,6 +9,7 @@ from sqlalchemy import text
 from service.jobs.database import Database
 from service.jobs.schema import VERSION, SchemaError
 from service.jobs.store import Bounds, JobStore
+from service.states import JobState
 from tests.service.jobs.test_store import job
 
 OLD = """
@@ -44,7 +45,7 @@ def test_the_file_of_the_first_version_is_brought_up_to_date_with_its_jobs_and_k
     again = store.claim()
     assert again is not None
     assert (again.id, again.attempts, again.token) == ("cut-off", 2, 1)
-    store.finish(again, "succeeded")
+    store.finish(again, JobState.SUCCEEDED)
     new = store.add(job())
     assert [found.id for found in store.page("", 10, None, None)] == [new.id, "cut-off", "done"]
     store.close()

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
+from service.errors import KeyReused, QueueFull, QuotaExceeded
 from service.jobs.database import Database
 from service.jobs.job import Job, new_id
 from service.jobs.store import Bounds, JobStore
-from service.problems import KeyReused, QueueFull, QuotaExceeded
+from service.states import JobState
 
 LEASE = 60.0
 
@@ -78,8 +79,8 @@ def test_the_queue_is_bounded_in_jobs_and_in_predicted_seconds(store: JobStore) 
     store.add(job(seconds=60))
     with pytest.raises(QueueFull, match="120 seconds of work") as caught:
         store.add(job())
-    assert int(caught.value.headers["Retry-After"]) == 20
-    store.finish(claimed(store), "succeeded")
+    assert caught.value.retry_after == 20
+    store.finish(claimed(store), JobState.SUCCEEDED)
     for _ in range(3):
         store.add(job())
     with pytest.raises(QueueFull, match="4 requests"):
@@ -122,7 +123,7 @@ def test_a_job_that_ends_the_process_three_times_is_not_tried_again(embedded: Jo
     last = found(embedded, id)
     assert last.state == "failed"
     assert last.problem is not None
-    assert last.problem["type"] == "/problems/interrupted"
+    assert last.problem["code"] == "interrupted"
 
 
 def test_a_shutdown_costs_no_attempt(store: JobStore) -> None:
@@ -145,7 +146,7 @@ def test_the_same_key_gives_the_same_job_and_another_request_is_refused(store: J
 def test_finished_twins_are_reused_within_one_client_only(store: JobStore) -> None:
     first = store.add(job(client="a"))
     assert store.known("a", "f", None, reuse=True) is None  # not finished
-    store.finish(claimed(store), "succeeded")
+    store.finish(claimed(store), JobState.SUCCEEDED)
     twin = store.known("a", "f", "k", reuse=True)
     assert twin is not None
     assert twin.id == first.id
@@ -173,7 +174,7 @@ def test_a_clients_quota_is_counted_by_the_hour(store: JobStore) -> None:
     store.add(job(client="a"), hourly=1)
     with pytest.raises(QuotaExceeded) as caught:
         store.add(job(client="a"), hourly=1)
-    assert 3500 < int(caught.value.headers["Retry-After"]) <= 3601
+    assert 3500 < caught.value.retry_after <= 3601
     store.add(job(client="b"), hourly=1)
 
 
@@ -183,7 +184,7 @@ def test_pages_lead_from_the_newest_to_the_oldest(store: JobStore) -> None:
     assert [found.id for found in first] == ids[:0:-1]
     assert [found.id for found in store.page("", 3, first[-1].id, None)] == ids[:1]
     assert store.page("other", 3, None, None) == []
-    assert store.page("", 3, None, "failed") == []
+    assert store.page("", 3, None, JobState.FAILED) == []
 
 
 def test_cancelling_a_running_job_only_asks_for_it(store: JobStore) -> None:
@@ -192,7 +193,7 @@ def test_cancelling_a_running_job_only_asks_for_it(store: JobStore) -> None:
     asked = store.cancel(id)
     assert asked is not None
     assert asked.state == "cancelling"
-    ended = store.finish(running, "succeeded")
+    ended = store.finish(running, JobState.SUCCEEDED)
     assert ended is not None
     assert ended.state == found(store, id).state == "cancelled"
 
@@ -266,10 +267,10 @@ def test_a_job_whose_lease_is_over_is_taken_up_by_another_and_lost_to_the_first(
     assert (second.id, second.worker, second.attempts, second.token) == (id, "b", 2, 2)
     assert first.result != second.result
     assert leased.renew([first]) == {id: None}
-    assert leased.finish(first, "succeeded") is None
+    assert leased.finish(first, JobState.SUCCEEDED) is None
     assert leased.requeue(first) is None
     assert found(leased, id) == second
-    ended = leased.finish(second, "succeeded", bytes=7)
+    ended = leased.finish(second, JobState.SUCCEEDED, bytes=7)
     assert ended == found(leased, id)
     assert (ended.result, ended.bytes) == (second.result, 7)
 
@@ -278,7 +279,7 @@ def test_a_lease_that_is_over_still_counts_until_somebody_else_takes_the_job(lea
     leased.add(job())
     first = claimed(leased, "a")
     CLOCK[0] += 2 * LEASE
-    assert leased.finish(first, "succeeded") is not None
+    assert leased.finish(first, JobState.SUCCEEDED) is not None
 
 
 def test_a_worker_does_not_take_up_again_what_it_still_works_on(leased: JobStore) -> None:
@@ -299,7 +300,7 @@ def test_a_job_that_outlived_three_workers_is_not_tried_again(leased: JobStore) 
     last = found(leased, id)
     assert last.state == "failed"
     assert last.problem is not None
-    assert last.problem["type"] == "/problems/interrupted"
+    assert last.problem["code"] == "interrupted"
 
 
 def test_a_job_that_was_being_cancelled_when_its_worker_went_is_cancelled(leased: JobStore) -> None:

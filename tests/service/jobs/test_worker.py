@@ -1,21 +1,22 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from service.errors import OutOfMemory
 from service.jobs.database import Database
 from service.jobs.events import Events
-from service.jobs.job import Job
 from service.jobs.retention import Retention
 from service.jobs.store import Bounds, JobStore
 from service.jobs.worker import Watchdog, Worker
-from service.problems import OutOfMemory
-from service.settings import Settings
+from service.pipeline.task import Task
+from service.settings import StorageSettings
 from service.storage.folder import Storage
 from service.telemetry.metrics import Metrics
 from tests.service.jobs.test_store import job
@@ -34,15 +35,15 @@ class Bench:
         found = self.store.get(id)
         return "" if found is None else found.state
 
-    def run(self, todo: Callable[[Job, Any], dict[str, float]]) -> str:
+    def run(self, todo: Callable[[Task, Any], dict[str, float]], **fields: Any) -> str:
         self.work.do = todo
-        id = self.store.add(job()).id
+        id = self.store.add(replace(job(), **fields)).id
         self.worker.notify()
         return id
 
 
 class _Work:
-    do: Callable[[Job, Any], dict[str, float]]
+    do: Callable[[Task, Any], dict[str, float]]
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
     storage = Storage(tmp_path)
     store = JobStore(Database(storage.database), Bounds(10, 1e9))
     work: Any = _Work()
-    retention = Retention(store, storage, Settings(artifact=Path("a")))
+    retention = Retention(store, storage, StorageSettings())
     worker = Worker(store, storage, work, retention, Events(), Metrics("cpu", 10), getattr(request, "param", 1))
     worker.start()
     yield Bench(store, worker, work)
@@ -60,10 +61,10 @@ def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
 
 
 def test_problems_and_surprises_are_recorded_and_the_next_job_runs(bench: Bench) -> None:
-    def refuse(job: Job, report: Any) -> dict[str, float]:
+    def refuse(task: Task, report: Any) -> dict[str, float]:
         raise OutOfMemory("No room.", pictures=3)
 
-    def surprise(job: Job, report: Any) -> dict[str, float]:
+    def surprise(task: Task, report: Any) -> dict[str, float]:
         raise KeyError("secret")
 
     first = bench.run(refuse)
@@ -73,15 +74,15 @@ def test_problems_and_surprises_are_recorded_and_the_next_job_runs(bench: Bench)
     third = bench.run(lambda job, report: {})
     wait_until(lambda: bench.state(third) == "succeeded")
     problems = [found.problem or {} for found in map(bench.store.get, (first, second)) if found]
-    assert problems[0]["pictures"] == 3
-    assert problems[1]["type"] == "/problems/internal-error"
+    assert problems[0]["fields"] == {"pictures": 3}
+    assert problems[1]["code"] == "internal-error"
     assert "secret" not in str(problems[1])
 
 
 def test_a_running_job_is_cancelled_at_its_next_step(bench: Bench) -> None:
     entered = threading.Event()
 
-    def work(job: Job, report: Any) -> dict[str, float]:
+    def work(task: Task, report: Any) -> dict[str, float]:
         entered.set()
         while True:
             report("aggregator", 0.5)
@@ -94,24 +95,25 @@ def test_a_running_job_is_cancelled_at_its_next_step(bench: Bench) -> None:
 
 
 def test_a_job_past_its_deadline_is_stopped_and_says_where(bench: Bench) -> None:
-    def work(job: Job, report: Any) -> dict[str, float]:
-        object.__setattr__(job, "deadline", job.created)
+    def work(task: Task, report: Any) -> dict[str, float]:
+        time.sleep(max(soon + 0.01 - time.time(), 0.0))
         report("aggregator", 0.25)
         return {}
 
-    id = bench.run(work)
+    soon = time.time() + 0.2
+    id = bench.run(work, deadline=soon)
     wait_until(lambda: bench.state(id) == "failed")
     found = bench.store.get(id)
     assert found is not None
     assert found.problem is not None
-    assert found.problem["type"] == "/problems/deadline-exceeded"
-    assert "25% in stage aggregator" in found.problem["detail"]
+    assert found.problem["code"] == "deadline-exceeded"
+    assert "25% in stage aggregator" in found.problem["message"]
 
 
 def test_stopping_finishes_what_runs_and_keeps_what_waits(bench: Bench) -> None:
     go = threading.Event()
 
-    def work(job: Job, report: Any) -> dict[str, float]:
+    def work(task: Task, report: Any) -> dict[str, float]:
         assert go.wait(10)
         return {}
 
@@ -124,7 +126,7 @@ def test_stopping_finishes_what_runs_and_keeps_what_waits(bench: Bench) -> None:
 
 
 def test_what_does_not_end_in_time_is_put_back(bench: Bench) -> None:
-    def work(job: Job, report: Any) -> dict[str, float]:
+    def work(task: Task, report: Any) -> dict[str, float]:
         while True:
             report("aggregator", 0.5)
 
@@ -137,10 +139,10 @@ def test_what_does_not_end_in_time_is_put_back(bench: Bench) -> None:
 def test_progress_never_goes_back(bench: Bench) -> None:
     seen = []
 
-    def work(job: Job, report: Any) -> dict[str, float]:
+    def work(task: Task, report: Any) -> dict[str, float]:
         for share in (0.1, 0.5, 0.3):
             report("aggregator", share)
-            activity = bench.worker.activity(job.id)
+            activity = bench.worker.activity(task.id)
             assert activity is not None
             seen.append(activity.progress)
         return {}
@@ -154,7 +156,7 @@ def test_progress_never_goes_back(bench: Bench) -> None:
 def test_several_lanes_work_on_as_many_jobs_at_a_time(bench: Bench) -> None:
     together = threading.Barrier(3)
 
-    def work(job: Job, report: Any) -> dict[str, float]:
+    def work(task: Task, report: Any) -> dict[str, float]:
         report("aggregator", 0.5)
         together.wait(10)  # breaks unless three are here
         return {}
@@ -167,7 +169,7 @@ def test_several_lanes_work_on_as_many_jobs_at_a_time(bench: Bench) -> None:
 def test_the_watchdog_barks_once_when_nothing_moves(bench: Bench) -> None:
     go, barks = threading.Event(), []
 
-    def work(job: Job, report: Any) -> dict[str, float]:
+    def work(task: Task, report: Any) -> dict[str, float]:
         assert go.wait(10)
         return {}
 

@@ -3,13 +3,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.scene.geometry import pose_encoding_to_cameras, unproject_depth
+from model.families.vggt.cameras import pose_encoding_to_cameras
+from model.scene.geometry import unproject_depth
 from model.scene.preprocess import ImageTransform
 from model.scene.reconstruction import Reconstruction
 from model.scene.similarity import Similarity, camera_centres
+from service.errors import InvalidOption
 from service.inputs.options import KnownCamera, KnownDistance, Options, PicturePoint
 from service.pipeline.alignment import apply_knowledge, measure
-from service.problems import InvalidOption
 
 NETWORK, ORIGINAL = (12, 16), (120, 160)
 
@@ -45,7 +46,7 @@ def known(extrinsics: torch.Tensor, *given: int) -> list[KnownCamera | None]:
 
 def test_nothing_known_changes_nothing() -> None:
     before = scene()
-    after, scale = apply_knowledge(before, Options())
+    after, scale = apply_knowledge(before, Options(), "arbitrary")
     assert after is before
     assert (scale.unit, scale.factor, scale.provenance) == ("arbitrary", 1.0, "network")
 
@@ -56,7 +57,7 @@ def test_known_poses_of_some_pictures_move_and_scale_the_whole_scene() -> None:
     truth = Similarity(0.5, turn, torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64))
     target = truth.move_extrinsics(before.extrinsics)
     options = Options.model_construct(cameras=known(target, 0, 2), known_distance=None)
-    after, scale = apply_knowledge(before, options)
+    after, scale = apply_knowledge(before, options, "arbitrary")
     torch.testing.assert_close(after.extrinsics.double(), target, atol=1e-5, rtol=0)
     torch.testing.assert_close(after.depth, 0.5 * before.depth)
     torch.testing.assert_close(after.world_points.double(), truth.move_points(before.world_points), atol=1e-5, rtol=0)
@@ -70,7 +71,9 @@ def test_the_residual_says_how_badly_known_poses_fit() -> None:
     before = scene()
     target = before.extrinsics.double().clone()
     target[1, 1, 3] += 0.3
-    _, scale = apply_knowledge(before, Options.model_construct(cameras=known(target, 0, 1, 2), known_distance=None))
+    _, scale = apply_knowledge(
+        before, Options.model_construct(cameras=known(target, 0, 1, 2), known_distance=None), "arbitrary"
+    )
     assert scale.position_residual is not None
     assert 0.05 < scale.position_residual < 0.3
 
@@ -85,7 +88,9 @@ def test_a_known_distance_gives_metres() -> None:
     before = scene()
     expected = 2.0 * 60 / float(before.original_intrinsics[0, 0, 0])
     assert measure(before, distance(1)) == pytest.approx(expected, rel=1e-5)
-    after, scale = apply_knowledge(before, Options.model_construct(cameras=None, known_distance=distance(3)))
+    after, scale = apply_knowledge(
+        before, Options.model_construct(cameras=None, known_distance=distance(3)), "arbitrary"
+    )
     assert (scale.unit, scale.provenance) == ("metre", "known distance")
     assert scale.factor == pytest.approx(3 / expected, rel=1e-5)
     assert measure(after, distance(3)) == pytest.approx(3, rel=1e-5)
@@ -97,7 +102,9 @@ def test_a_known_distance_gives_metres() -> None:
 def test_with_poses_the_distance_is_only_checked() -> None:
     before = scene()
     cameras = known(before.extrinsics, 0, 1, 2)
-    after, scale = apply_knowledge(before, Options.model_construct(cameras=cameras, known_distance=distance(1)))
+    after, scale = apply_knowledge(
+        before, Options.model_construct(cameras=cameras, known_distance=distance(1)), "arbitrary"
+    )
     assert scale.provenance == "known cameras"
     assert scale.distance_residual == pytest.approx(measure(after, distance(1)) - 1)
 
@@ -112,7 +119,7 @@ def test_known_intrinsics_replace_the_networks_on_both_grids_and_leave_depth() -
     before = scene()
     intrinsic = [[200.0, 0, 81], [0, 210.0, 59], [0, 0, 1]]
     options = Options.model_construct(cameras=[None, KnownCamera(intrinsic=intrinsic), None], known_distance=None)
-    after, scale = apply_knowledge(before, options)
+    after, scale = apply_knowledge(before, options, "arbitrary")
     torch.testing.assert_close(after.original_intrinsics[1], torch.tensor(intrinsic))
     torch.testing.assert_close(after.intrinsics[1], torch.tensor([[20.0, 0, 8.1], [0, 21.0, 5.9], [0, 0, 1]]))
     torch.testing.assert_close(after.intrinsics[0], before.intrinsics[0])

@@ -20,9 +20,10 @@ from quantization.convert import quantize_network
 from quantization.recipe import Recipe
 from scenes.scene import Scene
 from scenes.synthetic.walk import walk
+from service.errors import OutOfMemory
 from service.inference.engine import Engine, Pass
 from service.jobs import worker
-from service.problems import OutOfMemory
+from service.storage.arrays import mapped
 from tests.service.pictures import encode, form
 from tests.service.running import Running, Serve, wait_until
 
@@ -94,8 +95,8 @@ def test_a_way_that_never_comes_back_is_what_it_was_bit_for_bit(service: Running
     assert closed["id"] != opened["id"]
     for a, b in zip(opened["pictures"], closed["pictures"], strict=True):
         assert a["extrinsic"] == b["extrinsic"]
-    arrays = [service.result_folder(result["id"]) / "depth.npy" for result in (opened, closed)]
-    assert np.array_equal(*(np.load(path) for path in arrays))
+    folders = [service.result_folder(result["id"]) for result in (opened, closed)]
+    assert np.array_equal(*(mapped(folder)["depth"] for folder in folders))
 
 
 class Watched(Engine):

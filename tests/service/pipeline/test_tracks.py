@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from model import VGGT
 from model.families.vggt.presets import PRESETS
 from model.network.config import TrackHeadConfig
-from model.scene.preprocess import preprocess_images
-from quantization.cli import main as quantise
+from model.preprocess import preprocess_images
+from quantvggt.command import main as quantise
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import Running, Serve, Tight, problem
 

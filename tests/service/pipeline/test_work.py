@@ -34,7 +34,7 @@ def test_more_frames_than_one_pass_may_have_are_chunked_and_joined(serve: Serve)
     assert result["run"]["degraded"] == ["chunked"]
     assert (result["run"]["passes"], result["run"]["pass_frames"]) == (3, 4)
     assert len(result["pictures"]) == 9
-    assert service.metric('recon_degraded_total{step="chunked"}') == 1
+    assert service.metric('quantvggt_degraded_total{step="chunked"}') == 1
     ply = service.client.get(result["links"]["points"], params={"confidence": 0}).content
     assert len(trimesh.load(io.BytesIO(ply), file_type="ply").vertices) == 9 * 96 * 72
     whole = reconstruct(serve(), 4)
@@ -82,7 +82,7 @@ def test_running_out_of_memory_is_answered_with_smaller_chunks(serve: Serve) -> 
     assert result["run"]["degraded"] == ["chunked"]
     assert result["run"]["pass_frames"] == 2
     assert result["run"]["out_of_memory_recovered"] == 1
-    assert service.metric('recon_oom_total{recovered="true"}') == 1
+    assert service.metric('quantvggt_oom_total{recovered="true"}') == 1
     assert service.client.get("/readyz").status_code == 200
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 
-from service.client import Client
+from quantvggt.client import Client
 from tests.service.pictures import encode, form, make_picture
 
 ROOT = Path(__file__).parents[3]
@@ -65,7 +65,7 @@ class Cluster:
 
     def running(self) -> float:
         """Replicas that run, as /metrics says."""
-        (value,) = re.findall(r'^recon_replicas{state="running"} (\S+)', self.client.get("/metrics").text, re.M)
+        (value,) = re.findall(r'^quantvggt_replicas{state="running"} (\S+)', self.client.get("/metrics").text, re.M)
         return float(value)
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:

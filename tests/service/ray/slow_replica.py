@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 
-from service.cli import main
+from quantvggt.command import main
 from service.ray.replica import Replica
-from service.settings import Settings
 
 SLEEP_SECONDS = 0.2  # after each of the blocks that attend within a frame
 ROOM = 8
@@ -25,8 +24,8 @@ DEADLY = 7
 class SlowReplica(Replica):
     """Has no memory for more than `ROOM` pictures at a time, and dies of exactly `DEADLY`."""
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
+    def __init__(self, *settings: Any) -> None:
+        super().__init__(*settings)
         net = self._engine.net
         net.register_forward_pre_hook(_refuse)
         for block in net.aggregator.frame_blocks:

@@ -46,7 +46,7 @@ def test_two_replicas_work_at_a_time_and_each_result_is_that_of_the_local_engine
         paths = [tmp_path / f"{seed}-{i}.png" for i in range(3)]
         for i, path in enumerate(paths):
             path.write_bytes(encode(make_picture(seed=seed + i)))
-        here = Settings(artifact=artifact, threads=1)  # as a replica: last bits may depend on how many there are
+        here = Settings.of(artifact=artifact, threads=1)  # as a replica: last bits may depend on how many there are
         reconstruct_here(here, paths, {}, tmp_path / str(seed), lambda stage, share: None)
         for i in range(3):
             there = np.load(io.BytesIO(cluster.client.get(f"/reconstructions/{id}/depth/{i}.npy").content))
@@ -94,7 +94,7 @@ def test_the_service_speaks_of_its_replicas(cluster: Cluster) -> None:
     model = cluster.client.get("/capabilities").json()["model"]
     assert model["device"] == "cpu"
     assert model["kernels"].startswith(("cpu", "reference"))
-    assert "recon_queue_capacity 10.0" in cluster.client.get("/metrics").text  # eight wait while two run
+    assert "quantvggt_queue_capacity 10.0" in cluster.client.get("/metrics").text  # eight wait while two run
 
 
 def test_a_signal_lets_running_work_finish_and_leaves_no_process(cluster: Cluster, folder: Path) -> None:

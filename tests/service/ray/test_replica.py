@@ -10,23 +10,24 @@ from typing import Any
 import pytest
 import torch
 
-from model.scene.preprocess import PreprocessedImages, preprocess_images
+from model.preprocess import preprocess_images
+from model.scene.preprocess import PreprocessedImages
 from service.inference.engine import Engine, Pass
 from service.ray.replica import Replica
 from service.ray.transport import Done, Order, Progress, Refused
-from service.settings import Settings
+from service.settings import InferenceSettings
 from tests.service.pictures import make_picture
 from tests.service.running import Gate, wait_until
 
 
 @pytest.fixture(scope="module")
 def replica(artifact: Path) -> Replica:
-    return Replica(Settings(artifact=artifact))
+    return Replica(InferenceSettings(artifact=artifact))
 
 
 @pytest.fixture(scope="module")
 def batch(artifact: Path) -> PreprocessedImages:
-    return preprocess_images([make_picture(seed=seed) for seed in range(2)], image_size=96, patch_size=12)
+    return preprocess_images([make_picture(seed=seed) for seed in range(2)], "fit", 96, 12)
 
 
 def answers(replica: Replica, order: Order) -> list[Any]:
@@ -39,7 +40,7 @@ def answers(replica: Replica, order: Order) -> list[Any]:
 def test_a_pass_is_that_of_the_local_engine_bit_for_bit(
     replica: Replica, artifact: Path, batch: PreprocessedImages
 ) -> None:
-    engine = Engine(Settings(artifact=artifact))
+    engine = Engine(InferenceSettings(artifact=artifact))
     engine.load()
     here = engine.infer(batch, describe=True)
     *progress, done = answers(replica, Order.of(batch, None, describe=True))
@@ -56,7 +57,7 @@ def test_a_pass_is_that_of_the_local_engine_bit_for_bit(
 
 def test_it_describes_itself_in_plain_data(replica: Replica, artifact: Path) -> None:
     found = replica.describe()
-    engine = Engine(Settings(artifact=artifact))
+    engine = Engine(InferenceSettings(artifact=artifact))
     assert found.digest == engine.digest
     assert found.model == engine.document().model_dump()
     assert found.budget is not None
@@ -70,7 +71,7 @@ def test_it_describes_itself_in_plain_data(replica: Replica, artifact: Path) -> 
 def test_problems_arrive_as_their_documents(replica: Replica, batch: PreprocessedImages) -> None:
     *_, ended = answers(replica, Order.of(batch, torch.zeros(1, 2)))
     assert isinstance(ended, Refused)
-    assert ended.problem["type"] == "/problems/no-tracks"
+    assert ended.error["code"] == "no-tracks"
 
     def refuse(*arguments: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -79,7 +80,7 @@ def test_problems_arrive_as_their_documents(replica: Replica, batch: Preprocesse
     *_, ended = answers(replica, Order.of(batch, None))
     hook.remove()
     assert isinstance(ended, Refused)
-    assert (ended.problem["type"], ended.problem["pictures"]) == ("/problems/out-of-memory", 2)
+    assert (ended.error["code"], ended.error["fields"]) == ("out-of-memory", {"pictures": 2})
     *_, done = answers(replica, Order.of(batch, None))
     assert isinstance(done, Done)
 
@@ -99,7 +100,7 @@ def test_a_pass_that_nobody_waits_for_is_stopped_before_the_next_one_begins(
     how: str, artifact: Path, batch: PreprocessedImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.ray.replica.Engine", Gate)
-    replica = Replica(Settings(artifact=artifact))
+    replica = Replica(InferenceSettings(artifact=artifact))
     gate: Any = replica._engine
 
     async def leave() -> None:
@@ -138,7 +139,7 @@ def test_a_stuck_pass_fails_the_check_of_health(
             return super().infer(*arguments)
 
     monkeypatch.setattr("service.ray.replica.Engine", Stuck)
-    replica = Replica(Settings(artifact=artifact, stall_timeout=0.2))
+    replica = Replica(InferenceSettings(artifact=artifact), stall_timeout=0.2)
     thread = threading.Thread(target=answers, args=(replica, Order.of(batch, None)))
     thread.start()
 

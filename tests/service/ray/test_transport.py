@@ -5,7 +5,8 @@ import pickle
 import pytest
 import torch
 
-from model.scene.preprocess import PreprocessedImages, preprocess_images
+from model.preprocess import preprocess_images
+from model.scene.preprocess import PreprocessedImages
 from model.scene.reconstruction import Reconstruction
 from model.scene.shrinking import shrink
 from service.inference.engine import Pass, Tracks
@@ -15,7 +16,7 @@ from tests.service.pictures import make_picture
 
 @pytest.fixture
 def batch() -> PreprocessedImages:
-    return preprocess_images([make_picture(seed=seed) for seed in range(2)], image_size=96, patch_size=12)
+    return preprocess_images([make_picture(seed=seed) for seed in range(2)], "fit", 96, 12)
 
 
 def arrived(item: Order | Done) -> Order | Done:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.problems import StoreUnavailable
+from service.errors import StoreUnavailable
 from service.storage.bucket import Bucket, BucketError
 from tests.service.servers import ObjectServer
 
@@ -64,7 +64,7 @@ def test_a_store_that_is_away_or_a_bucket_that_is_missing_is_a_problem(
     try:
         with pytest.raises(StoreUnavailable) as caught:
             away.send(source, "results/a/1")
-        assert caught.value.headers["Retry-After"]
+        assert caught.value.retry_after
     finally:
         object_server.show()
     for act in (missing.check, lambda: missing.send(source, "a"), lambda: list(missing.listing("a"))):

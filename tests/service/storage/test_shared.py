@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.errors import NotFound, ServiceError, StorageFull, StoreUnavailable
 from service.exports.catalogue import Catalogue
 from service.exports.options import ExportOptions, PointOptions
 from service.exports.records import BY_NAME
-from service.jobs.job import Job
-from service.problems import NotFound, Problem, StorageFull, StoreUnavailable
 from service.result.file import MadeFile
 from service.result.scene import Scene
 from service.storage import shared
@@ -62,7 +61,7 @@ def test_an_input_is_read_by_whoever_runs_it_and_goes_with_its_job(replica: Open
         assert (folder / "scene.json").read_text() == "{}"
     b.drop_incoming(ID)
     assert objects(a) == set()
-    with pytest.raises(Problem, match="no longer"), a.incoming(ID):
+    with pytest.raises(ServiceError, match="no longer"), a.incoming(ID):
         pass
     for storage in (a, b):
         assert list((storage.root / "incoming").iterdir()) == []
@@ -195,8 +194,7 @@ def test_sizes_are_those_on_record(replica: Open, scene: Scene) -> None:
     assert a.size(FIRST) == stored
     made(a, "scene.npz")
     assert a.size(FIRST) == stored, "files made from a result are not in the object store"
-    job = Job(ID, "", "", 1, 0.0, 0.0, 0.0, token=1, bytes=stored)
-    assert replica().sizes([job]) == {ID: stored}
+    assert replica().sizes({FIRST: stored}) == {FIRST: stored}
 
 
 def test_copies_of_an_earlier_process_are_not_trusted(replica: Open, scene: Scene, object_store: str) -> None:

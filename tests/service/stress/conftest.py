@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service.client import Client
+from quantvggt.client import Client
 
 ROOT = Path(__file__).parents[3]
 

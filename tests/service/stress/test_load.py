@@ -79,7 +79,7 @@ class Load:
                 assert client.get("/livez").status_code == 200
                 self.health.append(time.perf_counter() - started)
                 for line in client.get("/metrics").text.splitlines():
-                    if line.startswith("recon_queue_depth "):
+                    if line.startswith("quantvggt_queue_depth "):
                         self.deepest = max(self.deepest, float(line.split()[1]))
                 time.sleep(0.05)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.client import Client
+from quantvggt.client import Client
 from tests.service.ray.cluster import PATIENCE, ROOT, Cluster, descendants
 
 pytestmark = pytest.mark.stress

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +13,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy import Engine as DatabaseEngine
 
 from service.inference.engine import Engine, Pass
+from service.result.document import DomainDocument, ModelDocument, warnings_about
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import Gate, Running, Serve, problem, wait_until
 
@@ -47,13 +50,13 @@ def test_before_the_model_is_loaded_the_service_lives_but_is_not_ready(serve: Se
     assert service.client.get("/readyz").headers["retry-after"]
     problem(service.client.get("/readyz"), 503, "not-ready")
     problem(service.client.post("/reconstruct", files=form(encode(make_picture()))), 503, "not-ready")
-    assert service.metric("recon_ready") == 0
+    assert service.metric("quantvggt_ready") == 0
     service.engine.loading.set()
     deadline = time.monotonic() + 30
     while service.client.get("/readyz").status_code != 200:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    assert service.metric("recon_ready") == 1
+    assert service.metric("quantvggt_ready") == 1
 
 
 def test_health_answers_while_an_inference_runs(serve: Serve) -> None:
@@ -70,28 +73,28 @@ def test_health_answers_while_an_inference_runs(serve: Serve) -> None:
 
 def test_metrics_count_up(serve: Serve) -> None:
     service = serve()
-    assert service.metric('recon_requests_total{outcome="ok"}') == 0
+    assert service.metric('quantvggt_requests_total{outcome="ok"}') == 0
     answer = service.client.post("/reconstruct", files=form(*[encode(make_picture())] * 2)).json()
     service.client.post("/reconstruct", files=form(b"nothing"))
     service.client.get(answer["links"]["points"])
-    assert service.metric('recon_requests_total{outcome="ok"}') == 1
-    assert service.metric('recon_requests_total{outcome="unsupported-picture"}') == 1
-    assert service.metric('recon_rejected_total{reason="unsupported-picture"}') == 1
-    assert service.metric('recon_jobs_total{state="succeeded"}') == 1
-    assert service.metric('recon_job_seconds_count{frames_bucket="2"}') == 1
-    assert service.metric("recon_queue_wait_seconds_count") == 1
-    assert service.metric("recon_admission_error_ratio_count") == 1
-    assert service.metric("recon_points_total") > 1000
-    assert service.metric('recon_artifact_bytes_total{format="points.ply"}') > 1000
-    assert service.metric("recon_frames_total") == 2
+    assert service.metric('quantvggt_requests_total{outcome="ok"}') == 1
+    assert service.metric('quantvggt_requests_total{outcome="unsupported-picture"}') == 1
+    assert service.metric('quantvggt_rejected_total{reason="unsupported-picture"}') == 1
+    assert service.metric('quantvggt_jobs_total{state="succeeded"}') == 1
+    assert service.metric('quantvggt_job_seconds_count{frames_bucket="2"}') == 1
+    assert service.metric("quantvggt_queue_wait_seconds_count") == 1
+    assert service.metric("quantvggt_admission_error_ratio_count") == 1
+    assert service.metric("quantvggt_points_total") > 1000
+    assert service.metric('quantvggt_artifact_bytes_total{format="points.ply"}') > 1000
+    assert service.metric("quantvggt_frames_total") == 2
     for stage in ("decode", "preprocess", "queue", "transfer", "aggregator", "heads", "post", "store"):
-        assert service.metric(f'recon_stage_seconds_count{{stage="{stage}"}}') == 1
-    assert service.metric('recon_stage_seconds_count{stage="export"}') == 2  # with the job, and for the download
-    assert service.metric('recon_stage_seconds_count{stage="upload"}') == 2
+        assert service.metric(f'quantvggt_stage_seconds_count{{stage="{stage}"}}') == 1
+    assert service.metric('quantvggt_stage_seconds_count{stage="export"}') == 2  # with the job, and for the download
+    assert service.metric('quantvggt_stage_seconds_count{stage="upload"}') == 2
     assert service.metric("process_resident_memory_bytes") > 1e6
-    assert service.metric("recon_queue_depth") == 0
+    assert service.metric("quantvggt_queue_depth") == 0
     text = service.client.get("/metrics").text
-    assert "recon_build_info{" in text
+    assert "quantvggt_build_info{" in text
     assert answer["model"]["artifact"] in text
     assert answer["id"] not in text
 
@@ -109,8 +112,8 @@ def test_a_scrape_asks_the_database_for_the_depth_of_the_queue_once(serve: Serve
         text = service.client.get("/metrics").text
     finally:
         event.remove(DatabaseEngine, "before_cursor_execute", note)
-    assert "recon_queue_depth 0.0" in text
-    assert "recon_ready 1.0" in text
+    assert "quantvggt_queue_depth 0.0" in text
+    assert "quantvggt_ready 1.0" in text
     assert len(counts) == 1
 
 
@@ -122,6 +125,35 @@ def test_capabilities_state_limits_modes_and_the_model(service: Running) -> None
     assert capabilities["model"]["kernels"]
     assert capabilities["model"]["device"] == "cpu"
     assert capabilities["model"]["fallbacks"] == []
+
+
+def test_a_model_that_has_seen_no_photographs_says_so_in_capabilities_results_and_log(
+    serve: Serve, artifact: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rooms = shutil.copytree(artifact, tmp_path / "rooms")
+    manifest = json.loads((rooms / "manifest.json").read_text())
+    manifest["domain"] = {"trained_on": "drawn rooms", "photographs": False}
+    (rooms / "manifest.json").write_text(json.dumps(manifest))
+    service = serve(artifact=rooms)
+    capabilities = service.client.get("/capabilities").json()
+    assert capabilities["model"]["domain"] == manifest["domain"]
+    (warning,) = capabilities["warnings"]
+    assert warning["code"] == "not-for-photographs"
+    assert "trained on drawn rooms only" in warning["message"]
+    assert "quantise a checkpoint that was trained on them" in warning["message"]
+    assert warning["message"] in caplog.text
+    result = service.client.post("/reconstruct", files=form(encode(make_picture()))).json()
+    assert result["warnings"] == [warning]
+    assert service.client.get(result["links"]["manifest"]).json()["warnings"] == [warning]
+
+
+@pytest.mark.parametrize("domain", [None, {"trained_on": "photographs of streets", "photographs": True}])
+def test_a_model_that_has_seen_photographs_or_does_not_say_warns_of_nothing(domain: dict[str, Any] | None) -> None:
+    model = ModelDocument(
+        name="m", artifact="a", weights_licence=None, device="cpu", kernels="reference",
+        domain=None if domain is None else DomainDocument.model_validate(domain),
+    )  # fmt: skip
+    assert warnings_about(model) == []
 
 
 def test_a_worker_that_is_stuck_fails_health(serve: Serve) -> None:

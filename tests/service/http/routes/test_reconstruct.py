@@ -128,9 +128,7 @@ def test_a_file_name_is_echoed_without_its_path_and_never_written(service: Runni
     assert answer.json()["pictures"][0]["filename"].startswith("pass")
     assert "/" not in answer.json()["pictures"][0]["filename"]
     folder = service.result_folder(answer.json()["id"])
-    assert {path.name for path in folder.iterdir()} == {
-        "result.json", "depth.npy", "confidence.npy", "colors.npy", "mask.npy", "keep.npy", "exports",
-    }  # fmt: skip
+    assert {path.name for path in folder.iterdir()} == {"result.json", "arrays.safetensors"}
 
 
 def test_no_pictures_is_a_problem(service: Running) -> None:
@@ -282,7 +280,7 @@ def test_a_full_device_is_a_problem_and_the_service_goes_on(serve: Serve) -> Non
     answer = service.client.post("/reconstruct", files=form(picture, picture))
     assert problem(answer, 503, "out-of-memory")["pictures"] == 2
     assert answer.headers["retry-after"]
-    assert service.metric('recon_oom_total{recovered="false"}') == 1
+    assert service.metric('quantvggt_oom_total{recovered="false"}') == 1
     assert service.client.post("/reconstruct", files=form(picture)).status_code == 200
 
 
@@ -295,7 +293,7 @@ def test_an_unexpected_error_is_a_problem_without_a_traceback(serve: Serve) -> N
     answer = service.client.post("/reconstruct", files=form(encode(make_picture())))
     problem(answer, 500, "internal-error")
     assert "secret" not in answer.text
-    assert service.metric('recon_requests_total{outcome="internal-error"}') == 1
+    assert service.metric('quantvggt_requests_total{outcome="internal-error"}') == 1
 
 
 def test_a_refused_client_reads_the_answer_though_it_has_not_finished_sending(serve: Serve) -> None:
@@ -320,16 +318,16 @@ def test_requests_run_one_after_the_other_and_a_full_queue_refuses(serve: Serve)
 
     with ThreadPoolExecutor() as pool:
         admitted = [pool.submit(post) for _ in range(2)]
-        wait_until(lambda: service.metric("recon_queue_depth") == 2)
+        wait_until(lambda: service.metric("quantvggt_queue_depth") == 2)
         refused = post()
         assert problem(refused, 429, "queue-full")["queue_capacity"] == 2
         assert int(refused.headers["retry-after"]) > 0
         service.engine.opened.set()
         assert [answer.result().status_code for answer in admitted] == [200, 200]
     assert (service.engine.calls, service.engine.most_at_once) == (2, 1)
-    assert service.metric("recon_queue_depth") == 0
-    assert service.metric('recon_rejected_total{reason="queue-full"}') == 1
-    assert service.metric('recon_requests_total{outcome="queue-full"}') == 1
+    assert service.metric("quantvggt_queue_depth") == 0
+    assert service.metric('quantvggt_rejected_total{reason="queue-full"}') == 1
+    assert service.metric('quantvggt_requests_total{outcome="queue-full"}') == 1
 
 
 def _send_and_leave(service: Running, whole: bool) -> None:
@@ -339,14 +337,14 @@ def _send_and_leave(service: Running, whole: bool) -> None:
     with socket.create_connection(("127.0.0.1", service.port)) as connection:
         connection.sendall(f"POST /reconstruct HTTP/1.1\r\n{head}\r\n".encode() + (body if whole else body[:500]))
         if whole:
-            wait_until(lambda: len(service.parts.store.waiting()) == 2)
+            wait_until(lambda: len(service.application.store.waiting()) == 2)
 
 
 def test_a_client_that_leaves_during_its_upload_leaves_nothing_behind(serve: Serve) -> None:
     service = serve()
     _send_and_leave(service, whole=False)
-    wait_until(lambda: service.metric('recon_requests_total{outcome="disconnected"}') == 1)
-    assert service.metric("recon_queue_depth") == 0
+    wait_until(lambda: service.metric('quantvggt_requests_total{outcome="disconnected"}') == 1)
+    assert service.metric("quantvggt_queue_depth") == 0
     assert list((service.data_dir / "incoming").iterdir()) == []
     assert service.client.get("/reconstructions").json()["reconstructions"] == []
 
@@ -357,12 +355,12 @@ def test_a_client_that_leaves_the_queue_is_never_run(serve: Serve) -> None:
         running = pool.submit(service.client.post, "/reconstruct", files=form(encode(make_picture())))
         assert service.engine.entered.wait(30)
         _send_and_leave(service, whole=True)
-        wait_until(lambda: service.metric('recon_requests_total{outcome="disconnected"}') == 1)
-        assert service.metric("recon_queue_depth") == 1
+        wait_until(lambda: service.metric('quantvggt_requests_total{outcome="disconnected"}') == 1)
+        assert service.metric("quantvggt_queue_depth") == 1
         service.engine.opened.set()
         assert running.result().status_code == 200
     assert service.engine.calls == 1
-    assert service.metric('recon_cancelled_total{phase="queued"}') == 1
+    assert service.metric('quantvggt_cancelled_total{phase="queued"}') == 1
     assert len(list((service.data_dir / "results").iterdir())) == 1
 
 
@@ -411,11 +409,11 @@ def test_real_portrait_photographs_keep_their_grid(serve: Serve) -> None:
 def test_a_full_disk_is_a_problem_until_there_is_room_again(serve: Serve) -> None:
     service = serve()
     picture = form(encode(make_picture()))
-    service.parts.storage.min_free_bytes = 2**60
+    service.application.storage.min_free_bytes = 2**60
     answer = service.client.post("/reconstruct", files=picture)
     problem(answer, 507, "storage-full")
     assert int(answer.headers["retry-after"]) > 0
-    service.parts.storage.min_free_bytes = 0
+    service.application.storage.min_free_bytes = 0
     assert service.client.post("/reconstruct", files=picture).status_code == 200
 
 

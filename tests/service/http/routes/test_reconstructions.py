@@ -7,7 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
+from service.http.routes.reconstructions import encoded
 from service.inference.engine import Engine, Pass
+from service.jobs.events import Event
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import Gate, Running, Serve, problem, wait_until
 
@@ -98,7 +100,7 @@ def test_a_failure_is_kept_with_its_reason(serve: Serve) -> None:
     assert status["problem"]["type"] == "/problems/internal-error"
     assert "secret" not in json.dumps(status)
     problem(service.client.get(f"/reconstructions/{id}/points.ply"), 404, "not-found")
-    wait_until(lambda: service.metric('recon_jobs_total{state="failed"}') == 1)  # counted after it is told
+    wait_until(lambda: service.metric('quantvggt_jobs_total{state="failed"}') == 1)  # counted after it is told
 
 
 def test_a_request_may_set_itself_a_deadline(gated: Running) -> None:
@@ -148,11 +150,11 @@ def test_identical_pictures_and_options_are_answered_with_the_earlier_result(ser
     again = post(service).json()
     assert (first["reused"], again["reused"]) == (False, True)
     assert again["id"] == first["id"]
-    assert service.metric("recon_reused_total") == 1
-    assert service.metric('recon_stage_seconds_count{stage="aggregator"}') == 1
+    assert service.metric("quantvggt_reused_total") == 1
+    assert service.metric('quantvggt_stage_seconds_count{stage="aggregator"}') == 1
     assert post(service, confidence="50").json()["id"] != first["id"]
     assert post(service, headers={"Cache-Control": "no-cache"}).json()["id"] != first["id"]
-    assert service.metric('recon_stage_seconds_count{stage="aggregator"}') == 3
+    assert service.metric('quantvggt_stage_seconds_count{stage="aggregator"}') == 3
 
 
 # Dismissal
@@ -178,7 +180,7 @@ def test_a_running_reconstruction_is_stopped_in_mid_pass(gated: Running) -> None
     gated.wait_for_state(id, "cancelled")
     assert gated.client.delete(f"/reconstructions/{id}").status_code == 204
     assert gated.client.get(f"/reconstructions/{id}").json()["state"] == "cancelled"
-    assert gated.metric('recon_cancelled_total{phase="running"}') == 1
+    assert gated.metric('quantvggt_cancelled_total{phase="running"}') == 1
     assert list((gated.data_dir / "results").iterdir()) == []
 
 
@@ -206,6 +208,18 @@ def test_events_tell_every_stage_up_to_the_end(gated: Running) -> None:
     gated.wait_for_state(id, "succeeded")
     text = gated.client.get(f"/reconstructions/{id}/events").text
     assert [kind for _, kind, _ in read_events(text)] == ["end"]
+
+
+def test_an_event_is_encoded_as_the_standard_wants_it() -> None:
+    event = Event(7, "end", {"state": "failed"})
+    assert encoded(event) == b'id: 7\nevent: end\ndata: {"state": "failed"}\n\n'
+
+
+def test_an_event_tells_a_failure_as_a_problem_document() -> None:
+    record = {"code": "interrupted", "message": "It ended.", "fields": {}}
+    told = encoded(Event(7, "end", {"state": "failed", "problem": record})).decode()
+    problem = json.loads(told.partition("data: ")[2])["problem"]
+    assert (problem["type"], problem["status"]) == ("/problems/interrupted", 500)
 
 
 def test_live_events_rise_and_can_be_resumed(gated: Running) -> None:

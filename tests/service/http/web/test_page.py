@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,29 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from service.access import add_key
+from service.keys import add_key
+from tests.service.http.web.watching import watched
 from tests.service.inputs.remote.origin import Origin, plain
 from tests.service.running import Gate, Running, Serve
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--no-sandbox", "--no-first-run", "--disable-background-networking",
-    "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
-]  # fmt: skip
-PATIENCE_MS = 60_000
 SAMPLES = Path(__file__).parents[4] / "service" / "samples"
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -51,23 +35,10 @@ def page(browser: Browser, service: Running) -> Iterator[Page]:
 
 @contextmanager
 def visited(browser: Browser, service: Running) -> Iterator[Page]:
-    """The page of a fresh visitor; fails the test on any error in its scripts or request to elsewhere."""
-    with browser.new_context(viewport={"width": 480, "height": 480}) as context:
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE_MS)
-        expect.set_options(timeout=PATIENCE_MS)
-        errors: list[str] = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda line: errors.append(line.text) if line.type == "error" else None)
-        page.on("request", lambda request: errors.append(request.url) if _is_elsewhere(request.url) else None)
-        page.goto(f"http://127.0.0.1:{service.port}/")
+    """The page of a fresh visitor; see `watched`."""
+    with watched(browser, f"http://127.0.0.1:{service.port}/", viewport={"width": 480, "height": 480}) as page:
         expect(page.locator("#model")).to_be_visible()
         yield page
-        assert [error for error in errors if "status of 4" not in error] == []
-
-
-def _is_elsewhere(url: str) -> bool:
-    return not url.startswith(("http://127.0.0.1:", "blob:", "data:"))
 
 
 def pictures(count: int) -> list[dict]:
@@ -113,6 +84,17 @@ def test_the_sample_pictures_become_a_cloud_that_turns(page: Page) -> None:
     page.mouse.move(box["x"] + 300, box["y"] + 150, steps=3)
     page.mouse.up()
     changed(page, before, 2)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_banner_says_what_the_model_is_not_for(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    banner = page.get_by_role("note")
+    expect(banner).to_contain_text("trained on drawn rooms")
+    expect(banner).to_contain_text("For photographs, quantise a checkpoint that was trained on them")
+    reconstructed(page)
+    expect(banner).to_contain_text("trained on drawn rooms")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_the_sliders_and_switches_act_at_once(page: Page) -> None:
@@ -270,7 +252,7 @@ def test_progress_is_live_and_work_can_be_cancelled(browser: Browser, serve: Ser
         page.get_by_role("button", name="Cancel").click()
         expect(page.locator("#start")).to_be_visible()
     gated.engine.opened.set()
-    assert gated.metric('recon_cancelled_total{phase="running"}') == 1
+    assert gated.metric('quantvggt_cancelled_total{phase="running"}') == 1
 
 
 def test_with_keys_the_page_asks_for_one(browser: Browser, serve: Serve, tmp_path: Path) -> None:

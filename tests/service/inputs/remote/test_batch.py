@@ -12,8 +12,8 @@ from typing import BinaryIO, cast
 import pytest
 from starlette.datastructures import UploadFile
 
+from service.errors import TooManyBytes
 from service.inputs.remote.batch import AT_ONCE, Batch
-from service.problems import TooManyBytes
 
 MOST_BYTES = 100
 Files = Callable[..., dict[int, UploadFile]]

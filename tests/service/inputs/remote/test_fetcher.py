@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import httpcore
@@ -19,12 +18,12 @@ import trustme
 from starlette.datastructures import UploadFile
 
 import service.inputs.remote.fetcher as module
+from service.errors import FetchFailed, ServiceError, TooManyBytes, URLRefused
 from service.inputs.remote.batch import AT_ONCE
 from service.inputs.remote.fetcher import Fetcher
 from service.inputs.remote.hosts import Hosts
 from service.inputs.remote.network import CheckedNetwork
-from service.problems import FetchFailed, Problem, TooManyBytes, URLRefused
-from service.settings import Settings
+from service.settings import AccessSettings, Limits
 from tests.service.inputs.remote.origin import Answer, Origin, plain, redirect
 from tests.service.pictures import encode, make_picture
 
@@ -70,14 +69,16 @@ class Internet(httpcore.AsyncNetworkBackend):
         return await httpcore.AnyIOBackend().connect_tcp("127.0.0.1", self.port, *rest, **options)
 
 
-def settings(**options: Any) -> Settings:
-    limits = {"max_image_bytes": 40_000, "max_total_bytes": 100_000, "fetch_timeout": 2.0}
-    return Settings(artifact=Path("a"), fetch_urls=True, **{**limits, **options})
+LIMITS = Limits(max_image_bytes=40_000, max_total_bytes=100_000)
 
 
-def listing(origin: Origin, **options: Any) -> Fetcher:
+def access(**options: Any) -> AccessSettings:
+    return AccessSettings(**{"fetch_urls": True, "fetch_timeout": 2.0, **options})
+
+
+def listing(origin: Origin, limits: Limits = LIMITS, **options: Any) -> Fetcher:
     """A fetcher whose operator listed `origin`."""
-    return Fetcher(settings(fetch_hosts=origin.url(""), **options))
+    return Fetcher(access(fetch_hosts=origin.url(""), **options), limits)
 
 
 def roaming(origin: Origin, **names: list[str]) -> tuple[Fetcher, Internet]:
@@ -89,7 +90,7 @@ def roaming(origin: Origin, **names: list[str]) -> tuple[Fetcher, Internet]:
         return names.get(host, [PUBLIC])
 
     internet = Internet(origin.port)
-    return Fetcher(settings(), CheckedNetwork(Hosts(), resolve, internet)), internet
+    return Fetcher(access(), LIMITS, CheckedNetwork(Hosts(), resolve, internet)), internet
 
 
 def fetch(fetcher: Fetcher, *urls: str, spent: int = 0) -> list[UploadFile]:
@@ -97,7 +98,7 @@ def fetch(fetcher: Fetcher, *urls: str, spent: int = 0) -> list[UploadFile]:
     return [files[place] for place in range(len(urls))]
 
 
-def refused(fetcher: Fetcher, url: str, kind: type[Problem], spent: int = 0) -> Problem:
+def refused(fetcher: Fetcher, url: str, kind: type[ServiceError], spent: int = 0) -> ServiceError:
     with pytest.raises(kind) as caught:
         fetch(fetcher, url, spent=spent)
     return caught.value
@@ -258,8 +259,8 @@ def test_a_redirect_is_checked_like_the_url_that_was_sent(public: Origin, locati
     fetcher, internet = roaming(public)
     public.answers["/a.png"] = redirect(location)
     problem = refused(fetcher, f"https://{NAME}/a.png", URLRefused)
-    assert "redirects to a URL" in problem.detail
-    assert words in problem.detail
+    assert "redirects to a URL" in problem.message
+    assert words in problem.message
     assert problem.fields == {"index": 0}
     assert internet.dialled == [(PUBLIC, 443)]
 
@@ -277,23 +278,23 @@ def test_names_that_lead_inwards_or_nowhere_and_servers_that_are_closed_are_told
     fetcher, _ = roaming(public, **{"inside.example.org": ["10.0.0.1"], "both.example.org": [PUBLIC, "::1"]})
     public.stop()
     hosts = ("inside.example.org", "both.example.org", "nowhere.example.org", NAME)
-    told = {refused(fetcher, f"https://{host}/a.png", FetchFailed).detail for host in hosts}
+    told = {refused(fetcher, f"https://{host}/a.png", FetchFailed).message for host in hosts}
     assert len(told) == 1
 
 
 def test_of_a_listed_host_the_client_learns_nothing_but_that_it_gave_nothing(origin: Origin) -> None:
     origin.answers |= {"/403": plain(b"", "403 Forbidden"), "/odd": b"SSH-2.0-OpenSSH\r\n"}
     fetcher = listing(origin)
-    told = {refused(fetcher, origin.url(path), FetchFailed).detail for path in ("/403", "/404", "/odd")}
+    told = {refused(fetcher, origin.url(path), FetchFailed).message for path in ("/403", "/404", "/odd")}
     origin.stop()
-    told.add(refused(fetcher, origin.url("/"), FetchFailed).detail)
+    told.add(refused(fetcher, origin.url("/"), FetchFailed).message)
     assert len(told) == 1
     assert str(origin.port) not in told.pop()
 
 
 def test_of_a_public_server_the_client_learns_its_status(public: Origin) -> None:
     fetcher, _ = roaming(public)
-    assert "404" in refused(fetcher, f"https://{NAME}/a.png", FetchFailed).detail
+    assert "404" in refused(fetcher, f"https://{NAME}/a.png", FetchFailed).message
 
 
 def drip(connection: socket.socket) -> None:
@@ -347,7 +348,7 @@ def stalled(connection: socket.socket) -> None:
         pytest.param(stalled, FetchFailed, id="stall in mid-body"),
     ],
 )
-def test_a_hostile_server_is_an_error_in_bounded_time(origin: Origin, answer: Answer, kind: type[Problem]) -> None:
+def test_a_hostile_server_is_an_error_in_bounded_time(origin: Origin, answer: Answer, kind: type[ServiceError]) -> None:
     origin.answers["/a.png"] = answer
     refused(listing(origin, fetch_timeout=0.3), origin.url("/a.png"), kind)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from service.inputs.remote.hosts import Hosts, Origin, URLRefusedError, read_url
+from service.settings import SettingsError
 
 LISTED = Hosts("images.example.org, http://minio.storage.svc:9000,10.0.0.5:8443, [fd12::1]")
 
@@ -99,5 +100,5 @@ def test_only_listed_hosts_may_lead_inwards() -> None:
     "setting", ["", "*", "a,,b", "ftp://a", "a/path", "user@a", "0x7f.1", "a:b", "a:99999", "a:0", "a b", "://a"]
 )
 def test_a_list_that_is_none_is_refused(setting: str) -> None:
-    with pytest.raises(ValueError, match="not a host such as"):
+    with pytest.raises(SettingsError, match=r"--fetch-hosts .* is not a host such as"):
         Hosts(setting)

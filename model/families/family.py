@@ -1,0 +1,137 @@
+"""What a family of networks is to the rest of the project: one frozen record."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from model.network.config import NetworkConfig
+from model.network.network import Network, Stage
+from model.network.prediction import Prediction
+
+Kept = MutableMapping[str, Tensor]
+"""What later stages read of earlier ones, for one sample on its way through a network."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What a prediction says of one scene of S frames of H x W pixels; None where a head was left out.
+
+    Cameras are world-to-camera with OpenCV axes; the world is the first frame's camera as the network
+    predicts it; lengths are in the family's `scale`.
+    """
+
+    extrinsics: Tensor | None  # [S, 3, 4]
+    intrinsics: Tensor | None  # [S, 3, 3], pixels
+    depth: Tensor | None  # [S, H, W], along the camera's z axis
+    confidence: Tensor | None  # [S, H, W], at least 1
+    points: Tensor | None  # [S, H, W, 3] in the world, from a head of their own
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The pixels that a network wants: the longer side, and the patch that both sides are multiples of."""
+
+    longer_side: int
+    patch_size: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """Linear layers that are quantised alike: a pattern of their full names, and the usual scheme."""
+
+    layers: re.Pattern[str]
+    scheme: str
+
+
+@dataclass(frozen=True)
+class Licence:
+    """What public weights may be used under, and whether that allows commercial use."""
+
+    name: str
+    commercial: bool
+
+
+class Stages(ABC):
+    """A network as a row of stages, so that it can be filled and quantised one stage at a time.
+
+    Between stages a sample is one tensor of tokens, for a batch of one. `images` are a sample's frames
+    `[S, 3, H, W]` in [0, 1]; `kept` begins empty. A sample goes through all stages in their order.
+    """
+
+    row: tuple[Stage, ...]
+    deep: tuple[Stage, ...]  # those whose inputs tell an unusual sample
+
+    @abstractmethod
+    def shared(self) -> Sequence[str]:
+        """Names of the parameters that are read between stages and belong to none."""
+
+    @abstractmethod
+    def begin(self, images: Tensor) -> Tensor:
+        """What the first stage takes."""
+
+    @abstractmethod
+    def enter(self, stage: Stage, tokens: Tensor, images: Tensor, kept: Kept) -> Tensor:
+        """What `stage` takes, from the tokens that the stage before it gave."""
+
+    @abstractmethod
+    def run(self, stage: Stage, module: nn.Module, tokens: Tensor, images: Tensor) -> Tensor:
+        """The tokens that `module`, which stands for that of `stage`, gives."""
+
+    @abstractmethod
+    def leave(self, stage: Stage, tokens: Tensor, images: Tensor, kept: Kept) -> None:
+        """Keeps what a later stage reads of the tokens that `stage` gave."""
+
+    @abstractmethod
+    def features(self, kept: Kept) -> Tensor:
+        """What the last blocks have made of a sample: `[S, P, D]`, special tokens first."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Everything that the rest of the project knows of a family. Configurations are its own class."""
+
+    name: str
+    """As in manifests."""
+    config: type[NetworkConfig]
+    presets: Mapping[str, NetworkConfig]
+    """Shapes with a name."""
+    build: Callable[[Any], Network]
+    """A network of a configuration, with random weights."""
+    recognise: Callable[[Mapping[str, Any] | None, Collection[str]], NetworkConfig | None]
+    """The configuration of a public checkpoint, from its `config.json`, if it has one, and the names of
+    its tensors; None if it is of another family. Raises ValueError or TypeError if
+    it is broken."""
+    tensor_name: Callable[[str], str]
+    """The network's name of a tensor of the checkpoint."""
+    ignored: Callable[[Any], tuple[str, ...]]
+    """Beginnings of names of tensors that a checkpoint may hold and a configuration has no use for."""
+    heads: tuple[str, ...]
+    """Heads that a member may have."""
+    heads_share: float
+    """Of the time of a pass, about: what its heads take."""
+    special_tokens: Callable[[Any], int]
+    """Tokens of a frame that stand before its patches."""
+    least_tracked_side: Callable[[Any], int]
+    """Pixels that the shorter side of a frame needs so that points can be followed, with a track head."""
+    stages: Callable[[Any], Stages]
+    """The row of stages of a network."""
+    parts: Mapping[str, Part]
+    """What is quantised, main part first."""
+    grid: Callable[[Any], Grid]
+    """What pictures are brought onto."""
+    decode: Callable[[Prediction, tuple[int, int]], Geometry]
+    """What a prediction for one scene, without its batch axis, says for frames of (height, width)."""
+    scale: Literal["arbitrary", "metre"]
+    """Unit of the lengths that a network predicts."""
+    licences: Mapping[str, Licence]
+    """Of public weights, by what they are loaded as."""
+
+    def part_of(self, layer: str) -> str | None:
+        """The part that a linear layer belongs to by its full name; None: it is never quantised."""
+        return next((name for name, part in self.parts.items() if part.layers.fullmatch(layer)), None)

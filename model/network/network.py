@@ -1,0 +1,93 @@
+"""What the rest of the project may ask of a network, whatever its family."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from model.network.config import NetworkConfig
+from model.network.dpt_head import ARITHMETIC as DENSE_HEADS
+from model.network.dpt_head import DPTHead
+from model.network.prediction import Prediction
+from model.network.transformer import ATTENTION, Attention
+
+Kind = Literal["local", "global", "head"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A module of a network, by name, and what its tokens are.
+
+    "local": those of one frame, class and register tokens included; "global": those of all frames of a
+    scene at once; "head": tokens of a head's own, none of them a patch of a frame.
+    """
+
+    name: str
+    kind: Kind
+
+
+class Network(nn.Module, ABC):
+    """A feed-forward network from the frames of a scene to its geometry."""
+
+    config: NetworkConfig
+
+    @abstractmethod
+    def forward(self, images: Tensor, query_points: Tensor | None = None) -> Prediction:
+        """Predicts from frames `[B, S, 3, H, W]` or `[S, 3, H, W]` (then B = 1) in [0, 1].
+
+        `query_points` `[B, N, 2]` or `[N, 2]`: pixels (x, y) of frame 0, for a network with a track
+        head. Raises ValueError for any other shape.
+        """
+
+    @abstractmethod
+    def blocks(self) -> tuple[Stage, ...]:
+        """The transformer blocks that work on frames, image encoder first, in the order they run."""
+
+    @abstractmethod
+    def heads(self, with_tracks: bool = False) -> Sequence[nn.Module]:
+        """The heads that run in a pass, the track head only in one that has query points."""
+
+    @abstractmethod
+    def describe_at(self) -> tuple[nn.Module, Callable[[Any], Tensor]]:
+        """What tells the looks of a frame: a module, and how its output gives `[B * S, h * w, C]`.
+
+        These are the patch tokens of every frame, row-major.
+        """
+
+    @abstractmethod
+    def dense(self) -> Sequence[DPTHead]:
+        """The heads with one value a pixel, those that `dense_heads` speaks of."""
+
+    @property
+    def attention(self) -> str:
+        """Arithmetic of attention in all `blocks`: "float" (default) or "int8"."""
+        return next(module.arithmetic for module in self._attentions())
+
+    @attention.setter
+    def attention(self, arithmetic: str) -> None:
+        if arithmetic not in ATTENTION:
+            raise ValueError(f"attention is {arithmetic!r}; expected one of {', '.join(ATTENTION)}")
+        for module in self._attentions():
+            module.arithmetic = arithmetic
+
+    @property
+    def dense_heads(self) -> str:
+        """Arithmetic of the dense heads' convolutions: "float32" (default) or "bfloat16"."""
+        return next((head.arithmetic for head in self.dense()), "float32")
+
+    @dense_heads.setter
+    def dense_heads(self, arithmetic: str) -> None:
+        if arithmetic not in DENSE_HEADS:
+            raise ValueError(f"dense_heads is {arithmetic!r}; expected one of {', '.join(DENSE_HEADS)}")
+        for head in self.dense():
+            head.arithmetic = arithmetic
+
+    def _attentions(self) -> Iterator[Attention]:
+        for stage in self.blocks():
+            for module in self.get_submodule(stage.name).modules():
+                if isinstance(module, Attention):
+                    yield module

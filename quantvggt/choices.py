@@ -1,0 +1,37 @@
+"""Names that the parsers offer. They are written down here since importing where they come from
+takes seconds.
+
+``tests/quantvggt/test_choices.py`` holds every one of them to its source.
+"""
+
+from __future__ import annotations
+
+HUB_FORMS = "a hub repository such as facebook/VGGT-1B (owner/name, owner/name@revision, owner/name:file)"
+CHECKPOINT_FORMS = f"'demo', a weights file, a folder, or {HUB_FORMS}"
+RECIPES = ("rtn", "smoothquant", "quarot", "gptq", "dsfq-static", "dsfq", "best")
+WITHOUT_CALIBRATION, WITH_CALIBRATION = "quarot", "best"
+PARTS = ("aggregator", "image_encoder", "camera_head")
+SCHEMES = ("w8a8", "w4a8", "w4a4", "w4a16", "w3a4", "w2a4", "float")
+ATTENTION = ("float", "int8")
+DENSE_HEADS = ("float32", "bfloat16")
+HEADS = ("camera", "depth", "point", "track")
+PROPAGATE = ("quantised", "float")
+
+SYNTHETIC = "synthetic"
+CALIBRATION_READERS = ("co3d", "7scenes")
+SAMPLINGS = ("nfds", "filter", "cluster", "random")
+SYNTHETIC_SCENES = 200
+DATASETS = ("synthetic", "co3d", "dtu", "7scenes", "nrgbd", "colmap", "folder")
+
+TRAINING_RECIPES = ("rooms", "free", "free-gpu")
+TRAINING_SEED, TRAINING_PROCESSES = 0, 2
+
+TEST_SETS = ("std", "photo", "free", "free-photo", "relief", "facade")
+
+MODES = ("fit", "crop", "pad")
+OPTIONS = (
+    "confidence", "max_points", "voxel_size", "depth_edge", "mask_sky", "mask_black", "mask_white", "frames", "mode",
+    "order", "manifest", "fps", "drop_blurred", "close_loops", "cameras", "known_distance", "query_points", "outputs",
+    "timeout", "dry_run",
+)  # fmt: skip
+"""Options of a reconstruction."""

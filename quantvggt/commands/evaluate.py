@@ -1,0 +1,87 @@
+"""`quantvggt evaluate`: score a checkpoint or an artifact on scenes with ground truth."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from quantvggt import choices
+from quantvggt.commands.offline import offline
+
+HELP = "score a checkpoint or an artifact against ground truth"
+EXTRA = "quantization"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="PATH_OR_NAME",
+        help=f"the folder of an artifact, or a checkpoint: {choices.CHECKPOINT_FORMS}",
+    )
+    parser.add_argument(
+        "--reference",
+        metavar="PATH_OR_NAME",
+        help="full-precision model: adds its scores and how far the other deviates from it",
+    )
+    parser.add_argument(
+        "--untrained",
+        type=int,
+        metavar="SEED",
+        help="score the architecture of --model with random weights instead: what training is worth",
+    )
+    add_scene_arguments(parser)
+    parser.add_argument(
+        "--surface", action="store_true", help="also ICP, accuracy, completeness and normal consistency"
+    )
+    parser.add_argument(
+        "--bootstrap",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="resamples for the 95 %% intervals (default: %(default)s)",
+    )
+    parser.add_argument("--device", default="cpu", help="default: %(default)s")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write report.json and report.png there")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON on standard output")
+
+
+def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that choose the scenes."""
+    parser.add_argument("--dataset", choices=choices.DATASETS, default=choices.SYNTHETIC, help="default: %(default)s")
+    parser.add_argument(
+        "--data", type=Path, metavar="PATH", help="folder of the data set; needed by all but synthetic scenes"
+    )
+    parser.add_argument("--categories", nargs="+", metavar="NAME", help="of co3d (default: all 41)")
+    parser.add_argument(
+        "--views",
+        "--frames",
+        type=int,
+        nargs="+",
+        default=[2, 4, 8],
+        metavar="N",
+        help="frames a scene, one report each (default: 2 4 8)",
+    )
+    parser.add_argument(
+        "--scenes",
+        type=int,
+        metavar="N",
+        help=f"synthetic: how many (default: {choices.SYNTHETIC_SCENES}); else only the first N of a category",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="draws the scenes and the bootstrap (default: %(default)s)")
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("H", "W"),
+        help="pixels of synthetic scenes (default: the network's own square)",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Evaluate and print."""
+    from evaluation import command
+
+    with offline(options.device):
+        return command.run(options)

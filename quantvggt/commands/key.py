@@ -1,0 +1,37 @@
+"""`quantvggt key`: an API key for one client of a service."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from quantvggt.errors import BadInputError
+
+HELP = "make an API key"
+EXTRA = "service"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.description = (
+        "Make an API key for one client, add its hash to a file for `serve --api-keys`, and print it once."
+    )
+    parser.add_argument("name", help="whose key it is")
+    parser.add_argument("--file", type=Path, required=True, help="file of hashed keys, made if it is not there")
+    parser.add_argument("--per-hour", type=int, help="reconstructions that the client may start in an hour")
+    parser.add_argument("--json", action="store_true", help="print the key as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make the key and print it."""
+    from service.keys import KeysError, add_key
+
+    try:
+        token = add_key(options.file, options.name, options.per_hour)
+    except KeysError as error:
+        raise BadInputError(str(error)) from error
+    print(json.dumps({"name": options.name, "key": token}) if options.json else token)
+    print(f"{options.file} keeps only its hash; this is the only time that the key is shown.", file=sys.stderr)
+    return 0

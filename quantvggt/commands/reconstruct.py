@@ -1,0 +1,181 @@
+"""`quantvggt reconstruct`: pictures to a folder with cameras, depth and points."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from quantvggt import choices
+from quantvggt.errors import BadInputError, ServiceError
+from quantvggt.files import DEFAULT, DOCUMENT, check_outputs, chosen, in_folder
+from quantvggt.folder import replacing, try_folder
+from quantvggt.pictures import expand
+
+HELP = "pictures to a folder with cameras, depth and points"
+EXTRA = "service"
+
+_API_KEY, _OLD_API_KEY = "QUANTVGGT_API_KEY", "RECON_API_KEY"
+_RESUME = ".reconstruction.json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.description = (
+        "Reconstruct one scene from pictures, zip archives or videos, in the order given: with an artifact in this "
+        "process, or on a running service. Run again after an interruption, it goes on where it was. "
+        f"It writes {DOCUMENT} and {', '.join(DEFAULT)}; --output chooses other files."
+    )
+    parser.add_argument(
+        "pictures",
+        nargs="+",
+        help="JPEG, PNG, WebP or HEIC files, folders of them, shell patterns, zip or video files; "
+        "with --server also URLs",
+    )
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--artifact", type=Path, help="folder of the quantised model")
+    place.add_argument("--server", metavar="URL", help="address of a running service instead")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace the result that is in --out")
+    parser.add_argument(
+        "--output", action="append", default=[], metavar="FILE",
+        help="write this file instead, repeatable: scene.glb, colmap.zip, 'depth/*.exr', ...; '*' for all",
+    )  # fmt: skip
+    parser.add_argument("--mode", choices=choices.MODES, help="how pictures are brought to the network's size")
+    parser.add_argument(
+        "-o", "--option", action="append", default=[], metavar="NAME=VALUE",
+        help=f"an option of the request, repeatable: {', '.join(choices.OPTIONS)}",
+    )  # fmt: skip
+    parser.add_argument("--api-key", help=f"with --server, its API key (default ${_API_KEY})")
+    parser.add_argument("--device", help="torch device, with --artifact (default cpu)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Reconstruct, and say where everything lies."""
+    wanted = dict(_pair(text) for text in options.option)
+    if options.mode:
+        wanted["mode"] = options.mode
+    check_outputs(options.output)
+    outputs = options.output or DEFAULT
+    pictures = expand(options.pictures)
+    if options.server and options.device:
+        raise BadInputError("--device belongs to --artifact; a server has its own.")
+    if options.artifact and options.api_key:
+        raise BadInputError("--api-key belongs to --server.")
+    try_folder(options.out, options.overwrite)
+    if options.server:
+        document = _there(options, pictures, wanted, outputs)
+    else:
+        document = _here(options, pictures, wanted, outputs)
+    if options.json:
+        print(json.dumps(document))
+    else:
+        print(f"{len(document['pictures'])} pictures reconstructed\neverything lies in {options.out}")
+    return 0
+
+
+def _here(
+    options: argparse.Namespace, pictures: Sequence[Path | str], wanted: dict[str, str], outputs: Sequence[str]
+) -> dict[str, Any]:
+    urls = [picture for picture in pictures if isinstance(picture, str)]
+    if urls:
+        raise BadInputError(f"{urls[0]} would have to be fetched, which a service may do: give --server.")
+    from model.errors import ArtifactError
+    from quantvggt.bars import Bars
+    from service import errors
+    from service.local import reconstruct_here
+    from service.settings import SettingsError, load_settings
+
+    given = {"artifact": options.artifact, "device": options.device}
+    files = [picture for picture in pictures if isinstance(picture, Path)]
+    try:
+        settings = load_settings({name: value for name, value in given.items() if value is not None})
+        with Bars() as bars, replacing(options.out) as staging:
+            made = reconstruct_here(
+                settings,
+                files,
+                wanted,
+                staging,
+                bars.show,
+                lambda document: chosen(document.model_dump(mode="json"), outputs)[0],
+            )
+            found = made.model_dump(mode="json")
+            names, missing = chosen(found, outputs)
+            document = in_folder(found, names)
+            (staging / DOCUMENT).write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+    except (SettingsError, ArtifactError, errors.Refusal) as error:
+        raise BadInputError(str(error)) from error
+    except errors.ServiceError as error:
+        raise ServiceError(str(error)) from error
+    if missing:
+        raise BadInputError(f"this result has no file {', '.join(missing)}; the others lie in {options.out}.")
+    return document
+
+
+def _there(
+    options: argparse.Namespace, pictures: Sequence[Path | str], wanted: dict[str, str], outputs: Sequence[str]
+) -> dict[str, Any]:
+    from quantvggt.bars import Bars
+    from quantvggt.client import Client
+
+    client = Client(options.server, api_key=options.api_key or _api_key())
+    key = _idempotency_key(options.server, pictures, wanted)
+    resume = options.out / _RESUME
+    id = _interrupted(resume, key)
+    try:
+        with Bars() as bars:
+            if id is None:
+                _say(f"sending {len(pictures)} files to {options.server}")
+                id = client.submit(pictures, wanted, key=key, progress=bars.show)
+                resume.write_text(json.dumps({"key": key, "id": id}))
+            else:
+                _say(f"going on with {options.server}/reconstructions/{id}")
+            client.follow(id, bars.show)
+            document = client.download(id, options.out, outputs, bars.show)
+    except ServiceError as error:
+        if error.status is not None:
+            resume.unlink(missing_ok=True)  # it failed or is gone: next time starts anew
+        raise
+    resume.unlink()
+    return document
+
+
+def _api_key() -> str | None:
+    if _API_KEY not in os.environ and _OLD_API_KEY in os.environ:
+        _say(f"warning: {_OLD_API_KEY} is now {_API_KEY}; the old name will not be read by the next release.")
+    return os.environ.get(_API_KEY) or os.environ.get(_OLD_API_KEY)
+
+
+def _idempotency_key(server: str, pictures: Sequence[Path | str], wanted: dict[str, str]) -> str:
+    """The same for the same files, options and server."""
+    digest = hashlib.sha256(json.dumps([server, sorted(wanted.items())]).encode())
+    for picture in pictures:
+        sent = picture.encode() if isinstance(picture, str) else picture.name.encode() + b"\0" + picture.read_bytes()
+        digest.update(sent)
+    return digest.hexdigest()
+
+
+def _interrupted(resume: Path, key: str) -> str | None:
+    """The id of an interrupted run with the same key."""
+    try:
+        left = json.loads(resume.read_text())
+        return str(left["id"]) if left["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign or name not in choices.OPTIONS:
+        raise BadInputError(f"--option {text}: give NAME=VALUE with one of {', '.join(choices.OPTIONS)}.")
+    return name, value
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""How this service speaks HTTP: problem documents, negotiation, downloads in ranges."""

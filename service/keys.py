@@ -1,0 +1,65 @@
+"""The file of API keys: who may use the service, each key kept only as its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+_PREFIX = "quantvggt_"
+_RANDOM_BYTES = 32  # beyond guessing, so a plain SHA-256 is as good as a slow hash
+
+
+class KeysError(ValueError):
+    """The file of API keys is missing, or not what `add_key` writes."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """One client's key; `per_hour` bounds the reconstructions that they start, None does not."""
+
+    name: str
+    sha256: str
+    per_hour: int | None = None
+
+
+def add_key(path: Path, name: str, per_hour: int | None = None) -> str:
+    """Make a key for `name`, add its hash to the file at `path`, and return it: it can't be had
+    again.
+
+    Raises KeysError if the file is damaged, the name taken or none, or `per_hour` below 1.
+    """
+    if not name or not name.isprintable() or len(name) > 100:
+        raise KeysError("a key's name has 1 to 100 printable characters.")
+    if per_hour is not None and per_hour < 1:
+        raise KeysError(f"--per-hour {per_hour}: give at least 1, or leave it out for no limit.")
+    keys = read_keys(path) if path.exists() else []
+    if any(key.name == name for key in keys):
+        raise KeysError(f"{path} already has a key named {name!r}; choose another name or remove that entry.")
+    token = _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
+    keys.append(Key(name, hash_of(token), per_hour))
+    partial = path.with_name(f"{path.name}.partial")
+    partial.touch(mode=0o600)
+    partial.write_text(json.dumps({"keys": [asdict(key) for key in keys]}, indent=1) + "\n")
+    partial.replace(path)
+    return token
+
+
+def hash_of(token: str) -> str:
+    """SHA-256 of a key, in hexadecimal."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def read_keys(path: Path) -> list[Key]:
+    """All keys in the file at `path`. Raises KeysError."""
+    try:
+        keys = [Key(**entry) for entry in json.loads(path.read_text("utf-8"))["keys"]]
+    except FileNotFoundError:
+        raise KeysError(f"there is no file of API keys at {path}; make one with `quantvggt key`.") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise KeysError(f"{path} is not a file of API keys: {error!r}.") from None
+    if not keys or not all(isinstance(key.name, str) and key.name and len(key.sha256) == 64 for key in keys):
+        raise KeysError(f"{path} holds no keys, or one without a name or SHA-256.")
+    return keys

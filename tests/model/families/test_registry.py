@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from model import VGGT, VGGTConfig, families
+from model.families.family import Grid
+from model.network.network import Stage
+from model.network.prediction import Prediction
+from tests.model.conftest import tiny_config
+
+
+def test_a_family_is_found_by_its_name_and_by_a_configuration() -> None:
+    assert families.of(VGGTConfig()) is families.named("vggt")
+    with pytest.raises(ValueError, match="no network family 'da9'; known: vggt"):
+        families.named("da9")
+
+
+@pytest.mark.parametrize("name", families.FAMILIES)
+def test_a_family_reads_back_the_configurations_that_it_names(name: str) -> None:
+    family = families.named(name)
+    for config in family.presets.values():
+        assert config.family == name
+        assert family.config.from_dict(config.to_dict()) == config
+        assert set(config.heads) <= set(family.heads)
+
+
+def test_a_checkpoint_is_recognised_by_its_tensors_names() -> None:
+    names = ["aggregator.camera_token", *(f"{head}_head.first" for head in ("camera", "depth", "point", "track"))]
+    assert families.recognise(None, names) == families.PRESETS["vggt-1b"]
+    hubs = {"img_size": 518, "patch_size": 14, "embed_dim": 1024}
+    assert families.recognise(hubs, names) == families.PRESETS["vggt-1b"]
+    assert families.recognise(tiny_config().to_dict(), names) == tiny_config()
+    assert families.recognise(None, names[:2]).heads == ("camera",)
+    assert families.recognise(None, ["backbone.pretrained.cls_token"]) is None
+    with pytest.raises(ValueError, match="colour"):
+        families.recognise({"depth": 2, "colour": 1}, names)
+
+
+def test_every_layer_of_a_block_belongs_to_one_part(net: VGGT) -> None:
+    family = families.of(net.config)
+    linears = [name for name, module in net.named_modules() if isinstance(module, torch.nn.Linear)]
+    found = {name: family.part_of(name) for name in linears}
+    for stage in net.blocks():
+        assert all(part for name, part in found.items() if name.startswith(f"{stage.name}."))
+    assert set(found.values()) == {*family.parts, None}
+
+
+def test_a_network_names_its_blocks_in_the_order_in_which_they_run(net: VGGT) -> None:
+    ran: list[str] = []
+    for stage in net.blocks():
+        net.get_submodule(stage.name).register_forward_hook(lambda *_, name=stage.name: ran.append(name))
+    with torch.no_grad():
+        net(torch.rand(2, 3, 28, 28))
+    assert ran == [stage.name for stage in net.blocks()]
+    assert net.blocks()[:3] == (
+        Stage("aggregator.patch_embed.blocks.0", "local"),
+        Stage("aggregator.frame_blocks.0", "local"),
+        Stage("aggregator.global_blocks.0", "global"),
+    )
+
+
+def test_special_tokens_and_patches_make_up_a_frame(net: VGGT) -> None:
+    family = families.of(net.config)
+    shapes: list[tuple[int, ...]] = []
+    net.get_submodule(net.blocks()[-1].name).register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape)))
+    with torch.no_grad():
+        net(torch.rand(2, 3, 28, 42))
+    assert shapes[0][1] == 2 * (family.special_tokens(net.config) + 2 * 3)
+    assert family.grid(net.config) == Grid(56, 14)
+
+
+def test_an_absent_heads_tensors_are_ignored(net: VGGT) -> None:
+    family, config = families.of(net.config), net.config.with_heads(["camera", "depth"])
+    left = {name for name, _ in net.named_parameters() if not name.startswith(family.ignored(config))}
+    assert left == {name for name, _ in family.build(config).named_parameters()}
+
+
+def test_a_prediction_without_heads_says_nothing() -> None:
+    found = families.named("vggt").decode(Prediction(), (28, 28))
+    assert (found.extrinsics, found.intrinsics, found.depth, found.points) == (None,) * 4

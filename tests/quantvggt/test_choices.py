@@ -1,0 +1,67 @@
+"""The names that parsers offer are those of the code that they stand for."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+
+from evaluation import datasets
+from model.families import HEADS, PARTS
+from model.files.checkpoint import HUB_FORMS
+from model.network.dpt_head import ARITHMETIC
+from model.network.transformer import ATTENTION
+from model.scene.preprocess import MODES
+from quantization import command
+from quantization.calibration import samples
+from quantization.recipe import RECIPES, SCHEMES, Recipe
+from quantvggt import __version__, choices
+from quantvggt.files import ARCHIVE, PICTURE_FILES, SCENE_FILES
+from scenes.synthetic.distribution import TEST_SETS
+from service import __version__ as version_of_the_service
+from service.exports.records import EXPORTS
+from service.inputs.options import Options
+from service.settings import types
+from training.recipes import RECIPES as TRAINING_RECIPES
+from training.trainer import TrainingConfig
+
+
+@pytest.mark.parametrize(
+    ("offered", "known"),
+    [
+        (choices.RECIPES, RECIPES),
+        (choices.PARTS, PARTS),
+        (choices.SCHEMES, SCHEMES),
+        (choices.ATTENTION, ATTENTION),
+        (choices.DENSE_HEADS, ARITHMETIC),
+        (choices.HEADS, HEADS),
+        (choices.CALIBRATION_READERS, samples.READERS),
+        (choices.SAMPLINGS, samples.SAMPLINGS),
+        (choices.DATASETS, (datasets.SYNTHETIC, *datasets.READERS)),
+        (choices.TEST_SETS, TEST_SETS),
+        (choices.TRAINING_RECIPES, TRAINING_RECIPES),
+        (choices.MODES, MODES),
+        (choices.MODES, get_args(types()["mode"])),
+        (choices.OPTIONS, Options.model_fields),
+    ],
+)  # fmt: skip
+def test_what_a_parser_offers_is_what_there_is(offered: tuple[str, ...], known: Any) -> None:
+    assert offered == tuple(known)
+
+
+def test_single_names_and_numbers_are_those_of_their_sources() -> None:
+    assert choices.SYNTHETIC == samples.SYNTHETIC == datasets.SYNTHETIC
+    assert choices.SYNTHETIC_SCENES == datasets.SYNTHETIC_SCENES
+    assert {Recipe(propagate=name).propagate for name in choices.PROPAGATE} == set(choices.PROPAGATE)
+    assert choices.WITHOUT_CALIBRATION == command.WITHOUT_CALIBRATION
+    assert choices.WITH_CALIBRATION == command.WITH_CALIBRATION
+    assert choices.HUB_FORMS == HUB_FORMS
+    training = TrainingConfig()
+    assert (training.seed, training.processes) == (choices.TRAINING_SEED, choices.TRAINING_PROCESSES)
+    assert __version__ == version_of_the_service
+
+
+def test_the_files_that_can_be_asked_for_are_the_exports() -> None:
+    assert {*SCENE_FILES} == {export.name for export in EXPORTS if not export.per_picture}
+    assert {*PICTURE_FILES} == {export.name_of(0) for export in EXPORTS if export.per_picture}
+    assert [export.name for export in EXPORTS if not export.archived] == [ARCHIVE]

@@ -53,8 +53,10 @@ def render_frames(view: Frames, num_spheres: int, free: bool, images: Tensor, de
     y = (torch.arange(height, device=device, dtype=torch.float32)[:, None] - height / 2) / focal
     solids = view.rotations.shape[1]
     cast_solids = solids - 1 if free else solids
-    hulls = (value[:, :cast_solids] for value in (view.rotations, view.origins, view.half_extents))
-    distance, solid = cast(*hulls, num_spheres, x, y, ellipsoids=free)
+    rotations, origins, half_extents = (
+        value[:, :cast_solids] for value in (view.rotations, view.origins, view.half_extents)
+    )
+    distance, solid = cast(rotations, origins, half_extents, num_spheres, x, y, ellipsoids=free)
     carved = _carve(view, x, y, distance, solid) if free else None
     depth.copy_(distance)
 

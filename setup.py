@@ -20,14 +20,23 @@ def packages_in(folder: str) -> list[str]:
     """A folder and all below it that hold files: sources, kernels' C++ and CUDA, weights, the page,
     samples."""
     paths = [ROOT / folder, *sorted((ROOT / folder).rglob("*"))]
-    holding = [path for path in paths if path.is_dir() and any(child.is_file() for child in path.iterdir())]
-    return [".".join(path.relative_to(ROOT).parts) for path in holding if path.name != "__pycache__"]
+    holding = [
+        path for path in paths if path.is_dir() and any(child.is_file() for child in path.iterdir())
+    ]
+    return [
+        ".".join(path.relative_to(ROOT).parts) for path in holding if path.name != "__pycache__"
+    ]
 
 
 BUILD = ROOT / "build" / "wheel"
-shutil.rmtree(BUILD, ignore_errors=True)  # else files that are gone since an earlier build would be packed again
+# else files that are gone since an earlier build would be packed again
+shutil.rmtree(BUILD, ignore_errors=True)
 
-inside = {f"quantvggt._packages.{name}": name.replace(".", "/") for folder in FOLDERS for name in packages_in(folder)}
+inside = {
+    f"quantvggt._packages.{name}": name.replace(".", "/")
+    for folder in FOLDERS
+    for name in packages_in(folder)
+}
 setup(
     packages=[*packages_in("quantvggt"), *inside],
     package_dir=inside,

@@ -1,9 +1,10 @@
-"""What 8-bit attention and bfloat16 dense heads cost in accuracy: the demo model's default artifact with and without.
+"""What 8-bit attention and bfloat16 dense heads cost in accuracy: the demo model's default artifact
+with and without.
 
     python -m benchmarks.arithmetic --json benchmarks/results/cpu/arithmetic.json
 
-Scores are those of the held-out synthetic scenes; deviations are from the same quantised network with both switched
-off. Intervals are 95 % bootstrap intervals over scenes.
+Scores are those of the held-out synthetic scenes; deviations are from the same quantised network
+with both switched off. Intervals are 95 % bootstrap intervals over scenes.
 """
 
 from __future__ import annotations
@@ -47,7 +48,11 @@ def main() -> int:
             reference, other = (quantize_network(full, Recipe()) for _ in range(2))
             other.attention, other.dense_heads = attention, dense_heads
             found = compare(
-                partial(geometry, reference), partial(geometry, other), scenes, seed=0, label=f"{name}, {views} views"
+                partial(geometry, reference),
+                partial(geometry, other),
+                scenes,
+                seed=0,
+                label=f"{name}, {views} views",
             )
             rows[name] = _plain(found)
             print(f"{views} views, {name}: {rows[name]}")

@@ -1,4 +1,5 @@
-"""Attention on 8-bit codes against torch's, for one frame (frame attention) and four (global attention) of VGGT-1B.
+"""Attention on 8-bit codes against torch's, for one frame (frame attention) and four (global
+attention) of VGGT-1B.
 
     python -m benchmarks.attention --json benchmarks/results/cpu/attention.json
 
@@ -41,7 +42,8 @@ def main() -> int:
 
 
 def _heads(tokens: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries and keys of unit variance as qk-norm gives them, values as a strided view as a network gives them."""
+    """Queries and keys of unit variance as qk-norm gives them, values as a strided view as a
+    network gives them."""
     torch.manual_seed(0)
     qkv = torch.randn(1, tokens, 3, HEADS, WIDTH)
     q, k = (qkv[:, :, part].transpose(1, 2).contiguous() for part in (0, 1))
@@ -76,7 +78,9 @@ def deviation() -> dict[str, float]:
         "int8": ops.int8_attention(q, k, v).transpose(1, 2),
     }
     return {
-        name: round(1 - float(F.cosine_similarity(value.double().flatten(), exact.flatten(), dim=0)), 7)
+        name: round(
+            1 - float(F.cosine_similarity(value.double().flatten(), exact.flatten(), dim=0)), 7
+        )
         for name, value in others.items()
     }
 

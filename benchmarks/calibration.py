@@ -1,10 +1,12 @@
-"""What calibrating VGGT-1B takes: seconds a block and peak memory, extrapolated to the whole network.
+"""What calibrating VGGT-1B takes: seconds a block and peak memory, extrapolated to the whole
+network.
 
     python -m benchmarks.calibration --json benchmarks/results/calibration.json
 
-Random weights, drawn when they are asked for (cost does not depend on their values); frames of 518x392. One block of
-each kind is quantised by our recipe on two numbers of samples; a straight line through both gives the cost of `--full`
-samples, and the number of blocks of each kind that of the network.
+Random weights, drawn when they are asked for (cost does not depend on their values); frames of
+518x392. One block of each kind is quantised by our recipe on two numbers of samples; a straight
+line through both gives the cost of `--full` samples, and the number of blocks of each kind that of
+the network.
 """
 
 from __future__ import annotations
@@ -37,10 +39,16 @@ HEIGHT, WIDTH = 392, 518
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, nargs=2, default=(1, 3), help="measured (default: 1 3)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--samples", type=int, nargs=2, default=(1, 3), help="measured (default: 1 3)"
+    )
     parser.add_argument("--frames", type=int, default=4)
-    parser.add_argument("--full", type=int, default=20, help="extrapolated to (default: %(default)s)")
+    parser.add_argument(
+        "--full", type=int, default=20, help="extrapolated to (default: %(default)s)"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -49,7 +57,9 @@ def main() -> int:
 
     def read(name: str) -> Tensor:
         generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-        return torch.randn(shapes[name], generator=generator) * (0.02 if len(shapes[name]) > 1 else 0.1)
+        return torch.randn(shapes[name], generator=generator) * (
+            0.02 if len(shapes[name]) > 1 else 0.1
+        )
 
     seconds: dict[str, list[float]] = {}
     for count in args.samples:
@@ -62,12 +72,19 @@ def main() -> int:
         slope = (high - low) / (many - few)
         whole += blocks[kind] * (low + slope * (args.full - few))
     report = {
-        "command": f"python -m benchmarks.calibration --samples {few} {many} --frames {args.frames} --full {args.full}",
+        "command": f"python -m benchmarks.calibration --samples {few} {many} --frames "
+        f"{args.frames} --full {args.full}",
         "recipe": RECIPES["best"].of(families.of(config)).to_dict(),
-        "seconds_a_block": {kind: [round(value, 1) for value in both] for kind, both in seconds.items()},
+        "seconds_a_block": {
+            kind: [round(value, 1) for value in both] for kind, both in seconds.items()
+        },
         "samples": list(args.samples),
         "frames": args.frames,
-        "extrapolated": {"samples": args.full, "minutes": round(whole / 60, 1), "camera_head": "not included"},
+        "extrapolated": {
+            "samples": args.full,
+            "minutes": round(whole / 60, 1),
+            "camera_head": "not included",
+        },
         "peak_resident_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "kernel_path": str(kernel_path(args.device)),
         "device": torch.cuda.get_device_name() if args.device.startswith("cuda") else args.device,
@@ -86,7 +103,9 @@ def main() -> int:
 def _blocks(read: object, count: int, args: argparse.Namespace) -> dict[str, float]:
     """Seconds that the first block of each kind takes on `count` samples."""
     generator = torch.Generator().manual_seed(0)
-    images: Sequence[Tensor] = [torch.rand(args.frames, 3, HEIGHT, WIDTH, generator=generator) for _ in range(count)]
+    images: Sequence[Tensor] = [
+        torch.rand(args.frames, 3, HEIGHT, WIDTH, generator=generator) for _ in range(count)
+    ]
     config = PRESETS["vggt-1b"].with_heads(("camera",))
     walk = Walk(config, read, images, args.device)  # type: ignore[arg-type]
     meant, seen = Stream(walk), Stream(walk)

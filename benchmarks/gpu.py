@@ -1,11 +1,12 @@
 """Speed on a GPU: quantised layers and the whole VGGT-1B, against what a sceptic would run instead.
 
-    python -m benchmarks.gpu                          # everything, into benchmarks/results/<device>/gpu.json
+    python -m benchmarks.gpu                          # all, to benchmarks/results/<device>/gpu.json
     python -m benchmarks.gpu --parts linear heads     # without the network
 
-All candidates for a shape are timed in turn, in every round of one run; a figure is the median over rounds with the
-quartiles beside it. On a GPU calls are captured in a CUDA graph first, so that Python's own time is in none of them.
-Weights are random. `--device cpu` runs the same program without a GPU, to see that it works.
+All candidates for a shape are timed in turn, in every round of one run; a figure is the median over
+rounds with the quartiles beside it. On a GPU calls are captured in a CUDA graph first, so that
+Python's own time is in none of them. Weights are random. `--device cpu` runs the same program
+without a GPU, to see that it works.
 """
 
 from __future__ import annotations
@@ -79,11 +80,15 @@ def commit_or_none() -> str | None:
 
 
 def format_row(part: str, row: dict[str, Any]) -> str:
-    figures = ", ".join(f"{name} {timing['median_us']:,.1f}" for name, timing in row["timings"].items())
+    figures = ", ".join(
+        f"{name} {timing['median_us']:,.1f}" for name, timing in row["timings"].items()
+    )
     return f"{part} {row['what']}, {row['frames']} frames [µs]: {figures}"
 
 
-def measure(candidates: dict[str, Callable[[], Any]], device: torch.device, rounds: int) -> dict[str, Any]:
+def measure(
+    candidates: dict[str, Callable[[], Any]], device: torch.device, rounds: int
+) -> dict[str, Any]:
     """Median and quartiles of the time of one call of each candidate, in microseconds."""
     runs = {name: captured(call, device) for name, call in candidates.items()}
     samples: dict[str, list[float]] = {name: [] for name in runs}
@@ -139,14 +144,18 @@ def quantized(scheme: str, width: int, channels: int, device: torch.device) -> Q
     return layer.to(device)
 
 
-def measure_linear(frames: list[int], device: torch.device, rounds: int) -> Iterator[dict[str, Any]]:
-    """Quantised layers with their prologue and their product alone, cuBLAS in bfloat16, torch's int8 product."""
+def measure_linear(
+    frames: list[int], device: torch.device, rounds: int
+) -> Iterator[dict[str, Any]]:
+    """Quantised layers with their prologue and their product alone, cuBLAS in bfloat16, torch's
+    int8 product."""
     for count in frames:
         for name, (width, channels) in LAYERS.items():
             tokens = count * TOKENS_PER_FRAME
             x = torch.randn(tokens, width, device=device, dtype=torch.bfloat16)
             weight, bias = (
-                torch.randn(*shape, device=device).to(x.dtype) for shape in ((channels, width), (channels,))
+                torch.randn(*shape, device=device).to(x.dtype)
+                for shape in ((channels, width), (channels,))
             )
             codes, weight_codes = (t.to(torch.int8) for t in (x.clamp(-8, 7), weight.clamp(-8, 7)))
             candidates: dict[str, Callable[[], Any]] = {
@@ -175,17 +184,31 @@ def measure_heads(frames: list[int], device: torch.device, rounds: int) -> Itera
         table = torch.rand(tokens, HEAD_WIDTH, device=device)
         definition = (norm, norm, norm, norm, ops.NORM_EPS, table, table)
         fused: Callable[[], tuple[Tensor, Tensor]] = partial(
-            ops.qk_norm_rope, qkv, q_weight=norm, q_bias=norm, k_weight=norm, k_bias=norm, cos=table, sin=table
+            ops.qk_norm_rope,
+            qkv,
+            q_weight=norm,
+            q_bias=norm,
+            k_weight=norm,
+            k_bias=norm,
+            cos=table,
+            sin=table,
         )
         candidates = {"fused": fused, "separate": partial(reference.qk_norm_rope, qkv, *definition)}
-        yield {"what": "qk-norm + RoPE", "frames": count, "timings": measure(candidates, device, rounds)}
+        yield {
+            "what": "qk-norm + RoPE",
+            "frames": count,
+            "timings": measure(candidates, device, rounds),
+        }
 
 
-def measure_network(frames: list[int], device: torch.device, rounds: int) -> Iterator[dict[str, Any]]:
+def measure_network(
+    frames: list[int], device: torch.device, rounds: int
+) -> Iterator[dict[str, Any]]:
     """VGGT-1B with all heads but the tracker, under autocast to bfloat16.
 
-    "public": as the public code runs it, dense heads in float32. "fused": the same network compiled, dense heads in
-    bfloat16. "W4A4": quantised, dense heads in bfloat16, also captured in a graph.
+    "public": as the public code runs it, dense heads in float32. "fused": the same network
+    compiled, dense heads in bfloat16. "W4A4": quantised, dense heads in bfloat16, also captured in
+    a graph.
     """
     try:
         from benchmarks.random_network import random_network
@@ -193,7 +216,9 @@ def measure_network(frames: list[int], device: torch.device, rounds: int) -> Ite
     except ImportError as error:
         print(f"network: left out, {error}", file=sys.stderr)
         return
-    plain, quantised = (random_network(recipe).to(device).requires_grad_(False) for recipe in (None, Recipe()))
+    plain, quantised = (
+        random_network(recipe).to(device).requires_grad_(False) for recipe in (None, Recipe())
+    )
     fused: Any = torch.compile(plain) if device.type == "cuda" else plain
     for count in frames:
         images = torch.rand(1, count, 3, *SIZE, device=device)
@@ -208,7 +233,12 @@ def measure_network(frames: list[int], device: torch.device, rounds: int) -> Ite
         except RuntimeError as error:
             print(f"network in a graph: left out, {error}", file=sys.stderr)
         timings = measure_eagerly(candidates, device, max(3, rounds // 3))
-        yield {"what": f"{SIZE[1]} x {SIZE[0]}", "frames": count, "peak_bytes": peaks, "timings": timings}
+        yield {
+            "what": f"{SIZE[1]} x {SIZE[0]}",
+            "frames": count,
+            "peak_bytes": peaks,
+            "timings": timings,
+        }
 
 
 def run_network(net: Any, images: Tensor, dense_heads: str) -> Any:
@@ -217,20 +247,27 @@ def run_network(net: Any, images: Tensor, dense_heads: str) -> Any:
         return net(images)
 
 
-def measure_eagerly(candidates: dict[str, Callable[[], Any]], device: torch.device, rounds: int) -> dict[str, Any]:
-    """As `measure`, but capturing nothing: what a service that calls the network from Python gets."""
+def measure_eagerly(
+    candidates: dict[str, Callable[[], Any]], device: torch.device, rounds: int
+) -> dict[str, Any]:
+    """As `measure`, but capturing nothing: what a service that calls the network from Python
+    gets."""
     samples: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, call in candidates.items():
             samples[name].append(timed(call, device, repeats=1))
     return {
-        name: {"median_us": statistics.median(values), "quartiles_us": statistics.quantiles(values, n=4)[::2]}
+        name: {
+            "median_us": statistics.median(values),
+            "quartiles_us": statistics.quantiles(values, n=4)[::2],
+        }
         for name, values in samples.items()
     }
 
 
 def peak_memory(call: Callable[[], Any], device: torch.device) -> int | None:
-    """Bytes of torch's allocator at most, parameters of all networks included; warms the call up."""
+    """Bytes of torch's allocator at most, parameters of all networks included; warms the call
+    up."""
     call()
     if device.type != "cuda":
         return None

@@ -1,12 +1,14 @@
-"""Quantised linear layers of VGGT-1B, prologue included, against float and 8-bit layers of others on this CPU.
+"""Quantised linear layers of VGGT-1B, prologue included, against float and 8-bit layers of others
+on this CPU.
 
     python -m benchmarks.linear --json benchmarks/results/cpu/linear.json
 
-One frame of 518x392 pixels: 1041 tokens. The first baseline is torch's float32 product into a preallocated output.
-Every instruction set that this machine runs is measured; ONNX Runtime and OpenVINO take part if they are installed
-(extra "benchmarks"), OpenVINO in the precision that it chooses itself. To see a machine that has AVX2 only, hold torch
-to it by ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2; ONNX Runtime does not heed that,
-OpenVINO then fails and is left out.
+One frame of 518x392 pixels: 1041 tokens. The first baseline is torch's float32 product into a
+preallocated output. Every instruction set that this machine runs is measured; ONNX Runtime and
+OpenVINO take part if they are installed (extra "benchmarks"), OpenVINO in the precision that it
+chooses itself. To see a machine that has AVX2 only, hold torch to it by ATEN_CPU_CAPABILITY=avx2
+MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2; ONNX Runtime does not heed that, OpenVINO then
+fails and is left out.
 """
 
 from __future__ import annotations
@@ -42,10 +44,17 @@ def main() -> int:
             table(f"{layer} {features_in} -> {features_out}, {threads} thread(s)", rows)
             layers[layer] = rows
         layers["all"] = together(layers)
-        print("all four:", ", ".join(f"{name} {row['speed']:.2f}x" for name, row in layers["all"].items()))
-        parts = {name: transform_milliseconds(args.tokens, *LAYERS[name], args.rounds) for name in LAYERS}
+        print(
+            "all four:",
+            ", ".join(f"{name} {row['speed']:.2f}x" for name, row in layers["all"].items()),
+        )
+        parts = {
+            name: transform_milliseconds(args.tokens, *LAYERS[name], args.rounds) for name in LAYERS
+        }
         shares = {name: round(transform / whole, 4) for name, (transform, whole) in parts.items()}
-        shares["all"] = round(sum(part[0] for part in parts.values()) / sum(part[1] for part in parts.values()), 4)
+        shares["all"] = round(
+            sum(part[0] for part in parts.values()) / sum(part[1] for part in parts.values()), 4
+        )
         layers["transform_share"] = shares
         printed = ", ".join(f"{name} {100 * share:.1f} %" for name, share in shares.items())
         print(f"rotation and smoothing, of a W4A4 layer's time: {printed}")
@@ -54,11 +63,17 @@ def main() -> int:
 
 
 def together(layers: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """The layers of a transformer block one after the other: milliseconds, and how many times faster than the first."""
+    """The layers of a transformer block one after the other: milliseconds, and how many times
+    faster than the first."""
     names = [name for name in layers["qkv"] if all(name in rows for rows in layers.values())]
-    milliseconds = {name: sum(rows[name]["milliseconds"] for rows in layers.values()) for name in names}
+    milliseconds = {
+        name: sum(rows[name]["milliseconds"] for rows in layers.values()) for name in names
+    }
     baseline = milliseconds[names[0]]
-    return {name: {"milliseconds": round(ms, 3), "speed": round(baseline / ms, 2)} for name, ms in milliseconds.items()}
+    return {
+        name: {"milliseconds": round(ms, 3), "speed": round(baseline / ms, 2)}
+        for name, ms in milliseconds.items()
+    }
 
 
 def candidates(tokens: int, features_in: int, features_out: int, threads: int) -> dict[str, Call]:
@@ -102,7 +117,10 @@ def _layer(scheme: str, features_in: int, features_out: int) -> dict[str, Any]:
 
 
 def _transforms(features: int) -> dict[str, Tensor]:
-    return {"signs": (2 * torch.randint(0, 2, (features,)) - 1).to(torch.int8), "smoothing": torch.rand(features) + 0.5}
+    return {
+        "signs": (2 * torch.randint(0, 2, (features,)) - 1).to(torch.int8),
+        "smoothing": torch.rand(features) + 0.5,
+    }
 
 
 def _quantised(path: str, scheme: str, x: Tensor, features_out: int) -> Call:
@@ -115,7 +133,9 @@ def _quantised(path: str, scheme: str, x: Tensor, features_out: int) -> Call:
     return call
 
 
-def transform_milliseconds(tokens: int, features_in: int, features_out: int, rounds: int) -> tuple[float, float]:
+def transform_milliseconds(
+    tokens: int, features_in: int, features_out: int, rounds: int
+) -> tuple[float, float]:
     """What rotation and smoothing take, and the whole W4A4 layer with them, on the fastest path."""
     cpu.select()
     torch.manual_seed(0)
@@ -173,7 +193,9 @@ def _onnx_int8(weight: Tensor, bias: Tensor, x: Tensor, threads: int) -> Call | 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     return lambda: session.run(None, {"x": x.numpy()})
 
 
@@ -189,7 +211,9 @@ def _openvino(weight: Tensor, bias: Tensor, x: Tensor, threads: int, bits: int) 
     kind = {8: openvino.Type.i8, 4: openvino.Type.i4}[bits]
     tokens = opset.parameter(list(x.shape), openvino.Type.f32)
     stored = opset.convert(opset.constant(codes.numpy(), dtype=kind), "f32")
-    product = opset.matmul(tokens, opset.multiply(stored, opset.constant(scale.numpy())), False, True)
+    product = opset.matmul(
+        tokens, opset.multiply(stored, opset.constant(scale.numpy())), False, True
+    )
     model = openvino.Model([opset.add(product, opset.constant(bias.numpy()))], [tokens])
     settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
     try:

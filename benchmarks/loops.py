@@ -1,11 +1,12 @@
-"""Camera errors of long scenes run in chunks, loops left open and loops closed, on walks round synthetic rooms.
+"""Camera errors of long scenes run in chunks, loops left open and loops closed, on walks round
+synthetic rooms.
 
-    python -m benchmarks.loops [--model build/demo/artifact] [--scenes 32] [--json benchmarks/results/loops.json]
+    python -m benchmarks.loops [--model build/demo/artifact] [--scenes 32] [--json FILE]
     python -m benchmarks.loops --descriptors
 
-The second compares ways to find candidates among the frames of distant chunks: how often the best match looks the same
-way, and average precision over all pairs. Errors of centres are relative to their spread, after the similarity that
-aligns all cameras; 95 % bootstrap intervals over scenes.
+The second compares ways to find candidates among the frames of distant chunks: how often the best
+match looks the same way, and average precision over all pairs. Errors of centres are relative to
+their spread, after the similarity that aligns all cameras; 95 % bootstrap intervals over scenes.
 """
 
 from __future__ import annotations
@@ -65,9 +66,13 @@ SETTINGS = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", default="demo", help="checkpoint or artifact (default the bundled demo model)")
+    parser.add_argument(
+        "--model", default="demo", help="checkpoint or artifact (default the bundled demo model)"
+    )
     parser.add_argument("--scenes", type=int, default=32)
-    parser.add_argument("--seed", type=int, default=1000, help="of the first scene of the test split")
+    parser.add_argument(
+        "--seed", type=int, default=1000, help="of the first scene of the test split"
+    )
     parser.add_argument("--descriptors", action="store_true", help="compare descriptors instead")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     args = parser.parse_args()
@@ -75,11 +80,18 @@ def main() -> int:
     torch.set_num_threads(1)
     net = load(args.model) if Path(args.model, MANIFEST).exists() else load_checkpoint(args.model)
     seeds = range(args.seed, args.seed + args.scenes)
-    report: dict[str, Any] = {"machine": machine(), "model": args.model, "scenes": args.scenes, "seed": args.seed}
+    report: dict[str, Any] = {
+        "machine": machine(),
+        "model": args.model,
+        "scenes": args.scenes,
+        "seed": args.seed,
+    }
     if args.descriptors:
         report["descriptors"] = compare_descriptors(net, seeds)
     else:
-        report["settings"] = {name: compare(net, name, setting, seeds) for name, setting in SETTINGS.items()}
+        report["settings"] = {
+            name: compare(net, name, setting, seeds) for name, setting in SETTINGS.items()
+        }
     write(args.json, report)
     return 0
 
@@ -90,29 +102,48 @@ def compare(net: Network, name: str, setting: Setting, seeds: range) -> dict[str
     rows: dict[str, list[tuple[float, ...]]] = {"open": [], "closed": []}
     candidates = closed = 0
     for seed in track(seeds, name):
-        scene = walk(seed, setting.frames, setting.lap, families.of(net.config).grid(net.config).longer_side)
+        scene = walk(
+            seed, setting.frames, setting.lap, families.of(net.config).grid(net.config).longer_side
+        )
         batch = _batch(scene)
         with described(net) as descriptors:
             parts = [_run(net, take(batch, chunk)) for chunk in chunks]
         shared = [0] + [before.stop - chunk.start for before, chunk in pairwise(chunks)]
-        found = find_loops(torch.cat([d[skip:] for d, skip in zip(descriptors, shared, strict=True)]), chunks)
-        loops = [measure(each, _run(net, take(batch, each.frames)), parts, chunks) for each in found]
+        found = find_loops(
+            torch.cat([d[skip:] for d, skip in zip(descriptors, shared, strict=True)]), chunks
+        )
+        loops = [
+            measure(each, _run(net, take(batch, each.frames)), parts, chunks) for each in found
+        ]
         places = place(parts, chunks)
         corrected, verdicts = close_loops(places, loops, parts)
         candidates += len(found)
         closed += sum(verdict.closed for verdict in verdicts)
         for kind, where in (("open", places), ("closed", corrected)):
-            rows[kind].append(camera_errors(join(parts, chunks, where).extrinsics, scene.extrinsics))
+            rows[kind].append(
+                camera_errors(join(parts, chunks, where).extrinsics, scene.extrinsics)
+            )
     count = len(seeds)
-    print(f"{name}: {len(chunks)} chunks; {candidates / count:.2f} extra passes and {closed / count:.2f} loops a scene")
-    result: dict[str, Any] = {"chunks": len(chunks), "candidates": candidates, "closed": closed, "scenes": rows}
+    print(
+        f"{name}: {len(chunks)} chunks; {candidates / count:.2f} extra passes and "
+        f"{closed / count:.2f} loops a scene"
+    )
+    result: dict[str, Any] = {
+        "chunks": len(chunks),
+        "candidates": candidates,
+        "closed": closed,
+        "scenes": rows,
+    }
     for column, label in enumerate(MEASURES):
         told = {}
         for kind, values in rows.items():
             own = interval(mean_over_scenes([row[column] for row in values]), count)
             told[kind] = [own.value, own.low, own.high]
         result[label] = told
-        texts = [f"{kind} {value:.3g} [{low:.3g}, {high:.3g}]" for kind, (value, low, high) in told.items()]
+        texts = [
+            f"{kind} {value:.3g} [{low:.3g}, {high:.3g}]"
+            for kind, (value, low, high) in told.items()
+        ]
         print(f"  {label:20} {'   '.join(texts)}")
     better = sum(b[0] < a[0] for a, b in zip(rows["open"], rows["closed"], strict=True))
     worse = sum(b[0] > a[0] for a, b in zip(rows["open"], rows["closed"], strict=True))
@@ -125,18 +156,23 @@ def camera_errors(predicted: Tensor, true: Tensor) -> tuple[float, float, float]
     predicted, true = predicted.double(), true.double()
     moved = fit_cameras(predicted, true).move_extrinsics(predicted)
     centres, wanted = camera_centres(moved), camera_centres(true)
-    error = (centres - wanted).square().sum().sqrt() / (wanted - wanted.mean(0)).square().sum().sqrt()
+    error = (centres - wanted).square().sum().sqrt() / (
+        wanted - wanted.mean(0)
+    ).square().sum().sqrt()
     rotation = rotation_angle(moved[..., :3], true[..., :3]).mean()
     return float(error), float(rotation), pose_auc(*relative_pose_errors(predicted, true), 30)
 
 
 def compare_descriptors(net: Network, seeds: range) -> dict[str, dict[str, float]]:
-    """For each descriptor: how often its best match looks the same way to `SAME_PLACE_DEGREES`, average precision."""
+    """For each descriptor: how often its best match looks the same way to `SAME_PLACE_DEGREES`,
+    average precision."""
     setting = SETTINGS["a lap and a quarter"]
     first, second = torch.triu_indices(setting.frames, setting.frames, 2 * setting.size)
     totals = {name: {"best match right": 0.0, "average precision": 0.0} for name in DESCRIPTORS}
     for seed in track(seeds, "descriptors"):
-        scene = walk(seed, setting.frames, setting.lap, families.of(net.config).grid(net.config).longer_side)
+        scene = walk(
+            seed, setting.frames, setting.lap, families.of(net.config).grid(net.config).longer_side
+        )
         with described(net, lambda maps: maps) as found:
             net(scene.images)
         maps = found[0]
@@ -145,10 +181,14 @@ def compare_descriptors(net: Network, seeds: range) -> dict[str, dict[str, float
         for name, describe in DESCRIPTORS.items():
             values = describe(maps, scene.images).flatten(1)
             values = F.normalize(values - values.mean(0), dim=-1)
-            ranked = same[(values[first] * values[second]).sum(-1).argsort(descending=True)].double()
+            ranked = same[
+                (values[first] * values[second]).sum(-1).argsort(descending=True)
+            ].double()
             precision = ranked.cumsum(0) / torch.arange(1, len(ranked) + 1)
             totals[name]["best match right"] += float(ranked[0]) / len(seeds)
-            totals[name]["average precision"] += float((precision * ranked).sum() / ranked.sum()) / len(seeds)
+            totals[name]["average precision"] += float(
+                (precision * ranked).sum() / ranked.sum()
+            ) / len(seeds)
     for name, means in totals.items():
         print(f"{name:42}" + "".join(f"  {label} {value:.2f}" for label, value in means.items()))
     return totals
@@ -158,7 +198,9 @@ DESCRIPTORS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "encoder tokens, mean of 2 x 2 quarters": lambda maps, images: F.adaptive_avg_pool2d(maps, 2),
     "encoder tokens, mean of 4 x 4 parts": lambda maps, images: F.adaptive_avg_pool2d(maps, 4),
     "encoder tokens, mean": lambda maps, images: F.adaptive_avg_pool2d(maps, 1),
-    "encoder tokens, maximum of 2 x 2 quarters": lambda maps, images: F.adaptive_max_pool2d(maps, 2),
+    "encoder tokens, maximum of 2 x 2 quarters": lambda maps, images: F.adaptive_max_pool2d(
+        maps, 2
+    ),
     "picture of 8 x 8 pixels": lambda maps, images: _standardised(F.adaptive_avg_pool2d(images, 8)),
     "picture of 4 x 4 pixels": lambda maps, images: _standardised(F.adaptive_avg_pool2d(images, 4)),
 }

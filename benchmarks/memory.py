@@ -1,10 +1,11 @@
-"""Peak resident memory and seconds of a forward pass of VGGT-1B (random weights) over the number of frames.
+"""Peak resident memory and seconds of a forward pass of VGGT-1B (random weights) over the number of
+frames.
 
     python -m benchmarks.memory --json benchmarks/results/cpu/memory.json
 
-Frames are 518x392 pixels. Each network runs in a process of its own, with more and more frames, one pass each; the peak
-is that of the whole process during the pass, interpreter and weights included, what building the network took excluded.
-For ratios of times see `network`, which measures in turn.
+Frames are 518x392 pixels. Each network runs in a process of its own, with more and more frames, one
+pass each; the peak is that of the whole process during the pass, interpreter and weights included,
+what building the network took excluded. For ratios of times see `network`, which measures in turn.
 """
 
 from __future__ import annotations
@@ -37,12 +38,25 @@ def main() -> int:
     threads = max(args.threads)
     if args.network:
         return run(args.network, args.frames, threads)
-    report: dict[str, Any] = {"machine": machine(), "size": [HEIGHT, WIDTH], "threads": threads, "networks": {}}
+    report: dict[str, Any] = {
+        "machine": machine(),
+        "size": [HEIGHT, WIDTH],
+        "threads": threads,
+        "networks": {},
+    }
     for network in NETWORKS:
         print(network)
         figures: dict[str, Any] = {"peak_bytes": {}, "seconds": {}}
         report["networks"][network] = figures
-        command = [sys.executable, "-m", "benchmarks.memory", "--network", network, "--threads", str(threads)]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.memory",
+            "--network",
+            network,
+            "--threads",
+            str(threads),
+        ]
         command += ["--frames", *map(str, sorted(args.frames))]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
@@ -51,7 +65,10 @@ def main() -> int:
                 frames, peak, seconds = str(found["frames"]), found["peak_bytes"], found["seconds"]
                 figures["weight_bytes"] = found["weight_bytes"]
                 figures["peak_bytes"][frames], figures["seconds"][frames] = peak, seconds
-                print(f"  {frames:>2} frame(s): {peak / MEBIBYTE:9,.0f} MiB {seconds:9.2f} s", flush=True)
+                print(
+                    f"  {frames:>2} frame(s): {peak / MEBIBYTE:9,.0f} MiB {seconds:9.2f} s",
+                    flush=True,
+                )
                 write(args.json, report)
         if process.returncode:
             return process.returncode
@@ -75,7 +92,12 @@ def run(network: str, frames: list[int], threads: int) -> int:
             net(images)
             seconds = time.perf_counter() - started
         highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        figures = {"weight_bytes": weights, "frames": count, "peak_bytes": highest, "seconds": round(seconds, 3)}
+        figures = {
+            "weight_bytes": weights,
+            "frames": count,
+            "peak_bytes": highest,
+            "seconds": round(seconds, 3),
+        }
         print(json.dumps(figures), flush=True)
     return 0
 

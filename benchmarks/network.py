@@ -1,12 +1,14 @@
-"""A whole forward pass of VGGT-1B (random weights) on this CPU: float networks against the quantised one.
+"""A whole forward pass of VGGT-1B (random weights) on this CPU: float networks against the
+quantised one.
 
     python -m benchmarks.network --json benchmarks/results/cpu/network.json
 
-Frames are 518x392 pixels. The float networks are this project's own (its dense heads are faster than the public ones:
-channels last, position codes per axis, a 1x1 convolution before the resize); bfloat16 is torch's autocast with the
-dense heads in bfloat16 too. The quantised network is measured with its linear layers alone, then with 8-bit attention,
-then with bfloat16 dense heads as well. "parts" are the seconds of one pass of the last. "transform" is what rotation
-and smoothing take in all layers of a pass, in seconds and as shares of each quantised network's time, as the QuantVGGT
+Frames are 518x392 pixels. The float networks are this project's own (its dense heads are faster
+than the public ones: channels last, position codes per axis, a 1x1 convolution before the resize);
+bfloat16 is torch's autocast with the dense heads in bfloat16 too. The quantised network is measured
+with its linear layers alone, then with 8-bit attention, then with bfloat16 dense heads as well.
+"parts" are the seconds of one pass of the last. "transform" is what rotation and smoothing take in
+all layers of a pass, in seconds and as shares of each quantised network's time, as the QuantVGGT
 paper counts them.
 """
 
@@ -81,13 +83,16 @@ def candidates(float_net: VGGT, net: VGGT, images: Tensor) -> dict[str, Call]:
     } | {
         name: passing(net, *arithmetic)
         for name, arithmetic in zip(
-            QUANTISED, (("float", "float32"), ("int8", "float32"), ("int8", "bfloat16")), strict=True
+            QUANTISED,
+            (("float", "float32"), ("int8", "float32"), ("int8", "bfloat16")),
+            strict=True,
         )
     }
 
 
 def parts(net: VGGT, images: Tensor) -> dict[str, float]:
-    """Seconds that each part of one forward pass takes; the image encoder is a part of the aggregator."""
+    """Seconds that each part of one forward pass takes; the image encoder is a part of the
+    aggregator."""
     seconds: dict[str, float] = {}
     with _timed({name: net.get_submodule(name) for name in PARTS}, seconds):
         net(images)
@@ -95,11 +100,14 @@ def parts(net: VGGT, images: Tensor) -> dict[str, float]:
 
 
 def transform(net: VGGT, images: Tensor, rows: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """The prologue of every layer of a pass with and without rotation and smoothing, on tokens of the same shape."""
+    """The prologue of every layer of a pass with and without rotation and smoothing, on tokens of
+    the same shape."""
     calls: Counter[tuple[int, int, int]] = Counter()
 
     def count(layer: QuantizedLinear, given: tuple[Tensor]) -> None:
-        calls[given[0].numel() // layer.in_features, layer.in_features, layer.format.activation_bits] += 1
+        calls[
+            given[0].numel() // layer.in_features, layer.in_features, layer.format.activation_bits
+        ] += 1
 
     layers = [module for module in net.modules() if isinstance(module, QuantizedLinear)]
     handles = [layer.register_forward_pre_hook(count) for layer in layers]
@@ -107,8 +115,13 @@ def transform(net: VGGT, images: Tensor, rows: dict[str, dict[str, float]]) -> d
     for handle in handles:
         handle.remove()
     seconds = sum(number * _transform_seconds(*shape) for shape, number in calls.items())
-    shares = {name: seconds / row["milliseconds"] * 1e3 for name, row in rows.items() if name in QUANTISED}
-    return {"seconds": round(seconds, 4), "shares": {name: round(share, 4) for name, share in shares.items()}}
+    shares = {
+        name: seconds / row["milliseconds"] * 1e3 for name, row in rows.items() if name in QUANTISED
+    }
+    return {
+        "seconds": round(seconds, 4),
+        "shares": {name: round(share, 4) for name, share in shares.items()},
+    }
 
 
 def _transform_seconds(tokens: int, features: int, bits: int) -> float:

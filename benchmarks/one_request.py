@@ -129,7 +129,9 @@ def main() -> None:
         while not (server.started and engine.ready):
             time.sleep(0.05)
         port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=600) as client:
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=600
+        ) as client:
             _post(client, 0)  # what is made once is made now
             with counts.counting():
                 _post(client, 1)
@@ -166,7 +168,9 @@ def _post(client: httpx.Client, shade: int) -> None:
 
 def _small(path: Path) -> Path:
     torch.manual_seed(0)
-    save(quantize_network(VGGT(PRESETS["demo"]), Recipe()), path, provenance={"checkpoint": "small"})
+    save(
+        quantize_network(VGGT(PRESETS["demo"]), Recipe()), path, provenance={"checkpoint": "small"}
+    )
     return path
 
 

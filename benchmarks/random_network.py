@@ -1,4 +1,5 @@
-"""VGGT-1B with random weights, float or quantised: time and memory do not depend on their values."""
+"""VGGT-1B with random weights, float or quantised: time and memory do not depend on their
+values."""
 
 from __future__ import annotations
 
@@ -16,12 +17,17 @@ HEADS = ("camera", "depth", "point")  # the tracker runs only where points are a
 
 
 def random_network(recipe: Recipe | None) -> VGGT:
-    """The network in evaluation mode, its linear layers quantised as `recipe` says; None leaves everything in float."""
+    """The network in evaluation mode, its linear layers quantised as `recipe` says; None leaves
+    everything in float."""
     torch.manual_seed(0)
     net = build_empty(PRESETS["vggt-1b"].with_heads(HEADS))
     family = families.of(net.config)
     for name, module in list(net.named_modules()):
-        scheme = None if recipe is None or not isinstance(module, nn.Linear) else recipe.scheme(family, name)
+        scheme = (
+            None
+            if recipe is None or not isinstance(module, nn.Linear)
+            else recipe.scheme(family, name)
+        )
         if scheme is not None and isinstance(module, nn.Linear):
             replace_linear(net, name, _layer(scheme, module.in_features, module.out_features))
     for name, parameter in list(net.named_parameters()):
@@ -43,7 +49,8 @@ def _layer(scheme: NumberFormat, features_in: int, features_out: int) -> Quantiz
 
 
 def _parameter(name: str, shape: torch.Size) -> Tensor:
-    """Matrices that keep the size of what goes through them, norms that are the identity, a small LayerScale."""
+    """Matrices that keep the size of what goes through them, norms that are the identity, a small
+    LayerScale."""
     if name.endswith("gamma"):
         return torch.full(shape, 0.1)
     if len(shape) > 1:

@@ -1,12 +1,15 @@
-"""How many jobs a minute the service does with one and with two replicas of the network, and without Ray.
+"""How many jobs a minute the service does with one and with two replicas of the network, and
+without Ray.
 
-    python -m benchmarks.replicas --artifact build/demo/artifact [--views 8] [--jobs 12] [--rounds 5] [--json FILE]
+    python -m benchmarks.replicas --artifact build/demo/artifact
+        [--views 8] [--jobs 12] [--rounds 5] [--json FILE]
 
-Services run side by side, each copy of the network on one thread: Ray Serve with one replica, with two, and without Ray
-the local engine, and two services with it that share the jobs, which is what the machine has to give to two.
-In every round each in turn gets all jobs at once, so that whatever else the machine does hits all alike; gains are
-ratios within a round. The processor time of a job, in the service's own process and in those that it started, says what
-bounds the gain where all of them share few cores. Prints a table.
+Services run side by side, each copy of the network on one thread: Ray Serve with one replica, with
+two, and without Ray the local engine, and two services with it that share the jobs, which is what
+the machine has to give to two. In every round each in turn gets all jobs at once, so that whatever
+else the machine does hits all alike; gains are ratios within a round. The processor time of a job,
+in the service's own process and in those that it started, says what bounds the gain where all of
+them share few cores. Prints a table.
 """
 
 from __future__ import annotations
@@ -44,7 +47,9 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=8)
     parser.add_argument("--jobs", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--pictures", type=Path, default=Path(__file__).parents[1] / "service" / "samples")
+    parser.add_argument(
+        "--pictures", type=Path, default=Path(__file__).parents[1] / "service" / "samples"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     options = parser.parse_args()
     paths = sorted(path for path in options.pictures.iterdir() if path.suffix in (".png", ".jpg"))
@@ -61,7 +66,10 @@ def main() -> None:
             for name, processes in served.items():
                 before = _processor_seconds(processes)
                 seconds = _work([client for client, _ in processes], contents, options.jobs)
-                spent = [(b - a) / options.jobs for a, b in zip(before, _processor_seconds(processes), strict=True)]
+                spent = [
+                    (b - a) / options.jobs
+                    for a, b in zip(before, _processor_seconds(processes), strict=True)
+                ]
                 if number:  # the first round warms up
                     per_minute[name].append(60 * options.jobs / seconds)
                     processor[name].append((spent[0], spent[1]))
@@ -77,7 +85,9 @@ def main() -> None:
     for name, found in per_minute.items():
         gains = [own / one for own, one in zip(found, baseline, strict=True)]
         low, middle, high = statistics.quantiles(gains, n=4, method="inclusive")
-        own, started = (1000 * statistics.median(values) for values in zip(*processor[name], strict=True))
+        own, started = (
+            1000 * statistics.median(values) for values in zip(*processor[name], strict=True)
+        )
         rate = statistics.median(found)
         report["services"][name] = {
             "jobs_per_minute": round(rate, 1),
@@ -89,7 +99,8 @@ def main() -> None:
         }
         print(
             f"{name:<14}{rate:8.1f} jobs/min   {middle:5.2f}x  [{low:.2f}, {high:.2f}]   "
-            f"processor time of a job: {own:.0f} ms in the service, {started:.0f} ms in what it started"
+            f"processor time of a job: {own:.0f} ms in the service, {started:.0f} ms in what it "
+            "started"
         )
     write(options.json, report)
 
@@ -98,7 +109,17 @@ def main() -> None:
 def _served(artifact: Path, flags: tuple[str, ...]) -> Iterator[tuple[httpx.Client, int]]:
     """A service on one thread a replica, ready; and its process."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "service", "serve", "--artifact", str(artifact), "--port", "0", "--json"]
+        command = [
+            sys.executable,
+            "-m",
+            "service",
+            "serve",
+            "--artifact",
+            str(artifact),
+            "--port",
+            "0",
+            "--json",
+        ]
         command += ["--data-dir", folder, "--queue-limit", "100", "--log-level", "warning", *flags]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
@@ -108,7 +129,10 @@ def _served(artifact: Path, flags: tuple[str, ...]) -> Iterator[tuple[httpx.Clie
         try:
             with httpx.Client(base_url=url, trust_env=False, timeout=600) as client:
                 wanted = int(flags[flags.index("--replicas") + 1]) if flags else 1
-                while f'quantvggt_replicas{{state="running"}} {wanted}.0' not in client.get("/metrics").text:
+                while (
+                    f'quantvggt_replicas{{state="running"}} {wanted}.0'
+                    not in client.get("/metrics").text
+                ):
                     time.sleep(0.2)
                 yield client, process.pid
         finally:
@@ -117,7 +141,8 @@ def _served(artifact: Path, flags: tuple[str, ...]) -> Iterator[tuple[httpx.Clie
 
 
 def _work(clients: list[httpx.Client], contents: list[bytes], jobs: int) -> float:
-    """Seconds from the first of `jobs` uploads, to each service in turn, to the end of the last job."""
+    """Seconds from the first of `jobs` uploads, to each service in turn, to the end of the last
+    job."""
     files = [("images", (f"{i}.png", content, "image/png")) for i, content in enumerate(contents)]
     started = time.perf_counter()
     headers = {"Prefer": "respond-async", "Cache-Control": "no-cache"}

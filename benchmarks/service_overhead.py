@@ -1,10 +1,12 @@
-"""What the service adds to the bare network call: wall time of POST /reconstruct against preprocessing and one pass.
+"""What the service adds to the bare network call: wall time of POST /reconstruct against
+preprocessing and one pass.
 
-    python -m benchmarks.service_overhead --artifact build/demo/artifact [--views 8] [--runs 15] [--pictures FOLDER]
+    python -m benchmarks.service_overhead --artifact build/demo/artifact
+        [--views 8] [--runs 15] [--pictures FOLDER]
 
-Both run in this process on the same pictures, in turn, so that whatever else the machine does hits both alike;
-on a machine that is busy with other work, trust the processor time.
-The service is asked over a loopback socket; results are not reused. Prints a table and one line of JSON.
+Both run in this process on the same pictures, in turn, so that whatever else the machine does hits
+both alike; on a machine that is busy with other work, trust the processor time. The service is
+asked over a loopback socket; results are not reused. Prints a table and one line of JSON.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ def main() -> None:
     parser.add_argument("--artifact", type=Path, required=True)
     parser.add_argument("--views", type=int, default=8)
     parser.add_argument("--runs", type=int, default=15)
-    parser.add_argument("--pictures", type=Path, default=Path(__file__).parents[1] / "service" / "samples")
+    parser.add_argument(
+        "--pictures", type=Path, default=Path(__file__).parents[1] / "service" / "samples"
+    )
     options = parser.parse_args()
     paths = sorted(path for path in options.pictures.iterdir() if path.suffix in (".png", ".jpg"))
     contents = [paths[i % len(paths)].read_bytes() for i in range(options.views)]
@@ -50,7 +54,9 @@ def main() -> None:
         while not (server.started and engine.ready):
             time.sleep(0.05)
         port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=600) as client:
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=600
+        ) as client:
             whole, bare, network, processor = [], [], [], []
             for run in range(options.runs + 1):
                 began = time.process_time()
@@ -75,11 +81,18 @@ def main() -> None:
     for name, seconds in medians.items():
         print(f"{name:<28}{1000 * seconds:9.1f} ms")
     print(
-        f"{'the same in processor time':<28}{1000 * statistics.median(processor):9.1f} ms, the client's share included"
+        f"{'the same in processor time':<28}{1000 * statistics.median(processor):9.1f} ms, the "
+        "client's share included"
     )
     share = 100 * overhead / medians["network alone"]
-    print(f"{'overhead, median of pairs':<28}{1000 * overhead:9.1f} ms = {share:.1f} % of the network")
-    found = {"overhead_seconds": overhead, "overhead_processor_seconds": statistics.median(processor), **medians}
+    print(
+        f"{'overhead, median of pairs':<28}{1000 * overhead:9.1f} ms = {share:.1f} % of the network"
+    )
+    found = {
+        "overhead_seconds": overhead,
+        "overhead_processor_seconds": statistics.median(processor),
+        **medians,
+    }
     print(json.dumps({"views": options.views, "runs": options.runs, **found}))
 
 
@@ -87,7 +100,7 @@ def _bare(engine: Engine, contents: list[bytes]) -> tuple[float, float]:
     """Seconds from picture files to a scene without a service, and of the network in it."""
     started = time.perf_counter()
     batch = preprocess_images(
-        [io.BytesIO(content) for content in contents], image_size=engine.image_size, patch_size=engine.patch_size
+        [io.BytesIO(content) for content in contents], "fit", engine.image_size, engine.patch_size
     )
     began = time.perf_counter()
     with torch.inference_mode():

@@ -1,11 +1,13 @@
-"""What a node needs: seconds and peak memory of the quantised VGGT-1B (random weights) by frames and their size.
+"""What a node needs: seconds and peak memory of the quantised VGGT-1B (random weights) by frames
+and their size.
 
     python -m benchmarks.sizing --json benchmarks/results/cpu/sizing.json
 
-Every size of frames has a process of its own, with more and more frames; the peak is that of the whole process,
-interpreter and weights included, what building the network took excluded. "default" is what an artifact does unless its
-recipe says more; "fast" adds 8-bit attention and bfloat16 dense heads. Seconds are by the wall clock, of one pass with
-all the threads that are given, after one over a single frame that pays for what is made once.
+Every size of frames has a process of its own, with more and more frames; the peak is that of the
+whole process, interpreter and weights included, what building the network took excluded. "default"
+is what an artifact does unless its recipe says more; "fast" adds 8-bit attention and bfloat16 dense
+heads. Seconds are by the wall clock, of one pass with all the threads that are given, after one
+over a single frame that pays for what is made once.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from benchmarks.timing import arguments, machine, write
 from quantization.recipe import Recipe
 from service.inference.memory import PeakMemory
 
-SIZES = ("392x518", "518x518", "280x364")  # 4:3, square, and 4:3 as the service cuts down what would be too much
+# 4:3, square, and 4:3 as the service cuts down what would be too much
+SIZES = ("392x518", "518x518", "280x364")
 NETWORKS = ("default", "fast")
 MEBIBYTE = 2**20
 
@@ -34,7 +37,9 @@ def main() -> int:
     parser = arguments(__doc__)
     parser.set_defaults(threads=[torch.get_num_threads()])
     parser.add_argument("--frames", type=int, nargs="+", default=[1, 2, 4, 8])
-    parser.add_argument("--sizes", nargs="+", default=list(SIZES), metavar="HxW", help="pixels, multiples of 14")
+    parser.add_argument(
+        "--sizes", nargs="+", default=list(SIZES), metavar="HxW", help="pixels, multiples of 14"
+    )
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     threads = args.threads[0]
@@ -45,7 +50,16 @@ def main() -> int:
         sizes = report["networks"][network] = {}
         for size in args.sizes:
             print(f"{network}, {size} …", file=sys.stderr, flush=True)
-            command = [sys.executable, "-m", "benchmarks.sizing", "--one", network, size, "--threads", str(threads)]
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.sizing",
+                "--one",
+                network,
+                size,
+                "--threads",
+                str(threads),
+            ]
             command += ["--frames", *map(str, args.frames)]
             finished = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             sizes[size] = json.loads(finished.stdout)
@@ -77,16 +91,21 @@ def run(network: str, size: str, frames: list[int], threads: int) -> int:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The figures as Markdown: a row for each number of frames, "seconds / MiB" by network and size."""
+    """The figures as Markdown: a row for each number of frames, "seconds / MiB" by network and
+    size."""
     columns = [
         (f"{network}, {size}", figures)
         for network, sizes in report["networks"].items()
         for size, figures in sizes.items()
     ]
-    lines = ["| frames | " + " | ".join(name for name, _ in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines = [
+        "| frames | " + " | ".join(name for name, _ in columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
     for frames in columns[0][1]:
         cells = [
-            f"{row[frames]['seconds']:.1f} s / {row[frames]['peak_bytes'] / MEBIBYTE:,.0f} MiB" for _, row in columns
+            f"{row[frames]['seconds']:.1f} s / {row[frames]['peak_bytes'] / MEBIBYTE:,.0f} MiB"
+            for _, row in columns
         ]
         lines.append(f"| {frames} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

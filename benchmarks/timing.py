@@ -1,8 +1,9 @@
-"""Interleaved timing: every candidate once a round, ratios taken within a round, so that a machine's moods cancel.
+"""Interleaved timing: every candidate once a round, ratios taken within a round, so that a
+machine's moods cancel.
 
-One thread is timed by the processor time it takes, which other people's work on the machine hardly touches; several
-threads by the clock on the wall. Before each candidate are a pause, in which threads of the candidate before stop
-spinning, and a call that is not timed.
+One thread is timed by the processor time it takes, which other people's work on the machine hardly
+touches; several threads by the clock on the wall. Before each candidate are a pause, in which
+threads of the candidate before stop spinning, and a call that is not timed.
 """
 
 from __future__ import annotations
@@ -28,8 +29,11 @@ _SETTLED_SECONDS = 0.1
 _FLAGS = ("avx2", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
 
-def compare(candidates: Mapping[str, Call], rounds: int, warm_up: bool = True) -> dict[str, dict[str, float]]:
-    """Milliseconds of each candidate, and how many times faster than the first one it is: median and quartiles."""
+def compare(
+    candidates: Mapping[str, Call], rounds: int, warm_up: bool = True
+) -> dict[str, dict[str, float]]:
+    """Milliseconds of each candidate, and how many times faster than the first one it is: median
+    and quartiles."""
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     for call in candidates.values() if warm_up else ():
         call()
@@ -92,13 +96,21 @@ def _module() -> str:
 
 
 def _cores() -> set[int]:
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    return (
+        os.sched_getaffinity(0)
+        if hasattr(os, "sched_getaffinity")
+        else set(range(os.cpu_count() or 1))
+    )
 
 
 def _processor() -> str:
-    """Model name and the instruction sets that matter here; virtual machines often hide the former."""
+    """Model name and the instruction sets that matter here; virtual machines often hide the
+    former."""
     try:
-        lines = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines())
+        lines = dict(
+            line.split(":", 1)
+            for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        )
     except (OSError, ValueError):
         return platform.processor() or platform.machine()
     facts = {key.strip(): value.strip() for key, value in lines.items()}
@@ -111,7 +123,13 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     """What every benchmark takes."""
     parser = argparse.ArgumentParser(description=(description or "").split("\n")[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, min(2, len(_cores()))], help="numbers of threads")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        nargs="+",
+        default=[1, min(2, len(_cores()))],
+        help="numbers of threads",
+    )
     parser.add_argument("--rounds", type=int, default=9)
     return parser
 

@@ -1,9 +1,11 @@
-"""Sizes of the full VGGT-1B: checkpoint, artifact, and peak resident memory of quantising and of running it.
+"""Sizes of the full VGGT-1B: checkpoint, artifact, and peak resident memory of quantising and of
+running it.
 
     python -m benchmarks.vggt_1b --out benchmarks/results/vggt_1b.json
 
-Weights are random (sizes and memory do not depend on their values), so that nobody needs a gated download to repeat
-this. Needs about 7 GiB of disk under --work. Every step runs in a process of its own, so that its peak is its own.
+Weights are random (sizes and memory do not depend on their values), so that nobody needs a gated
+download to repeat this. Needs about 7 GiB of disk under --work. Every step runs in a process of its
+own, so that its peak is its own.
 """
 
 from __future__ import annotations
@@ -34,9 +36,13 @@ MEBIBYTE = 2**20
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/vggt_1b.json"))
-    parser.add_argument("--work", type=Path, help="folder for the checkpoint and the artifact (default: temporary)")
+    parser.add_argument(
+        "--work", type=Path, help="folder for the checkpoint and the artifact (default: temporary)"
+    )
     parser.add_argument("--frames", type=int, default=2)
-    parser.add_argument("--size", type=int, nargs=2, default=(392, 518), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=(392, 518), metavar=("HEIGHT", "WIDTH")
+    )
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.step:
@@ -51,7 +57,9 @@ def main() -> int:
         "checkpoint_bytes": checkpoint,
         "artifact_bytes": artifact,
         "checkpoint_over_artifact": round(checkpoint / artifact, 2),
-        "quantise_peak_over_checkpoint": round(report["steps"]["quantise"]["peak_resident_bytes"] / checkpoint, 2),
+        "quantise_peak_over_checkpoint": round(
+            report["steps"]["quantise"]["peak_resident_bytes"] / checkpoint, 2
+        ),
         "frames": args.frames,
         "size": list(args.size),
         "torch": torch.__version__,
@@ -65,7 +73,10 @@ def main() -> int:
     for step, figures in report["steps"].items():
         peak = figures["peak_resident_bytes"] / MEBIBYTE
         print(f"{step:20} peak {peak:8,.0f} MiB   {figures['seconds']:6.1f} s")
-    print(f"checkpoint {checkpoint / MEBIBYTE:,.0f} MiB, artifact {artifact / MEBIBYTE:,.0f} MiB -> {args.out}")
+    print(
+        f"checkpoint {checkpoint / MEBIBYTE:,.0f} MiB, artifact {artifact / MEBIBYTE:,.0f} MiB -> "
+        f"{args.out}"
+    )
     return 0
 
 
@@ -102,7 +113,9 @@ def quantise(args: argparse.Namespace) -> dict[str, float]:
     artifact = args.work / "artifact"
     sys.stdout.flush()
     stdout, sys.stdout = sys.stdout, sys.stderr
-    status = quantization(["quantize", str(args.work / "model.safetensors"), "--out", str(artifact), "--overwrite"])
+    status = quantization(
+        ["quantize", str(args.work / "model.safetensors"), "--out", str(artifact), "--overwrite"]
+    )
     sys.stdout = stdout
     assert status == 0
     return {"artifact_bytes": sum(file.stat().st_size for file in artifact.iterdir())}
@@ -129,7 +142,9 @@ def _run(net: VGGT, args: argparse.Namespace) -> dict[str, float]:
 
 
 def run_float32(args: argparse.Namespace) -> dict[str, float]:
-    return _run(load_checkpoint(args.work / "model.safetensors", heads=("camera", "depth", "point")), args)
+    return _run(
+        load_checkpoint(args.work / "model.safetensors", heads=("camera", "depth", "point")), args
+    )
 
 
 def run_artifact(args: argparse.Namespace) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """Percentile bootstrap over scenes: test sets here are small, so every figure carries its interval.
 
-The scene is the unit that is drawn again, never the pair or the pixel: errors within a scene are not independent.
-Every statistic maps scene indices [..., N] to values [...], so thousands of resamples are one indexing operation.
+The scene is the unit that is drawn again, never the pair or the pixel: errors within a scene are
+not independent. Every statistic maps scene indices [..., N] to values [...], so thousands of
+resamples are one indexing operation.
 """
 
 from __future__ import annotations
@@ -40,16 +41,21 @@ def interval(
 ) -> Interval:
     """Bootstrap interval of `statistic` over `scenes` scenes.
 
-    `groups`: one label a scene; scenes are then drawn within their group (stratified), so that column k of a resample
-    always holds a scene of the same group as scene k. The same arguments give the same interval; two statistics with
-    the same `scenes`, `groups`, `resamples` and `seed` see the same resamples, which pairs them.
+    `groups`: one label a scene; scenes are then drawn within their group (stratified), so that
+    column k of a resample always holds a scene of the same group as scene k. The same arguments
+    give the same interval; two statistics with the same `scenes`, `groups`, `resamples` and `seed`
+    see the same resamples, which pairs them.
     """
     if scenes < 1:
         raise ValueError("a bootstrap needs at least one scene, got 0")
     if resamples < 1 or not 0 < confidence < 1:
-        raise ValueError(f"expected resamples >= 1 and 0 < confidence < 1, got {resamples} and {confidence}")
+        raise ValueError(
+            f"expected resamples >= 1 and 0 < confidence < 1, got {resamples} and {confidence}"
+        )
     labels = (
-        np.zeros(scenes, dtype=np.int64) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+        np.zeros(scenes, dtype=np.int64)
+        if groups is None
+        else np.unique(np.asarray(groups), return_inverse=True)[1]
     )
     if len(labels) != scenes:
         raise ValueError(f"expected one group label for each of {scenes} scenes, got {len(labels)}")
@@ -74,9 +80,11 @@ def mean_over_scenes(values: Sequence[float]) -> Statistic:
 
 
 def pooled_mean(values: Sequence[float], weights: Sequence[float]) -> Statistic:
-    """Mean over the pooled parts of the drawn scenes: value and number of parts (e.g. frame pairs) of each scene.
+    """Mean over the pooled parts of the drawn scenes: value and number of parts (e.g. frame pairs)
+    of each scene.
 
-    The histogram AUC is linear in the histogram, so the AUC of pooled pairs is this mean of the scenes' AUCs.
+    The histogram AUC is linear in the histogram, so the AUC of pooled pairs is this mean of the
+    scenes' AUCs.
     """
     weight = np.asarray(weights, dtype=np.float64)
     total = np.asarray(values, dtype=np.float64) * weight
@@ -84,12 +92,16 @@ def pooled_mean(values: Sequence[float], weights: Sequence[float]) -> Statistic:
 
 
 def mean_over_groups(statistics: Sequence[tuple[Indices, Statistic]]) -> Statistic:
-    """Mean of one statistic a group: (columns of the group, statistic over all scenes). Draw with the same `groups`."""
-    return lambda indices: np.mean([statistic(indices[..., columns]) for columns, statistic in statistics], axis=0)
+    """Mean of one statistic a group: (columns of the group, statistic over all scenes). Draw with
+    the same `groups`."""
+    return lambda indices: np.mean(
+        [statistic(indices[..., columns]) for columns, statistic in statistics], axis=0
+    )
 
 
 def pooled_median(parts: Sequence[Sequence[float]]) -> Statistic:
-    """Median over the pooled parts (e.g. frame pairs) of the drawn scenes, however many parts each scene has."""
+    """Median over the pooled parts (e.g. frame pairs) of the drawn scenes, however many parts each
+    scene has."""
     scene = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     values = np.concatenate([np.asarray(part, dtype=np.float64) for part in parts])
     order = np.argsort(values, kind="stable")

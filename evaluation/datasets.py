@@ -33,7 +33,8 @@ READERS: Mapping[str, Callable[..., RecordedScenes]] = {
 
 @dataclass(frozen=True)
 class Opened:
-    """Scenes, what the report says about them, and what is missing from them (arguments of `evaluate`)."""
+    """Scenes, what the report says about them, and what is missing from them (arguments of
+    `evaluate`)."""
 
     scenes: Iterable[Scene]
     facts: Mapping[str, Any]
@@ -42,7 +43,8 @@ class Opened:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raises ValueError for options that do not go together; cheap, so it comes before a model is loaded."""
+    """Raises ValueError for options that do not go together; cheap, so it comes before a model is
+    loaded."""
     if args.seed < 0:
         raise ValueError(f"--seed is {args.seed}; expected at least 0")
     if args.scenes is not None and args.scenes < 1:
@@ -58,26 +60,40 @@ def check(args: argparse.Namespace) -> None:
         if given is not None and not wanted:
             raise ValueError(f"{option} has no meaning for --dataset {args.dataset}; leave it out")
     if recorded and args.data is None:
-        raise ValueError(f"--dataset {args.dataset} needs --data PATH, the folder that the data set was unpacked into")
+        raise ValueError(
+            f"--dataset {args.dataset} needs --data PATH, the folder that the data set was "
+            "unpacked into"
+        )
     if recorded and not args.data.is_dir():
         raise ValueError(f"--data {args.data}: no such folder")
 
 
 def open_scenes(args: argparse.Namespace, views: int, grid: Grid) -> Opened:
-    """Scenes of `views` frames on the grid of a network. Raises ValueError where they do not fit it or are damaged."""
+    """Scenes of `views` frames on the grid of a network. Raises ValueError where they do not fit it
+    or are damaged."""
     side, patch = grid.longer_side, grid.patch_size
     if args.dataset == SYNTHETIC:
         height, width = args.size or (side, side)
         if height < patch or width < patch or height % patch or width % patch:
-            raise ValueError(f"--size {height} {width} does not fit this network: both must be multiples of {patch}")
+            raise ValueError(
+                f"--size {height} {width} does not fit this network: both must be multiples of "
+                f"{patch}"
+            )
         count = args.scenes or SYNTHETIC_SCENES
         rooms = SyntheticScenes(SPLIT, count, views, height, width, seed=args.seed)
-        return Opened(rooms, {"distribution": asdict(rooms.distribution), "size": [height, width], "scenes": count})
+        return Opened(
+            rooms,
+            {"distribution": asdict(rooms.distribution), "size": [height, width], "scenes": count},
+        )
     options: dict[str, Any] = {"views": views, "image_size": side, "patch_size": patch}
     if args.dataset == "co3d":
         options |= {"seed": args.seed, "categories": args.categories or CATEGORIES}
     recorded = READERS[args.dataset](args.data, **options)
     if args.scenes is not None:
         recorded = recorded.first(args.scenes)
-    facts = {"data": args.data.resolve().name, "longer_side": side, "scenes_per_category": args.scenes}
+    facts = {
+        "data": args.data.resolve().name,
+        "longer_side": side,
+        "scenes_per_category": args.scenes,
+    }
     return Opened(recorded, facts, recorded.expected_categories, recorded.skipped)

@@ -1,4 +1,5 @@
-"""Run networks over scenes with ground truth: score one (`evaluate`), or two and what lies between them (`compare`)."""
+"""Run networks over scenes with ground truth: score one (`evaluate`), or two and what lies between
+them (`compare`)."""
 
 from __future__ import annotations
 
@@ -36,14 +37,18 @@ EXAMPLES = 4  # scenes kept for the picture
 
 @dataclass(frozen=True)
 class SceneDeviation:
-    """How far one network's answer lies from another's on one scene; None where either lacks the head or failed."""
+    """How far one network's answer lies from another's on one scene; None where either lacks the
+    head or failed."""
 
     name: str
     category: str
-    rotation_deg: float | None  # mean over frames of the angle between the cameras, relative to the first camera
-    translation: float | None  # |t - t_reference| / |t_reference|, Frobenius over frames, relative to the first camera
+    # mean over frames of the angle between the cameras, relative to the first camera
+    rotation_deg: float | None
+    # |t - t_reference| / |t_reference|, Frobenius over frames, relative to the first camera
+    translation: float | None
     depth: float | None  # mean of |depth - reference| / |reference|, no alignment
-    points: float | None  # median distance of unprojected points / mean reference distance from the first camera
+    # median distance of unprojected points / mean reference distance from the first camera
+    points: float | None
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,9 @@ class Deviation:
     def to_dict(self, *, records: bool = True) -> dict[str, Any]:
         """Plain data for JSON, on request without the per-scene records."""
         result = asdict(self)
-        return result if records else {key: value for key, value in result.items() if key != "records"}
+        return (
+            result if records else {key: value for key, value in result.items() if key != "records"}
+        )
 
 
 @dataclass(frozen=True)
@@ -86,10 +93,11 @@ def evaluate(
 ) -> Report:
     """Score `net` on `scenes`, one scene a forward pass.
 
-    `calibration_splits`, `calibration_scenes`: what an artifact was calibrated on, from its manifest; a scene of those
-    raises ValueError. `expected_categories`: those without a scene are named in the report. `skipped`: (scene, reason)
-    that the reader left out; scenes with fewer than two frames are added. `surface`: also ICP, accuracy, completeness
-    and normal consistency (seconds a scene). `seed` draws the bootstrap and the surface points, never the scenes.
+    `calibration_splits`, `calibration_scenes`: what an artifact was calibrated on, from its
+    manifest; a scene of those raises ValueError. `expected_categories`: those without a scene are
+    named in the report. `skipped`: (scene, reason) that the reader left out; scenes with fewer than
+    two frames are added. `surface`: also ICP, accuracy, completeness and normal consistency
+    (seconds a scene). `seed` draws the bootstrap and the surface points, never the scenes.
     """
     admitted = _Admission(calibration_splits, calibration_scenes, list(skipped))
     records: list[SceneRecord] = []
@@ -156,10 +164,16 @@ def compare(
             return None
         groups, values = zip(*known, strict=True)
         statistic = bootstrap.mean_over_scenes(values)
-        return bootstrap.interval(statistic, len(values), groups=groups, resamples=resamples, seed=seed)
+        return bootstrap.interval(
+            statistic, len(values), groups=groups, resamples=resamples, seed=seed
+        )
 
     deviation = Deviation(
-        mean("rotation_deg"), mean("translation"), mean("depth"), mean("points"), records=tuple(deviations)
+        mean("rotation_deg"),
+        mean("translation"),
+        mean("depth"),
+        mean("points"),
+        records=tuple(deviations),
     )
     return Comparison(reports[0], reports[1], deviation)
 
@@ -176,7 +190,8 @@ class _Admission:
         for scene in scenes:
             if scene.split in self.calibration_splits or scene.name in self.calibration_scenes:
                 raise ValueError(
-                    f"scene {scene.name!r} of split {scene.split!r} belongs to the data that this model was "
+                    f"scene {scene.name!r} of split {scene.split!r} belongs to the data that this "
+                    "model was "
                     "calibrated on; evaluate on another split"
                 )
             if scene.images.shape[0] < 2:
@@ -202,10 +217,25 @@ def _answer(net: Network, scene: Scene) -> _Answer:
     if extrinsics is None or intrinsics is None:
         raise ValueError("the network has no camera head; evaluation scores its poses")
     points = None if depth is None else unproject_depth(depth, extrinsics, intrinsics)
-    outputs = {"cameras": extrinsics, "depth": depth, "unprojected depth": points, "point head": said.points}
-    broken = [name for name, value in outputs.items() if value is not None and not bool(value.isfinite().all())]
+    outputs = {
+        "cameras": extrinsics,
+        "depth": depth,
+        "unprojected depth": points,
+        "point head": said.points,
+    }
+    broken = [
+        name
+        for name, value in outputs.items()
+        if value is not None and not bool(value.isfinite().all())
+    ]
     if broken:
-        return _Answer(torch.full_like(extrinsics, torch.nan), None, None, None, f"not finite: {', '.join(broken)}")
+        return _Answer(
+            torch.full_like(extrinsics, torch.nan),
+            None,
+            None,
+            None,
+            f"not finite: {', '.join(broken)}",
+        )
     return _Answer(extrinsics, depth, points, said.points, None)
 
 
@@ -243,7 +273,8 @@ def _score(scene: Scene, answer: _Answer, *, surface: bool, seed: int) -> SceneR
 
 
 def _surface(predicted: Tensor, true: Tensor, camera: Tensor, seed: int) -> SurfaceErrors:
-    """Umeyama over correspondences, then ICP and surface errors on independent random subsets of both clouds."""
+    """Umeyama over correspondences, then ICP and surface errors on independent random subsets of
+    both clouds."""
     generator = np.random.default_rng(seed)
 
     def subset(cloud: Tensor) -> Tensor:
@@ -263,10 +294,16 @@ def _deviation(scene: Scene, reference: _Answer, other: _Answer) -> SceneDeviati
         length = float(a[..., 3].norm())
         translation = float((a[..., 3] - b[..., 3]).norm()) / length if length > 0 else None
         if reference.depth is not None and other.depth is not None:
-            depth = float(((other.depth - reference.depth).abs() / reference.depth.abs().clamp(min=1e-12)).mean())
+            depth = float(
+                (
+                    (other.depth - reference.depth).abs() / reference.depth.abs().clamp(min=1e-12)
+                ).mean()
+            )
         if reference.points is not None and other.points is not None:
             scale = scene_scale(reference.points.flatten(0, -2), reference.extrinsics[0])
-            points = float(np.median((other.points - reference.points).norm(dim=-1).numpy())) / scale
+            points = (
+                float(np.median((other.points - reference.points).norm(dim=-1).numpy())) / scale
+            )
     return SceneDeviation(scene.name, scene.category, rotation, translation, depth, points)
 
 
@@ -274,4 +311,6 @@ def _example(scene: Scene, answer: _Answer) -> list[Example]:
     if scene.depth is None or answer.depth is None or not bool((scene.depth > 0).any()):
         return []
     scale = depth_errors(answer.depth, scene.depth).scale
-    return [Example(scene.name, scene.images[0].cpu(), answer.depth[0] * scale, scene.depth[0].cpu())]
+    return [
+        Example(scene.name, scene.images[0].cpu(), answer.depth[0] * scale, scene.depth[0].cpu())
+    ]

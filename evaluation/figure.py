@@ -1,4 +1,5 @@
-"""One picture of an evaluation: scatter a scene, error histogram with its cumulative curve, depth examples."""
+"""One picture of an evaluation: scatter a scene, error histogram with its cumulative curve, depth
+examples."""
 
 from __future__ import annotations
 
@@ -25,10 +26,16 @@ def draw(reports: Mapping[str, Report], path: Path | str) -> Path:
     if not reports:
         raise ValueError("nothing to draw: no report was given")
     path = Path(path)
-    examples: Sequence[Example] = next((report.examples for report in reports.values() if report.examples), ())
+    examples: Sequence[Example] = next(
+        (report.examples for report in reports.values() if report.examples), ()
+    )
     figure = Figure(figsize=(12, 4.6 + 2.0 * 3 * bool(examples)), layout="constrained")
     FigureCanvasAgg(figure)
-    grids = figure.add_gridspec(2, 1, height_ratios=[4.6, 6.0]) if examples else figure.add_gridspec(1, 1)
+    grids = (
+        figure.add_gridspec(2, 1, height_ratios=[4.6, 6.0])
+        if examples
+        else figure.add_gridspec(1, 1)
+    )
     scatter, histogram = grids[0].subgridspec(1, 2).subplots(squeeze=False)[0]
     colours = colormaps["tab10"]
     for index, (label, report) in enumerate(reports.items()):
@@ -51,7 +58,8 @@ def draw(reports: Mapping[str, Report], path: Path | str) -> Path:
         ylim=(0, 100),
         xlabel=f"larger of both errors of a pair (deg); beyond {HISTOGRAM_DEG} in the last bin",
         ylabel="pairs (%)",
-        title=f"bars: pairs per degree, curve: pairs within; AUC@{AUC_DEG}: mean of the curve left of the line",
+        title=f"bars: pairs per degree, curve: pairs within; AUC@{AUC_DEG}: mean of the curve left "
+        "of the line",
     )
     histogram.title.set_fontsize(9)
     histogram.axvline(AUC_DEG, color="grey", linewidth=0.8, linestyle=":")
@@ -71,13 +79,18 @@ def _scatter(axes: Any, label: str, report: Report, colour: Any) -> None:
 
 
 def _histogram(axes: Any, label: str, report: Report, colour: Any) -> None:
-    error = np.concatenate([np.maximum(record.rotation_deg, record.translation_deg) for record in report.records])
-    counts, edges = np.histogram(np.minimum(error, HISTOGRAM_DEG), bins=HISTOGRAM_DEG, range=(0, HISTOGRAM_DEG))
+    error = np.concatenate(
+        [np.maximum(record.rotation_deg, record.translation_deg) for record in report.records]
+    )
+    counts, edges = np.histogram(
+        np.minimum(error, HISTOGRAM_DEG), bins=HISTOGRAM_DEG, range=(0, HISTOGRAM_DEG)
+    )
     share = 100.0 * counts / len(error)
     axes.bar(edges[:-1], share, width=1.0, align="edge", color=colour, alpha=0.35)
     found = report.auc[AUC_DEG]
     curve = f"{label}: AUC@{AUC_DEG} {found.value:.1f} [{found.low:.1f}, {found.high:.1f}]"
-    within = [100.0 * np.mean(error <= edge) for edge in edges]  # not from the counts: those include what lies beyond
+    # not from the counts: those include what lies beyond
+    within = [100.0 * np.mean(error <= edge) for edge in edges]
     axes.plot(edges, within, color=colour, label=curve)
 
 

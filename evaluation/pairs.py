@@ -1,7 +1,9 @@
-"""Pairs of frames scored by how far the camera turned between them, beside a predictor that does not look.
+"""Pairs of frames scored by how far the camera turned between them, beside a predictor that does
+not look.
 
-One AUC over all pairs of a recording tells little: pairs that turn little are easy, those that turn much may see
-nothing in common, and an answer of "no rotation, sideways" already scores where people walk past things.
+One AUC over all pairs of a recording tells little: pairs that turn little are easy, those that turn
+much may see nothing in common, and an answer of "no rotation, sideways" already scores where people
+walk past things.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ THRESHOLD = 30
 
 @dataclass(frozen=True)
 class PairErrors:
-    """P pairs, degrees: their true rotation, and the errors of rotation and of translation direction, each [P]."""
+    """P pairs, degrees: their true rotation, and the errors of rotation and of translation
+    direction, each [P]."""
 
     turn: Tensor
     rotation: Tensor
@@ -38,7 +41,8 @@ class PairErrors:
         return PairErrors(self.turn[inside], self.rotation[inside], self.translation[inside])
 
     def summary(self) -> dict[str, float | int | None]:
-        """AUC@30 in percent, median errors in degrees, number of pairs; None where there is no pair."""
+        """AUC@30 in percent, median errors in degrees, number of pairs; None where there is no
+        pair."""
         pairs = len(self.turn)
         if pairs == 0:
             return {"pairs": 0, "auc_30": None, "rotation_deg": None, "translation_deg": None}
@@ -67,7 +71,8 @@ def predict_pairs(net: Network, images: Tensor) -> Tensor:
 
 
 def sideways(pairs: int) -> Tensor:
-    """What the predictor that does not look says: no rotation, a step to the side. Cameras [pairs, 2, 3, 4]."""
+    """What the predictor that does not look says: no rotation, a step to the side. Cameras [pairs,
+    2, 3, 4]."""
     cameras = torch.eye(3, 4, dtype=torch.float64).repeat(pairs, 2, 1, 1)
     cameras[:, 1, 0, 3] = 1.0
     return cameras
@@ -76,7 +81,9 @@ def sideways(pairs: int) -> Tensor:
 def pair_errors(predicted: Tensor, true: Tensor) -> PairErrors:
     """Errors of cameras [P, 2, 3, 4], world-to-camera."""
     rotation, translation = relative_pose_errors(predicted, true)
-    return PairErrors(rotation_angle(true[:, 0, :, :3], true[:, 1, :, :3]), rotation[:, 0], translation[:, 0])
+    return PairErrors(
+        rotation_angle(true[:, 0, :, :3], true[:, 1, :, :3]), rotation[:, 0], translation[:, 0]
+    )
 
 
 def by_turn(errors: PairErrors) -> dict[str, dict[str, float | int | None]]:

@@ -25,14 +25,19 @@ _RENDERED = 50  # scenes held at a time
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score and print; returns the exit status. Raises ValueError for arguments that ask for the impossible."""
+    """Score and print; returns the exit status. Raises ValueError for arguments that ask for the
+    impossible."""
     if not args.sets and args.data is None:
         raise ValueError("nothing to score: give --sets, --data or both")
     if args.scenes < 1 or args.seed < 0:
-        raise ValueError(f"--scenes is {args.scenes} and --seed {args.seed}; expected at least 1 and 0")
+        raise ValueError(
+            f"--scenes is {args.scenes} and --seed {args.seed}; expected at least 1 and 0"
+        )
     subject = load_subject(args.model, args.device)
     if SPLIT in subject.calibration_splits:
-        raise ValueError(f"{args.model} was calibrated on the {SPLIT} split; its score would not be fair")
+        raise ValueError(
+            f"{args.model} was calibrated on the {SPLIT} split; its score would not be fair"
+        )
     results: dict[str, Any] = {}
     grid = families.of(subject.net.config).grid(subject.net.config)
     for name, images, cameras in _sources(args, grid):
@@ -41,7 +46,11 @@ def run(args: argparse.Namespace) -> int:
             "model": by_turn(pair_errors(predicted, cameras)),
             "sideways": by_turn(pair_errors(sideways(len(cameras)), cameras)),
         }
-    document = {"model": {"name": subject.name, **subject.origin}, "scenes": args.scenes, "seed": args.seed}
+    document = {
+        "model": {"name": subject.name, **subject.origin},
+        "scenes": args.scenes,
+        "seed": args.seed,
+    }
     print(json.dumps({**document, "results": results}) if args.json else _table(results))
     return 0
 
@@ -62,7 +71,11 @@ def _sources(args: argparse.Namespace, grid: Grid) -> Iterator[tuple[str, Tensor
             )
             for start in track(starts, name)
         ]
-        yield name, torch.cat([b.images for b in batches]), torch.cat([b.extrinsics for b in batches])
+        yield (
+            name,
+            torch.cat([b.images for b in batches]),
+            torch.cat([b.extrinsics for b in batches]),
+        )
     if args.data is not None:
         recorded = read_folder(args.data, image_size=side, patch_size=grid.patch_size)
         for skipped, reason in recorded.skipped:
@@ -80,10 +93,28 @@ def _table(results: dict[str, Any]) -> str:
     for name, found in results.items():
         for bucket, ours in found["model"].items():
             trivial = found["sideways"][bucket]
-            figures = [side[key] for side in (ours, trivial) for key in ("auc_30", "rotation_deg", "translation_deg")]
-            lines.append([name, bucket, str(ours["pairs"]), *("-" if f is None else f"{f:.1f}" for f in figures)])
+            figures = [
+                side[key]
+                for side in (ours, trivial)
+                for key in ("auc_30", "rotation_deg", "translation_deg")
+            ]
+            lines.append(
+                [
+                    name,
+                    bucket,
+                    str(ours["pairs"]),
+                    *("-" if f is None else f"{f:.1f}" for f in figures),
+                ]
+            )
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = ["  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines]
-    text.append("turn: true rotation between the two frames. rot, trans: median errors. All angles in degrees.")
-    text.append("sideways: what the answer 'no rotation, a step to the side' scores without looking.")
+    text = [
+        "  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines
+    ]
+    text.append(
+        "turn: true rotation between the two frames. rot, trans: median errors. All angles in "
+        "degrees."
+    )
+    text.append(
+        "sideways: what the answer 'no rotation, a step to the side' scores without looking."
+    )
     return "\n".join(text)

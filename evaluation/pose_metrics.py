@@ -22,17 +22,20 @@ UNDEFINED_TRANSLATION_DEG = math.degrees(1e6)
 def relative_pose_errors(predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
     """Rotation and translation-direction error of every pair of frames i < j.
 
-    `predicted`, `true`: [..., S, 3, 4] or [..., S, 4, 4] world-to-camera. Each set is first expressed relative to
-    its own first camera; the pose of a pair is then E_i^-1 E_j, so neither world frame nor global scale matters.
-    Returns (rotation, translation), each [..., S(S-1)/2] float64 in degrees, pairs ordered (0,1), (0,2), ..., (1,2).
+    `predicted`, `true`: [..., S, 3, 4] or [..., S, 4, 4] world-to-camera. Each set is first
+    expressed relative to its own first camera; the pose of a pair is then E_i^-1 E_j, so neither
+    world frame nor global scale matters. Returns (rotation, translation), each [..., S(S-1)/2]
+    float64 in degrees, pairs ordered (0,1), (0,2), ..., (1,2).
 
-    The translation error ignores the sign of the direction, as the protocol does, and thus lies in [0, 90]. A zero
-    translation has no direction and scores 90. A pair that is not finite scores 180 in rotation and
-    `UNDEFINED_TRANSLATION_DEG` in translation, so it counts as a failure instead of vanishing from the mean.
+    The translation error ignores the sign of the direction, as the protocol does, and thus lies in
+    [0, 90]. A zero translation has no direction and scores 90. A pair that is not finite scores 180
+    in rotation and `UNDEFINED_TRANSLATION_DEG` in translation, so it counts as a failure instead of
+    vanishing from the mean.
     """
     if predicted.shape[:-2] != true.shape[:-2]:
         raise ValueError(
-            f"predicted and true poses must have the same frames, got {tuple(predicted.shape)} and {tuple(true.shape)}"
+            f"predicted and true poses must have the same frames, got {tuple(predicted.shape)} and "
+            f"{tuple(true.shape)}"
         )
     predicted_pairs, true_pairs = _pair_poses(predicted), _pair_poses(true)
 
@@ -46,14 +49,19 @@ def relative_pose_errors(predicted: Tensor, true: Tensor) -> tuple[Tensor, Tenso
     translation = torch.rad2deg(torch.atan2(sine, cosine))
     translation = torch.where(lengths > 0, translation, torch.full_like(translation, 90.0))
     undefined = ~(lengths.isfinite() & translation.isfinite())
-    translation = torch.where(undefined, torch.full_like(translation, UNDEFINED_TRANSLATION_DEG), translation)
+    translation = torch.where(
+        undefined, torch.full_like(translation, UNDEFINED_TRANSLATION_DEG), translation
+    )
     return rotation, translation
 
 
 def relative_to_first(extrinsics: Tensor) -> Tensor:
-    """Re-express world-to-camera poses [..., S, 3|4, 4] with the first camera as the world: [..., S, 3, 4] float64."""
+    """Re-express world-to-camera poses [..., S, 3|4, 4] with the first camera as the world: [...,
+    S, 3, 4] float64."""
     if extrinsics.ndim < 3 or extrinsics.shape[-2:] not in ((3, 4), (4, 4)):
-        raise ValueError(f"expected poses [..., S, 3, 4] or [..., S, 4, 4], got {tuple(extrinsics.shape)}")
+        raise ValueError(
+            f"expected poses [..., S, 3, 4] or [..., S, 4, 4], got {tuple(extrinsics.shape)}"
+        )
     extrinsics = extrinsics.double()
     rotation, translation = extrinsics[..., :3, :3], extrinsics[..., :3, 3:]
     relative = rotation @ rotation[..., :1, :, :].transpose(-1, -2)
@@ -63,7 +71,8 @@ def relative_to_first(extrinsics: Tensor) -> Tensor:
 def pose_histogram(rotation_deg: Tensor, translation_deg: Tensor, threshold: int) -> Tensor:
     """Share of all pairs whose larger error falls into each 1-degree bin: [threshold] float64.
 
-    Bins are [k, k+1); the last one is closed. The shares sum to the accuracy at `threshold`, not to 1.
+    Bins are [k, k+1); the last one is closed. The shares sum to the accuracy at `threshold`, not to
+    1.
     """
     if threshold < 1 or threshold != int(threshold):
         raise ValueError(f"threshold must be a whole number of degrees >= 1, got {threshold}")
@@ -79,9 +88,11 @@ def pose_histogram(rotation_deg: Tensor, translation_deg: Tensor, threshold: int
 
 
 def pose_auc(rotation_deg: Tensor, translation_deg: Tensor, threshold: int) -> float:
-    """AUC@threshold in percent: mean over the 1-degree bins of the cumulative share of pairs (`pose_histogram`).
+    """AUC@threshold in percent: mean over the 1-degree bins of the cumulative share of pairs
+    (`pose_histogram`).
 
-    This is the published histogram definition, which differs slightly from the exact area under the curve.
+    This is the published histogram definition, which differs slightly from the exact area under the
+    curve.
     """
     return 100.0 * float(pose_histogram(rotation_deg, translation_deg, threshold).cumsum(0).mean())
 
@@ -95,4 +106,6 @@ def _pair_poses(extrinsics: Tensor) -> Tensor:
     i, j = torch.triu_indices(frames, frames, offset=1, device=poses.device)
     first, second = poses[..., i, :, :], poses[..., j, :, :]
     inverse = first[..., :3].transpose(-1, -2)
-    return torch.cat((inverse @ second[..., :3], inverse @ (second[..., 3:] - first[..., 3:])), dim=-1)
+    return torch.cat(
+        (inverse @ second[..., :3], inverse @ (second[..., 3:] - first[..., 3:])), dim=-1
+    )

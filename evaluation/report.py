@@ -1,4 +1,5 @@
-"""What an evaluation found: one record a scene, and figures over all scenes with their bootstrap intervals."""
+"""What an evaluation found: one record a scene, and figures over all scenes with their bootstrap
+intervals."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from evaluation.pose_metrics import AUC_THRESHOLDS, pose_auc
 
 @dataclass(frozen=True)
 class SceneRecord:
-    """Errors of one scene. A figure is None where its ground truth or the network's head is missing.
+    """Errors of one scene. A figure is None where its ground truth or the network's head is
+    missing.
 
     Where the network failed (`failure` says how) every pair of frames still counts as wrong.
     """
@@ -39,12 +41,15 @@ class SceneRecord:
 
     def auc(self, threshold: int) -> float:
         """AUC@threshold in percent of this scene's own pairs."""
-        return pose_auc(torch.tensor(self.rotation_deg), torch.tensor(self.translation_deg), threshold)
+        return pose_auc(
+            torch.tensor(self.rotation_deg), torch.tensor(self.translation_deg), threshold
+        )
 
 
 @dataclass(frozen=True)
 class Example:
-    """The first frame of a scene for the picture; predicted depth is already scaled to the truth."""
+    """The first frame of a scene for the picture; predicted depth is already scaled to the
+    truth."""
 
     name: str
     image: Tensor  # [3, H, W] in [0, 1]
@@ -54,10 +59,11 @@ class Example:
 
 @dataclass(frozen=True)
 class Report:
-    """Figures of one network on one set of scenes. Angles in degrees, AUC in percent, the rest shares.
+    """Figures of one network on one set of scenes. Angles in degrees, AUC in percent, the rest
+    shares.
 
-    `auc` is the mean over categories of the AUC of each category's pooled pairs; medians pool the pairs of all scenes;
-    depth and point figures are means over the scenes that have them.
+    `auc` is the mean over categories of the AUC of each category's pooled pairs; medians pool the
+    pairs of all scenes; depth and point figures are means over the scenes that have them.
     """
 
     scenes: int
@@ -82,7 +88,8 @@ class Report:
     examples: tuple[Example, ...] = field(default=(), repr=False, compare=False)
 
     def to_dict(self, *, records: bool = True) -> dict[str, Any]:
-        """Plain data for JSON, without the example pictures and on request without the per-scene records."""
+        """Plain data for JSON, without the example pictures and on request without the per-scene
+        records."""
         result = {
             "scenes": self.scenes,
             "views": list(self.views),
@@ -92,7 +99,9 @@ class Report:
                 category: {str(threshold): asdict(found) for threshold, found in aucs.items()}
                 for category, aucs in self.category_auc.items()
             },
-            "surface": None if self.surface is None else {name: asdict(i) for name, i in self.surface.items()},
+            "surface": None
+            if self.surface is None
+            else {name: asdict(i) for name, i in self.surface.items()},
             "resamples": self.resamples,
             "bootstrap_seed": self.bootstrap_seed,
             "missing_categories": list(self.missing_categories),
@@ -121,28 +130,42 @@ def summarise(
 ) -> Report:
     """Aggregate scene records. Raises ValueError, naming what was skipped, when there is none."""
     if not records:
-        raise ValueError(f"no scene was evaluated; skipped: {[f'{name}: {why}' for name, why in skipped] or 'none'}")
+        raise ValueError(
+            "no scene was evaluated; skipped: "
+            f"{[f'{name}: {why}' for name, why in skipped] or 'none'}"
+        )
     categories = sorted({record.category for record in records})
 
     def per_scene(values: Sequence[float | None]) -> Interval | None:
-        known = [(record.category, v) for record, v in zip(records, values, strict=True) if v is not None]
+        known = [
+            (record.category, v) for record, v in zip(records, values, strict=True) if v is not None
+        ]
         if not known:
             return None
         groups, present = zip(*known, strict=True)
         statistic = bootstrap.mean_over_scenes(present)
-        return bootstrap.interval(statistic, len(present), groups=groups, resamples=resamples, seed=seed)
+        return bootstrap.interval(
+            statistic, len(present), groups=groups, resamples=resamples, seed=seed
+        )
 
     def over_all(statistic: Statistic) -> Interval:
         groups = [record.category for record in records]
-        return bootstrap.interval(statistic, len(records), groups=groups, resamples=resamples, seed=seed)
+        return bootstrap.interval(
+            statistic, len(records), groups=groups, resamples=resamples, seed=seed
+        )
 
     def of_category(category: str, threshold: int) -> Interval:
         own = [record for record in records if record.category == category]
-        return bootstrap.interval(_pooled_auc(own, threshold), len(own), resamples=resamples, seed=seed)
+        return bootstrap.interval(
+            _pooled_auc(own, threshold), len(own), resamples=resamples, seed=seed
+        )
 
     surfaces = [None if record.surface is None else asdict(record.surface) for record in records]
     surface_names = next((tuple(s) for s in surfaces if s is not None), ())
-    surface = {name: per_scene([None if s is None else s[name] for s in surfaces]) for name in surface_names}
+    surface = {
+        name: per_scene([None if s is None else s[name] for s in surfaces])
+        for name in surface_names
+    }
     return Report(
         scenes=len(records),
         views=tuple(sorted({record.views for record in records})),
@@ -152,29 +175,41 @@ def summarise(
             category: {threshold: of_category(category, threshold) for threshold in AUC_THRESHOLDS}
             for category in categories
         },
-        rotation_median=over_all(bootstrap.pooled_median([record.rotation_deg for record in records])),
-        translation_median=over_all(bootstrap.pooled_median([record.translation_deg for record in records])),
+        rotation_median=over_all(
+            bootstrap.pooled_median([record.rotation_deg for record in records])
+        ),
+        translation_median=over_all(
+            bootstrap.pooled_median([record.translation_deg for record in records])
+        ),
         surface={name: found for name, found in surface.items() if found is not None} or None,
         resamples=resamples,
         bootstrap_seed=seed,
         missing_categories=tuple(sorted(set(expected_categories) - set(categories))),
         skipped=tuple(skipped),
-        failures=tuple((record.name, record.failure) for record in records if record.failure is not None),
+        failures=tuple(
+            (record.name, record.failure) for record in records if record.failure is not None
+        ),
         records=tuple(records),
         examples=tuple(examples),
-        **{name: per_scene([getattr(record, name) for record in records]) for name in _SCENE_FIGURES},
+        **{
+            name: per_scene([getattr(record, name) for record in records])
+            for name in _SCENE_FIGURES
+        },
     )
 
 
 def auc_retained(reference: Report, other: Report, threshold: int = 30) -> Interval | None:
     """Share in percent of the reference's AUC@threshold that `other` keeps, on the same scenes.
 
-    Both are drawn with the same resamples, so what is hard for both cancels and the interval is that of the change.
-    None where the reference's AUC is zero, in all scenes or in a resample.
+    Both are drawn with the same resamples, so what is hard for both cancels and the interval is
+    that of the change. None where the reference's AUC is zero, in all scenes or in a resample.
     """
     if [record.name for record in reference.records] != [record.name for record in other.records]:
         raise ValueError("both reports must cover the same scenes in the same order")
-    of_reference, of_other = _mean_auc(reference.records, threshold), _mean_auc(other.records, threshold)
+    of_reference, of_other = (
+        _mean_auc(reference.records, threshold),
+        _mean_auc(other.records, threshold),
+    )
 
     def share(indices: bootstrap.Indices) -> bootstrap.Values:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -192,7 +227,8 @@ def auc_retained(reference: Report, other: Report, threshold: int = 30) -> Inter
 
 def _pooled_auc(records: Sequence[SceneRecord], threshold: int) -> Statistic:
     return bootstrap.pooled_mean(
-        [record.auc(threshold) for record in records], [len(record.rotation_deg) for record in records]
+        [record.auc(threshold) for record in records],
+        [len(record.rotation_deg) for record in records],
     )
 
 
@@ -200,4 +236,6 @@ def _mean_auc(records: Sequence[SceneRecord], threshold: int) -> Statistic:
     """Mean over categories of the AUC of each category's pooled pairs."""
     category = np.array([record.category for record in records])
     pooled = _pooled_auc(records, threshold)
-    return bootstrap.mean_over_groups([(np.flatnonzero(category == name), pooled) for name in np.unique(category)])
+    return bootstrap.mean_over_groups(
+        [(np.flatnonzero(category == name), pooled) for name in np.unique(category)]
+    )

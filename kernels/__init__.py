@@ -1,4 +1,5 @@
-"""Integer kernels of a quantised network: the definition in plain torch, native kernels, and the layers that use them.
+"""Integer kernels of a quantised network: the definition in plain torch, native kernels, and the
+layers that use them.
 
 Importing builds nothing, touches no GPU and downloads nothing.
 """

@@ -1,4 +1,5 @@
-"""What an operator accepts: every error names the operator, the argument, what was given and what was expected."""
+"""What an operator accepts: every error names the operator, the argument, what was given and what
+was expected."""
 
 from __future__ import annotations
 
@@ -15,7 +16,10 @@ LARGEST_FEATURES = 2 ** (31 - (BYTE_BITS - 1) - BYTE_BITS)
 
 def mismatch(op: str, name: str, got: Tensor, expected: str) -> ValueError:
     layout = "" if got.is_contiguous() else ", not contiguous"
-    return ValueError(f"{op}: {name} is {got.dtype} {list(got.shape)} on {got.device}{layout}; expected {expected}")
+    return ValueError(
+        f"{op}: {name} is {got.dtype} {list(got.shape)} on {got.device}{layout}; expected "
+        f"{expected}"
+    )
 
 
 def check_bits(op: str, name: str, bits: int, allowed: tuple[int, ...]) -> None:
@@ -24,13 +28,22 @@ def check_bits(op: str, name: str, bits: int, allowed: tuple[int, ...]) -> None:
 
 
 def _matches(got: Tensor, shape: tuple[int | None, ...]) -> bool:
-    return got.dim() == len(shape) and all(want in (None, size) for size, want in zip(got.shape, shape, strict=True))
+    return got.dim() == len(shape) and all(
+        want in (None, size) for size, want in zip(got.shape, shape, strict=True)
+    )
 
 
 def check_tensor(
-    op: str, name: str, got: Tensor | None, dtype: torch.dtype, shape: tuple[int | None, ...], device: torch.device
+    op: str,
+    name: str,
+    got: Tensor | None,
+    dtype: torch.dtype,
+    shape: tuple[int | None, ...],
+    device: torch.device,
 ) -> None:
-    if got is None or (got.dtype == dtype and got.device == device and got.is_contiguous() and _matches(got, shape)):
+    if got is None or (
+        got.dtype == dtype and got.device == device and got.is_contiguous() and _matches(got, shape)
+    ):
         return
     sizes = ", ".join("any" if size is None else str(size) for size in shape)
     raise mismatch(op, name, got, f"contiguous {dtype} [{sizes}] on {device}")
@@ -45,10 +58,15 @@ def check_float(op: str, name: str, got: Tensor, shape: tuple[int | None, ...]) 
 
 def check_weight(op: str, weight: Tensor, features: int, bits: int, device: torch.device) -> None:
     if features > LARGEST_FEATURES:
-        raise ValueError(f"{op}: {features} input features; expected at most {LARGEST_FEATURES} (int32 accumulators)")
+        raise ValueError(
+            f"{op}: {features} input features; expected at most {LARGEST_FEATURES} (int32 "
+            "accumulators)"
+        )
     if bits == PACKED_BITS:
         if features % PACKED:
-            raise ValueError(f"{op}: {features} input features; expected an even number with a {bits}-bit weight")
+            raise ValueError(
+                f"{op}: {features} input features; expected an even number with a {bits}-bit weight"
+            )
         check_tensor(op, "weight", weight, torch.uint8, (None, features // PACKED), device)
     else:
         check_tensor(op, "weight", weight, torch.int8, (None, features), device)
@@ -67,7 +85,10 @@ def check_rows(
     if x.dtype not in FLOATS or x.dim() < 1 or x.shape[-1] != features or not x.is_contiguous():
         raise mismatch(op, "x", x, f"contiguous float32, float16 or bfloat16 [..., {features}]")
     if not 0 < features <= LARGEST_FEATURES:
-        raise ValueError(f"{op}: {features} input features; expected 1 to {LARGEST_FEATURES} (int32 accumulators)")
+        raise ValueError(
+            f"{op}: {features} input features; expected 1 to {LARGEST_FEATURES} (int32 "
+            "accumulators)"
+        )
     check_tensor(op, "norm_weight", norm_weight, torch.float32, (features,), x.device)
     check_tensor(op, "norm_bias", norm_bias, torch.float32, (features,), x.device)
     check_tensor(op, "signs", signs, torch.int8, (features,), x.device)

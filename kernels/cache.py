@@ -12,7 +12,8 @@ _temporary: list[tempfile.TemporaryDirectory[str]] = []  # removed when the proc
 
 @cache
 def cache_folder() -> Path:
-    """`$QUANTVGGT_KERNEL_CACHE`, else a folder in the user's cache; a temporary one if that cannot be written."""
+    """`$QUANTVGGT_KERNEL_CACHE`, else a folder in the user's cache; a temporary one if that cannot
+    be written."""
     named = os.environ.get("QUANTVGGT_KERNEL_CACHE")
     if named:
         return Path(named)

@@ -1,7 +1,9 @@
-"""Normalised Walsh-Hadamard rotations of any width n = 2^k or 2^k * m with a small Paley matrix of order m.
+"""Normalised Walsh-Hadamard rotations of any width n = 2^k or 2^k * m with a small Paley matrix of
+order m.
 
-Sylvester's construction gives powers of two (natural order); Paley's first construction gives order q + 1 for a prime
-q = 3 (mod 4), which covers the widths 12, 20, ... times a power of two (Paley, "On orthogonal matrices", 1933).
+Sylvester's construction gives powers of two (natural order); Paley's first construction gives order
+q + 1 for a prime q = 3 (mod 4), which covers the widths 12, 20, ... times a power of two (Paley,
+"On orthogonal matrices", 1933).
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ BASE_ORDERS = (12, 20)
 
 
 def base_order(width: int) -> int:
-    """Order m of the non-trivial factor of `width`: 1 for a power of two. Raises ValueError if there is none."""
+    """Order m of the non-trivial factor of `width`: 1 for a power of two. Raises ValueError if
+    there is none."""
     for order in (1, *BASE_ORDERS):
         quotient, rest = divmod(width, order)
         if rest == 0 and quotient > 0 and quotient & (quotient - 1) == 0:
@@ -28,7 +31,8 @@ def base_order(width: int) -> int:
 
 @cache
 def base_matrix(order: int) -> Tensor:
-    """Hadamard matrix `[order, order]` with entries +1 and -1, float64, by Paley's first construction."""
+    """Hadamard matrix `[order, order]` with entries +1 and -1, float64, by Paley's first
+    construction."""
     prime = order - 1
     residues = {pow(i, 2, prime) for i in range(1, prime)}
     character = [0] + [1 if i in residues else -1 for i in range(1, prime)]
@@ -43,10 +47,11 @@ def base_matrix(order: int) -> Tensor:
 
 
 def hadamard_transform(x: Tensor) -> Tensor:
-    """`x @ H / sqrt(n)` along the last axis of `x` `[..., n]`, in the precision of `x`, in n log n steps.
+    """`x @ H / sqrt(n)` along the last axis of `x` `[..., n]`, in the precision of `x`, in n log n
+    steps.
 
-    H is `kron(M, S)` with the base matrix M and Sylvester's S; every sum has a fixed order. Raises ValueError for a
-    width without a construction.
+    H is `kron(M, S)` with the base matrix M and Sylvester's S; every sum has a fixed order. Raises
+    ValueError for a width without a construction.
     """
     width = x.shape[-1]
     order = base_order(width)
@@ -59,7 +64,8 @@ def hadamard_transform(x: Tensor) -> Tensor:
         x = torch.stack((x[..., 0, :] + x[..., 1, :], x[..., 0, :] - x[..., 1, :]), dim=-2)
         span *= 2
     x = x.reshape(-1, order, size)
-    if order > 1:  # one term after the other: native kernels repeat this order and get the same bits
+    # one term after the other: native kernels repeat this order and get the same bits
+    if order > 1:
         matrix = base_matrix(order).to(x)
         rows = x
         x = matrix[0, :, None] * rows[:, :1]

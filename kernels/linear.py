@@ -11,12 +11,13 @@ from kernels.path import KernelPath
 
 
 class QuantizedLinear(nn.Module):
-    """`y = x W^T + b` computed on codes, as `kernels.reference` defines it, in a `format` of `kernels.formats`.
+    """`y = x W^T + b` computed on codes, as `kernels.reference` defines it, in a `format` of
+    `kernels.formats`.
 
-    Buffers (all that is stored): `weight` uint8 `[N, K / 2]` (two codes to a byte) or int8 `[N, K]`,
-    `weight_scale` float32 `[N]`, and where present `bias` float32 `[N]`, `signs` int8 `[K]` (rotation),
-    `smoothing` float32 `[K]`, `activation_clip` float32 `[2]`. Raises ValueError for tensors that do not
-    belong together.
+    Buffers (all that is stored): `weight` uint8 `[N, K / 2]` (two codes to a byte) or int8 `[N,
+    K]`, `weight_scale` float32 `[N]`, and where present `bias` float32 `[N]`, `signs` int8 `[K]`
+    (rotation), `smoothing` float32 `[K]`, `activation_clip` float32 `[2]`. Raises ValueError for
+    tensors that do not belong together.
     """
 
     format: NumberFormat
@@ -53,7 +54,8 @@ class QuantizedLinear(nn.Module):
         for name, (tensor, shape, dtype) in expected.items():
             if tensor is not None and (tuple(tensor.shape) != shape or tensor.dtype != dtype):
                 raise ValueError(
-                    f"{format.name} layer: {name} is {tensor.dtype} {tuple(tensor.shape)}; expected {dtype} {shape}"
+                    f"{format.name} layer: {name} is {tensor.dtype} {tuple(tensor.shape)}; "
+                    f"expected {dtype} {shape}"
                 )
             self.register_buffer(name, tensor)
 
@@ -69,7 +71,8 @@ class QuantizedLinear(nn.Module):
         weight_clip: Tensor | None = None,
         activation_clip: Tensor | None = None,
     ) -> QuantizedLinear:
-        """Quantises a float weight `[N, K]` after rotating and smoothing it. Round to nearest; see `reference`."""
+        """Quantises a float weight `[N, K]` after rotating and smoothing it. Round to nearest; see
+        `reference`."""
         transformed = reference.transform_weight(weight, signs, smoothing)
         codes, scale = reference.quantize_weight(transformed, format.weight_bits, weight_clip)
         stored = reference.stored_weight(codes, format.codes_to_a_byte)
@@ -77,7 +80,8 @@ class QuantizedLinear(nn.Module):
         return cls(format, stored, scale, bias, signs, smoothing, activation_clip)
 
     def runs_natively(self, path: KernelPath) -> bool:
-        """Whether `path` has kernels for this layer; otherwise its definition in plain torch computes it."""
+        """Whether `path` has kernels for this layer; otherwise its definition in plain torch
+        computes it."""
         fits = path.fits(self.in_features, self.signs is not None)
         return self.format.rounds_activations and "linear" in path.operators and fits
 
@@ -86,7 +90,8 @@ class QuantizedLinear(nn.Module):
         return reference.weight_codes(self.weight)
 
     def quantize_input(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes `[..., K]` (int8) and per-token scales `[..., 1]` of the rotated and smoothed input."""
+        """Codes `[..., K]` (int8) and per-token scales `[..., 1]` of the rotated and smoothed
+        input."""
         return ops.quantize_rows(
             x.contiguous(),
             bits=self.format.activation_bits,
@@ -105,13 +110,16 @@ class QuantizedLinear(nn.Module):
         residual: Tensor | None = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """`residual + layer_scale * layer(gelu(norm(x)))`: `[..., K]` to `[..., N]` in `dtype`, by default that of `x`.
+        """`residual + layer_scale * layer(gelu(norm(x)))`: `[..., K]` to `[..., N]` in `dtype`, by
+        default that of `x`.
 
-        What stands around the layer in a transformer block may be given along, and is computed in the same pass; see
-        `kernels.ops.linear`.
+        What stands around the layer in a transformer block may be given along, and is computed in
+        the same pass; see `kernels.ops.linear`.
         """
         if x.shape[-1] != self.in_features:
-            raise ValueError(f"input has {x.shape[-1]} features; this layer takes {self.in_features}")
+            raise ValueError(
+                f"input has {x.shape[-1]} features; this layer takes {self.in_features}"
+            )
         return ops.linear(
             x.contiguous(),
             self.weight,

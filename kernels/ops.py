@@ -1,13 +1,16 @@
-"""The operators of a quantised network, registered with torch under `quantvggt`, and their checked wrappers.
+"""The operators of a quantised network, registered with torch under `quantvggt`, and their checked
+wrappers.
 
-Every operator has one schema, one fake kernel, and one definition in plain torch (`kernels.reference`) that runs on any
-device. Native kernels register themselves for a device (`kernels.cpu`, `kernels.cuda`) and take precedence there. All
-of them read the stored form of a weight, so that a layer holds a single copy of it:
+Every operator has one schema, one fake kernel, and one definition in plain torch
+(`kernels.reference`) that runs on any device. Native kernels register themselves for a device
+(`kernels.cpu`, `kernels.cuda`) and take precedence there. All of them read the stored form of a
+weight, so that a layer holds a single copy of it:
 
     weight        uint8 [N, K / 2] (4 bits, low nibble = even k) or int8 [N, K] (8 bits)
     weight_scale  float32 [N]
 
-The wrappers below check their arguments once and name what is wrong; operators behind them do not check again.
+The wrappers below check their arguments once and name what is wrong; operators behind them do not
+check again.
 """
 
 from __future__ import annotations
@@ -32,17 +35,21 @@ from kernels.formats import BYTE_BITS, FLOAT_ACTIVATIONS, ROUNDED_BITS, STORED_B
 NORM_EPS = 1e-5
 
 _PROLOGUE = (
-    "Tensor? norm_weight, Tensor? norm_bias, float norm_eps, bool gelu, Tensor? signs, Tensor? smoothing, Tensor? clip"
+    "Tensor? norm_weight, Tensor? norm_bias, float norm_eps, bool gelu, "
+    "Tensor? signs, Tensor? smoothing, Tensor? clip"
 )
 SCHEMAS = {
     "quantize_rows": f"(Tensor x, {_PROLOGUE}, int bits) -> (Tensor, Tensor)",
-    "integer_matmul": "(Tensor codes, Tensor weight, int activation_bits, int weight_bits) -> Tensor",
+    "integer_matmul": "(Tensor codes, Tensor weight, int activation_bits, int weight_bits) -> "
+    "Tensor",
     "linear": (
-        "(Tensor x, Tensor weight, Tensor weight_scale, Tensor? bias, int activation_bits, int weight_bits, "
+        "(Tensor x, Tensor weight, Tensor weight_scale, Tensor? bias, int activation_bits, int "
+        "weight_bits, "
         f"{_PROLOGUE}, Tensor? layer_scale, Tensor? residual, ScalarType? dtype) -> Tensor"
     ),
     "qk_norm_rope": (
-        "(Tensor qkv, Tensor? q_weight, Tensor? q_bias, Tensor? k_weight, Tensor? k_bias, float norm_eps, "
+        "(Tensor qkv, Tensor? q_weight, Tensor? q_bias, Tensor? k_weight, Tensor? k_bias, float "
+        "norm_eps, "
         "Tensor? cos, Tensor? sin) -> (Tensor, Tensor)"
     ),
     "int8_attention": "(Tensor q, Tensor k, Tensor v) -> Tensor",
@@ -68,8 +75,9 @@ def quantize_rows(
 ) -> tuple[Tensor, Tensor]:
     """Codes int8 `[..., K]` and scales float32 `[..., 1]` of tokens `x` `[..., K]`.
 
-    In this order: LayerNorm if `norm_weight` is given, exact GELU if `gelu`, rotation by `signs`, division by
-    `smoothing`, one scale per token (`kernels.reference.quantize_activation`). Raises ValueError.
+    In this order: LayerNorm if `norm_weight` is given, exact GELU if `gelu`, rotation by `signs`,
+    division by `smoothing`, one scale per token (`kernels.reference.quantize_activation`). Raises
+    ValueError.
     """
     check_bits("quantize_rows", "bits", bits, ROUNDED_BITS)
     check_rows("quantize_rows", x, x.shape[-1], norm_weight, norm_bias, signs, smoothing, clip)
@@ -80,8 +88,11 @@ def quantize_rows(
     return codes.view(x.shape), scale.view(*x.shape[:-1], 1)
 
 
-def integer_matmul(codes: Tensor, weight: Tensor, *, activation_bits: int, weight_bits: int) -> Tensor:
-    """Exact int32 accumulators `[M, N]` of activation codes int8 `[M, K]` and a stored weight. Raises ValueError."""
+def integer_matmul(
+    codes: Tensor, weight: Tensor, *, activation_bits: int, weight_bits: int
+) -> Tensor:
+    """Exact int32 accumulators `[M, N]` of activation codes int8 `[M, K]` and a stored weight.
+    Raises ValueError."""
     op = "integer_matmul"
     check_bits(op, "activation_bits", activation_bits, ROUNDED_BITS)
     check_bits(op, "weight_bits", weight_bits, STORED_BITS)
@@ -110,12 +121,14 @@ def linear(
     residual: Tensor | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """A quantised linear layer with what stands around it in a transformer block: `[..., K]` to `[..., N]`.
+    """A quantised linear layer with what stands around it in a transformer block: `[..., K]` to
+    `[..., N]`.
 
-    `residual + layer_scale * (quantised(gelu(norm(x))) W^T + bias)` in `dtype`, by default that of `x`; every part but
-    the product is optional. The part before the product is that of `quantize_rows`; `layer_scale` is `[N]`, `residual`
-    `[..., N]` in the dtype of the result. `activation_bits` 16 leaves the activations in float; `weight_bits` are those
-    that storage has for a code. Raises ValueError.
+    `residual + layer_scale * (quantised(gelu(norm(x))) W^T + bias)` in `dtype`, by default that of
+    `x`; every part but the product is optional. The part before the product is that of
+    `quantize_rows`; `layer_scale` is `[N]`, `residual` `[..., N]` in the dtype of the result.
+    `activation_bits` 16 leaves the activations in float; `weight_bits` are those that storage has
+    for a code. Raises ValueError.
     """
     op = "linear"
     check_bits(op, "activation_bits", activation_bits, (*ROUNDED_BITS, FLOAT_ACTIVATIONS))
@@ -164,32 +177,56 @@ def qk_norm_rope(
     cos: Tensor | None = None,
     sin: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Queries and keys `[B, heads, T, D]` of `qkv` `[B, T, 3, heads, D]`: LayerNorm over D, then rotary positions.
+    """Queries and keys `[B, heads, T, D]` of `qkv` `[B, T, 3, heads, D]`: LayerNorm over D, then
+    rotary positions.
 
-    Norm parameters are `[D]`; `cos` and `sin` are `[T, D]`, for the layout of `model.network.rope`. Raises ValueError.
+    Norm parameters are `[D]`; `cos` and `sin` are `[T, D]`, for the layout of `model.network.rope`.
+    Raises ValueError.
     """
     op = "qk_norm_rope"
     check_float(op, "qkv", qkv, (None, None, 3, None, None))
     tokens, width = qkv.shape[1], qkv.shape[-1]
-    for name, value in (("q_weight", q_weight), ("q_bias", q_bias), ("k_weight", k_weight), ("k_bias", k_bias)):
+    for name, value in (
+        ("q_weight", q_weight),
+        ("q_bias", q_bias),
+        ("k_weight", k_weight),
+        ("k_bias", k_bias),
+    ):
         check_tensor(op, name, value, torch.float32, (width,), qkv.device)
     for name, value in (("cos", cos), ("sin", sin)):
         check_tensor(op, name, value, torch.float32, (tokens, width), qkv.device)
     if (cos is None) != (sin is None) or (cos is not None and width % 4):
-        raise ValueError(f"{op}: expected cos and sin together, and a head width that is a multiple of 4; got {width}")
-    q, k = torch.ops.quantvggt.qk_norm_rope(qkv, q_weight, q_bias, k_weight, k_bias, norm_eps, cos, sin)
+        raise ValueError(
+            f"{op}: expected cos and sin together, and a head width that is a multiple of 4; got "
+            f"{width}"
+        )
+    q, k = torch.ops.quantvggt.qk_norm_rope(
+        qkv, q_weight, q_bias, k_weight, k_bias, norm_eps, cos, sin
+    )
     return q, k
 
 
 def int8_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Softmax attention on 8-bit codes as `kernels.reference.int8_attention` defines it: three `[B, heads, T, D]`.
+    """Softmax attention on 8-bit codes as `kernels.reference.int8_attention` defines it: three `[B,
+    heads, T, D]`.
 
-    Returns `[B, T, heads, D]` in the dtype of `q`. Strided tensors are welcome if D is contiguous. Raises ValueError.
+    Returns `[B, T, heads, D]` in the dtype of `q`. Strided tensors are welcome if D is contiguous.
+    Raises ValueError.
     """
     for name, value in (("q", q), ("k", k), ("v", v)):
-        if value.dtype not in FLOATS or value.dim() != 4 or value.stride(-1) != 1 or 0 in value.shape:
-            raise mismatch("int8_attention", name, value, "a float [B, heads, T, D] with contiguous D")
-    for name, value, shape in (("k", k, (*q.shape[:2], k.shape[2], q.shape[3])), ("v", v, tuple(k.shape))):
+        if (
+            value.dtype not in FLOATS
+            or value.dim() != 4
+            or value.stride(-1) != 1
+            or 0 in value.shape
+        ):
+            raise mismatch(
+                "int8_attention", name, value, "a float [B, heads, T, D] with contiguous D"
+            )
+    for name, value, shape in (
+        ("k", k, (*q.shape[:2], k.shape[2], q.shape[3])),
+        ("v", v, tuple(k.shape)),
+    ):
         if tuple(value.shape) != shape or value.dtype != q.dtype or value.device != q.device:
             raise mismatch("int8_attention", name, value, f"{q.dtype} {list(shape)} on {q.device}")
     if q.shape[3] > 128:
@@ -212,18 +249,24 @@ def _fake_quantize_rows(
     return x.new_empty(x.shape, dtype=torch.int8), x.new_empty((x.shape[0], 1), dtype=torch.float32)
 
 
-def _fake_integer_matmul(codes: Tensor, weight: Tensor, activation_bits: int, weight_bits: int) -> Tensor:
+def _fake_integer_matmul(
+    codes: Tensor, weight: Tensor, activation_bits: int, weight_bits: int
+) -> Tensor:
     return codes.new_empty((codes.shape[0], weight.shape[0]), dtype=torch.int32)
 
 
 def _fake_linear(x: Tensor, weight: Tensor, *rest: object) -> Tensor:
     dtype = rest[-1]
-    return x.new_empty((x.shape[0], weight.shape[0]), dtype=dtype if isinstance(dtype, torch.dtype) else x.dtype)
+    return x.new_empty(
+        (x.shape[0], weight.shape[0]), dtype=dtype if isinstance(dtype, torch.dtype) else x.dtype
+    )
 
 
 def _fake_qk_norm_rope(qkv: Tensor, *_: object) -> tuple[Tensor, Tensor]:
     batch, tokens, _three, heads, width = qkv.shape
-    return qkv.new_empty((batch, heads, tokens, width)), qkv.new_empty((batch, heads, tokens, width))
+    return qkv.new_empty((batch, heads, tokens, width)), qkv.new_empty(
+        (batch, heads, tokens, width)
+    )
 
 
 def _fake_int8_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

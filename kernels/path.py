@@ -16,10 +16,11 @@ def _any_width(width: int, rotated: bool) -> bool:
 
 @dataclass(frozen=True)
 class KernelPath:
-    """`name` of the kernels that run, and the `reason` where it is the definition in plain torch that does.
+    """`name` of the kernels that run, and the `reason` where it is the definition in plain torch
+    that does.
 
-    `operators` have a native kernel there, and so have linear layers for which `fits(features_in, rotated)` holds; what
-    has none runs as its definition in plain torch, which is right and slow.
+    `operators` have a native kernel there, and so have linear layers for which `fits(features_in,
+    rotated)` holds; what has none runs as its definition in plain torch, which is right and slow.
     """
 
     name: str
@@ -36,11 +37,13 @@ class KernelPath:
         return f"{self.name} ({self.reason})" if self.reason else self.name
 
 
-BACKENDS: dict[str, Callable[[torch.device], KernelPath]] = {}  # by device type; filled by the backends themselves
+# by device type; filled by the backends themselves
+BACKENDS: dict[str, Callable[[torch.device], KernelPath]] = {}
 
 
 def kernel_path(device: str | torch.device = "cpu") -> KernelPath:
-    """The kernels that run on `device`. The first call may build them and takes as long as that takes."""
+    """The kernels that run on `device`. The first call may build them and takes as long as that
+    takes."""
     device = torch.device(device)
     backend = BACKENDS.get(device.type)
     if backend is None:

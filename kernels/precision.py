@@ -9,10 +9,11 @@ _ARM = ("bf16",)
 
 
 def computes_bfloat16(device: torch.device) -> bool:
-    """Whether torch computes products and convolutions in bfloat16 faster than in float32 on `device`.
+    """Whether torch computes products and convolutions in bfloat16 faster than in float32 on
+    `device`.
 
-    A CPU without instructions for it takes up to eight times as long; so does one whose torch is held to AVX2. On a CPU
-    where this torch cannot tell, the answer is False.
+    A CPU without instructions for it takes up to eight times as long; so does one whose torch is
+    held to AVX2. On a CPU where this torch cannot tell, the answer is False.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)

@@ -3,7 +3,8 @@
 This is the fallback, the oracle of every native kernel, and what calibration simulates.
 The contract for `y = x W^T + b`:
 
-    x' = (x * r) H / d          rotation by random signs r and the normalised Hadamard matrix H, then smoothing by d
+    x' = (x * r) H / d          rotation by random signs r and the normalised Hadamard matrix H,
+                                then smoothing by d
     a  = clamp(round(x' / s_token))     per token, dynamic, symmetric; round half to even
     w  = clamp(round(W' / s_channel))   per output channel, symmetric, W' = (W * r) H * d
     y  = (a . w) * s_token * s_channel + b     with the exact int32 accumulator a . w
@@ -64,7 +65,8 @@ def transform_activation(x: Tensor, signs: Tensor | None, smoothing: Tensor | No
 
 
 def transform_weight(weight: Tensor, signs: Tensor | None, smoothing: Tensor | None) -> Tensor:
-    """The counterpart for a weight `[N, K]`: rotates its rows, then multiplies by the channel scale; float32."""
+    """The counterpart for a weight `[N, K]`: rotates its rows, then multiplies by the channel
+    scale; float32."""
     weight = weight.float()
     if signs is not None:
         weight = rotate(weight, signs)
@@ -72,9 +74,11 @@ def transform_weight(weight: Tensor, signs: Tensor | None, smoothing: Tensor | N
 
 
 def quantize_activation(x: Tensor, bits: int, clip: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Codes `[..., K]` (int8) and scales `[..., 1]` (float32), one scale per token; an all-zero token gets scale 1.
+    """Codes `[..., K]` (int8) and scales `[..., 1]` (float32), one scale per token; an all-zero
+    token gets scale 1.
 
-    `clip` `[2]` multiplies the magnitudes of a token's minimum and maximum before the larger one is taken.
+    `clip` `[2]` multiplies the magnitudes of a token's minimum and maximum before the larger one is
+    taken.
     """
     lowest, highest = x.amin(dim=-1, keepdim=True).abs(), x.amax(dim=-1, keepdim=True)
     if clip is not None:
@@ -94,15 +98,20 @@ def quantize_weight(weight: Tensor, bits: int, clip: Tensor | None = None) -> tu
         lowest, highest = lowest * clip[:, :1], highest * clip[:, 1:]
         weight = weight.clamp(lowest, highest)
         lowest, highest = weight.amin(dim=1, keepdim=True), weight.amax(dim=1, keepdim=True)
-    extreme = torch.maximum(lowest.clamp(max=0).abs(), highest.clamp(min=0)).clamp(min=_SMALLEST_WEIGHT_EXTREME)
+    extreme = torch.maximum(lowest.clamp(max=0).abs(), highest.clamp(min=0)).clamp(
+        min=_SMALLEST_WEIGHT_EXTREME
+    )
     scale = extreme / largest_code(bits)
     return _codes(weight, scale, bits), scale[:, 0]
 
 
 def pack_int4(codes: Tensor) -> Tensor:
-    """Two 4-bit codes per byte: `[N, K]` int8 in [-8, 7] to `[N, K / 2]` uint8, even k in the low nibble."""
+    """Two 4-bit codes per byte: `[N, K]` int8 in [-8, 7] to `[N, K / 2]` uint8, even k in the low
+    nibble."""
     if codes.shape[-1] % PACKED:
-        raise ValueError(f"{codes.shape[-1]} codes cannot be packed two to a byte; expected an even number")
+        raise ValueError(
+            f"{codes.shape[-1]} codes cannot be packed two to a byte; expected an even number"
+        )
     nibbles = (codes & (2**PACKED_BITS - 1)).to(torch.uint8)
     return nibbles[..., 0::2] | (nibbles[..., 1::2] << PACKED_BITS)
 
@@ -110,7 +119,8 @@ def pack_int4(codes: Tensor) -> Tensor:
 def unpack_int4(packed: Tensor) -> Tensor:
     """The inverse of `pack_int4`: `[N, K / 2]` uint8 to `[N, K]` int8."""
     signed = packed.view(torch.int8)
-    low, high = (signed << PACKED_BITS) >> PACKED_BITS, signed >> PACKED_BITS  # arithmetic shifts extend the sign
+    # arithmetic shifts extend the sign
+    low, high = (signed << PACKED_BITS) >> PACKED_BITS, signed >> PACKED_BITS
     return torch.stack((low, high), dim=-1).flatten(-2)
 
 
@@ -120,15 +130,18 @@ def stored_weight(codes: Tensor, codes_to_a_byte: int) -> Tensor:
 
 
 def weight_codes(weight: Tensor) -> Tensor:
-    """Codes `[N, K]` (int8) of a stored weight: uint8 holds two 4-bit codes a byte, int8 one code."""
+    """Codes `[N, K]` (int8) of a stored weight: uint8 holds two 4-bit codes a byte, int8 one
+    code."""
     return unpack_int4(weight) if weight.dtype == torch.uint8 else weight
 
 
-def integer_matmul(activation: Tensor, weight: Tensor, activation_bits: int, weight_bits: int) -> Tensor:
+def integer_matmul(
+    activation: Tensor, weight: Tensor, activation_bits: int, weight_bits: int
+) -> Tensor:
     """Exact int32 accumulators `[..., N]` of codes `[..., K]` and a stored weight (`weight_codes`).
 
-    Runs as a float32 product: all partial sums are integers, and over a slice of K short enough to keep them within
-    2^24 every one of them is a float32, whatever the order of summation.
+    Runs as a float32 product: all partial sums are integers, and over a slice of K short enough to
+    keep them within 2^24 every one of them is a float32, whatever the order of summation.
     """
     weight = weight_codes(weight)
     depth = activation.shape[-1]
@@ -142,7 +155,9 @@ def integer_matmul(activation: Tensor, weight: Tensor, activation_bits: int, wei
     return total
 
 
-def scale_accumulators(accumulators: Tensor, token_scale: Tensor, channel_scale: Tensor, bias: Tensor | None) -> Tensor:
+def scale_accumulators(
+    accumulators: Tensor, token_scale: Tensor, channel_scale: Tensor, bias: Tensor | None
+) -> Tensor:
     """Epilogue: `[..., N]` int32 times `[..., 1]` times `[N]`, plus bias `[N]`; float32."""
     result = accumulators.float() * token_scale * channel_scale
     return result if bias is None else result + bias
@@ -159,12 +174,15 @@ def quantize_rows(
     clip: Tensor | None,
     bits: int,
 ) -> tuple[Tensor, Tensor]:
-    """What precedes the integer product, from float tokens to codes; see `kernels.ops.quantize_rows`."""
+    """What precedes the integer product, from float tokens to codes; see
+    `kernels.ops.quantize_rows`."""
     x = _normalised(x, norm_weight, norm_bias, norm_eps, gelu)
     return quantize_activation(transform_activation(x, signs, smoothing), bits, clip)
 
 
-def _normalised(x: Tensor, norm_weight: Tensor | None, norm_bias: Tensor | None, norm_eps: float, gelu: bool) -> Tensor:
+def _normalised(
+    x: Tensor, norm_weight: Tensor | None, norm_bias: Tensor | None, norm_eps: float, gelu: bool
+) -> Tensor:
     x = x.float()
     if norm_weight is not None:
         x = F.layer_norm(x, x.shape[-1:], norm_weight, norm_bias, norm_eps)
@@ -191,11 +209,15 @@ def linear(
 ) -> Tensor:
     """A quantised layer and its surroundings; see `kernels.ops.linear`."""
     if activation_bits == FLOAT_ACTIVATIONS:
-        transformed = transform_activation(_normalised(x, norm_weight, norm_bias, norm_eps, gelu), signs, smoothing)
+        transformed = transform_activation(
+            _normalised(x, norm_weight, norm_bias, norm_eps, gelu), signs, smoothing
+        )
         y = _weight_only_product(transformed, weight, weight_scale)
         y = y if bias is None else y + bias
     else:
-        codes, scale = quantize_rows(x, norm_weight, norm_bias, norm_eps, gelu, signs, smoothing, clip, activation_bits)
+        codes, scale = quantize_rows(
+            x, norm_weight, norm_bias, norm_eps, gelu, signs, smoothing, clip, activation_bits
+        )
         accumulators = integer_matmul(codes, weight, activation_bits, weight_bits)
         y = scale_accumulators(accumulators, scale, weight_scale, bias)
     if layer_scale is not None:
@@ -207,7 +229,9 @@ def linear(
 
 def _weight_only_product(x: Tensor, weight: Tensor, weight_scale: Tensor) -> Tensor:
     parts = []
-    for stored, scale in zip(weight.split(_DEQUANTIZED_ROWS), weight_scale.split(_DEQUANTIZED_ROWS), strict=True):
+    for stored, scale in zip(
+        weight.split(_DEQUANTIZED_ROWS), weight_scale.split(_DEQUANTIZED_ROWS), strict=True
+    ):
         parts.append(F.linear(x, weight_codes(stored).float() * scale[:, None]))
     return torch.cat(parts, dim=-1)
 
@@ -239,20 +263,27 @@ def qk_norm_rope(
 def int8_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attention with both products on 8-bit codes; see `kernels.ops.int8_attention`.
 
-    Keys lose their mean over the tokens, which softmax does not see (Zhang et al., "SageAttention", 2025). Queries and
-    keys have one scale per token, values one per channel. Of every block of 64 keys, the weights `exp(s - max s)` are
-    rounded to 0..127, so that a block of small weights keeps its precision; the normaliser sums the rounded weights.
+    Keys lose their mean over the tokens, which softmax does not see (Zhang et al., "SageAttention",
+    2025). Queries and keys have one scale per token, values one per channel. Of every block of 64
+    keys, the weights `exp(s - max s)` are rounded to 0..127, so that a block of small weights keeps
+    its precision; the normaliser sums the rounded weights.
     """
     dtype = q.dtype
     q, k, v = q.float(), k.float(), v.float()
     q_codes, q_scale = quantize_activation(q * q.shape[-1] ** -0.5, ATTENTION_BITS)
     k_codes, k_scale = quantize_activation(k - k.mean(dim=-2, keepdim=True), ATTENTION_BITS)
-    v_codes, v_scale = (t.transpose(-2, -1) for t in quantize_activation(v.transpose(-2, -1), ATTENTION_BITS))
-    scores = (q_codes.float() @ k_codes.float().transpose(-2, -1)) * q_scale * k_scale.transpose(-2, -1)
+    v_codes, v_scale = (
+        t.transpose(-2, -1) for t in quantize_activation(v.transpose(-2, -1), ATTENTION_BITS)
+    )
+    scores = (
+        (q_codes.float() @ k_codes.float().transpose(-2, -1)) * q_scale * k_scale.transpose(-2, -1)
+    )
     highest = scores.amax(dim=-1, keepdim=True)
     total = torch.zeros_like(highest)
     mixed = torch.zeros_like(q)
-    for block, values in zip(scores.split(KEYS_PER_BLOCK, dim=-1), v_codes.split(KEYS_PER_BLOCK, dim=-2), strict=True):
+    for block, values in zip(
+        scores.split(KEYS_PER_BLOCK, dim=-1), v_codes.split(KEYS_PER_BLOCK, dim=-2), strict=True
+    ):
         block_highest = block.amax(dim=-1, keepdim=True)
         codes = ((block - block_highest).exp() * LARGEST_PROBABILITY_CODE).round()
         gain = (block_highest - highest).exp()

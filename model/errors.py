@@ -1,4 +1,5 @@
-"""What can go wrong in `model/`, drawn against the pipeline: weights in, pictures in, geometry out."""
+"""What can go wrong in `model/`, drawn against the pipeline: weights in, pictures in, geometry
+out."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ class CheckpointError(ValueError):
 
 
 class ArtifactError(ValueError):
-    """A quantised artifact is missing, damaged, foreign, or written by a newer version of this project."""
+    """A quantised artifact is missing, damaged, foreign, or written by a newer version of this
+    project."""
 
 
 class ImageError(ValueError):

@@ -18,7 +18,7 @@ def preprocess_images(
     patch_size: int = _USUAL.patch_size,
 ) -> PreprocessedImages:
     """Brings pictures onto one grid; see `model.scene.preprocess.preprocess_images`."""
-    return preprocess.preprocess_images(sources, mode, image_size=image_size, patch_size=patch_size)
+    return preprocess.preprocess_images(sources, mode, image_size, patch_size)
 
 
 __all__ = ["preprocess_images"]

@@ -13,7 +13,8 @@ Item = TypeVar("Item")
 
 
 def track(items: Iterable[Item], label: str) -> Iterator[Item]:
-    """Yield `items`, reporting how many have been taken. The total is shown when `items` knows its length."""
+    """Yield `items`, reporting how many have been taken. The total is shown when `items` knows its
+    length."""
     total = operator.length_hint(items)
     if sys.stderr.isatty():
         yield from tqdm(items, desc=label, total=total or None, file=sys.stderr, leave=False)
@@ -22,4 +23,8 @@ def track(items: Iterable[Item], label: str) -> Iterator[Item]:
     for count, item in enumerate(items, start=1):
         yield item
         if count % step == 0 or count == total:
-            print(f"{label}: {count}/{total}" if total else f"{label}: {count}", file=sys.stderr, flush=True)
+            print(
+                f"{label}: {count}/{total}" if total else f"{label}: {count}",
+                file=sys.stderr,
+                flush=True,
+            )

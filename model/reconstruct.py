@@ -24,14 +24,21 @@ _FIELD_OF_VIEW_DEGREES = (1.0, 175.0)
 def decode(family: Family, prediction: Prediction, batch: PreprocessedImages) -> Reconstruction:
     """Cameras, depth and points from a prediction of a network of `family` for one scene (B = 1).
 
-    Raises ValueError if the network was loaded without its camera or depth head, ReconstructionError if any value is
-    not finite.
+    Raises ValueError if the network was loaded without its camera or depth head,
+    ReconstructionError if any value is not finite.
     """
     size = (batch.images.shape[-2], batch.images.shape[-1])
     found = family.decode(prediction.map(lambda values: values[0].detach().float().cpu()), size)
-    extrinsics, intrinsics, depth, confidence = found.extrinsics, found.intrinsics, found.depth, found.confidence
+    extrinsics, intrinsics, depth, confidence = (
+        found.extrinsics,
+        found.intrinsics,
+        found.depth,
+        found.confidence,
+    )
     if extrinsics is None or intrinsics is None or depth is None or confidence is None:
-        raise ValueError("a reconstruction needs the camera head and the depth head; load the network with both")
+        raise ValueError(
+            "a reconstruction needs the camera head and the depth head; load the network with both"
+        )
     intrinsics = _of_a_lens(intrinsics, size)
     for name, values in (
         ("camera", extrinsics),
@@ -41,10 +48,13 @@ def decode(family: Family, prediction: Prediction, batch: PreprocessedImages) ->
     ):
         if not values.isfinite().all():
             raise ReconstructionError(
-                f"the network's {name} output is not finite; the weights do not suit this precision or these pictures"
+                f"the network's {name} output is not finite; the weights do not suit this "
+                "precision or these pictures"
             )
 
-    original = [t.intrinsics_to_original(k) for t, k in zip(batch.transforms, intrinsics, strict=True)]
+    original = [
+        t.intrinsics_to_original(k) for t, k in zip(batch.transforms, intrinsics, strict=True)
+    ]
     return Reconstruction(
         extrinsics=extrinsics,
         intrinsics=intrinsics,
@@ -60,16 +70,18 @@ def decode(family: Family, prediction: Prediction, batch: PreprocessedImages) ->
 
 @torch.inference_mode()
 def reconstruct(net: Network, sources: Sequence[Source], mode: str = "fit") -> Reconstruction:
-    """Pictures to a scene; see `preprocess_images` for the modes and errors, `decode` for the result."""
+    """Pictures to a scene; see `preprocess_images` for the modes and errors, `decode` for the
+    result."""
     family = families.of(net.config)
     grid = family.grid(net.config)
-    batch = preprocess_images(sources, mode, image_size=grid.longer_side, patch_size=grid.patch_size)
+    batch = preprocess_images(sources, mode, grid.longer_side, grid.patch_size)
     return decode(family, _predict(net, batch.images), batch)
 
 
 @torch.inference_mode()
 def geometry(net: Network, images: Tensor) -> Geometry:
-    """What a network says of one scene of frames `[S, 3, H, W]` in [0, 1]: float64 on the CPU, as it comes."""
+    """What a network says of one scene of frames `[S, 3, H, W]` in [0, 1]: float64 on the CPU, as
+    it comes."""
     prediction = _predict(net, images[None]).map(lambda values: values[0].double().cpu())
     return families.of(net.config).decode(prediction, (images.shape[-2], images.shape[-1]))
 
@@ -83,7 +95,8 @@ def _predict(net: Network, images: Tensor) -> Prediction:
 
 
 def _of_a_lens(intrinsics: Tensor, size: tuple[int, int]) -> Tensor:
-    """Intrinsics `[S, 3, 3]` whose focal lengths are those of a field of view that a lens can have."""
+    """Intrinsics `[S, 3, 3]` whose focal lengths are those of a field of view that a lens can
+    have."""
     narrow, wide = (intrinsics.new_tensor(degrees).deg2rad() for degrees in _FIELD_OF_VIEW_DEGREES)
     intrinsics = intrinsics.clone()
     for axis, side in ((0, size[1]), (1, size[0])):

@@ -7,7 +7,8 @@ from torch import Tensor
 
 
 def quaternion_to_matrix(quaternion: Tensor) -> Tensor:
-    """Rotation matrices `[..., 3, 3]` from quaternions `[..., 4]` (x, y, z, w) of any length but zero."""
+    """Rotation matrices `[..., 3, 3]` from quaternions `[..., 4]` (x, y, z, w) of any length but
+    zero."""
     x, y, z, w = quaternion.unbind(-1)
     s = 2 / quaternion.square().sum(-1)
     rows = (
@@ -34,8 +35,16 @@ def matrix_to_quaternion(matrix: Tensor) -> Tensor:
         dim=-1,
     )
     doubled = trace_terms.clamp(min=0).sqrt()  # 2|w|, 2|x|, 2|y|, 2|z|
-    wx, wy, wz = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
-    xy, xz, yz = m[..., 1, 0] + m[..., 0, 1], m[..., 0, 2] + m[..., 2, 0], m[..., 1, 2] + m[..., 2, 1]
+    wx, wy, wz = (
+        m[..., 2, 1] - m[..., 1, 2],
+        m[..., 0, 2] - m[..., 2, 0],
+        m[..., 1, 0] - m[..., 0, 1],
+    )
+    xy, xz, yz = (
+        m[..., 1, 0] + m[..., 0, 1],
+        m[..., 0, 2] + m[..., 2, 0],
+        m[..., 1, 2] + m[..., 2, 1],
+    )
     squares = doubled.square()
     candidates = (
         torch.stack(  # row r: (w, x, y, z) times twice the r-th doubled component
@@ -61,6 +70,10 @@ def rotation_angle(a: Tensor, b: Tensor) -> Tensor:
     Exact near 0 and near 180 degrees, where the arc cosine of the trace loses half of its digits.
     """
     turn = a.double() @ b.double().mT
-    w, x, y = turn[..., 2, 1] - turn[..., 1, 2], turn[..., 0, 2] - turn[..., 2, 0], turn[..., 1, 0] - turn[..., 0, 1]
+    w, x, y = (
+        turn[..., 2, 1] - turn[..., 1, 2],
+        turn[..., 0, 2] - turn[..., 2, 0],
+        turn[..., 1, 0] - turn[..., 0, 1],
+    )
     sine = torch.stack((w, x, y), dim=-1).norm(dim=-1)
     return torch.rad2deg(torch.atan2(sine, turn.diagonal(dim1=-2, dim2=-1).sum(-1) - 1))

@@ -1,1 +1,2 @@
-"""The offline side: training data, calibration, quantisation recipes, evaluation. Never imported by the service."""
+"""The offline side: training data, calibration, quantisation recipes, evaluation. Never imported by
+the service."""

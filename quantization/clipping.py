@@ -1,4 +1,5 @@
-"""How much of the range to give up for a finer step: closed-form searches for the scale of weights and activations."""
+"""How much of the range to give up for a finer step: closed-form searches for the scale of weights
+and activations."""
 
 from __future__ import annotations
 
@@ -12,10 +13,13 @@ from kernels.reference import quantize_activation, quantize_weight
 RATIOS = (1.0, 0.96, 0.92, 0.88, 0.84, 0.80, 0.76, 0.72, 0.68, 0.64, 0.60)
 
 
-def search_weight_clip(weight: Tensor, bits: int, importance: Tensor, ratios: Sequence[float] = RATIOS) -> Tensor:
+def search_weight_clip(
+    weight: Tensor, bits: int, importance: Tensor, ratios: Sequence[float] = RATIOS
+) -> Tensor:
     """Clip `[N, 2]` of each row of `weight` `[N, K]`: the share of its extremes that loses least.
 
-    The loss of a row is its squared error weighed by `importance` `[K]`, the mean squares of the inputs.
+    The loss of a row is its squared error weighed by `importance` `[K]`, the mean squares of the
+    inputs.
     """
     best = torch.full((len(weight),), torch.inf, dtype=weight.dtype, device=weight.device)
     chosen = torch.ones_like(best)
@@ -28,8 +32,11 @@ def search_weight_clip(weight: Tensor, bits: int, importance: Tensor, ratios: Se
     return torch.stack((chosen, chosen), dim=1)
 
 
-def search_activation_clip(rows: Tensor, weight: Tensor, bits: int, ratios: Sequence[float] = RATIOS) -> Tensor:
-    """Clip `[2]` of a layer's inputs: the share of each token's extremes that moves the layer's output least.
+def search_activation_clip(
+    rows: Tensor, weight: Tensor, bits: int, ratios: Sequence[float] = RATIOS
+) -> Tensor:
+    """Clip `[2]` of a layer's inputs: the share of each token's extremes that moves the layer's
+    output least.
 
     `rows` `[T, K]` are transformed inputs, `weight` `[N, K]` the transformed weight.
     """

@@ -27,8 +27,8 @@ WITHOUT_CALIBRATION, WITH_CALIBRATION = "quarot", "best"
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Quantises; returns the artifact's manifest.
 
-    Finished blocks lie in a folder beside `--out` until the artifact is written: the same command goes on from them.
-    Raises ValueError, CalibrationError, CheckpointError, ArtifactError.
+    Finished blocks lie in a folder beside `--out` until the artifact is written: the same command
+    goes on from them. Raises ValueError, CalibrationError, CheckpointError, ArtifactError.
     """
     checkpoint = args.checkpoint or args.checkpoint_option
     if checkpoint is None or (args.checkpoint and args.checkpoint_option):
@@ -37,7 +37,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     recipe = _recipe(args)
     if recipe.needs_calibration and args.calibration is None:
         raise ValueError(
-            f"recipe {args.recipe} looks at activations: name calibration data by --calibration, for example "
+            f"recipe {args.recipe} looks at activations: name calibration data by --calibration, "
+            "for example "
             f"{samples.SYNTHETIC} or a folder of photographs"
         )
     source, config = open_checkpoint(checkpoint)
@@ -84,8 +85,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
-    args.recipe = args.recipe or (WITHOUT_CALIBRATION if args.calibration is None else WITH_CALIBRATION)
-    parts = {part: getattr(args, part) for part in families.PARTS if getattr(args, part) is not None}
+    args.recipe = args.recipe or (
+        WITHOUT_CALIBRATION if args.calibration is None else WITH_CALIBRATION
+    )
+    parts = {
+        part: getattr(args, part) for part in families.PARTS if getattr(args, part) is not None
+    }
     given: dict[str, Any] = {}
     if args.no_rotation:
         given["rotate"] = False
@@ -101,7 +106,9 @@ def _read_overrides(path: Path) -> dict[str, str]:
     try:
         found = json.loads(path.read_text())["overrides"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"--overrides {path}: expected JSON with layer names and schemes: {error}") from None
+        raise ValueError(
+            f"--overrides {path}: expected JSON with layer names and schemes: {error}"
+        ) from None
     if not isinstance(found, dict) or not all(isinstance(scheme, str) for scheme in found.values()):
         raise ValueError(f"--overrides {path}: expected layer names and schemes, got {found!r}")
     return found

@@ -1,4 +1,5 @@
-"""Float checkpoint in, network with quantised layers out: block by block on samples, or layer by layer without."""
+"""Float checkpoint in, network with quantised layers out: block by block on samples, or layer by
+layer without."""
 
 from __future__ import annotations
 
@@ -21,10 +22,11 @@ from quantization.recipe import Recipe
 
 
 def quantize_network(net: Network, recipe: Recipe, images: Sequence[Tensor] = ()) -> Network:
-    """A new network with the layers that `recipe` names quantised; `net` is left as it is and shares no storage.
+    """A new network with the layers that `recipe` names quantised; `net` is left as it is and
+    shares no storage.
 
-    `images` are the calibration samples, one `[S, 3, H, W]` in [0, 1] each. Raises ValueError without any if the
-    recipe looks at activations.
+    `images` are the calibration samples, one `[S, 3, H, W]` in [0, 1] each. Raises ValueError
+    without any if the recipe looks at activations.
     """
     return quantize(net.config, reader(net), recipe, images).net
 
@@ -44,10 +46,11 @@ def quantize(
     store: StageStore | None = None,
     device: str | torch.device = "cpu",
 ) -> Calibrated:
-    """Quantises a checkpoint while reading it by `read`, so that its float form never lies in memory as a whole.
+    """Quantises a checkpoint while reading it by `read`, so that its float form never lies in
+    memory as a whole.
 
-    Raises ValueError if the recipe needs calibration samples and there are none, or does not suit the network's
-    family; see `calibrate` for the rest.
+    Raises ValueError if the recipe needs calibration samples and there are none, or does not suit
+    the network's family; see `calibrate` for the rest.
     """
     recipe = recipe.of(families.of(config))
     if recipe.needs_calibration:
@@ -58,12 +61,18 @@ def quantize(
     return made
 
 
-def _without_samples(config: NetworkConfig, read: Read, recipe: Recipe, device: str | torch.device) -> Calibrated:
+def _without_samples(
+    config: NetworkConfig, read: Read, recipe: Recipe, device: str | torch.device
+) -> Calibrated:
     net, family = build_empty(config), families.of(config)
     schemes = {name: recipe.scheme(family, name) for name, _ in net.named_modules()}
-    for name, scheme in track({name: s for name, s in schemes.items() if s is not None}.items(), "quantising layers"):
+    for name, scheme in track(
+        {name: s for name, s in schemes.items() if s is not None}.items(), "quantising layers"
+    ):
         weight, bias = read(f"{name}.weight").to(device), read(f"{name}.bias").to(device)
-        signs = rotation_signs(weight.shape[1], name, recipe.seed).to(device) if recipe.rotate else None
+        signs = (
+            rotation_signs(weight.shape[1], name, recipe.seed).to(device) if recipe.rotate else None
+        )
         assert scheme is not None
         replace_linear(net, name, quantize_layer(weight, bias, scheme, recipe, signs))
     for name, parameter in list(net.named_parameters()):

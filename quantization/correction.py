@@ -1,9 +1,11 @@
-"""Output correction: the weight and bias that make the best of inputs which are rounded and come from rounded layers.
+"""Output correction: the weight and bias that make the best of inputs which are rounded and come
+from rounded layers.
 
-Ridge regression, in closed form, gives the weight whose product with the rounded inputs comes closest to that of the
-float weight with the inputs before rounding. The bias takes the mean output back to that of the float network. To
-regress on the float network's inputs as well (Li et al., "GPTAQ", 2025) was worse here: they are a noisy guess of each
-other, so regression shrinks every layer a little, and layers add up.
+Ridge regression, in closed form, gives the weight whose product with the rounded inputs comes
+closest to that of the float weight with the inputs before rounding. The bias takes the mean output
+back to that of the float network. To regress on the float network's inputs as well (Li et al.,
+"GPTAQ", 2025) was worse here: they are a noisy guess of each other, so regression shrinks every
+layer a little, and layers add up.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from quantization.rounding import damped
 class Moments:
     """Moments of transformed inputs, rows `[T, K]`, added up over samples, float64.
 
-    `rounded` are the codes times scales that enter the integer product, `seen` the same before rounding, `meant` what
-    the float network has there.
+    `rounded` are the codes times scales that enter the integer product, `seen` the same before
+    rounding, `meant` what the float network has there.
     """
 
     count: int
@@ -53,7 +55,8 @@ class Moments:
 
 
 def corrected_weight(weight: Tensor, moments: Moments, ridge: float) -> Tensor:
-    """The weight `[N, K]` that maps rounded inputs onto `weight` times the seen ones with the least squared error.
+    """The weight `[N, K]` that maps rounded inputs onto `weight` times the seen ones with the least
+    squared error.
 
     `ridge`, times the mean square of the inputs, pulls it towards `weight`.
     """
@@ -63,7 +66,9 @@ def corrected_weight(weight: Tensor, moments: Moments, ridge: float) -> Tensor:
     return torch.cholesky_solve((weight @ cross + weight * lift).T, torch.linalg.cholesky(lifted)).T
 
 
-def corrected_bias(bias: Tensor | None, weight: Tensor, quantised: Tensor, moments: Moments) -> Tensor:
+def corrected_bias(
+    bias: Tensor | None, weight: Tensor, quantised: Tensor, moments: Moments
+) -> Tensor:
     """The bias `[N]` with which the mean output is that of the float network."""
     shift = (weight @ moments.meant_sum - quantised @ moments.rounded_sum) / moments.count
     return shift if bias is None else bias.to(shift.dtype) + shift

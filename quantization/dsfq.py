@@ -1,4 +1,5 @@
-"""Dual-smoothed fine-grained quantisation: the channel scale that is applied after the rotation (QuantVGGT, 2025)."""
+"""Dual-smoothed fine-grained quantisation: the channel scale that is applied after the rotation
+(QuantVGGT, 2025)."""
 
 from __future__ import annotations
 
@@ -7,10 +8,13 @@ from torch import Tensor
 _SMALLEST_SCALE = 1e-5
 
 
-def update_activation_maximum(running: Tensor | None, rotated: Tensor, momentum: float = 0.95) -> Tensor:
+def update_activation_maximum(
+    running: Tensor | None, rotated: Tensor, momentum: float = 0.95
+) -> Tensor:
     """Running per-channel maximum `[K]` of rotated activations `[batch, tokens, K]`.
 
-    Each call contributes the maximum over tokens, averaged over the leading axis; the first call sets the statistic.
+    Each call contributes the maximum over tokens, averaged over the leading axis; the first call
+    sets the statistic.
     """
     maximum = rotated.abs().amax(dim=-2).flatten(0, -2).mean(dim=0)
     return maximum if running is None else momentum * running + (1 - momentum) * maximum

@@ -1,8 +1,10 @@
-"""Function-preserving changes of a float block before it is quantised: what a neighbour can carry for nothing.
+"""Function-preserving changes of a float block before it is quantised: what a neighbour can carry
+for nothing.
 
-LayerNorm's gain goes into the weight and its offset into the bias of the linear layer behind it (Wei et al., "Outlier
-Suppression", 2022); LayerScale goes into the rows of the layer before it; the mean of a layer's input goes into its
-bias, taken off the input by LayerNorm's offset or, since attention weights sum to one, by the bias of the values.
+LayerNorm's gain goes into the weight and its offset into the bias of the linear layer behind it
+(Wei et al., "Outlier Suppression", 2022); LayerScale goes into the rows of the layer before it; the
+mean of a layer's input goes into its bias, taken off the input by LayerNorm's offset or, since
+attention weights sum to one, by the bias of the values.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ def fold_norms(block: Block) -> None:
 
 @torch.no_grad()
 def fold_layer_scales(block: Block) -> None:
-    """Moves both LayerScales into the linear layers before them; what stays behind multiplies by one."""
+    """Moves both LayerScales into the linear layers before them; what stays behind multiplies by
+    one."""
     for layer_name, scale_name in block.scaled.items():
         layer, scale = block.get_submodule(layer_name), block.get_submodule(scale_name)
         if isinstance(layer, nn.Linear) and isinstance(scale, LayerScale):
@@ -44,7 +47,8 @@ def fold_layer_scales(block: Block) -> None:
 
 @torch.no_grad()
 def fold_means(block: Block, means: Mapping[str, Tensor]) -> None:
-    """Takes `means` `[K]` off the inputs of the `centred` layers, and gives it back through their biases."""
+    """Takes `means` `[K]` off the inputs of the `centred` layers, and gives it back through their
+    biases."""
     width = block.attn.proj.in_features
     for name in centred(block):
         layer = block.get_submodule(name)
@@ -62,8 +66,15 @@ def fold_means(block: Block, means: Mapping[str, Tensor]) -> None:
 
 
 def _normed(block: Block) -> list[tuple[nn.Linear, nn.LayerNorm]]:
-    pairs = [(block.get_submodule(layer), block.get_submodule(norm)) for layer, norm in block.normed.items()]
-    return [(layer, norm) for layer, norm in pairs if isinstance(layer, nn.Linear) and isinstance(norm, nn.LayerNorm)]
+    pairs = [
+        (block.get_submodule(layer), block.get_submodule(norm))
+        for layer, norm in block.normed.items()
+    ]
+    return [
+        (layer, norm)
+        for layer, norm in pairs
+        if isinstance(layer, nn.Linear) and isinstance(norm, nn.LayerNorm)
+    ]
 
 
 def _set(module: nn.Module, name: str, value: Tensor) -> None:

@@ -1,4 +1,5 @@
-"""One linear layer: from its float weight and the inputs that calibration saw to a quantised layer and its errors."""
+"""One linear layer: from its float weight and the inputs that calibration saw to a quantised layer
+and its errors."""
 
 from __future__ import annotations
 
@@ -37,16 +38,19 @@ class Observed:
         return self.spread(self.meant), self.spread(self.seen)
 
     def spread(self, samples: Sequence[Tensor]) -> Tensor:
-        """The rows of anything that has one `[..., X]` for every token, in the order of the samples."""
+        """The rows of anything that has one `[..., X]` for every token, in the order of the
+        samples."""
         rows = torch.cat([sample.flatten(0, -2) for sample in samples])
-        # a prime stride visits all positions within a frame, unlike one that divides its number of tokens
+        # a prime stride visits all positions within a frame, unlike one that divides its number of
+        # tokens
         order = torch.arange(min(len(rows), SEARCH_ROWS), device=rows.device) * _STRIDE % len(rows)
         return rows[order]
 
 
 @dataclass(frozen=True)
 class Transform:
-    """What learning found for a layer: `smoothing` `[K]`, `weight_clip` `[N, 2]`, `activation_clip` `[2]`."""
+    """What learning found for a layer: `smoothing` `[K]`, `weight_clip` `[N, 2]`, `activation_clip`
+    `[2]`."""
 
     smoothing: Tensor | None
     weight_clip: Tensor | None
@@ -55,7 +59,8 @@ class Transform:
 
 @dataclass(frozen=True)
 class LayerErrors:
-    """Squared error of the output over the squared float output on calibration inputs, mean removed.
+    """Squared error of the output over the squared float output on calibration inputs, mean
+    removed.
 
     `nearest`: weights and activations rounded as they are. `quantised`: as this recipe has it.
     """
@@ -65,7 +70,8 @@ class LayerErrors:
 
 
 def rotation_signs(width: int, layer: str, seed: int) -> Tensor:
-    """Random signs `[width]` (int8) of a layer's rotation; they depend on the seed and the layer's name only."""
+    """Random signs `[width]` (int8) of a layer's rotation; they depend on the seed and the layer's
+    name only."""
     generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{layer}".encode()))
     return (2 * torch.randint(0, 2, (width,), generator=generator) - 1).to(torch.int8)
 
@@ -79,7 +85,8 @@ def quantize_layer(
     observed: Observed | None = None,
     learned: Transform | None = None,
 ) -> QuantizedLinear:
-    """Quantises `weight` `[N, K]` as `recipe` says; without `observed` inputs whatever needs none of them.
+    """Quantises `weight` `[N, K]` as `recipe` says; without `observed` inputs whatever needs none
+    of them.
 
     Computes in float64, on the device of `weight`.
     """
@@ -91,12 +98,19 @@ def quantize_layer(
     target = turned if smoothing is None else turned * smoothing.double()
 
     activation_clip = learned.activation_clip if learned else None
-    if observed is not None and activation_clip is None and recipe.clip_activations and scheme.rounds_activations:
+    if (
+        observed is not None
+        and activation_clip is None
+        and recipe.clip_activations
+        and scheme.rounds_activations
+    ):
         rows = reference.transform_activation(observed.rows()[1], signs, smoothing)
         activation_clip = search_activation_clip(rows, target.float(), scheme.activation_bits)
 
     moments = None
-    if observed is not None and (recipe.correct or recipe.clip_weights or recipe.rounding != "nearest"):
+    if observed is not None and (
+        recipe.correct or recipe.clip_weights or recipe.rounding != "nearest"
+    ):
         moments = _moments(observed, scheme, recipe, signs, smoothing, activation_clip)
     corrected = corrected_weight(target, moments, RIDGE) if moments and recipe.correct else target
 
@@ -107,17 +121,24 @@ def quantize_layer(
     codes, scale = reference.quantize_weight(corrected, scheme.weight_bits, weight_clip)
     scale = scale.float()
     if moments is not None and recipe.rounding == "gptq" and scheme.packed:
-        gram = moments.centred()[0] if recipe.correct else moments.gram  # the bias takes care of the mean
+        # the bias takes care of the mean
+        gram = moments.centred()[0] if recipe.correct else moments.gram
         codes = round_by_inputs(corrected, scale.double(), scheme.weight_bits, gram)
     if moments is not None and recipe.correct:
         bias = corrected_bias(bias, target, codes * scale.double()[:, None], moments)
 
     stored = reference.stored_weight(codes, scheme.codes_to_a_byte)
-    return QuantizedLinear(scheme, stored, scale, _float(bias), signs, _float(smoothing), _float(activation_clip))
+    return QuantizedLinear(
+        scheme, stored, scale, _float(bias), signs, _float(smoothing), _float(activation_clip)
+    )
 
 
 def layer_errors(
-    layer: QuantizedLinear, weight: Tensor, bias: Tensor | None, scheme: NumberFormat, observed: Observed
+    layer: QuantizedLinear,
+    weight: Tensor,
+    bias: Tensor | None,
+    scheme: NumberFormat,
+    observed: Observed,
 ) -> LayerErrors:
     """Errors of `layer` against the float layer on evenly spaced calibration tokens."""
     meant, seen = observed.rows()
@@ -131,20 +152,29 @@ def layer_errors(
     return LayerErrors(error(nearest), error(layer))
 
 
-def first_smoothing(weight: Tensor, inputs: Sequence[Tensor], signs: Tensor | None, recipe: Recipe) -> Tensor:
-    """The channel scale `[K]` that learning starts from: the statistics' own, or ones without smoothing."""
+def first_smoothing(
+    weight: Tensor, inputs: Sequence[Tensor], signs: Tensor | None, recipe: Recipe
+) -> Tensor:
+    """The channel scale `[K]` that learning starts from: the statistics' own, or ones without
+    smoothing."""
     if not recipe.smooth:
         return torch.ones(weight.shape[1], device=weight.device)
     turned = weight.double() if signs is None else reference.rotate(weight.double(), signs)
     alpha = 0.5 if recipe.alpha is None else recipe.alpha
-    return channel_scale(_activation_maximum(inputs, signs).double(), turned.abs().amax(dim=0), alpha).float()
+    return channel_scale(
+        _activation_maximum(inputs, signs).double(), turned.abs().amax(dim=0), alpha
+    ).float()
 
 
 def _search_smoothing(
     turned: Tensor, scheme: NumberFormat, recipe: Recipe, signs: Tensor | None, observed: Observed
 ) -> Tensor:
-    """The channel scale `[K]` (float32); with a free alpha the one whose rounding moves the output least."""
-    maximum, weight_maximum = _activation_maximum(observed.seen, signs).double(), turned.abs().amax(dim=0)
+    """The channel scale `[K]` (float32); with a free alpha the one whose rounding moves the output
+    least."""
+    maximum, weight_maximum = (
+        _activation_maximum(observed.seen, signs).double(),
+        turned.abs().amax(dim=0),
+    )
     if recipe.alpha is not None:
         return channel_scale(maximum, weight_maximum, recipe.alpha).float()
     rows = reference.transform_activation(observed.rows()[1], signs, None)
@@ -165,7 +195,9 @@ def _search_smoothing(
 def _activation_maximum(samples: Sequence[Tensor], signs: Tensor | None) -> Tensor:
     maximum: Tensor | None = None
     for sample in samples:
-        maximum = update_activation_maximum(maximum, reference.transform_activation(sample, signs, None))
+        maximum = update_activation_maximum(
+            maximum, reference.transform_activation(sample, signs, None)
+        )
     assert maximum is not None
     return maximum
 
@@ -180,8 +212,12 @@ def _moments(
 ) -> Moments:
     moments = Moments.empty(observed.seen[0].shape[-1], observed.seen[0].device)
     for meant, seen in zip(observed.meant, observed.seen, strict=True):
-        rows, true = (reference.transform_activation(x.flatten(0, 1), signs, smoothing) for x in (seen, meant))
-        moments.add(_dequantised(rows, scheme, activation_clip) if recipe.correct else rows, rows, true)
+        rows, true = (
+            reference.transform_activation(x.flatten(0, 1), signs, smoothing) for x in (seen, meant)
+        )
+        moments.add(
+            _dequantised(rows, scheme, activation_clip) if recipe.correct else rows, rows, true
+        )
     return moments
 
 

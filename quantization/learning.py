@@ -1,7 +1,9 @@
-"""Block reconstruction: smoothing and clips learned so that a simulated block gives the float block's output.
+"""Block reconstruction: smoothing and clips learned so that a simulated block gives the float
+block's output.
 
-As in the published code of QuantVGGT: one channel scale, two clips a weight row and two clips an input for each layer;
-AdamW, a cosine over all steps, one multi-frame sample a step, straight-through rounding.
+As in the published code of QuantVGGT: one channel scale, two clips a weight row and two clips an
+input for each layer; AdamW, a cosine over all steps, one multi-frame sample a step,
+straight-through rounding.
 """
 
 from __future__ import annotations
@@ -26,9 +28,12 @@ Run = Callable[[nn.Module, int], Tensor]
 
 
 class SimulatedLinear(nn.Module):
-    """A float linear layer that rounds as the quantised one will, with gradients for scale and clips."""
+    """A float linear layer that rounds as the quantised one will, with gradients for scale and
+    clips."""
 
-    def __init__(self, layer: nn.Linear, scheme: NumberFormat, signs: Tensor | None, smoothing: Tensor) -> None:
+    def __init__(
+        self, layer: nn.Linear, scheme: NumberFormat, signs: Tensor | None, smoothing: Tensor
+    ) -> None:
         super().__init__()
         self.scheme, self.signs = scheme, signs
         weight = layer.weight.detach().double()
@@ -56,7 +61,10 @@ class SimulatedLinear(nn.Module):
 
     def _rounded_input(self, x: Tensor) -> Tensor:
         clip = self.activation_clip.sigmoid()
-        lowest, highest = x.amin(dim=-1, keepdim=True).abs() * clip[0], x.amax(dim=-1, keepdim=True) * clip[1]
+        lowest, highest = (
+            x.amin(dim=-1, keepdim=True).abs() * clip[0],
+            x.amax(dim=-1, keepdim=True) * clip[1],
+        )
         return _round(x, torch.maximum(lowest, highest), self.scheme.activation_bits)
 
     def _rounded_weight(self, smoothing: Tensor) -> Tensor:
@@ -65,11 +73,16 @@ class SimulatedLinear(nn.Module):
         low = weight.amin(dim=1, keepdim=True) * clip[:, :1]
         high = weight.amax(dim=1, keepdim=True) * clip[:, 1:]
         weight = torch.minimum(torch.maximum(weight, low), high)
-        return _round(weight, torch.maximum(low.clamp(max=0).abs(), high.clamp(min=0)), self.scheme.weight_bits)
+        return _round(
+            weight,
+            torch.maximum(low.clamp(max=0).abs(), high.clamp(min=0)),
+            self.scheme.weight_bits,
+        )
 
 
 def _round(values: Tensor, extreme: Tensor, bits: int) -> Tensor:
-    """Values on the grid whose largest code stands for `extreme`; gradients pass the rounding as if it were not."""
+    """Values on the grid whose largest code stands for `extreme`; gradients pass the rounding as if
+    it were not."""
     top = largest_code(bits)
     scale = (extreme / top).clamp(min=1e-8)
     steps = values / scale
@@ -84,7 +97,8 @@ def learn_block(
     run: Run,
     epochs: int,
 ) -> dict[str, Transform]:
-    """Learns the transforms of `layers` (by name in `block`: scheme, signs, first smoothing) over `epochs`.
+    """Learns the transforms of `layers` (by name in `block`: scheme, signs, first smoothing) over
+    `epochs`.
 
     `targets` are the float block's outputs, one a sample.
     """
@@ -96,9 +110,17 @@ def learn_block(
         simulated[name] = SimulatedLinear(layer, scheme, signs, smoothing)
         copied.set_submodule(name, simulated[name])
     scales = [module.smoothing for module in simulated.values()]
-    clips = [clip for module in simulated.values() for clip in (module.weight_clip, module.activation_clip)]
-    optimiser = torch.optim.AdamW([{"params": scales, "lr": SCALE_RATE}, {"params": clips, "lr": CLIP_RATE}])
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs * len(targets), eta_min=FINAL_RATE)
+    clips = [
+        clip
+        for module in simulated.values()
+        for clip in (module.weight_clip, module.activation_clip)
+    ]
+    optimiser = torch.optim.AdamW(
+        [{"params": scales, "lr": SCALE_RATE}, {"params": clips, "lr": CLIP_RATE}]
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+        optimiser, epochs * len(targets), eta_min=FINAL_RATE
+    )
     with torch.enable_grad():
         for _ in range(epochs):
             for sample, target in enumerate(targets):

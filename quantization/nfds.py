@@ -1,4 +1,5 @@
-"""Noise-filtered diverse sampling of calibration scenes (QuantVGGT, 2025): drop outliers, then cover the clusters."""
+"""Noise-filtered diverse sampling of calibration scenes (QuantVGGT, 2025): drop outliers, then
+cover the clusters."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ _MAD_TO_SIGMA = 1.4826
 
 @dataclass(frozen=True)
 class Features:
-    """What sampling knows of n candidates: `similarity` `[n, S - 1]`, `means` and `deviations` `[n, layers]`."""
+    """What sampling knows of n candidates: `similarity` `[n, S - 1]`, `means` and `deviations` `[n,
+    layers]`."""
 
     similarity: Tensor
     means: Tensor
@@ -28,10 +30,11 @@ class Features:
 
 
 def frame_similarity(tokens: Tensor, num_special: int) -> Tensor:
-    """Similarity `[S - 1]` of every later frame to frame 0, from the last layer's tokens `[S, P, D]`.
+    """Similarity `[S - 1]` of every later frame to frame 0, from the last layer's tokens `[S, P,
+    D]`.
 
-    The first `num_special` tokens are no patches. Channels and then the patch tokens are averaged in
-    consecutive pairs; the mean cosine over tokens is the feature.
+    The first `num_special` tokens are no patches. Channels and then the patch tokens are averaged
+    in consecutive pairs; the mean cosine over tokens is the feature.
     """
     pooled = F.avg_pool1d(tokens, 2)
     patches = F.avg_pool1d(pooled[:, num_special:].transpose(1, 2), 2).transpose(1, 2)
@@ -42,7 +45,8 @@ def frame_similarity(tokens: Tensor, num_special: int) -> Tensor:
 def noise_filter(means: Tensor, deviations: Tensor, categories: Sequence[str]) -> list[int]:
     """Indices of the samples to keep, from activation means and deviations `[samples, layers]`.
 
-    A sample is noise when, in any layer, its mean or deviation lies outside 1.5 interquartile ranges of its category.
+    A sample is noise when, in any layer, its mean or deviation lies outside 1.5 interquartile
+    ranges of its category.
     """
     noisy: set[int] = set()
     for members in _members(categories):
@@ -60,7 +64,8 @@ def noise_filter(means: Tensor, deviations: Tensor, categories: Sequence[str]) -
 def noise_scores(means: Tensor, deviations: Tensor, categories: Sequence[str]) -> Tensor:
     """How unusual each sample is within its category, `[samples]`, in robust standard deviations.
 
-    The largest distance from the median, over the median absolute deviation, of any layer's mean or deviation.
+    The largest distance from the median, over the median absolute deviation, of any layer's mean or
+    deviation.
     """
     scores = torch.zeros(len(categories), dtype=torch.float64)
     for members in _members(categories):
@@ -75,19 +80,27 @@ def noise_scores(means: Tensor, deviations: Tensor, categories: Sequence[str]) -
 
 def cluster_features(features: Tensor, num_clusters: int, seed: int = 42) -> list[int]:
     """k-means label of every feature vector `[samples, S - 1]`, best of 50 seeded starts."""
-    labels = KMeans(n_clusters=num_clusters, n_init=50, random_state=seed).fit_predict(features.numpy())
+    labels = KMeans(n_clusters=num_clusters, n_init=50, random_state=seed).fit_predict(
+        features.numpy()
+    )
     return [int(label) for label in labels]
 
 
-def select(features: Features, count: int, *, seed: int = 0, noise: bool = True, diverse: bool = True) -> list[int]:
-    """Indices of `count` candidates, ascending: without `noise` no filter, without `diverse` a plain random draw.
+def select(
+    features: Features, count: int, *, seed: int = 0, noise: bool = True, diverse: bool = True
+) -> list[int]:
+    """Indices of `count` candidates, ascending: without `noise` no filter, without `diverse` a
+    plain random draw.
 
-    If the filter leaves too few, the least unusual of the others come back. Clusters are drawn from in turn, so that
-    each gives the same number as long as it has that many. Depends on the arguments only. Raises ValueError.
+    If the filter leaves too few, the least unusual of the others come back. Clusters are drawn from
+    in turn, so that each gives the same number as long as it has that many. Depends on the
+    arguments only. Raises ValueError.
     """
     total = len(features.categories)
     if not 0 < count <= total:
-        raise ValueError(f"{count} calibration samples were asked for; there are {total} candidates")
+        raise ValueError(
+            f"{count} calibration samples were asked for; there are {total} candidates"
+        )
     statistics = (features.means, features.deviations, features.categories)
     kept = noise_filter(*statistics) if noise else list(range(total))
     if len(kept) < count:

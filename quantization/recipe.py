@@ -1,6 +1,8 @@
-"""What is quantised, and how: one frozen object, stored in the artifact's manifest, and the recipes with a name.
+"""What is quantised, and how: one frozen object, stored in the artifact's manifest, and the recipes
+with a name.
 
-A recipe suits every family of networks: which parts there are, and the usual scheme of each, the family says.
+A recipe suits every family of networks: which parts there are, and the usual scheme of each, the
+family says.
 """
 
 from __future__ import annotations
@@ -31,8 +33,9 @@ def find_scheme(name: str) -> NumberFormat | None:
 class Recipe:
     """How the linear layers of each part of the network are quantised.
 
-    `parts` names parts whose scheme is not the family's usual one, "float" to leave a part as it is; `overrides` names
-    single layers. Norms, convolutions, the dense heads and the tracker are never computed in integers.
+    `parts` names parts whose scheme is not the family's usual one, "float" to leave a part as it
+    is; `overrides` names single layers. Norms, convolutions, the dense heads and the tracker are
+    never computed in integers.
     """
 
     parts: tuple[tuple[str, str], ...] = ()
@@ -46,7 +49,8 @@ class Recipe:
     fold: bool = False  # LayerNorm, LayerScale and input means into neighbours
     correct: bool = False  # regress weight and bias on the inputs that the layer will see
     learning_epochs: int = 0  # block reconstruction of smoothing and clips
-    attention: str = "float"  # or "int8": arithmetic of attention in the aggregator and the image encoder
+    # or "int8": arithmetic of attention in the aggregator and the image encoder
+    attention: str = "float"
     dense_heads: str = "float32"  # or "bfloat16": arithmetic of their convolutions
     propagate: str = "quantised"  # inputs of a block while it is quantised: "quantised" or "float"
     seed: int = 0
@@ -55,10 +59,14 @@ class Recipe:
         for _, scheme in (*self.parts, *self.overrides):
             find_scheme(scheme)
         if self.rounding not in ROUNDINGS:
-            raise ValueError(f"rounding is {self.rounding!r}; expected one of {', '.join(ROUNDINGS)}")
+            raise ValueError(
+                f"rounding is {self.rounding!r}; expected one of {', '.join(ROUNDINGS)}"
+            )
         for setting, known in (("attention", ATTENTION), ("dense_heads", DENSE_HEADS)):
             if getattr(self, setting) not in known:
-                raise ValueError(f"{setting} is {getattr(self, setting)!r}; expected one of {', '.join(known)}")
+                raise ValueError(
+                    f"{setting} is {getattr(self, setting)!r}; expected one of {', '.join(known)}"
+                )
         if self.propagate not in ("quantised", "float"):
             raise ValueError(f"propagate is {self.propagate!r}; expected quantised or float")
         if self.alpha is not None and not 0 <= self.alpha <= 1:
@@ -93,7 +101,8 @@ class Recipe:
         return replace(self, parts=tuple(schemes.items()))
 
     def scheme(self, family: Family, layer: str) -> NumberFormat | None:
-        """Scheme of the layer with this module name in a network of `family`; None leaves it in float."""
+        """Scheme of the layer with this module name in a network of `family`; None leaves it in
+        float."""
         part = family.part_of(layer)
         if part is None:
             return None
@@ -125,5 +134,6 @@ RECIPES: Mapping[str, Recipe] = {
         correct=True,
     ),
 }
-"""By name: the baselines (Xiao et al. 2023; Ashkboos et al. 2024; Frantar et al. 2023), QuantVGGT without and with
-learning, and our own. "quarot" needs no calibration data and neither does "rtn"."""
+"""By name: the baselines (Xiao et al. 2023; Ashkboos et al. 2024; Frantar et al. 2023), QuantVGGT
+without and with learning, and our own. "quarot" needs no calibration data and neither does
+"rtn"."""

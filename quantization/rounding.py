@@ -1,4 +1,5 @@
-"""Rounding of weights that looks at the inputs: GPTQ (Frantar et al., 2023), the same as LDLQ (Chee et al., 2023)."""
+"""Rounding of weights that looks at the inputs: GPTQ (Frantar et al., 2023), the same as LDLQ (Chee
+et al., 2023)."""
 
 from __future__ import annotations
 
@@ -11,18 +12,22 @@ _BLOCK = 128
 
 
 def damped(gram: Tensor, damping: float) -> Tensor:
-    """`gram` `[K, K]` with `damping` times its mean diagonal added to the diagonal; inputs that never move get 1."""
+    """`gram` `[K, K]` with `damping` times its mean diagonal added to the diagonal; inputs that
+    never move get 1."""
     diagonal = gram.diagonal()
     lift = torch.where(diagonal > 0, damping * diagonal.mean(), torch.ones_like(diagonal))
     return gram + torch.diag(lift)
 
 
-def round_by_inputs(weight: Tensor, scale: Tensor, bits: int, gram: Tensor, damping: float = 0.01) -> Tensor:
+def round_by_inputs(
+    weight: Tensor, scale: Tensor, bits: int, gram: Tensor, damping: float = 0.01
+) -> Tensor:
     """Codes `[N, K]` (int8) that keep `weight @ x` rather than `weight`.
 
-    Columns are rounded one after the other, those with the strongest inputs first; the error of each is spread over
-    the columns that are still open, as far as the inputs' second moments `gram` `[K, K]` tell what compensates what.
-    Runs in the precision of `weight` `[N, K]`, which should be float64.
+    Columns are rounded one after the other, those with the strongest inputs first; the error of
+    each is spread over the columns that are still open, as far as the inputs' second moments `gram`
+    `[K, K]` tell what compensates what. Runs in the precision of `weight` `[N, K]`, which should be
+    float64.
     """
     order = gram.diagonal().argsort(descending=True)
     work = weight[:, order].clone()

@@ -1,8 +1,9 @@
 """`quantvggt sensitivity`: which layers deserve 8-bit activations, measured, under a budget.
 
-Every layer is quantised alone, by the recipe's transforms and rounded to nearest, while all others stay float; what
-that moves the network's answer on calibration scenes is the layer's sensitivity. The layers that move it most for their
-share of the multiplications get 8-bit activations until the budget is spent.
+Every layer is quantised alone, by the recipe's transforms and rounded to nearest, while all others
+stay float; what that moves the network's answer on calibration scenes is the layer's sensitivity.
+The layers that move it most for their share of the multiplications get 8-bit activations until the
+budget is spent.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from quantization.recipe import RECIPES, Recipe
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What one layer alone moves: mean relative change of pose encoding and depth; its share of the multiplications."""
+    """What one layer alone moves: mean relative change of pose encoding and depth; its share of the
+    multiplications."""
 
     layer: str
     pose: float
@@ -77,13 +79,17 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for item in sorted(found, key=lambda item: -item.worth):
         mark = "8 bits" if item.layer in document["overrides"] else ""
-        print(f"{item.layer:45} pose {item.pose:.5f}  depth {item.depth:.5f}  share {item.share:.3f}  {mark}")
+        print(
+            f"{item.layer:45} pose {item.pose:.5f}  depth {item.depth:.5f}  share {item.share:.3f} "
+            f" {mark}"
+        )
     return 0
 
 
 @torch.inference_mode()
 def measure(net: Network, images: Sequence[Tensor], recipe: Recipe, part: str) -> list[Sensitivity]:
-    """The sensitivity of every layer of `part` to quantisation by `recipe`, which must need no calibration.
+    """The sensitivity of every layer of `part` to quantisation by `recipe`, which must need no
+    calibration.
 
     Raises ValueError if the network has no such part.
     """
@@ -91,7 +97,11 @@ def measure(net: Network, images: Sequence[Tensor], recipe: Recipe, part: str) -
     if part not in family.parts:
         raise ValueError(f"this network has no part {part!r}; it has {', '.join(family.parts)}")
     quantised = dict(quantize_network(net, recipe).named_modules())
-    linears = {n: m for n, m in net.named_modules() if isinstance(m, nn.Linear) and family.part_of(n) == part}
+    linears = {
+        n: m
+        for n, m in net.named_modules()
+        if isinstance(m, nn.Linear) and family.part_of(n) == part
+    }
     total = sum(layer.weight.numel() for layer in linears.values())
     answers = [net(sample[None].to(next(net.parameters()).device)) for sample in images]
     found = []
@@ -101,7 +111,8 @@ def measure(net: Network, images: Sequence[Tensor], recipe: Recipe, part: str) -
         net.set_submodule(name, other)
         try:
             changes = [
-                _change(net(sample[None].to(layer.weight.device)), a) for sample, a in zip(images, answers, strict=True)
+                _change(net(sample[None].to(layer.weight.device)), a)
+                for sample, a in zip(images, answers, strict=True)
             ]
         finally:
             net.set_submodule(name, layer)
@@ -111,7 +122,8 @@ def measure(net: Network, images: Sequence[Tensor], recipe: Recipe, part: str) -
 
 
 def within_budget(found: Sequence[Sensitivity], budget: float) -> list[str]:
-    """Names of the layers to favour: by falling worth, as long as their shares together stay within `budget`."""
+    """Names of the layers to favour: by falling worth, as long as their shares together stay within
+    `budget`."""
     chosen, spent = [], 0.0
     for item in sorted(found, key=lambda item: -item.worth):
         if spent + item.share <= budget + 1e-9:

@@ -1,4 +1,5 @@
-"""The quantised network simulated in floating point, as published code has it: a check on the integers."""
+"""The quantised network simulated in floating point, as published code has it: a check on the
+integers."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from model.network.network import Network
 
 
 class FakeQuantLinear(nn.Module):
-    """A float linear layer whose weight and input have been rounded and scaled back; no integer product."""
+    """A float linear layer whose weight and input have been rounded and scaled back; no integer
+    product."""
 
     def __init__(self, layer: QuantizedLinear) -> None:
         super().__init__()

@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["AsyncClient", "BadInputError", "Camera", "Client", "Result", "ServiceError", "__version__"]
+__all__ = [
+    "AsyncClient",
+    "BadInputError",
+    "Camera",
+    "Client",
+    "Result",
+    "ServiceError",
+    "__version__",
+]
 
 _HOMES = {
     "AsyncClient": "client",

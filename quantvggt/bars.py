@@ -19,7 +19,11 @@ class Bars:
         if stage != self._stage:
             self._finish()
             self._stage = stage
-            self._bar = tqdm(total=100, bar_format="{desc:<12}{percentage:3.0f}% |{bar}| {elapsed}", file=sys.stderr)
+            self._bar = tqdm(
+                total=100,
+                bar_format="{desc:<12}{percentage:3.0f}% |{bar}| {elapsed}",
+                file=sys.stderr,
+            )
             self._bar.set_description_str(stage, refresh=False)
         assert self._bar is not None
         done = max(self._bar.n, round(100 * share))

@@ -6,7 +6,9 @@ takes seconds.
 
 from __future__ import annotations
 
-HUB_FORMS = "a hub repository such as facebook/VGGT-1B (owner/name, owner/name@revision, owner/name:file)"
+HUB_FORMS = (
+    "a hub repository such as facebook/VGGT-1B (owner/name, owner/name@revision, owner/name:file)"
+)
 CHECKPOINT_FORMS = f"'demo', a weights file, a folder, or {HUB_FORMS}"
 RECIPES = ("rtn", "smoothquant", "quarot", "gptq", "dsfq-static", "dsfq", "best")
 WITHOUT_CALIBRATION, WITH_CALIBRATION = "quarot", "best"
@@ -30,8 +32,8 @@ TEST_SETS = ("std", "photo", "free", "free-photo", "relief", "facade")
 
 MODES = ("fit", "crop", "pad")
 OPTIONS = (
-    "confidence", "max_points", "voxel_size", "depth_edge", "mask_sky", "mask_black", "mask_white", "frames", "mode",
-    "order", "manifest", "fps", "drop_blurred", "close_loops", "cameras", "known_distance", "query_points", "outputs",
-    "timeout", "dry_run",
+    "confidence", "max_points", "voxel_size", "depth_edge", "mask_sky", "mask_black", "mask_white",
+    "frames", "mode", "order", "manifest", "fps", "drop_blurred", "close_loops", "cameras",
+    "known_distance", "query_points", "outputs", "timeout", "dry_run",
 )  # fmt: skip
 """Options of a reconstruction."""

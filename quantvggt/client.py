@@ -78,7 +78,10 @@ class _Service:
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
         # a proxy from the environment can't reach this machine's own loopback address
-        self._settings: dict[str, Any] = {"timeout": timeout, "trust_env": address.hostname not in _LOOPBACK}
+        self._settings: dict[str, Any] = {
+            "timeout": timeout,
+            "trust_env": address.hostname not in _LOOPBACK,
+        }
 
     def _waiting(self, seconds: float) -> Conversation[None]:
         deadline = time.monotonic() + seconds
@@ -89,7 +92,8 @@ class _Service:
             except ServiceError as error:
                 if time.monotonic() > deadline:
                     raise ServiceError(
-                        f"The service was not ready within {seconds:g} seconds: {error}", error.status
+                        f"The service was not ready within {seconds:g} seconds: {error}",
+                        error.status,
                     ) from None
             yield 0.1
 
@@ -97,7 +101,9 @@ class _Service:
         self, pictures: Pictures, options: Mapping[str, Any], key: str | None, progress: Progress
     ) -> Conversation[str]:
         with ExitStack() as opened:
-            form: list[tuple[str, Any]] = [(name, (None, _text(value))) for name, value in options.items()]
+            form: list[tuple[str, Any]] = [
+                (name, (None, _text(value))) for name, value in options.items()
+            ]
             for source in expand(pictures):
                 if isinstance(source, str):
                     form.append(("urls", (None, source)))
@@ -117,13 +123,18 @@ class _Service:
             events = _Events(last, progress)
             headers = {"Accept": "text/event-stream", "Last-Event-ID": last}
             try:
-                yield _Exchange(self._request("GET", f"/reconstructions/{id}/events", headers), events.feed)
+                yield _Exchange(
+                    self._request("GET", f"/reconstructions/{id}/events", headers), events.feed
+                )
             except ServiceError as error:
                 failures = 0 if events.last != last else failures + 1
                 if failures > _RECONNECTS or (error.status is not None and error.status < 500):
                     raise
             last = events.last
-            if events.ended or (yield self._get(f"/reconstructions/{id}")).json()["state"] in _ENDED:
+            if (
+                events.ended
+                or (yield self._get(f"/reconstructions/{id}")).json()["state"] in _ENDED
+            ):
                 return
             yield _RECONNECT_SECONDS
 
@@ -132,7 +143,8 @@ class _Service:
         if answer["state"] != "succeeded":
             problem = answer.get("problem") or {}
             raise ServiceError(
-                problem.get("detail") or f"The reconstruction is {answer['state']}.", problem.get("status", 409)
+                problem.get("detail") or f"The reconstruction is {answer['state']}.",
+                problem.get("status", 409),
             )
         return dict(answer)
 
@@ -144,7 +156,8 @@ class _Service:
         names, missing = chosen(served, outputs)
         sizes = []
         progress("export", 0.0)
-        for done, name in enumerate(names, start=1):  # the service makes a file when it is first asked for
+        # the service makes a file when it is first asked for
+        for done, name in enumerate(names, start=1):
             answer = yield _Exchange(self._request("HEAD", f"/reconstructions/{id}/{name}"))
             sizes.append(int(answer.headers.get("Content-Length", 0)))
             progress("export", done / len(names))
@@ -163,7 +176,11 @@ class _Service:
         return document
 
     def _reconstructing(
-        self, pictures: Pictures, options: Mapping[str, Any], outputs: Sequence[str], progress: Progress
+        self,
+        pictures: Pictures,
+        options: Mapping[str, Any],
+        outputs: Sequence[str],
+        progress: Progress,
     ) -> Conversation[Result]:
         check_outputs(outputs)
         id = yield from self._submitting(pictures, options, None, progress)
@@ -179,15 +196,21 @@ class _Service:
     def _get(self, path: str) -> _Exchange:
         return _Exchange(self._request("GET", path))
 
-    def _request(self, method: str, path: str, headers: Mapping[str, str] | None = None, **body: Any) -> httpx.Request:
-        return httpx.Request(method, self.server + path, headers={**self._headers, **(headers or {})}, **body)
+    def _request(
+        self, method: str, path: str, headers: Mapping[str, str] | None = None, **body: Any
+    ) -> httpx.Request:
+        return httpx.Request(
+            method, self.server + path, headers={**self._headers, **(headers or {})}, **body
+        )
 
     @contextmanager
     def _reachable(self) -> Iterator[None]:
         try:
             yield
         except httpx.HTTPError as error:
-            raise ServiceError(f"{self.server} can't be reached: {str(error) or type(error).__name__}.") from None
+            raise ServiceError(
+                f"{self.server} can't be reached: {str(error) or type(error).__name__}."
+            ) from None
 
 
 class Client(_Service):
@@ -239,7 +262,11 @@ class Client(_Service):
         return self._hold(self._describing(id))
 
     def download(
-        self, id: str, folder: str | Path, outputs: Sequence[str] = DEFAULT, progress: Progress = _ignore
+        self,
+        id: str,
+        folder: str | Path,
+        outputs: Sequence[str] = DEFAULT,
+        progress: Progress = _ignore,
     ) -> dict[str, Any]:
         """Write the files of a finished reconstruction that match `outputs` to `folder`, in place
         of an older result.
@@ -321,7 +348,11 @@ class AsyncClient(_Service):
         return await self._hold(self._describing(id))
 
     async def download(
-        self, id: str, folder: str | Path, outputs: Sequence[str] = DEFAULT, progress: Progress = _ignore
+        self,
+        id: str,
+        folder: str | Path,
+        outputs: Sequence[str] = DEFAULT,
+        progress: Progress = _ignore,
     ) -> dict[str, Any]:
         """As `Client.download`."""
         return await self._hold(self._downloading(id, Path(folder), outputs, progress))

@@ -56,7 +56,15 @@ _COMMANDS: dict[str, Command] = {
     "demo": demo,
 }
 _PROGRAMS = {
-    "python -m quantization": ("quantize", "sensitivity", "inspect", "evaluate", "pairs", "demo", "download"),
+    "python -m quantization": (
+        "quantize",
+        "sensitivity",
+        "inspect",
+        "evaluate",
+        "pairs",
+        "demo",
+        "download",
+    ),
     "python -m service": ("serve", "reconstruct", "key", "demo"),
 }
 """Ways to start it that offer some of the commands only."""
@@ -75,11 +83,16 @@ def main(arguments: Sequence[str] | None = None, program: str = "quantvggt") -> 
         return _failed(error, BAD_INPUT if error.blames_input else FAILED)
     except ModuleNotFoundError as error:
         if error.name in FOLDERS:  # as in an image, which holds one side only
-            return _failed(f"{options.command} needs {error.name}, which is not part of this installation.", BAD_INPUT)
+            return _failed(
+                f"{options.command} needs {error.name}, which is not part of this installation.",
+                BAD_INPUT,
+            )
         if error.name is None or error.name.partition(".")[0] in ("quantvggt", *FOLDERS):
             raise
         install = f"pip install 'quantvggt[{command.EXTRA}]'"
-        return _failed(f"{options.command} needs {error.name}, which is not installed: {install}", BAD_INPUT)
+        return _failed(
+            f"{options.command} needs {error.name}, which is not installed: {install}", BAD_INPUT
+        )
     except OSError as error:
         return _failed(f"{error.filename or 'input'}: {error.strerror or error}.", BAD_INPUT)
     except KeyboardInterrupt:
@@ -89,7 +102,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "quantvggt") -> 
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program,
-        description="Make 4-bit models of feed-forward 3D reconstruction, serve them, and reconstruct from pictures.",
+        description="Make 4-bit models of feed-forward 3D reconstruction, serve them, and "
+        "reconstruct from pictures.",
         epilog="Every command has --help and --json.",
     )
     parser.add_argument("--version", action="version", version=f"quantvggt {__version__}")

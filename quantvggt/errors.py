@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-# Answers that say: what was sent can't be used as it is. All others may be different next time, or for another client.
+# Answers that say: what was sent can't be used as it is. All others may be different next time, or
+# for another client.
 _BAD_INPUT = (400, 413, 415, 422, 424)
 
 

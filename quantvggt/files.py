@@ -22,12 +22,13 @@ DEFAULT = ("pictures/*.png", "depth/*.png", "depth/*.npy", "points.ply", "camera
 """What is written beside the document where nobody says what is wanted."""
 
 SCENE_FILES = (
-    "points.ply", "points-ascii.ply", "scene.glb", "colmap.zip", "colmap-text.zip", "transforms.json",
-    "trajectory.txt", "cameras.json", "scene.npz", "tracks.json", "manifest.json", ARCHIVE,
+    "points.ply", "points-ascii.ply", "scene.glb", "colmap.zip", "colmap-text.zip",
+    "transforms.json", "trajectory.txt", "cameras.json", "scene.npz", "tracks.json",
+    "manifest.json", ARCHIVE,
 )  # fmt: skip
 PICTURE_FILES = (
-    "pictures/0.png", "depth/0.png", "depth/0.npy", "depth/0.exr", "depth/0/preview.png", "confidence/0.npy",
-    "confidence/0/preview.png",
+    "pictures/0.png", "depth/0.png", "depth/0.npy", "depth/0.exr", "depth/0/preview.png",
+    "confidence/0.npy", "confidence/0/preview.png",
 )  # fmt: skip
 """Of each picture, by the example of the first."""
 
@@ -40,7 +41,9 @@ def check_outputs(outputs: Iterable[str]) -> None:
         example = re.sub(r"\d+", "0", pattern)
         if not any(matches(name, example) for name in (*SCENE_FILES, *PICTURE_FILES)):
             known = ", ".join((*SCENE_FILES, *PICTURE_FILES))
-            raise BadInputError(f"--output {pattern}: no result has such a file; there are {known}.")
+            raise BadInputError(
+                f"--output {pattern}: no result has such a file; there are {known}."
+            )
 
 
 def matches(name: str, pattern: str) -> bool:
@@ -53,7 +56,10 @@ def matches(name: str, pattern: str) -> bool:
 
 def is_ours(name: str) -> bool:
     """Whether a result, of whatever scene, may have left a file of this name."""
-    return name in (DOCUMENT, OVERVIEW) or re.sub(r"\d+", "0", name) in (*SCENE_FILES, *PICTURE_FILES)
+    return name in (DOCUMENT, OVERVIEW) or re.sub(r"\d+", "0", name) in (
+        *SCENE_FILES,
+        *PICTURE_FILES,
+    )
 
 
 def chosen(document: Mapping[str, Any], outputs: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -82,7 +88,11 @@ def in_folder(document: Mapping[str, Any], names: Iterable[str]) -> dict[str, An
 
 def _links(document: dict[str, Any]) -> list[dict[str, Any]]:
     pictures = document["pictures"]
-    return [document["links"], *(p["links"] for p in pictures), *(p["depth"]["links"] for p in pictures)]
+    return [
+        document["links"],
+        *(p["links"] for p in pictures),
+        *(p["depth"]["links"] for p in pictures),
+    ]
 
 
 def _names(document: Mapping[str, Any]) -> dict[str, str]:
@@ -95,6 +105,8 @@ def _names(document: Mapping[str, Any]) -> dict[str, str]:
                 continue
             name = str(link).removeprefix(prefix)
             if name.startswith("/") or ".." in PurePosixPath(name).parts:
-                raise BadInputError(f"the result has a file {link!r}, which leads out of its folder.")
+                raise BadInputError(
+                    f"the result has a file {link!r}, which leads out of its folder."
+                )
             found[link] = name
     return found

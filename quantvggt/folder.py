@@ -17,7 +17,9 @@ def try_folder(out: Path, overwrite: bool) -> None:
     """Make the folder `out`. Raises BadInputError if it holds another result, or can't be written
     to."""
     if (out / DOCUMENT).exists() and not overwrite:
-        raise BadInputError(f"{out} holds a result already; choose another folder or pass --overwrite.")
+        raise BadInputError(
+            f"{out} holds a result already; choose another folder or pass --overwrite."
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out).close()

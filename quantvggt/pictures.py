@@ -30,7 +30,9 @@ def expand(sources: Source | Iterable[Source]) -> list[Path | str]:
 def natural(path: Path) -> list[tuple[bool, int, str]]:
     """Sort key that puts 2.jpg before 10.jpg."""
     pieces = re.findall(r"[0-9]{1,18}|[^0-9]+", str(path).lower())
-    return [(not piece.isdecimal(), int(piece) if piece.isdecimal() else 0, piece) for piece in pieces]
+    return [
+        (not piece.isdecimal(), int(piece) if piece.isdecimal() else 0, piece) for piece in pieces
+    ]
 
 
 def _expand(source: Source) -> Iterator[Path | str]:
@@ -39,7 +41,11 @@ def _expand(source: Source) -> Iterator[Path | str]:
         return
     path = Path(source).expanduser()
     if path.is_dir():
-        found = [file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.name[0] != "."]
+        found = [
+            file
+            for file in path.iterdir()
+            if file.suffix.lower() in SUFFIXES and file.name[0] != "."
+        ]
         if not found:
             raise BadInputError(f"{path} holds no pictures ({', '.join(SUFFIXES)}).")
     elif path.is_file():

@@ -79,7 +79,10 @@ class Result:
     def depth(self) -> Sequence[NDArray[np.float32]]:
         """Depth of every picture, [height, width], along the camera's z axis, in the scene's unit;
         NaN = no data."""
-        return _Maps(self, [self._file(f"depth/{index}.npy") for index in range(len(self.document["pictures"]))])
+        return _Maps(
+            self,
+            [self._file(f"depth/{index}.npy") for index in range(len(self.document["pictures"]))],
+        )
 
     @property
     def points(self) -> NDArray[np.float32]:
@@ -115,7 +118,9 @@ class Result:
     def _file(self, name: str) -> Path:
         path = self.folder / name
         if not path.exists():
-            raise BadInputError(f"{name} is not among the files of this result; name it in outputs.")
+            raise BadInputError(
+                f"{name} is not among the files of this result; name it in outputs."
+            )
         return path
 
 
@@ -135,7 +140,9 @@ class _Maps(Sequence[NDArray[np.float32]]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[NDArray[np.float32]]: ...
 
-    def __getitem__(self, index: int | slice) -> NDArray[np.float32] | Sequence[NDArray[np.float32]]:
+    def __getitem__(
+        self, index: int | slice
+    ) -> NDArray[np.float32] | Sequence[NDArray[np.float32]]:
         if isinstance(index, slice):
             return _Maps(self._result, self._paths[index])
         found: NDArray[np.float32] = np.load(self._paths[index], allow_pickle=False)

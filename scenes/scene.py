@@ -1,4 +1,5 @@
-"""Multi-view scenes with ground truth: what every dataset reader yields and what training and evaluation take."""
+"""Multi-view scenes with ground truth: what every dataset reader yields and what training and
+evaluation take."""
 
 from __future__ import annotations
 
@@ -14,9 +15,9 @@ from model.scene.geometry import invert_extrinsics, unproject_depth
 class Scene:
     """S frames of one scene.
 
-    `images` [S,3,H,W] float32 in [0, 1]; `extrinsics` [S,3,4] world-to-camera, OpenCV axes; `intrinsics` [S,3,3] in
-    pixels; `depth` [S,H,W] along the optical axis in the unit of the translations, 0 where there is no ground truth,
-    or None.
+    `images` [S,3,H,W] float32 in [0, 1]; `extrinsics` [S,3,4] world-to-camera, OpenCV axes;
+    `intrinsics` [S,3,3] in pixels; `depth` [S,H,W] along the optical axis in the unit of the
+    translations, 0 where there is no ground truth, or None.
     """
 
     name: str
@@ -33,7 +34,8 @@ class Scene:
         return unproject_depth(_required(self.depth, self.name), self.extrinsics, self.intrinsics)
 
     def normalised(self) -> Scene:
-        """The same scene seen from its first camera, at a scale where valid points are 1 from it on average."""
+        """The same scene seen from its first camera, at a scale where valid points are 1 from it on
+        average."""
         depth = _required(self.depth, self.name)
         extrinsics, depth = _normalise(self.extrinsics[None], self.intrinsics[None], depth[None])
         return replace(self, extrinsics=extrinsics[0], depth=depth[0])
@@ -43,8 +45,9 @@ class Scene:
 class SceneBatch:
     """B scenes of S frames each.
 
-    `images` [B,S,3,H,W] float32 in [0, 1]; `extrinsics` [B,S,3,4] world-to-camera, OpenCV axes; `intrinsics`
-    [B,S,3,3] in pixels; `depth` [B,S,H,W] in the unit of the translations, 0 where there is no ground truth.
+    `images` [B,S,3,H,W] float32 in [0, 1]; `extrinsics` [B,S,3,4] world-to-camera, OpenCV axes;
+    `intrinsics` [B,S,3,3] in pixels; `depth` [B,S,H,W] in the unit of the translations, 0 where
+    there is no ground truth.
     """
 
     images: Tensor
@@ -61,7 +64,8 @@ class SceneBatch:
         return unproject_depth(self.depth, self.extrinsics, self.intrinsics)
 
     def normalised(self) -> SceneBatch:
-        """Each scene seen from its first camera, at a scale where its valid points are 1 from it on average."""
+        """Each scene seen from its first camera, at a scale where its valid points are 1 from it on
+        average."""
         extrinsics, depth = _normalise(self.extrinsics, self.intrinsics, self.depth)
         return replace(self, extrinsics=extrinsics, depth=depth)
 
@@ -69,10 +73,12 @@ class SceneBatch:
         return SceneBatch(*(tensor.to(device) for tensor in self._tensors))
 
     def select(self, frames: Tensor) -> SceneBatch:
-        """Frames `frames` [B,S'] (int64) of each scene, in that order; the first becomes `normalised`'s origin."""
+        """Frames `frames` [B,S'] (int64) of each scene, in that order; the first becomes
+        `normalised`'s origin."""
         if frames.dim() != 2 or frames.shape[0] != len(self):
             raise ValueError(
-                f"frames have shape {tuple(frames.shape)}; expected [{len(self)}, number of frames to keep]"
+                f"frames have shape {tuple(frames.shape)}; expected [{len(self)}, number of frames "
+                "to keep]"
             )
         scenes = torch.arange(len(self), device=frames.device)[:, None]
         return SceneBatch(*(tensor[scenes, frames] for tensor in self._tensors))
@@ -93,7 +99,8 @@ def _required(depth: Tensor | None, name: str) -> Tensor:
 
 
 def _normalise(extrinsics: Tensor, intrinsics: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
-    """`extrinsics` [B,S,3,4], `intrinsics` [B,S,3,3], `depth` [B,S,H,W]; without valid depth the scale stays."""
+    """`extrinsics` [B,S,3,4], `intrinsics` [B,S,3,3], `depth` [B,S,H,W]; without valid depth the
+    scale stays."""
     relative = extrinsics @ invert_extrinsics(extrinsics[:, :1])
     # exact, where the product of a rotation with its inverse is only nearly so
     relative[:, 0] = torch.eye(3, 4, dtype=relative.dtype, device=relative.device)

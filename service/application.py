@@ -111,7 +111,9 @@ class _Abandoned(Exception):  # noqa: N818 - nobody sees it
 class Application:
     """The service without a front end."""
 
-    def __init__(self, settings: Settings, engine: Engine, on_failure: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, settings: Settings, engine: Engine, on_failure: Callable[[], None] = lambda: None
+    ) -> None:
         """`on_failure` is called if loading fails (the reason is then in ``engine.failure``) or the
         worker is stuck. Raises KeysError, StorageInUseError, SettingsError, DatabaseError,
         SchemaError, BucketError."""
@@ -314,7 +316,9 @@ class Application:
         self._worker.notify()
         return submitted
 
-    def _add(self, slot: UploadSlot, scene: PreparedScene, seconds: float, terms: Terms) -> Submitted:
+    def _add(
+        self, slot: UploadSlot, scene: PreparedScene, seconds: float, terms: Terms
+    ) -> Submitted:
         """The job for a request: one that is known, or a new one in the place of `slot`."""
         client = terms.client
         fingerprint = scene.fingerprint(self.engine.digest)
@@ -388,7 +392,9 @@ class Application:
 
     # A job until its end
 
-    async def wait(self, submitted: Submitted, seconds: float | None) -> tuple[Job, dict[str, float]]:
+    async def wait(
+        self, submitted: Submitted, seconds: float | None
+    ) -> tuple[Job, dict[str, float]]:
         """The job once it has ended, or as it is after `seconds`, and its seconds by stage.
 
         None waits as long as the job may take. Cancelled then, it takes a job along that nobody
@@ -444,7 +450,9 @@ class Application:
             self.metrics.cancelled.labels("queued").inc()
             self.metrics.jobs.labels(job.state).inc()
             self._events.publish_end(job)
-        elif job is not None and job.state == JobState.CANCELLING and job.worker == self._worker.name:
+        elif (
+            job is not None and job.state == JobState.CANCELLING and job.worker == self._worker.name
+        ):
             self._worker.cancel(id)
         return job
 
@@ -467,7 +475,9 @@ class Application:
             raise NotFound(f"The reconstruction is {job.state}, so it has no files.")
         return job
 
-    def page(self, client: Client, limit: int, before: str | None, state: JobState | None) -> list[Job]:
+    def page(
+        self, client: Client, limit: int, before: str | None, state: JobState | None
+    ) -> list[Job]:
         """The client's jobs, newest first, from those older than job `before` on."""
         if before is not None:
             try:

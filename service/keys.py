@@ -37,7 +37,9 @@ def add_key(path: Path, name: str, per_hour: int | None = None) -> str:
         raise KeysError(f"--per-hour {per_hour}: give at least 1, or leave it out for no limit.")
     keys = read_keys(path) if path.exists() else []
     if any(key.name == name for key in keys):
-        raise KeysError(f"{path} already has a key named {name!r}; choose another name or remove that entry.")
+        raise KeysError(
+            f"{path} already has a key named {name!r}; choose another name or remove that entry."
+        )
     token = _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
     keys.append(Key(name, hash_of(token), per_hour))
     partial = path.with_name(f"{path.name}.partial")
@@ -57,9 +59,13 @@ def read_keys(path: Path) -> list[Key]:
     try:
         keys = [Key(**entry) for entry in json.loads(path.read_text("utf-8"))["keys"]]
     except FileNotFoundError:
-        raise KeysError(f"there is no file of API keys at {path}; make one with `quantvggt key`.") from None
+        raise KeysError(
+            f"there is no file of API keys at {path}; make one with `quantvggt key`."
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise KeysError(f"{path} is not a file of API keys: {error!r}.") from None
-    if not keys or not all(isinstance(key.name, str) and key.name and len(key.sha256) == 64 for key in keys):
+    if not keys or not all(
+        isinstance(key.name, str) and key.name and len(key.sha256) == 64 for key in keys
+    ):
         raise KeysError(f"{path} holds no keys, or one without a name or SHA-256.")
     return keys

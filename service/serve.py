@@ -25,8 +25,15 @@ from service.telemetry.logs import configure_logs
 from service.telemetry.tracing import TracingError, configure_tracing
 
 BAD_INPUT = (
-    ArtifactError, BucketError, DatabaseError, KeysError, SchemaError, SettingsError, StorageInUseError, TracingError
-)  # fmt: skip
+    ArtifactError,
+    BucketError,
+    DatabaseError,
+    KeysError,
+    SchemaError,
+    SettingsError,
+    StorageInUseError,
+    TracingError,
+)
 """What `serve` raises, with one sentence, for settings that it can't work with."""
 
 _STUCK = 70  # EX_SOFTWARE
@@ -53,7 +60,8 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     host, port = listener.getsockname()[:2]
     announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
 
-    # uvicorn raises a caught signal again when it has shut down: let that end the process with status 0.
+    # uvicorn raises a caught signal again when it has shut down: let that end the process with
+    # status 0.
     signal.signal(signal.SIGTERM, _exit_cleanly)
     config = uvicorn.Config(
         app,
@@ -64,7 +72,9 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         access_log=False,
         timeout_graceful_shutdown=settings.server.shutdown_timeout,
     )
-    server = DrainingServer(config, application.drain, lambda: not application.busy, settings.server.shutdown_timeout)
+    server = DrainingServer(
+        config, application.drain, lambda: not application.busy, settings.server.shutdown_timeout
+    )
     server.run(sockets=[listener])
     if engine.failure is not None:
         raise engine.failure
@@ -73,9 +83,11 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
 def _engine(settings: Settings) -> Engine:
     if settings.inference.engine == "local":
         return Engine(settings.inference)
-    os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # read on import; it takes SIGTERM for a crash
+    # read on import; it takes SIGTERM for a crash
+    os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
     try:
-        from service.ray.cluster import ClusterEngine  # the only way to Ray, which is large and an extra
+        # the only way to Ray, which is large and an extra
+        from service.ray.cluster import ClusterEngine
     except ImportError as error:
         raise SettingsError(
             f"--engine ray: {error.name} is missing; install it with: pip install 'quantvggt[ray]'"
@@ -92,4 +104,6 @@ def _listen(settings: ServerSettings) -> socket.socket:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         return socket.create_server((settings.host, settings.port), family=family)
     except OSError as error:
-        raise SettingsError(f"can't listen on {settings.host} port {settings.port}: {error.strerror}.") from None
+        raise SettingsError(
+            f"can't listen on {settings.host} port {settings.port}: {error.strerror}."
+        ) from None

@@ -1,7 +1,8 @@
-"""The service's settings: flags first, then ``QUANTVGGT_…`` environment variables, then the defaults here.
+"""The service's settings: flags first, then ``QUANTVGGT_…`` environment variables, then the
+defaults here.
 
-Importing this costs next to nothing: the command line reads names, defaults and descriptions from it for its help.
-Only `load_settings` brings in what checks a value.
+Importing this costs next to nothing: the command line reads names, defaults and descriptions from
+it for its help. Only `load_settings` brings in what checks a value.
 """
 
 from __future__ import annotations
@@ -26,18 +27,25 @@ NOT_SETTINGS = ("QUANTVGGT_API_KEY", "QUANTVGGT_KERNELS", "QUANTVGGT_KERNEL_CACH
 LOOPBACK = "127.0.0.1"
 
 
-_SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
+_SERVICE_LINK = re.compile(
+    r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
 
 _log = logging.getLogger("service")
 
 
 class SettingsError(ValueError):
-    """A flag or environment variable is unknown, missing or out of range. One sentence, naming key and value."""
+    """A flag or environment variable is unknown, missing or out of range. One sentence, naming key
+    and value."""
 
 
-def _setting(description: str, default: Any = dataclasses.MISSING, *, repr: bool = True, **bounds: float) -> Any:
+def _setting(
+    description: str, default: Any = dataclasses.MISSING, *, repr: bool = True, **bounds: float
+) -> Any:
     """One setting; pydantic knows the bounds by name: ge (at least), gt (above), le (at most)."""
-    return dataclasses.field(default=default, repr=repr, metadata={"description": description, **bounds})
+    return dataclasses.field(
+        default=default, repr=repr, metadata={"description": description, **bounds}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +54,8 @@ class InferenceSettings:
 
     artifact: Path = _setting("folder of the quantised model, made by `quantvggt quantize`")
     engine: Literal["local", "ray"] = _setting(
-        "what runs the network: this process, or replicas that Ray Serve keeps on GPUs and machines",
+        "what runs the network: this process, or replicas that Ray Serve keeps on GPUs and "
+        "machines",
         "local",
     )
     device: str = _setting("torch device that runs the network, for example cpu or cuda:0", "cpu")
@@ -88,7 +97,8 @@ class ClusterSettings:
         ge=1,
     )
     ray_address: str | None = _setting(
-        "host:port of a Ray cluster that this machine is part of; without it one of the service's own",
+        "host:port of a Ray cluster that this machine is part of; without it one of the service's "
+        "own",
         None,
     )
 
@@ -128,7 +138,8 @@ class AccessSettings:
         False,
     )
     fetch_hosts: str | None = _setting(
-        "fetch from these hosts only, internal ones too: host, host:port or http://host:port, with commas between them",
+        "fetch from these hosts only, internal ones too: host, host:port or http://host:port, with "
+        "commas between them",
         None,
     )
     fetch_timeout: float = _setting(
@@ -254,7 +265,8 @@ class StorageSettings:
     )
 
     def shared_database(self) -> URL | None:
-        """Where jobs of all replicas are recorded; None for a process by itself. Raises SettingsError."""
+        """Where jobs of all replicas are recorded; None for a process by itself. Raises
+        SettingsError."""
         if self.database is not None:
             return _postgresql(self.database, "database")
         if self.database_file is None:
@@ -262,13 +274,15 @@ class StorageSettings:
         try:
             return _postgresql(self.database_file.read_text().strip(), f"{self.database_file}")
         except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"can't read database_file {self.database_file}: {error}.") from None
+            raise SettingsError(
+                f"can't read database_file {self.database_file}: {error}."
+            ) from None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything that can be set, by groups; a room of the service is handed the group that it needs. Values are
-    checked by `load_settings`."""
+    """Everything that can be set, by groups; a room of the service is handed the group that it
+    needs. Values are checked by `load_settings`."""
 
     inference: InferenceSettings
     cluster: ClusterSettings = ClusterSettings()
@@ -326,14 +340,19 @@ def _postgresql(text: str, source: str) -> URL:
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
-        raise SettingsError(f"{source} holds no address such as postgresql://user:password@host/name.") from None
+        raise SettingsError(
+            f"{source} holds no address such as postgresql://user:password@host/name."
+        ) from None
     if url.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
-        raise SettingsError(f"{source} is an address for {url.drivername}; give one that begins with postgresql://.")
+        raise SettingsError(
+            f"{source} is an address for {url.drivername}; give one that begins with postgresql://."
+        )
     return url.set(drivername="postgresql+psycopg")
 
 
 def _objections(settings: Settings) -> Iterator[tuple[str | None, str]]:
-    """What is wrong with values that are fine each by itself: the setting's name, if it is one, and why."""
+    """What is wrong with values that are fine each by itself: the setting's name, if it is one, and
+    why."""
     import torch
     from PIL import Image
 
@@ -372,36 +391,47 @@ def names_a_setting(variable: str) -> bool:
 
 
 def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Settings:
-    """Join `flags` (only those given) and the ``QUANTVGGT_…`` variables of `environ` into checked settings.
+    """Join `flags` (only those given) and the ``QUANTVGGT_…`` variables of `environ` into checked
+    settings.
 
     Raises SettingsError for an unknown variable, a missing artifact or a bad value.
     """
     known = {PREFIX + name.upper(): name for name in FIELDS}
     variables: dict[str, str] = {}
-    # Old names come last and win: whoever still sets one may run an image that brings the new ones along as defaults.
-    for key, value in sorted(environ.items(), key=lambda item: item[0].upper().startswith(OLD_PREFIX)):
+    # Old names come last and win: whoever still sets one may run an image that brings the new ones
+    # along as defaults.
+    for key, value in sorted(
+        environ.items(), key=lambda item: item[0].upper().startswith(OLD_PREFIX)
+    ):
         if not names_a_setting(key) or _is_service_link(key.upper(), value):
             continue
         name = key.upper()
         if name.startswith(OLD_PREFIX):
             name = PREFIX + name.removeprefix(OLD_PREFIX)
             if name in known:
-                _log.warning("%s is now called %s; the next release will not read the old name", key, name)
+                _log.warning(
+                    "%s is now called %s; the next release will not read the old name", key, name
+                )
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}."
             raise SettingsError(f"unknown environment variable {key}={value!r}; {hint}")
         if not value:
-            raise SettingsError(f"environment variable {key} is empty; give it a value or unset it.")
+            raise SettingsError(
+                f"environment variable {key} is empty; give it a value or unset it."
+            )
         variables[known[name]] = value
     settings = _validated({**variables, **flags}, lambda name: _given(name, flags, variables))
     for wrong, why in _objections(settings):
-        raise SettingsError(f"{why}." if wrong is None else f"{_given(wrong, flags, variables)}: {why}.")
+        raise SettingsError(
+            f"{why}." if wrong is None else f"{_given(wrong, flags, variables)}: {why}."
+        )
     return settings
 
 
 def _is_service_link(name: str, value: str) -> bool:
-    """Whether Kubernetes set this variable since a Service has the same name as we; see enableServiceLinks."""
+    """Whether Kubernetes set this variable since a Service has the same name as we; see
+    enableServiceLinks."""
     return bool(_SERVICE_LINK.fullmatch(name)) or (name.endswith("_PORT") and "://" in value)
 
 
@@ -422,7 +452,9 @@ def _validated(values: Mapping[str, Any], given: Callable[[str], str]) -> Settin
         first = error.errors()[0]
     name = str(first["loc"][0])
     if first["type"] == "missing":
-        raise SettingsError(f"no {name} was given; pass {_flag(name)} or set {PREFIX}{name.upper()}.")
+        raise SettingsError(
+            f"no {name} was given; pass {_flag(name)} or set {PREFIX}{name.upper()}."
+        )
     raise SettingsError(f"{given(name)}: {first['msg']}.")
 
 
@@ -430,7 +462,8 @@ def _given(name: str, flags: Mapping[str, Any], variables: Mapping[str, str]) ->
     """The setting and its value as whoever gave it wrote them."""
     if name in flags:
         return f"{_flag(name)} {flags[name]}"
-    return f"{PREFIX}{name.upper()}={variables.get(name, FIELDS[name].default if name in FIELDS else '')}"
+    default = FIELDS[name].default if name in FIELDS else ""
+    return f"{PREFIX}{name.upper()}={variables.get(name, default)}"
 
 
 def _flag(name: str) -> str:

@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-# what only the family itself and the building blocks may know: names of modules, tensors and settings, numbers
+# what only the family itself and the building blocks may know: names of modules, tensors and
+# settings, numbers
 FAMILY_NAMES = re.compile(
     r"\bVGGT(Config)?\b(?!-)|\bvggt\b|\baggregator\.|(frame|global)_blocks|patch_embed|patch_start|img_size"
     r"|(camera|register)_token\b|absT_quaR_FoV|\b518\b|special_?tokens?\w*(: int)? = 5"
@@ -31,17 +32,26 @@ MAY_KNOW_VGGT = (
 
 
 def test_layers_import_only_what_stands_below_them() -> None:
-    linter = Path(sys.executable).with_name("lint-imports")  # in this process it would switch loggers off
+    # in this process it would switch loggers off
+    linter = Path(sys.executable).with_name("lint-imports")
     finished = subprocess.run([linter], cwd=ROOT, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stdout
 
 
 def test_what_is_a_familys_own_stays_in_its_folder() -> None:
     packages = [folder for folder in sorted(ROOT.iterdir()) if (folder / "__init__.py").is_file()]
-    files = [str(file.relative_to(ROOT)) for package in packages for file in sorted(package.rglob("*.py"))]
+    files = [
+        str(file.relative_to(ROOT))
+        for package in packages
+        for file in sorted(package.rglob("*.py"))
+    ]
     others = [file for file in files if not file.startswith(MAY_KNOW_VGGT)]
     assert len(others) > 100
-    found = [f"{file}: {name[0]}" for file in others for name in FAMILY_NAMES.finditer(_code(ROOT / file))]
+    found = [
+        f"{file}: {name[0]}"
+        for file in others
+        for name in FAMILY_NAMES.finditer(_code(ROOT / file))
+    ]
     assert not found, "\n".join(found)
 
 
@@ -57,18 +67,28 @@ def _code(file: Path) -> str:
 @pytest.mark.parametrize(
     ("package", "forbidden"),
     [
-        ("kernels", ("numpy.random", "PIL", "safetensors", "huggingface_hub", "fastapi", "sklearn")),
-        ("model.files.artifact", ("huggingface_hub", "fastapi", "pydantic", "sklearn", "scipy", "matplotlib")),
+        (
+            "kernels",
+            ("numpy.random", "PIL", "safetensors", "huggingface_hub", "fastapi", "sklearn"),
+        ),
+        (
+            "model.files.artifact",
+            ("huggingface_hub", "fastapi", "pydantic", "sklearn", "scipy", "matplotlib"),
+        ),
         ("service.http.app", ("huggingface_hub", "sklearn", "matplotlib", "quantization", "ray")),
         ("service.ray.replica", ("ray",)),
     ],
 )
-def test_importing_loads_nothing_that_serving_can_do_without(package: str, forbidden: tuple[str, ...]) -> None:
+def test_importing_loads_nothing_that_serving_can_do_without(
+    package: str, forbidden: tuple[str, ...]
+) -> None:
     code = (
         f"import sys, {package}, torch\n"
         f"loaded = [name for name in {forbidden!r} if name in sys.modules]\n"
         "assert not loaded, loaded\n"
         "assert not torch.cuda.is_initialized()\n"
     )
-    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    finished = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
     assert finished.returncode == 0, finished.stderr

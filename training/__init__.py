@@ -1,4 +1,4 @@
-"""Training of the small demonstration network on synthetic scenes."""
+"""Training of the small demonstration network, a VGGT and no other, on synthetic scenes."""
 
 from __future__ import annotations
 

@@ -18,10 +18,20 @@ from training.recipes import RECIPES
 def train(args: argparse.Namespace) -> None:
     """Train from scratch or go on. Raises TrainingError, ValueError."""
     given = {name: getattr(args, name) for name in ("steps", "seed", "start", "processes")}
-    config = dataclasses.replace(RECIPES[args.recipe], **{k: v for k, v in given.items() if v is not None})
+    config = dataclasses.replace(
+        RECIPES[args.recipe], **{k: v for k, v in given.items() if v is not None}
+    )
     if config.start is not None:  # trained weights need no easy start
-        config = dataclasses.replace(config, batches=dataclasses.replace(config.batches, easy_fraction=0.0))
-    trainer.train(config, args.out, minutes=args.minutes, fit_minutes=args.fit_minutes, device=args.device)
+        config = dataclasses.replace(
+            config, batches=dataclasses.replace(config.batches, easy_fraction=0.0)
+        )
+    trainer.train(
+        config,
+        args.out,
+        minutes=args.minutes,
+        fit_minutes=args.fit_minutes,
+        device=args.device,
+    )
 
 
 def export(args: argparse.Namespace) -> Path:

@@ -1,4 +1,5 @@
-"""Which patch of another frame sees the same world point: supervision for matching losses, from depth and cameras."""
+"""Which patch of another frame sees the same world point: supervision for matching losses, from
+depth and cameras."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ class PatchPoints:
 
 @dataclass(frozen=True)
 class PatchMatches:
-    """For every patch of a frame, the patch of the other frame whose image of the world point it contains."""
+    """For every patch of a frame, the patch of the other frame whose image of the world point it
+    contains."""
 
     index: Tensor  # [B, T, N] long, row-major patch index; 0 where invisible
     visible: Tensor  # [B, T, N] bool
@@ -41,16 +43,24 @@ def patch_points(batch: SceneBatch, patch_size: int) -> PatchPoints:
 
 
 def patch_matches(
-    points: PatchPoints, batch: SceneBatch, sources: Tensor, targets: Tensor, patch_size: int, tolerance: float = 0.05
+    points: PatchPoints,
+    batch: SceneBatch,
+    sources: Tensor,
+    targets: Tensor,
+    patch_size: int,
+    tolerance: float = 0.05,
 ) -> PatchMatches:
-    """Looks the patches of frames `sources` `[T]` up in frames `targets` `[T]` (indices into the frames of a scene).
+    """Looks the patches of frames `sources` `[T]` up in frames `targets` `[T]` (indices into the
+    frames of a scene).
 
-    A point is visible if it has ground truth, lies in front of the target camera and inside its image, and the target
-    depth at the nearest pixel differs from its own by less than `tolerance`, relatively.
+    A point is visible if it has ground truth, lies in front of the target camera and inside its
+    image, and the target depth at the nearest pixel differs from its own by less than `tolerance`,
+    relatively.
     """
     height, width = batch.depth.shape[-2:]
     extrinsics, intrinsics = batch.extrinsics[:, targets], batch.intrinsics[:, targets]
-    seen = points.world[:, sources] @ extrinsics[..., :3].mT + extrinsics[..., None, :, 3]  # [B, T, N, 3]
+    # [B, T, N, 3]
+    seen = points.world[:, sources] @ extrinsics[..., :3].mT + extrinsics[..., None, :, 3]
     z = seen[..., 2]
     front = z > 1e-4
     pixels = (seen @ intrinsics.mT)[..., :2] / z.clamp(min=1e-4)[..., None]
@@ -59,6 +69,8 @@ def patch_matches(
     column = torch.where(inside, column, 0).long()
     row = torch.where(inside, row, 0).long()
     surface = batch.depth[:, targets].flatten(2).gather(2, row * width + column)
-    visible = inside & points.valid[:, sources] & (surface > 0) & ((surface - z).abs() < tolerance * z)
+    visible = (
+        inside & points.valid[:, sources] & (surface > 0) & ((surface - z).abs() < tolerance * z)
+    )
     index = (row // patch_size) * (width // patch_size) + column // patch_size
     return PatchMatches(torch.where(visible, index, 0), visible)

@@ -36,8 +36,14 @@ def plot_curve(out: Path, png: Path) -> None:
     figure, (losses, accuracy, scores) = plt.subplots(1, 3, figsize=(15, 4.2), layout="constrained")
     names = sorted({name for record in training for name in record["losses"]})
     for name in names:
-        points = [(record["step"], record["losses"][name]) for record in training if name in record["losses"]]
-        losses.plot(*zip(*points, strict=True), label=name, linewidth=2.0 if name == "total" else 1.0)
+        points = [
+            (record["step"], record["losses"][name])
+            for record in training
+            if name in record["losses"]
+        ]
+        losses.plot(
+            *zip(*points, strict=True), label=name, linewidth=2.0 if name == "total" else 1.0
+        )
     losses.set(title="training losses (unweighted terms)", xlabel="step", yscale="symlog")
     taught = [record for record in training if record.get("attention_accuracy") is not None]
     accuracy.plot([r["step"] for r in taught], [r["attention_accuracy"] for r in taught])
@@ -47,7 +53,9 @@ def plot_curve(out: Path, png: Path) -> None:
         "rotation_deg": "rotation median, deg",
         "translation_deg": "translation median, deg",
     }
-    units |= {name: name for r in validation for name in r["validation"] if name.endswith("_auc_30")}
+    units |= {
+        name: name for r in validation for name in r["validation"] if name.endswith("_auc_30")
+    }
     for name, label in units.items():
         points = [(r["step"], r["validation"][name]) for r in validation if name in r["validation"]]
         scores.plot(*zip(*points, strict=True), "o-", label=label)

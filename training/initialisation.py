@@ -11,7 +11,9 @@ from model import VGGT
 from model.network.vision_transformer import VisionTransformer
 
 
-def fourier_positions(side: int, dim: int, *, amplitude: float = 0.7, bandwidth: float = 3.0) -> Tensor:
+def fourier_positions(
+    side: int, dim: int, *, amplitude: float = 0.7, bandwidth: float = 3.0
+) -> Tensor:
     """Smooth random position table `[side * side, dim]`, row-major: cosines of random planar waves.
 
     `bandwidth` is the standard deviation of the angular frequency in radians per half image.
@@ -25,8 +27,8 @@ def fourier_positions(side: int, dim: int, *, amplitude: float = 0.7, bandwidth:
 def initialise(net: VGGT) -> None:
     """Overwrites the starting weights, from the global random generator.
 
-    LayerScale keeps the preset's value. The special tokens start at 0.1 instead of the public 1e-6: from there a
-    short run does not get to tell the first camera from the others.
+    LayerScale keeps the preset's value. The special tokens start at 0.1 instead of the public 1e-6:
+    from there a short run does not get to tell the first camera from the others.
     """
     aggregator = net.aggregator
     for module in aggregator.modules():
@@ -41,4 +43,6 @@ def initialise(net: VGGT) -> None:
         if isinstance(encoder, VisionTransformer):
             encoder.cls_token.normal_(std=0.1)
             encoder.register_tokens.normal_(std=0.1)
-            encoder.pos_embed[0, 1:] = fourier_positions(encoder.table_side, encoder.pos_embed.shape[-1])
+            encoder.pos_embed[0, 1:] = fourier_positions(
+                encoder.table_side, encoder.pos_embed.shape[-1]
+            )

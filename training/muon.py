@@ -1,8 +1,10 @@
-"""Muon: momentum orthogonalised by Newton-Schulz iterations (Jordan et al., "Muon", 2024), batched over shapes.
+"""Muon: momentum orthogonalised by Newton-Schulz iterations (Jordan et al., "Muon", 2024), batched
+over shapes.
 
-Why not `torch.optim.Muon` (torch 2.9 and later): it takes one matrix at a time, in bfloat16, and does not split a fused
-qkv weight. One step of the demo model took 6.9 s of processor time with it and 0.37 s with this one, on one core with
-AVX2 and without bfloat16 instructions; a whole training step takes about 1 s.
+Why not `torch.optim.Muon` (torch 2.9 and later): it takes one matrix at a time, in bfloat16, and
+does not split a fused qkv weight. One step of the demo model took 6.9 s of processor time with it
+and 0.37 s with this one, on one core with AVX2 and without bfloat16 instructions; a whole training
+step takes about 1 s.
 """
 
 from __future__ import annotations
@@ -17,12 +19,15 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # quintic with the steepest slope at 
 
 
 def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrices, roughly: singular values end in about [0.7, 1.2]. `[N, rows, columns]`.
+    """The nearest semi-orthogonal matrices, roughly: singular values end in about [0.7, 1.2]. `[N,
+    rows, columns]`.
 
     Wide matrices only (rows <= columns): the Gram matrix is then the small one.
     """
     if matrices.ndim != 3 or matrices.shape[1] > matrices.shape[2]:
-        raise ValueError(f"expected [N, rows, columns] with rows <= columns, got {tuple(matrices.shape)}")
+        raise ValueError(
+            f"expected [N, rows, columns] with rows <= columns, got {tuple(matrices.shape)}"
+        )
     a, b, c = _COEFFICIENTS
     x = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(iterations):
@@ -33,7 +38,8 @@ def orthogonalise(matrices: Tensor, iterations: int = 5) -> Tensor:
 
 @dataclass
 class _Group:
-    """Parameters of one shape; `parts` matrices are stacked along the rows of each (3 for a fused qkv)."""
+    """Parameters of one shape; `parts` matrices are stacked along the rows of each (3 for a fused
+    qkv)."""
 
     parameters: list[Tensor]
     parts: int
@@ -43,8 +49,9 @@ class _Group:
 class Muon:
     """Muon with Nesterov momentum and decoupled weight decay for two-dimensional weights.
 
-    A weight in `fused_qkv` holds query, key and value stacked along its rows; each third is orthogonalised by itself.
-    An update is scaled by sqrt(max(1, rows / columns)), so that tall matrices move outputs as much as square ones.
+    A weight in `fused_qkv` holds query, key and value stacked along its rows; each third is
+    orthogonalised by itself. An update is scaled by sqrt(max(1, rows / columns)), so that tall
+    matrices move outputs as much as square ones.
     """
 
     def __init__(
@@ -61,7 +68,10 @@ class Muon:
         for parts, members in ((1, parameters), (3, fused_qkv)):
             for parameter in members:
                 if parameter.ndim != 2 or parameter.shape[0] % parts:
-                    raise ValueError(f"Muon takes matrices of {parts} stacked parts, got {tuple(parameter.shape)}")
+                    raise ValueError(
+                        f"Muon takes matrices of {parts} stacked parts, got "
+                        f"{tuple(parameter.shape)}"
+                    )
                 by_kind.setdefault((parameter.shape, parts), []).append(parameter)
         self._groups = [
             _Group(members, parts, torch.zeros(len(members), *shape, device=members[0].device))
@@ -76,15 +86,20 @@ class Muon:
                 rows, columns = update.shape[1] // group.parts, update.shape[2]
                 scale = max(1.0, rows / columns) ** 0.5
                 torch._foreach_mul_(group.parameters, 1 - learning_rate * self.weight_decay)
-                torch._foreach_add_(group.parameters, list(update.unbind(0)), alpha=-learning_rate * scale)
+                torch._foreach_add_(
+                    group.parameters, list(update.unbind(0)), alpha=-learning_rate * scale
+                )
 
     def _direction(self, group: _Group) -> Tensor:
-        gradients = torch.stack([parameter.grad for parameter in group.parameters if parameter.grad is not None])
+        gradients = torch.stack(
+            [parameter.grad for parameter in group.parameters if parameter.grad is not None]
+        )
         group.momentum.lerp_(gradients, 1 - self.momentum)
         return gradients.lerp(group.momentum, self.momentum)
 
     def _orthogonal(self, directions: list[Tensor]) -> list[Tensor]:
-        """All groups whose parts have one shape, up to transposition, go through one batched iteration."""
+        """All groups whose parts have one shape, up to transposition, go through one batched
+        iteration."""
         parts = [
             direction.reshape(-1, direction.shape[1] // group.parts, direction.shape[2])
             for group, direction in zip(self._groups, directions, strict=True)
@@ -95,7 +110,9 @@ class Muon:
             members = [index for index, part in enumerate(wide) if tuple(part.shape[1:]) == shape]
             stacked = torch.cat([wide[index] for index in members])
             batched = orthogonalise(stacked, self.iterations)
-            for index, piece in zip(members, torch.split(batched, [len(wide[i]) for i in members]), strict=True):
+            for index, piece in zip(
+                members, torch.split(batched, [len(wide[i]) for i in members]), strict=True
+            ):
                 flat = piece if parts[index].shape[1] <= parts[index].shape[2] else piece.mT
                 result[index] = flat.reshape(directions[index].shape)
         return result

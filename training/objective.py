@@ -1,4 +1,5 @@
-"""The training objective: a VGGT, the auxiliary heads that only training needs, and the sum of their losses."""
+"""The training objective: a VGGT, the auxiliary heads that only training needs, and the sum of
+their losses."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ class LossWeights:
 
 
 class AuxiliaryHeads(nn.Module):
-    """Linear read-outs of the last patch tokens: world point, log depth, and a descriptor for matching."""
+    """Linear read-outs of the last patch tokens: world point, log depth, and a descriptor for
+    matching."""
 
     def __init__(self, dim: int, descriptor: int = 64) -> None:
         super().__init__()
@@ -54,11 +56,17 @@ class AuxiliaryHeads(nn.Module):
         self.log_temperature = nn.Parameter(torch.tensor(2.3))
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """World points `[..., 3]`, log depths `[...]`, and unit descriptors scaled as queries and plain as keys."""
+        """World points `[..., 3]`, log depths `[...]`, and unit descriptors scaled as queries and
+        plain as keys."""
         tokens = self.norm(tokens)
         descriptor = F.normalize(self.descriptor(tokens), dim=-1)
         scale = self.log_temperature.clamp(max=4.0).exp()
-        return self.point(tokens), self.log_depth(tokens).squeeze(-1), scale * descriptor, descriptor
+        return (
+            self.point(tokens),
+            self.log_depth(tokens).squeeze(-1),
+            scale * descriptor,
+            descriptor,
+        )
 
 
 class Objective(nn.Module):
@@ -73,10 +81,13 @@ class Objective(nn.Module):
         attention_heads: int = 2,
         mixed_precision: bool = False,
     ) -> None:
-        """With `mixed_precision` the blocks run under autocast to bfloat16; heads and losses stay in float32."""
+        """With `mixed_precision` the blocks run under autocast to bfloat16; heads and losses stay
+        in float32."""
         super().__init__()
         if net.camera_head is None or net.depth_head is None or net.point_head is None:
-            raise ValueError(f"training needs camera, depth and point heads; this network has {net.config.heads}")
+            raise ValueError(
+                f"training needs camera, depth and point heads; this network has {net.config.heads}"
+            )
         self.net = net
         self.auxiliary = AuxiliaryHeads(2 * net.config.embed_dim)
         self.weights = weights
@@ -84,7 +95,9 @@ class Objective(nn.Module):
         self.mixed_precision = mixed_precision
         self._attention_input: tuple[Any, ...] = ()
         self._attention_block = attention_block
-        self._taught_attention().register_forward_pre_hook(self._keep_attention_input, with_kwargs=True)
+        self._taught_attention().register_forward_pre_hook(
+            self._keep_attention_input, with_kwargs=True
+        )
         self._last = net.config.depth - 1
         self._layers = sorted({*net.depth_head.layers, *net.point_head.layers, self._last})
 
@@ -96,12 +109,14 @@ class Objective(nn.Module):
         matching_weight: float = 1.0,
         teach_auxiliary_only: bool = False,
     ) -> dict[str, Tensor]:
-        """Loss terms by name, unweighted, with their weighted sum as "total" and two detached measures.
+        """Loss terms by name, unweighted, with their weighted sum as "total" and two detached
+        measures.
 
-        The dense heads run on `dense_frames` only: indices into the B * S frames of the batch. `attention_weight` and
-        `matching_weight` multiply the weights of attention matching (at 0 it is not computed) and patch matching.
-        With `teach_auxiliary_only` the auxiliary heads' losses stay in these heads: while they are still random they
-        would teach a trained network nonsense.
+        The dense heads run on `dense_frames` only: indices into the B * S frames of the batch.
+        `attention_weight` and `matching_weight` multiply the weights of attention matching (at 0 it
+        is not computed) and patch matching. With `teach_auxiliary_only` the auxiliary heads' losses
+        stay in these heads: while they are still random they would teach a trained network
+        nonsense.
         """
         weights, net = self.weights, self.net
         patch = net.config.patch_size
@@ -124,9 +139,13 @@ class Objective(nn.Module):
 
         points = patch_points(batch, patch)
         patches = last[:, :, net.aggregator.patch_start :]
-        world, log_depth, queries, keys = self.auxiliary(patches.detach() if teach_auxiliary_only else patches)
+        world, log_depth, queries, keys = self.auxiliary(
+            patches.detach() if teach_auxiliary_only else patches
+        )
         terms["patch_point"] = masked_mean((world - points.world).abs().mean(-1), points.valid)
-        terms["patch_depth"] = masked_mean((log_depth - points.depth.clamp(min=1e-4).log()).abs(), points.valid)
+        terms["patch_depth"] = masked_mean(
+            (log_depth - points.depth.clamp(min=1e-4).log()).abs(), points.valid
+        )
         terms["matching"] = self._matching_term(points, batch, queries, keys)
         total = (
             weights.camera * terms["camera"]
@@ -154,7 +173,9 @@ class Objective(nn.Module):
         terms["total"] = total
         return terms
 
-    def _dense_terms(self, tokens: dict[int, Tensor], batch: SceneBatch, dense_frames: Tensor) -> dict[str, Tensor]:
+    def _dense_terms(
+        self, tokens: dict[int, Tensor], batch: SceneBatch, dense_frames: Tensor
+    ) -> dict[str, Tensor]:
         depth_head, point_head = self.net.depth_head, self.net.point_head
         assert depth_head is not None
         assert point_head is not None
@@ -165,7 +186,9 @@ class Objective(nn.Module):
         depth, depth_confidence = depth_head(chosen, size)
         depth = depth.squeeze(-1)
         point, point_confidence = point_head(chosen, size)
-        extrinsics, intrinsics = (x.flatten(0, 1)[dense_frames][None] for x in (batch.extrinsics, batch.intrinsics))
+        extrinsics, intrinsics = (
+            x.flatten(0, 1)[dense_frames][None] for x in (batch.extrinsics, batch.intrinsics)
+        )
         true_point = unproject_depth(true_depth, extrinsics, intrinsics)
         return {
             "depth": confident_error((depth - true_depth).abs(), depth_confidence, valid),
@@ -173,26 +196,34 @@ class Objective(nn.Module):
             "point": confident_error((point - true_point).abs().mean(-1), point_confidence, valid),
         }
 
-    def _matching_term(self, points: PatchPoints, batch: SceneBatch, queries: Tensor, keys: Tensor) -> Tensor:
+    def _matching_term(
+        self, points: PatchPoints, batch: SceneBatch, queries: Tensor, keys: Tensor
+    ) -> Tensor:
         sources = torch.arange(queries.shape[1], device=queries.device)
         targets = sources.roll(-1)
         matches = patch_matches(points, batch, sources, targets, self.net.config.patch_size)
         return matching_loss(queries, keys[:, targets], matches.index, matches.visible)
 
     def compile_blocks(self, backend: str) -> None:
-        """Compiles the blocks of one kind for each shape that they meet; the taught block cannot be, for its hook.
+        """Compiles the blocks of one kind for each shape that they meet; the taught block cannot
+        be, for its hook.
 
         Blocks of the global attention meet more shapes than they would repay.
         """
         torch._dynamo.config.recompile_limit = 64
         aggregator = self.net.aggregator
         encoder = aggregator.patch_embed
-        blocks = [*aggregator.frame_blocks, *(encoder.blocks if isinstance(encoder, VisionTransformer) else ())]
+        blocks = [
+            *aggregator.frame_blocks,
+            *(encoder.blocks if isinstance(encoder, VisionTransformer) else ()),
+        ]
         for block in blocks:
             block.compile(backend=backend, dynamic=False)
 
     def _taught_attention(self) -> Attention:
         return cast(Attention, self.net.aggregator.global_blocks[self._attention_block].attn)
 
-    def _keep_attention_input(self, _module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+    def _keep_attention_input(
+        self, _module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
+    ) -> None:
         self._attention_input = (*inputs, named.get("norm"))

@@ -1,7 +1,8 @@
 """Gradients of one part of a batch, each part on a core of its own.
 
-Small layers keep Python busier than the arithmetic, so threads would wait for each other: parts are processes. They
-share one flat buffer of weights, which only the main process changes, and one flat buffer of gradients each.
+Small layers keep Python busier than the arithmetic, so threads would wait for each other: parts are
+processes. They share one flat buffer of weights, which only the main process changes, and one flat
+buffer of gradients each.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ class PartConfig:
 
 
 class StepPlan(NamedTuple):
-    """What differs between steps: share of frames with dense supervision, factors of the teaching losses' weights."""
+    """What differs between steps: share of frames with dense supervision, factors of the teaching
+    losses' weights."""
 
     dense_share: float
     attention: float
@@ -49,7 +51,8 @@ class StepPlan(NamedTuple):
 
 @dataclass(frozen=True)
 class PartResult:
-    """Scenes and frames of a part and its loss terms; its gradients lie in the part's flat buffer."""
+    """Scenes and frames of a part and its loss terms; its gradients lie in the part's flat
+    buffer."""
 
     scenes: int
     frames: int
@@ -97,7 +100,8 @@ class Part:
         self.batches = TrainingBatches(config.batches, config.seed, config.steps, gradients.device)
 
     def render(self, step: int) -> SceneBatch | None:
-        """This part's share of the pool that `step` needs; None if there are more parts than scenes.
+        """This part's share of the pool that `step` needs; None if there are more parts than
+        scenes.
 
         Drawing processes make the whole of it, and begin with the next one.
         """
@@ -118,11 +122,17 @@ class Part:
         device = self.gradients.device
         dense = self.batches.dense_frames(step, self.part, scenes * frames, plan.dense_share)
         terms = self.objective(
-            batch.to(device), dense.to(device), plan.attention, plan.matching, plan.teach_auxiliary_only
+            batch.to(device),
+            dense.to(device),
+            plan.attention,
+            plan.matching,
+            plan.teach_auxiliary_only,
         )
         gradients = torch.autograd.grad(terms["total"], self.parameters)
         torch.cat([gradient.flatten() for gradient in gradients], out=self.gradients)
-        return PartResult(scenes, scenes * frames, {name: value.item() for name, value in terms.items()})
+        return PartResult(
+            scenes, scenes * frames, {name: value.item() for name, value in terms.items()}
+        )
 
 
 class PartProcess:

@@ -26,7 +26,8 @@ _TO_YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, 
 
 @dataclass(frozen=True)
 class Photography:
-    """Effects on B scenes of S frames; a scene has one saturation, a frame its own light, focus and compression."""
+    """Effects on B scenes of S frames; a scene has one saturation, a frame its own light, focus and
+    compression."""
 
     saturation: Tensor  # [B], 0: grey, 1: as it is
     gain: Tensor  # [B, S, 3]
@@ -38,22 +39,33 @@ class Photography:
         def uniform(low: float, high: float, *shape: int) -> Tensor:
             return low + (high - low) * torch.rand(*shape, generator=random)
 
-        exposure, balance = uniform(-0.3, 0.2, scenes, frames, 1), uniform(-0.08, 0.08, scenes, frames, 3)
-        blurred, compressed = uniform(0, 1, scenes, frames) < 0.4, uniform(0, 1, scenes, frames) < 0.5
+        exposure, balance = (
+            uniform(-0.3, 0.2, scenes, frames, 1),
+            uniform(-0.08, 0.08, scenes, frames, 3),
+        )
+        blurred, compressed = (
+            uniform(0, 1, scenes, frames) < 0.4,
+            uniform(0, 1, scenes, frames) < 0.5,
+        )
         return cls(
             saturation=uniform(0.0, 1.2, scenes),
             gain=torch.exp(exposure + balance),
             blur=torch.where(blurred, uniform(0.0, 0.22, scenes, frames), 0.0),
-            coarseness=torch.where(compressed, uniform(0.0, 1.0, scenes, frames).square() * 1.5, 0.0),
+            coarseness=torch.where(
+                compressed, uniform(0.0, 1.0, scenes, frames).square() * 1.5, 0.0
+            ),
         )
 
     def __getitem__(self, scenes: slice) -> Photography:
-        return Photography(self.saturation[scenes], self.gain[scenes], self.blur[scenes], self.coarseness[scenes])
+        return Photography(
+            self.saturation[scenes], self.gain[scenes], self.blur[scenes], self.coarseness[scenes]
+        )
 
     def apply(self, images: Tensor) -> Tensor:
         """`images` [B, S, 3, H, W] in [0, 1] as such a camera would store them."""
         saturation, gain, blur, coarseness = (
-            value.to(images.device) for value in (self.saturation, self.gain, self.blur, self.coarseness)
+            value.to(images.device)
+            for value in (self.saturation, self.gain, self.blur, self.coarseness)
         )
         grey = images.mean(dim=2, keepdim=True)
         images = grey + saturation.view(-1, 1, 1, 1, 1) * (images - grey)
@@ -63,7 +75,8 @@ class Photography:
 
 
 def _soften(images: Tensor, weight: Tensor) -> Tensor:
-    """Each pixel of `images` [N, 3, H, W] mixed with its neighbours, across and down, `weight` [N] of each."""
+    """Each pixel of `images` [N, 3, H, W] mixed with its neighbours, across and down, `weight` [N]
+    of each."""
     weight = weight.view(-1, 1, 1, 1)
     padded = F.pad(images, (1, 1, 0, 0), mode="replicate")
     images = images + weight * (padded[..., :-2] + padded[..., 2:] - 2 * images)
@@ -72,10 +85,11 @@ def _soften(images: Tensor, weight: Tensor) -> Tensor:
 
 
 def compress(images: Tensor, coarseness: Tensor) -> Tensor:
-    """What JPEG's quantisation leaves of `images` [N, 3, H, W] in [0, 1]; `coarseness` [N] scales its table.
+    """What JPEG's quantisation leaves of `images` [N, 3, H, W] in [0, 1]; `coarseness` [N] scales
+    its table.
 
-    Blocks of 8 x 8 in luminance and chroma, no subsampling; 0 leaves a picture as it is. On any device, which a
-    library's encoder is not.
+    Blocks of 8 x 8 in luminance and chroma, no subsampling; 0 leaves a picture as it is. On any
+    device, which a library's encoder is not.
     """
     frames, _, height, width = images.shape
     to_ycc, dct, steps = _tables(images.device)
@@ -88,13 +102,16 @@ def compress(images: Tensor, coarseness: Tensor) -> Tensor:
     quantised = (frequencies / step).round() * step
     blocks = dct.mT @ quantised @ dct
     ycc = blocks.transpose(3, 4).reshape_as(ycc)
-    rgb = torch.einsum("ck,nkhw->nchw", torch.linalg.inv(to_ycc), ycc)[..., :height, :width].clamp(0, 1)
+    rgb = torch.einsum("ck,nkhw->nchw", torch.linalg.inv(to_ycc), ycc)[..., :height, :width].clamp(
+        0, 1
+    )
     return torch.where(coarseness.view(-1, 1, 1, 1) > 0, rgb, images)
 
 
 @lru_cache(maxsize=8)
 def _tables(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """RGB to luminance and chroma [3,3], the orthonormal cosine transform [8,8], quantisation steps [3,1,1,8,8]."""
+    """RGB to luminance and chroma [3,3], the orthonormal cosine transform [8,8], quantisation steps
+    [3,1,1,8,8]."""
     place = torch.arange(_BLOCK, dtype=torch.float64)
     dct = torch.cos(math.pi / _BLOCK * place[:, None] * (place[None] + 0.5)) * math.sqrt(2 / _BLOCK)
     dct[0] /= math.sqrt(2)

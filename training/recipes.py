@@ -36,7 +36,8 @@ FREE = TrainingConfig(
     validation_scenes=96,
     validation_sets=("std", "free"),
 )
-"""From trained rooms to free cameras, slowly: a high rate or a sudden new distribution destroys what is there."""
+"""From trained rooms to free cameras, slowly: a high rate or a sudden new distribution destroys
+what is there."""
 
 FREE_GPU = replace(
     FREE,
@@ -62,4 +63,8 @@ FREE_GPU = replace(
 )
 """The same on a GPU, not measured on one: thirty times the frames a step for twice the rates."""
 
-RECIPES: Mapping[str, TrainingConfig] = {"rooms": TrainingConfig(), "free": FREE, "free-gpu": FREE_GPU}
+RECIPES: Mapping[str, TrainingConfig] = {
+    "rooms": TrainingConfig(),
+    "free": FREE,
+    "free-gpu": FREE_GPU,
+}

@@ -1,4 +1,5 @@
-"""What changes during a run, as pure functions of the step: learning rate, averaging, difficulty, loss weights."""
+"""What changes during a run, as pure functions of the step: learning rate, averaging, difficulty,
+loss weights."""
 
 from __future__ import annotations
 
@@ -23,12 +24,14 @@ def learning_rate_factor(
 
 
 def averaging_decay(step: int, limit: float = 0.998) -> float:
-    """Decay of the exponential moving average of the weights: short memory at first, `limit` later."""
+    """Decay of the exponential moving average of the weights: short memory at first, `limit`
+    later."""
     return min(limit, (step + 1) / (step + 10))
 
 
 def difficulty(step: int, steps: int, easy_fraction: float) -> float:
-    """0 at the start, 1 from `easy_fraction` of the run on: how far the camera orbits have grown; 0 means at once."""
+    """0 at the start, 1 from `easy_fraction` of the run on: how far the camera orbits have grown; 0
+    means at once."""
     return min(1.0, step / (easy_fraction * steps)) if easy_fraction > 0 else 1.0
 
 

@@ -1,4 +1,5 @@
-"""A training state on disk: tensors in files of bounded size, and a manifest whose renaming commits them all."""
+"""A training state on disk: tensors in files of bounded size, and a manifest whose renaming commits
+them all."""
 
 from __future__ import annotations
 
@@ -15,10 +16,14 @@ MANIFEST = "state.json"
 _FILE_BYTES = 15_000_000
 
 
-def save_state(out: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Writes `out/state-<step>-<part>.pt` and the manifest, then removes what the previous state left.
+def save_state(
+    out: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]
+) -> None:
+    """Writes `out/state-<step>-<part>.pt` and the manifest, then removes what the previous state
+    left.
 
-    A crash at any moment leaves either the old state or the new one. No file exceeds 16 MB unless one tensor does.
+    A crash at any moment leaves either the old state or the new one. No file exceeds 16 MB unless
+    one tensor does.
     """
     out.mkdir(parents=True, exist_ok=True)
     parts: list[dict[str, Tensor]] = [{}]

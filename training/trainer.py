@@ -1,4 +1,5 @@
-"""The training run: gradients in parts, Muon and AdamW, averaged weights, a state to resume from, a log."""
+"""The training run: gradients in parts, Muon and AdamW, averaged weights, a state to resume from, a
+log."""
 
 from __future__ import annotations
 
@@ -50,10 +51,10 @@ BEST = "best"
 _TRAINED_ON = {  # by recipe
     "rooms": "drawn rooms with textured boxes and spheres",
     "free": "drawn rooms, objects and house fronts",
-    "free-gpu": "drawn rooms, objects and house fronts",
 }
 _MAX_BAD_STEPS = 20
-_MAY_CHANGE = ("steps", "processes", "compiler", "drawing_processes")  # a resumed run may be shorter or use other cores
+# a resumed run may be shorter or use other cores
+_MAY_CHANGE = ("steps", "processes", "compiler", "drawing_processes")
 _FIT_SECONDS = 30.0
 
 
@@ -63,7 +64,8 @@ class TrainingError(RuntimeError):
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """One run. `processes` parts of a batch are computed at once, one core each: other rounding, the same data."""
+    """One run. `processes` parts of a batch are computed at once, one core each: other rounding,
+    the same data."""
 
     recipe: str = "rooms"  # its name in `RECIPES`, for the record
     preset: str = "demo"
@@ -77,28 +79,35 @@ class TrainingConfig:
     muon_learning_rate: float = 0.01
     weight_decay: float = 0.02
     clip_norm: float = 1.0
-    dense_share_early: float = 0.15  # share of frames with dense supervision before `dense_from` of the run
+    # share of frames with dense supervision before `dense_from` of the run
+    dense_share_early: float = 0.15
     dense_share_late: float = 0.40
     dense_from: float = 0.35
     constant_until: float = 0.30  # share of the run before the learning rates begin to fall
     teaching_boost: float = 1.0  # on the matching and attention losses in the first half
     auxiliary_warmup: int = 0  # steps in which only the auxiliary heads learn from their losses
     validation_scenes: int = 48
-    validation_sets: tuple[str, ...] = ("std",)  # of `TEST_SETS`; the last one is what the run is for
+    # of `TEST_SETS`; the last one is what the run is for
+    validation_sets: tuple[str, ...] = ("std",)
     mixed_precision: bool = False  # blocks in bfloat16
-    compiler: str | None = None  # backend of torch.compile for blocks; other rounding, the same data
+    # backend of torch.compile for blocks; other rounding, the same data
+    compiler: str | None = None
     drawing_processes: int = 0  # that decide on scenes ahead of a device that renders them
-    tolerated_loss: float = 10.0  # points of AUC@30 that the other sets may lose for weights to be called better
+    # points of AUC@30 that the other sets may lose for weights to be called better
+    tolerated_loss: float = 10.0
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise ValueError(f"unknown preset {self.preset!r}; known: {', '.join(PRESETS)}")
         if self.steps < 1 or self.processes < 1:
-            raise ValueError(f"steps and processes must be at least 1, got {self.steps} and {self.processes}")
+            raise ValueError(
+                f"steps and processes must be at least 1, got {self.steps} and {self.processes}"
+            )
         unknown = [name for name in self.validation_sets if name not in TEST_SETS]
         if unknown or not self.validation_sets or self.validation_sets[0] != "std":
             raise ValueError(
-                f"validation_sets are {self.validation_sets}; expected std and then any of {', '.join(TEST_SETS)}"
+                f"validation_sets are {self.validation_sets}; expected std and then any of "
+                f"{', '.join(TEST_SETS)}"
             )
 
 
@@ -110,20 +119,26 @@ def train(
     fit_minutes: float | None = None,
     device: str = "cpu",
 ) -> None:
-    """Trains from scratch or from the state in `out`, until `config.steps` or for `minutes`, and saves the state.
+    """Trains from scratch or from the state in `out`, until `config.steps` or for `minutes`, and
+    saves the state.
 
-    With `fit_minutes` the number of steps follows the measured speed, so that the whole schedule takes that long;
-    batches then depend on that number, too.
-    Writes `out/state.json`, `out/state-*.pt` every minute and `out/log.jsonl` every 25 steps. Batches depend on the
-    seed and the step only, so a resumed run continues exactly. Whenever the validation is the best so far, the averaged
-    weights are exported to `out/best`. Raises TrainingError if the state in `out` was made with another configuration,
-    or after 20 steps in a row without a finite loss.
+    With `fit_minutes` the number of steps follows the measured speed, so that the whole schedule
+    takes that long; batches then depend on that number, too. Writes `out/state.json`,
+    `out/state-*.pt` every minute and `out/log.jsonl` every 25 steps. Batches depend on the seed and
+    the step only, so a resumed run continues exactly. Whenever the validation is the best so far,
+    the averaged weights are exported to `out/best`. Raises TrainingError if the state in `out` was
+    made with another configuration, or after 20 steps in a row without a finite loss.
     """
     if fit_minutes is not None and config.processes > 1 and torch.device(device).type == "cpu":
-        raise ValueError("a run that fits its steps to the time computes in one process; give processes 1")
+        raise ValueError(
+            "a run that fits its steps to the time computes in one process; give processes 1"
+        )
     run = _Run(config, Path(out), device, fitted=fit_minutes is not None)
     try:
-        run.go(None if minutes is None else 60 * minutes, None if fit_minutes is None else 60 * fit_minutes)
+        run.go(
+            None if minutes is None else 60 * minutes,
+            None if fit_minutes is None else 60 * fit_minutes,
+        )
     finally:
         run.close()
 
@@ -131,8 +146,8 @@ def train(
 def export(out: Path, checkpoint: Path) -> None:
     """Writes the averaged weights of the run in `out` as a checkpoint folder.
 
-    `model.safetensors` holds float16 tensors under the public VGGT names, `config.json` the network's configuration,
-    `training.json` how it was made, `domain.json` what it has seen.
+    `model.safetensors` holds float16 tensors under the public VGGT names, `config.json` the
+    network's configuration, `training.json` how it was made, `domain.json` what it has seen.
 
     Raises TrainingError if there is no state or a weight does not fit float16.
     """
@@ -179,7 +194,8 @@ class _Run:
     def __init__(self, config: TrainingConfig, out: Path, device: str, *, fitted: bool) -> None:
         self.config, self.out, self.device = config, out, torch.device(device)
         self.step = self.frames = self.bad_steps = self.skipped = 0
-        self.first_aucs: list[float] = []  # of the weights that the run starts from, one a validation set
+        # of the weights that the run starts from, one a validation set
+        self.first_aucs: list[float] = []
         self.best_aucs: list[float] = []
         self.validation_scenes: dict[str, SceneBatch] = {}
         self.elapsed = 0.0
@@ -205,10 +221,13 @@ class _Run:
         torch.set_num_threads(self.previous_threads)
 
     def _divide(self) -> None:
-        """One part of every batch here, the others in processes of their own (a GPU computes a batch whole)."""
+        """One part of every batch here, the others in processes of their own (a GPU computes a
+        batch whole)."""
         config = self.config
         parts = config.processes if self.device.type == "cpu" else 1
-        shared = PartConfig(PRESETS[config.preset], config.losses, config.batches, config.seed, config.steps, parts)
+        shared = PartConfig(
+            PRESETS[config.preset], config.losses, config.batches, config.seed, config.steps, parts
+        )
         if parts > 1:
             self.weights.share_memory_()
         drawing = DrawingProcesses(config.drawing_processes) if config.drawing_processes else None
@@ -239,10 +258,14 @@ class _Run:
         plain = [p for name, p in matrices.items() if not name.endswith("qkv.weight")]
         self.muon = Muon(plain, fused, weight_decay=config.weight_decay)
         self.others = {name: p for name, p in named.items() if name not in matrices}
-        decayed = [p for p in self.others.values() if p.ndim in (2, 4)]  # neither norms and biases nor token tables
+        # neither norms and biases nor token tables
+        decayed = [p for p in self.others.values() if p.ndim in (2, 4)]
         free = [p for p in self.others.values() if p.ndim not in (2, 4)]
         self.adam = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}],
+            [
+                {"params": decayed, "weight_decay": config.weight_decay},
+                {"params": free, "weight_decay": 0.0},
+            ],
             lr=config.learning_rate,
             betas=(0.9, 0.98),
             fused=True,
@@ -259,8 +282,12 @@ class _Run:
         saved = time.monotonic()
         if config.start is not None and not self.first_aucs:
             self._validate()
-        bar = tqdm(total=config.steps, initial=self.step, unit="step", disable=not sys.stderr.isatty())
-        while self.step < config.steps and (seconds is None or time.monotonic() - started < seconds):
+        bar = tqdm(
+            total=config.steps, initial=self.step, unit="step", disable=not sys.stderr.isatty()
+        )
+        while self.step < config.steps and (
+            seconds is None or time.monotonic() - started < seconds
+        ):
             terms, frames = self._advance()
             interval.add(terms, frames)
             self.elapsed = elapsed_before + time.monotonic() - started
@@ -287,7 +314,8 @@ class _Run:
         self._save()
 
     def _fit(self, seconds: float, pace: tuple[int, float]) -> tuple[int, float]:
-        """Sets the number of steps to what `seconds` in all allow at the speed since `pace`; returns the new pace."""
+        """Sets the number of steps to what `seconds` in all allow at the speed since `pace`;
+        returns the new pace."""
         now = time.monotonic()
         step_seconds = (now - pace[1]) / (self.step - pace[0])
         left = max(0.0, seconds - self.elapsed) / step_seconds
@@ -301,27 +329,39 @@ class _Run:
         side = PRESETS[config.preset].img_size
         if not self.validation_scenes:
             for name in config.validation_sets:
-                scenes = validation_scenes(config.validation_scenes, (side, side), TEST_SETS[name], self.device)
+                scenes = validation_scenes(
+                    config.validation_scenes, (side, side), TEST_SETS[name], self.device
+                )
                 self.validation_scenes[name] = scenes
         scores: dict[str, float] = {}
         for name, scenes in self.validation_scenes.items():
             prefix = "" if name == "std" else f"{name}_"
-            scores |= {f"{prefix}{key}": round(value, 4) for key, value in validate(self.average, scenes).items()}
+            scores |= {
+                f"{prefix}{key}": round(value, 4)
+                for key, value in validate(self.average, scenes).items()
+            }
         self._log({"step": self.step, "validation": scores})
         if not sys.stderr.isatty():
             print(f"step {self.step}: validation {scores}", file=sys.stderr, flush=True)
-        aucs = [scores["auc_30" if name == "std" else f"{name}_auc_30"] for name in config.validation_sets]
+        aucs = [
+            scores["auc_30" if name == "std" else f"{name}_auc_30"]
+            for name in config.validation_sets
+        ]
         if config.start is not None and not self.first_aucs:
             self.first_aucs = self.best_aucs = aucs
             return
-        kept = all(now >= first - config.tolerated_loss for now, first in zip(aucs[:-1], self.first_aucs, strict=False))
+        kept = all(
+            now >= first - config.tolerated_loss
+            for now, first in zip(aucs[:-1], self.first_aucs, strict=False)
+        )
         if kept and (not self.best_aucs or aucs[-1] > self.best_aucs[-1]):
             self.best_aucs = aucs
             self._save()
             export(self.out, self.out / BEST)
 
     def _advance(self) -> tuple[dict[str, float], int]:
-        """One step: gradients of all parts, clipped together, then both optimisers and the average."""
+        """One step: gradients of all parts, clipped together, then both optimisers and the
+        average."""
         config, step = self.config, self.step
         results = self._compute(step)
         scenes = sum(result.scenes for result, _ in results)
@@ -352,8 +392,10 @@ class _Run:
             terms = {}
             if self.bad_steps >= _MAX_BAD_STEPS:
                 raise TrainingError(
-                    f"no finite loss in {self.bad_steps} steps up to step {step} (gradient norm {norm}); the last "
-                    f"good state is in the output folder: lower the learning rate or look at the scenes of that step"
+                    f"no finite loss in {self.bad_steps} steps up to step {step} (gradient norm "
+                    f"{norm}); the last "
+                    "good state is in the output folder: lower the learning rate or look at the "
+                    "scenes of that step"
                 )
         for parameter in self.parameters:
             parameter.grad = None
@@ -384,13 +426,17 @@ class _Run:
     def _record(self, interval: _Interval) -> dict[str, Any]:
         means = interval.means()
         accuracy = means.pop("attention_accuracy", None)
-        factor = learning_rate_factor(self.step - 1, self.config.steps, constant_until=self.config.constant_until)
+        factor = learning_rate_factor(
+            self.step - 1, self.config.steps, constant_until=self.config.constant_until
+        )
         return {
             "step": self.step,
             "losses": means,
             "attention_accuracy": accuracy,
             "learning_rate": self.config.learning_rate * factor,
-            "frames_per_s": round(interval.frames / max(1e-9, time.monotonic() - interval.started), 1),
+            "frames_per_s": round(
+                interval.frames / max(1e-9, time.monotonic() - interval.started), 1
+            ),
             "elapsed_s": round(self.elapsed, 1),
             "core_s": round(self.core_seconds, 1),
             "skipped_steps": self.skipped,
@@ -401,7 +447,9 @@ class _Run:
             file.write(json.dumps(record) + "\n")
 
     def _save(self) -> None:
-        tensors = {f"weights.{name}": tensor for name, tensor in self.objective.state_dict().items()}
+        tensors = {
+            f"weights.{name}": tensor for name, tensor in self.objective.state_dict().items()
+        }
         tensors |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
         tensors |= {f"muon.{name}": tensor for name, tensor in self.muon.state().items()}
         for name, parameter in self.others.items():
@@ -431,17 +479,27 @@ class _Run:
         ours = json.loads(json.dumps(asdict(self.config)))
         changed = [k for k in ours if k not in _MAY_CHANGE and ours[k] != manifest["config"].get(k)]
         if changed:
-            differences = ", ".join(f"{k} was {manifest['config'].get(k)!r}, now {ours[k]!r}" for k in changed)
-            raise TrainingError(f"the state in {self.out} was made with another configuration: {differences}")
+            differences = ", ".join(
+                f"{k} was {manifest['config'].get(k)!r}, now {ours[k]!r}" for k in changed
+            )
+            raise TrainingError(
+                f"the state in {self.out} was made with another configuration: {differences}"
+            )
         if fitted:
-            self.config = replace(self.config, steps=max(manifest["config"]["steps"], manifest["step"] + 1))
+            self.config = replace(
+                self.config, steps=max(manifest["config"]["steps"], manifest["step"] + 1)
+            )
         self.objective.load_state_dict(_section(tensors, "weights"))
         self.average.load_state_dict(_section(tensors, "average"))
         self.muon.load_state(_section(tensors, "muon"))
         for key in ("step", "exp_avg", "exp_avg_sq"):
             for name, tensor in _section(tensors, f"adam.{key}").items():
                 self.adam.state[self.others[name]][key] = tensor.to(self.device)
-        self.step, self.frames, self.skipped = manifest["step"], manifest["frames"], manifest["skipped_steps"]
+        self.step, self.frames, self.skipped = (
+            manifest["step"],
+            manifest["frames"],
+            manifest["skipped_steps"],
+        )
         self.elapsed, self.core_seconds = manifest["elapsed_s"], manifest["core_s"]
         self.origin = manifest["origin"]
         self.first_aucs, self.best_aucs = manifest["first_aucs"], manifest["best_aucs"]
@@ -469,12 +527,15 @@ class _Interval:
 def _take_weights(net: VGGT, checkpoint: str) -> None:
     source = load_checkpoint(checkpoint)
     if source.config != net.config:
-        raise TrainingError(f"the checkpoint {checkpoint} has another shape than the preset that is trained")
+        raise TrainingError(
+            f"the checkpoint {checkpoint} has another shape than the preset that is trained"
+        )
     net.load_state_dict(source.state_dict())
 
 
 def _origin(checkpoint: str) -> dict[str, Any]:
-    """How the weights that a run starts from were made: their hash, and their own record if one lies beside them."""
+    """How the weights that a run starts from were made: their hash, and their own record if one
+    lies beside them."""
     weights, _ = resolve_checkpoint(checkpoint)
     record = weights.parent / "training.json"
     return {
@@ -485,13 +546,20 @@ def _origin(checkpoint: str) -> dict[str, Any]:
 
 
 def _is_block_matrix(name: str, parameter: Tensor) -> bool:
-    """Muon's share: the two-dimensional weights of the transformer blocks of aggregator and image encoder."""
+    """Muon's share: the two-dimensional weights of the transformer blocks of aggregator and image
+    encoder."""
     blocks = ("frame_blocks.", "global_blocks.", "patch_embed.blocks.")
-    return parameter.ndim == 2 and any(name.startswith(f"net.aggregator.{prefix}") for prefix in blocks)
+    return parameter.ndim == 2 and any(
+        name.startswith(f"net.aggregator.{prefix}") for prefix in blocks
+    )
 
 
 def _section(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(f"{prefix}."): t for name, t in tensors.items() if name.startswith(f"{prefix}.")}
+    return {
+        name.removeprefix(f"{prefix}."): t
+        for name, t in tensors.items()
+        if name.startswith(f"{prefix}.")
+    }
 
 
 def _sentence(record: Mapping[str, Any], steps: int) -> str:
@@ -507,4 +575,7 @@ def _sentence(record: Mapping[str, Any], steps: int) -> str:
 def _command(config: TrainingConfig) -> str:
     start = "" if config.start is None else f" --start {config.start}"
     recipe = "" if config.recipe == "rooms" else f" --recipe {config.recipe}"
-    return f"quantvggt demo train --out runs/demo{recipe} --steps {config.steps} --seed {config.seed}{start}"
+    return (
+        f"python -m quantization demo train --out runs/demo{recipe} --steps {config.steps} "
+        f"--seed {config.seed}{start}"
+    )

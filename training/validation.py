@@ -1,4 +1,5 @@
-"""A cheap score during training: relative poses and depth on fixed two-view scenes of the calibration split."""
+"""A cheap score during training: relative poses and depth on fixed two-view scenes of the
+calibration split."""
 
 from __future__ import annotations
 
@@ -16,7 +17,10 @@ _FIRST_SEED = 7_000_000  # far from what calibration itself draws
 
 
 def validation_scenes(
-    count: int, size: tuple[int, int], distribution: SceneDistribution = STANDARD, device: torch.device | str = "cpu"
+    count: int,
+    size: tuple[int, int],
+    distribution: SceneDistribution = STANDARD,
+    device: torch.device | str = "cpu",
 ) -> SceneBatch:
     """`count` two-view scenes, the same ones for every run; never of the test split."""
     seeds = range(_FIRST_SEED, _FIRST_SEED + count)
@@ -35,7 +39,8 @@ def validation_scenes(
 
 @torch.inference_mode()
 def validate(net: VGGT, scenes: SceneBatch, chunk: int = 16) -> dict[str, float]:
-    """Median rotation and translation-direction errors (degrees), AUC@30 (percent) and depth AbsRel.
+    """Median rotation and translation-direction errors (degrees), AUC@30 (percent) and depth
+    AbsRel.
 
     AbsRel is taken after one scale per scene, the ratio of median depths.
     """

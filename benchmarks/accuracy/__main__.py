@@ -1,10 +1,12 @@
-"""Scores recipes on the demo model's test split; writes accuracy.json, accuracy.md and accuracy.png.
+"""Scores recipes on the demo model's test split; writes accuracy.json, accuracy.md and
+accuracy.png.
 
     make report        (or: python -m benchmarks.accuracy --out benchmarks/results)
 
-Sections: methods and bit widths; parts of DSFQ and of our recipe; methods on the same model with outlier channels;
-parts of NFDS over five seeds, on candidates of which every sixth is ruined. A section that is not asked for stays as it
-is if it was made with the same model. The same seeds give the same figures.
+Sections: methods and bit widths; parts of DSFQ and of our recipe; methods on the same model with
+outlier channels; parts of NFDS over five seeds, on candidates of which every sixth is ruined. A
+section that is not asked for stays as it is if it was made with the same model. The same seeds give
+the same figures.
 """
 
 from __future__ import annotations
@@ -62,11 +64,17 @@ class _Remembered:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=list(SECTIONS))
-    parser.add_argument("--scenes", type=int, default=200, help="test scenes (default: %(default)s)")
-    parser.add_argument("--samples", type=int, default=32, help="calibration samples (default: %(default)s)")
+    parser.add_argument(
+        "--scenes", type=int, default=200, help="test scenes (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--samples", type=int, default=32, help="calibration samples (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -107,7 +115,10 @@ class _Bench:
         grid = self.family.grid(net.config)
         side = grid.longer_side
         views = sorted({v for experiment in SECTIONS[section] for v in experiment.views})
-        self.scenes = {v: list(SyntheticScenes("test", args.scenes, v, side, side, seed=args.seed)) for v in views}
+        self.scenes = {
+            v: list(SyntheticScenes("test", args.scenes, v, side, side, seed=args.seed))
+            for v in views
+        }
         self.pool, self.split = samples.candidates(
             samples.SYNTHETIC, grid, frames=FRAMES, pool=3 * args.samples, seed=args.seed
         )
@@ -124,10 +135,13 @@ class _Bench:
             progress = f"{self.section} {number}/{len(SECTIONS[self.section])}"
             print(f"{progress}: {experiment.name}, {spent:.0f} s", file=sys.stderr, flush=True)
         return {
-            "command": f"python -m benchmarks.accuracy --sections {self.section} --scenes {self.args.scenes} "
+            "command": f"python -m benchmarks.accuracy --sections {self.section} --scenes "
+            f"{self.args.scenes} "
             f"--samples {self.args.samples} --seed {self.args.seed}",
             "model": provenance.describe("demo"),
-            "outliers": {"strength": STRENGTH, "share": SHARE} if self.section == "outliers" else None,
+            "outliers": {"strength": STRENGTH, "share": SHARE}
+            if self.section == "outliers"
+            else None,
             "test": {"split": "test", "scenes": self.args.scenes, "seed": self.args.seed},
             "calibration": {"split": self.split, "candidates": len(self.pool), "frames": FRAMES},
             "torch": torch.__version__,
@@ -136,17 +150,25 @@ class _Bench:
 
     def _score(self, experiment: Experiment) -> dict[str, Any]:
         noise, diverse = samples.SAMPLINGS[experiment.sampling]
-        chosen = select(self.features, self.args.samples, seed=experiment.seed, noise=noise, diverse=diverse)
+        chosen = select(
+            self.features, self.args.samples, seed=experiment.seed, noise=noise, diverse=diverse
+        )
         images = [self.pool[i].images for i in chosen]
         recipe = experiment.recipe
         if experiment.mixed:
             found = measure(self.net, images[:8], RECIPES["quarot"], "aggregator")
-            recipe = replace(recipe, overrides=tuple((n, "w4a8") for n in within_budget(found, EIGHT_BIT_BUDGET)))
+            recipe = replace(
+                recipe, overrides=tuple((n, "w4a8") for n in within_budget(found, EIGHT_BIT_BUDGET))
+            )
         started = time.monotonic()
         answers = partial(geometry, quantize_network(self.net, recipe, images))
         seconds = time.monotonic() - started
         views = {
-            str(v): _plain(compare(self.reference, answers, self.scenes[v], seed=self.args.seed, label=f"{v} views"))
+            str(v): _plain(
+                compare(
+                    self.reference, answers, self.scenes[v], seed=self.args.seed, label=f"{v} views"
+                )
+            )
             for v in experiment.views
         }
         ruined = sum(i % RUINED == 0 for i in chosen) if self.section == "sampling" else None
@@ -161,7 +183,8 @@ class _Bench:
 
 
 def _ruined(sample: Sample, index: int) -> Sample:
-    """A sample as a broken download gives it: frames of noise, of one colour, or all of another scene's colours."""
+    """A sample as a broken download gives it: frames of noise, of one colour, or all of another
+    scene's colours."""
     generator = torch.Generator().manual_seed(index)
     images = sample.images.clone()
     if index % (3 * RUINED) == 0:

@@ -1,4 +1,5 @@
-"""What is compared, section by section: a name, a recipe, and the numbers of views that it is scored at."""
+"""What is compared, section by section: a name, a recipe, and the numbers of views that it is
+scored at."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ SAMPLING_SEEDS = range(5)
 
 @dataclass(frozen=True)
 class Experiment:
-    """One row of a table. `mixed`: a tenth of the multiplications gets 8-bit activations, by measured sensitivity."""
+    """One row of a table. `mixed`: a tenth of the multiplications gets 8-bit activations, by
+    measured sensitivity."""
 
     name: str
     recipe: Recipe

@@ -11,7 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 _TITLES = {"methods": "methods", "parts": "parts", "outliers": "with outlier channels"}
-_MEASURES = {"rotation_deg": "camera turn, degrees", "depth": "depth change", "points": "point change"}
+_MEASURES = {
+    "rotation_deg": "camera turn, degrees",
+    "depth": "depth change",
+    "points": "point change",
+}
 
 
 def draw(found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
@@ -22,16 +26,27 @@ def draw(found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         return
     counts = [len(found[name]["results"]) for name in sections]
     figure = Figure(figsize=(13, 0.3 * sum(counts) + 1.2 * len(counts)), layout="constrained")
-    grid = figure.add_gridspec(len(sections), len(_MEASURES), height_ratios=[count + 2 for count in counts])
+    grid = figure.add_gridspec(
+        len(sections), len(_MEASURES), height_ratios=[count + 2 for count in counts]
+    )
     for row, section in enumerate(sections):
-        moved = {name: result["views"]["4"]["deviation"] for name, result in found[section]["results"].items()}
+        moved = {
+            name: result["views"]["4"]["deviation"]
+            for name, result in found[section]["results"].items()
+        }
         for column, (key, title) in enumerate(_MEASURES.items()):
             panel = figure.add_subplot(grid[row, column])
             values = [deviation[key]["value"] for deviation in moved.values()]
             low = [deviation[key]["value"] - deviation[key]["low"] for deviation in moved.values()]
-            high = [deviation[key]["high"] - deviation[key]["value"] for deviation in moved.values()]
-            panel.errorbar(values, range(len(moved)), xerr=(low, high), fmt="o", color=f"C{row}", markersize=4)
-            panel.set_yticks(range(len(moved)), list(moved) if column == 0 else [""] * len(moved), fontsize=8)
+            high = [
+                deviation[key]["high"] - deviation[key]["value"] for deviation in moved.values()
+            ]
+            panel.errorbar(
+                values, range(len(moved)), xerr=(low, high), fmt="o", color=f"C{row}", markersize=4
+            )
+            panel.set_yticks(
+                range(len(moved)), list(moved) if column == 0 else [""] * len(moved), fontsize=8
+            )
             panel.set_title(f"{_TITLES[section]}: {title}", fontsize=9)
             if section == "outliers":  # from a tenth of a degree to a coin toss
                 panel.set_xscale("log")

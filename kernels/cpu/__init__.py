@@ -1,4 +1,5 @@
-"""Native kernels for CPUs in C++, behind the operators of `kernels.ops`. Built and loaded at the first call."""
+"""Native kernels for CPUs in C++, behind the operators of `kernels.ops`. Built and loaded at the
+first call."""
 
 from kernels import ops
 from kernels.cpu import operators

@@ -1,4 +1,5 @@
-"""The compiled library: loaded at the first call, one instruction set chosen. Structures mirror `interface.h`."""
+"""The compiled library: loaded at the first call, one instruction set chosen. Structures mirror
+`interface.h`."""
 
 from __future__ import annotations
 
@@ -123,13 +124,20 @@ class Library:
 
 
 def _torch_openmp() -> int | None:
-    """Address of GOMP_parallel in the OpenMP runtime that torch has loaded, so that both share one thread pool."""
+    """Address of GOMP_parallel in the OpenMP runtime that torch has loaded, so that both share one
+    thread pool."""
     try:
-        mapped = {line.split(maxsplit=5)[-1].strip() for line in Path("/proc/self/maps").read_text().splitlines()}
+        mapped = {
+            line.split(maxsplit=5)[-1].strip()
+            for line in Path("/proc/self/maps").read_text().splitlines()
+        }
     except OSError:
         return None
-    folder = str(Path(torch.__file__).parent)  # torch.libs, beside it, holds what a wheel brings along
-    runtimes = [path for path in mapped if Path(path).name.startswith(("libgomp", "libiomp5", "libomp"))]
+    # torch.libs, beside it, holds what a wheel brings along
+    folder = str(Path(torch.__file__).parent)
+    runtimes = [
+        path for path in mapped if Path(path).name.startswith(("libgomp", "libiomp5", "libomp"))
+    ]
     for path in sorted(runtimes, key=lambda path: not path.startswith(folder)):
         try:
             return ctypes.cast(ctypes.CDLL(path).GOMP_parallel, c_void_p).value
@@ -144,7 +152,8 @@ _chosen: tuple[KernelPath, int] | None = None
 
 
 def select(name: str = AUTO) -> KernelPath:
-    """Chooses the kernels for all later calls: "auto" (the fastest), "reference", or an instruction set by name.
+    """Chooses the kernels for all later calls: "auto" (the fastest), "reference", or an instruction
+    set by name.
 
     Raises ValueError if this machine cannot run what was asked for.
     """
@@ -164,11 +173,15 @@ def select(name: str = AUTO) -> KernelPath:
         if name in available:
             _chosen = KernelPath(f"cpu/{name}", operators=frozenset(_ENTRIES)), available[name]
         elif name == AUTO:
-            _chosen = KernelPath(REFERENCE, failure or "this processor has none of the instruction sets"), 0
+            _chosen = (
+                KernelPath(REFERENCE, failure or "this processor has none of the instruction sets"),
+                0,
+            )
         else:
             runs = ", ".join((AUTO, REFERENCE, *available))
             raise ValueError(
-                f"kernels {name!r} cannot run here; expected one of {runs}" + (f" ({failure})" if failure else "")
+                f"kernels {name!r} cannot run here; expected one of {runs}"
+                + (f" ({failure})" if failure else "")
             )
         return _chosen[0]
 
@@ -182,12 +195,14 @@ def available() -> tuple[str, ...]:
 
 
 def path(device: torch.device | None = None) -> KernelPath:
-    """What runs: the last choice, at first the one that the environment variable QUANTVGGT_KERNELS names."""
+    """What runs: the last choice, at first the one that the environment variable QUANTVGGT_KERNELS
+    names."""
     return _chosen[0] if _chosen is not None else select(os.environ.get(VARIABLE, AUTO))
 
 
 def native() -> tuple[Library, int] | None:
-    """The library and the chosen kernels in it, or None where the definition in plain torch runs."""
+    """The library and the chosen kernels in it, or None where the definition in plain torch
+    runs."""
     path()
     assert _chosen is not None
     return (_library, _chosen[1]) if _library is not None and _chosen[1] else None

@@ -1,4 +1,5 @@
-"""The operators on CPU tensors: native where the library runs, else their definition in plain torch."""
+"""The operators on CPU tensors: native where the library runs, else their definition in plain
+torch."""
 
 from __future__ import annotations
 
@@ -68,7 +69,9 @@ def quantize_rows(
 ) -> tuple[Tensor, Tensor]:
     native = library.native()
     if native is None:
-        return reference.quantize_rows(x, norm_weight, norm_bias, norm_eps, gelu, signs, smoothing, clip, bits)
+        return reference.quantize_rows(
+            x, norm_weight, norm_bias, norm_eps, gelu, signs, smoothing, clip, bits
+        )
     compiled, kernels = native
     x = x.float()
     codes, scale = x.new_empty(x.shape, dtype=torch.int8), x.new_empty(x.shape[0], 1)
@@ -83,7 +86,9 @@ def integer_matmul(codes: Tensor, weight: Tensor, activation_bits: int, weight_b
         return reference.integer_matmul(codes, weight, activation_bits, weight_bits)
     compiled, kernels = native
     accumulators = codes.new_empty((codes.shape[0], weight.shape[0]), dtype=torch.int32)
-    shape = library.Rows(rows=codes.shape[0], features=codes.shape[1], largest_code=largest_code(activation_bits))
+    shape = library.Rows(
+        rows=codes.shape[0], features=codes.shape[1], largest_code=largest_code(activation_bits)
+    )
     product = library.Product(
         weight=_address(weight),
         outputs=weight.shape[0],
@@ -116,7 +121,16 @@ def linear(
     native = library.native()
     if native is None or activation_bits == FLOAT_ACTIVATIONS:
         return reference.linear(
-            x, weight, weight_scale, bias, activation_bits, weight_bits, *prologue, layer_scale, residual, dtype
+            x,
+            weight,
+            weight_scale,
+            bias,
+            activation_bits,
+            weight_bits,
+            *prologue,
+            layer_scale,
+            residual,
+            dtype,
         )
     compiled, kernels = native
     tokens, base = x.float(), None if residual is None else residual.float()
@@ -131,7 +145,9 @@ def linear(
         y=y.data_ptr(),
         codes_to_a_byte=BYTE_BITS // weight_bits,
     )
-    compiled.call("linear", kernels, byref(_rows(tokens, *prologue, activation_bits)), byref(product))
+    compiled.call(
+        "linear", kernels, byref(_rows(tokens, *prologue, activation_bits)), byref(product)
+    )
     return y.to(x.dtype if dtype is None else dtype)
 
 

@@ -1,7 +1,9 @@
-"""The operators of `kernels.ops` on one GPU: which kernels run for which arguments, and what they are given.
+"""The operators of `kernels.ops` on one GPU: which kernels run for which arguments, and what they
+are given.
 
-What has no kernel (see `_prologue_fits`, `_product_fits`, float activations) runs as the definition in plain torch on
-the same device. Nothing here synchronises, and memory comes from torch's allocator only: safe to capture in a graph.
+What has no kernel (see `_prologue_fits`, `_product_fits`, float activations) runs as the definition
+in plain torch on the same device. Nothing here synchronises, and memory comes from torch's
+allocator only: safe to capture in a graph.
 """
 
 from __future__ import annotations
@@ -61,7 +63,9 @@ def arrange_codes(codes: Tensor, layout: Layout) -> Tensor:
         return reference.pack_int4(codes)
     if layout is Layout.EVEN_ODD:
         rows, width = codes.shape
-        return codes.view(rows, width // _GROUP, _GROUP // 2, 2).transpose(2, 3).reshape(rows, width)
+        return (
+            codes.view(rows, width // _GROUP, _GROUP // 2, 2).transpose(2, 3).reshape(rows, width)
+        )
     return codes
 
 
@@ -69,8 +73,8 @@ def arrange_codes(codes: Tensor, layout: Layout) -> Tensor:
 class CudaBackend:
     """Kernels of `library`, compiled for `target`, on a GPU with so many `multiprocessors`.
 
-    `stream` gives the CUDA stream that the caller's work is ordered by; `tiles` are those to choose from. Methods take
-    what the operators' schemas say.
+    `stream` gives the CUDA stream that the caller's work is ordered by; `tiles` are those to choose
+    from. Methods take what the operators' schemas say.
     """
 
     library: KernelLibrary
@@ -94,7 +98,9 @@ class CudaBackend:
         prologue = (norm_weight, norm_bias, norm_eps, gelu, signs, smoothing, clip, bits)
         return self._quantize(x, prologue, Layout.BYTES)
 
-    def integer_matmul(self, codes: Tensor, weight: Tensor, activation_bits: int, weight_bits: int) -> Tensor:
+    def integer_matmul(
+        self, codes: Tensor, weight: Tensor, activation_bits: int, weight_bits: int
+    ) -> Tensor:
         if not _product_fits(codes.shape[1]):
             return reference.integer_matmul(codes, weight, activation_bits, weight_bits)
         output = codes.new_empty((codes.shape[0], weight.shape[0]), dtype=torch.int32)
@@ -146,7 +152,18 @@ class CudaBackend:
         scheme, layout = self._scheme(activation_bits, weight_bits, tile)
         prologue = (norm_weight, norm_bias, norm_eps, gelu, signs, smoothing, clip, activation_bits)
         codes, token_scale = self._quantize(x, prologue, layout)
-        self._multiply(codes, weight, scheme, tile, output, token_scale, weight_scale, bias, layer_scale, residual)
+        self._multiply(
+            codes,
+            weight,
+            scheme,
+            tile,
+            output,
+            token_scale,
+            weight_scale,
+            bias,
+            layer_scale,
+            residual,
+        )
         return output
 
     def qk_norm_rope(
@@ -162,7 +179,9 @@ class CudaBackend:
     ) -> tuple[Tensor, Tensor]:
         batch, tokens, _three, heads, width = qkv.shape
         if width > WIDEST_HEAD:
-            return reference.qk_norm_rope(qkv, q_weight, q_bias, k_weight, k_bias, norm_eps, cos, sin)
+            return reference.qk_norm_rope(
+                qkv, q_weight, q_bias, k_weight, k_bias, norm_eps, cos, sin
+            )
         q, k = (qkv.new_empty((batch, heads, tokens, width)) for _ in range(2))
         pointers = map(_pointer, (qkv, q_weight, q_bias, k_weight, k_bias, cos, sin, q, k))
         sizes = (batch, tokens, norm_eps, heads, width, DTYPES[qkv.dtype])
@@ -184,7 +203,16 @@ class CudaBackend:
     def _quantize(
         self,
         x: Tensor,
-        prologue: tuple[Tensor | None, Tensor | None, float, bool, Tensor | None, Tensor | None, Tensor | None, int],
+        prologue: tuple[
+            Tensor | None,
+            Tensor | None,
+            float,
+            bool,
+            Tensor | None,
+            Tensor | None,
+            Tensor | None,
+            int,
+        ],
         layout: Layout,
     ) -> tuple[Tensor, Tensor]:
         norm_weight, norm_bias, norm_eps, gelu, signs, smoothing, clip, bits = prologue
@@ -199,7 +227,16 @@ class CudaBackend:
             codes = x.new_empty((rows, width), dtype=torch.int8)
         scale = x.new_empty((rows, 1), dtype=torch.float32)
         pointers = map(_pointer, (x, norm_weight, norm_bias, signs, smoothing, clip, codes, scale))
-        numbers = (rows, width, norm_eps, width**-0.5, DTYPES[x.dtype], gelu, largest_code(bits), layout)
+        numbers = (
+            rows,
+            width,
+            norm_eps,
+            width**-0.5,
+            DTYPES[x.dtype],
+            gelu,
+            largest_code(bits),
+            layout,
+        )
         self.library.prologue(PrologueArguments(*pointers, self.stream(x.device), *numbers))
         return codes, scale
 
@@ -220,6 +257,9 @@ class CudaBackend:
         residual = None if residual is None else _aligned(residual)
         m, n = output.shape
         k = weight.shape[1] * (WHOLE if scheme is Scheme.W8A8 else PACKED)
-        pointers = map(_pointer, (codes, weight, token_scale, channel_scale, bias, layer_scale, residual, output))
+        pointers = map(
+            _pointer,
+            (codes, weight, token_scale, channel_scale, bias, layer_scale, residual, output),
+        )
         numbers = (m, n, k, scheme, tile.index, DTYPES[output.dtype])
         self.library.gemm(GemmArguments(*pointers, self.stream(output.device), *numbers))

@@ -1,7 +1,8 @@
 """Compiles the CUDA kernels, one shared object for each target; no GPU is needed.
 
-Objects are kept where `kernels.cache` says, by a hash of the sources and the command. They hold machine code only, no
-PTX that another architecture could turn into emulated instructions, and link no torch and no shared CUDA runtime.
+Objects are kept where `kernels.cache` says, by a hash of the sources and the command. They hold
+machine code only, no PTX that another architecture could turn into emulated instructions, and link
+no torch and no shared CUDA runtime.
 """
 
 from __future__ import annotations
@@ -20,7 +21,18 @@ from kernels.formats import DEFINITIONS
 SOURCES = Path(__file__).parent
 
 # No fused multiply-add: the epilogue and the prologue round where the definition rounds.
-_FLAGS = ["-O3", "-std=c++17", "-fmad=false", "-cudart", "static", "-shared", "-Xcompiler", "-fPIC", "-Xptxas", "-v"]
+_FLAGS = [
+    "-O3",
+    "-std=c++17",
+    "-fmad=false",
+    "-cudart",
+    "static",
+    "-shared",
+    "-Xcompiler",
+    "-fPIC",
+    "-Xptxas",
+    "-v",
+]
 _FLAGS += DEFINITIONS
 
 
@@ -31,7 +43,11 @@ class BuildError(RuntimeError):
 def find_compiler() -> str | None:
     """nvcc of `CUDA_HOME`, of the search path, or of the usual place; None where there is none."""
     homes = [os.environ.get("CUDA_HOME", ""), "/usr/local/cuda"]
-    candidates = [Path(homes[0]) / "bin" / "nvcc", shutil.which("nvcc"), Path(homes[1]) / "bin" / "nvcc"]
+    candidates = [
+        Path(homes[0]) / "bin" / "nvcc",
+        shutil.which("nvcc"),
+        Path(homes[1]) / "bin" / "nvcc",
+    ]
     return next((str(path) for path in candidates if path and Path(path).is_file()), None)
 
 
@@ -47,22 +63,31 @@ def compile_command(target: Target) -> list[str]:
 
 
 def object_path(target: Target) -> Path:
-    """Where the compiled object of the present sources is, or would be; the compiler's report stands beside it."""
+    """Where the compiled object of the present sources is, or would be; the compiler's report
+    stands beside it."""
     digest = hashlib.sha256(" ".join(map(str, _FLAGS)).encode())
-    headers = [*SOURCES.glob("*.cuh"), *SOURCES.glob("*.h"), *SOURCES.glob("hardware/*"), SOURCES.parent / "formats.h"]
+    headers = [
+        *SOURCES.glob("*.cuh"),
+        *SOURCES.glob("*.h"),
+        *SOURCES.glob("hardware/*"),
+        SOURCES.parent / "formats.h",
+    ]
     for path in sorted([*_sources(), *headers]):
         digest.update(path.name.encode() + path.read_bytes())
     return cache_folder() / f"cuda-{target.architecture}-{digest.hexdigest()[:12]}.so"
 
 
 def build(target: Target) -> Path:
-    """Compiles the kernels for `target` unless that is done, and returns the object. Raises BuildError."""
+    """Compiles the kernels for `target` unless that is done, and returns the object. Raises
+    BuildError."""
     path = object_path(target)
     if path.exists():
         return path
     compiler = find_compiler()
     if compiler is None:
-        raise BuildError("nvcc was not found; install the CUDA toolkit (12.8 or newer) or set CUDA_HOME")
+        raise BuildError(
+            "nvcc was not found; install the CUDA toolkit (12.8 or newer) or set CUDA_HOME"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         output = Path(folder) / path.name

@@ -32,7 +32,10 @@ class Layout(IntEnum):
 
 class GemmArguments(ctypes.Structure):
     _fields_ = (
-        *((name, _POINTER) for name in ("activation", "weight", "token_scale", "channel_scale", "bias")),
+        *(
+            (name, _POINTER)
+            for name in ("activation", "weight", "token_scale", "channel_scale", "bias")
+        ),
         *((name, _POINTER) for name in ("layer_scale", "residual", "output", "stream")),
         *((name, _INT64) for name in ("m", "n", "k")),
         *((name, _INT32) for name in ("scheme", "tile", "output_dtype")),
@@ -41,7 +44,10 @@ class GemmArguments(ctypes.Structure):
 
 class PrologueArguments(ctypes.Structure):
     _fields_ = (
-        *((name, _POINTER) for name in ("input", "norm_weight", "norm_bias", "signs", "smoothing", "clip")),
+        *(
+            (name, _POINTER)
+            for name in ("input", "norm_weight", "norm_bias", "signs", "smoothing", "clip")
+        ),
         *((name, _POINTER) for name in ("codes", "scale", "stream")),
         *((name, _INT64) for name in ("m", "k")),
         *((name, _FLOAT) for name in ("epsilon", "normalizer")),
@@ -51,7 +57,10 @@ class PrologueArguments(ctypes.Structure):
 
 class QkNormRopeArguments(ctypes.Structure):
     _fields_ = (
-        *((name, _POINTER) for name in ("qkv", "q_weight", "q_bias", "k_weight", "k_bias", "cosines", "sines")),
+        *(
+            (name, _POINTER)
+            for name in ("qkv", "q_weight", "q_bias", "k_weight", "k_bias", "cosines", "sines")
+        ),
         *((name, _POINTER) for name in ("q", "k", "stream")),
         *((name, _INT64) for name in ("batch", "tokens")),
         ("epsilon", _FLOAT),
@@ -64,7 +73,8 @@ class KernelError(RuntimeError):
 
 
 class KernelLibrary:
-    """One compiled object. Every method starts kernels on `stream` and returns; raises KernelError."""
+    """One compiled object. Every method starts kernels on `stream` and returns; raises
+    KernelError."""
 
     def __init__(self, path: Path) -> None:
         self.handle = ctypes.CDLL(str(path))
@@ -74,7 +84,10 @@ class KernelLibrary:
         size.restype = ctypes.c_int64
         for index, structure in enumerate((GemmArguments, PrologueArguments, QkNormRopeArguments)):
             if size(index) != ctypes.sizeof(structure):
-                raise KernelError(f"{path}: {structure.__name__} has {size(index)} bytes there; rebuild the kernels")
+                raise KernelError(
+                    f"{path}: {structure.__name__} has {size(index)} bytes there; rebuild the "
+                    "kernels"
+                )
 
     def gemm(self, arguments: GemmArguments) -> None:
         self._call("quantvggt_gemm", arguments)
@@ -88,5 +101,7 @@ class KernelLibrary:
     def _call(self, name: str, arguments: ctypes.Structure) -> None:
         error = getattr(self.handle, name)(ctypes.byref(arguments))
         if error != 0:
-            given = ", ".join(f"{field[0]}={getattr(arguments, field[0])}" for field in arguments._fields_)
+            given = ", ".join(
+                f"{field[0]}={getattr(arguments, field[0])}" for field in arguments._fields_
+            )
             raise KernelError(f"{name}: {self._error(error).decode()} (error {error}; {given})")

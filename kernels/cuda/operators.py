@@ -1,4 +1,5 @@
-"""Registers the CUDA kernels with torch: every operator on a GPU asks here which backend its device has."""
+"""Registers the CUDA kernels with torch: every operator on a GPU asks here which backend its device
+has."""
 
 from __future__ import annotations
 
@@ -47,26 +48,37 @@ def _find_backend(index: int) -> CudaBackend | KernelPath:
     target = TARGETS.get(capability)
     if target is None:
         known = ", ".join(f"{major}.{minor}" for major, minor in TARGETS)
-        reason = f"there are no kernels for compute capability {capability[0]}.{capability[1]}, only for {known}"
+        own = f"{capability[0]}.{capability[1]}"
+        reason = f"there are no kernels for compute capability {own}, only for {known}"
         return KernelPath(REFERENCE, reason)
     try:
         library = _load(target)
     except (BuildError, KernelError, OSError) as error:
         return KernelPath(REFERENCE, f"the kernels for {target.architecture} are missing: {error}")
-    backend = CudaBackend(library, target, properties.multi_processor_count, _current_stream, tiles_of(target))
+    backend = CudaBackend(
+        library, target, properties.multi_processor_count, _current_stream, tiles_of(target)
+    )
     with torch.cuda.device(index):
         wrong = wrong_tiles(backend, torch.device("cuda", index))
     if wrong:
-        _logger.warning("GPU %d: wrong results with tiles %s, which are not used", index, ", ".join(map(str, wrong)))
+        _logger.warning(
+            "GPU %d: wrong results with tiles %s, which are not used",
+            index,
+            ", ".join(map(str, wrong)),
+        )
     if len(wrong) == len(backend.tiles):
-        return KernelPath(REFERENCE, f"the kernels for {target.architecture} compute wrong results on this GPU")
+        return KernelPath(
+            REFERENCE, f"the kernels for {target.architecture} compute wrong results on this GPU"
+        )
     return replace(backend, tiles=tuple(tile for tile in backend.tiles if tile not in wrong))
 
 
 def find_backend(device: torch.device) -> CudaBackend | KernelPath:
-    """The backend of a GPU, or the path in plain torch with the reason why there is none; asked once per GPU.
+    """The backend of a GPU, or the path in plain torch with the reason why there is none; asked
+    once per GPU.
 
-    The first answer takes building and a trial, which no graph can capture: raises KernelError if one is captured then.
+    The first answer takes building and a trial, which no graph can capture: raises KernelError if
+    one is captured then.
     """
     index = torch.cuda.current_device() if device.index is None else device.index
     with _lock:

@@ -1,7 +1,8 @@
 """The GPUs that have native kernels, and how each multiplies codes.
 
-nvcc accepts the matrix instruction on 4-bit operands for every architecture, but only compute capability 8.x has it:
-elsewhere it becomes a call of some 190 instructions. So the choice is made by exact capability, here and nowhere else.
+nvcc accepts the matrix instruction on 4-bit operands for every architecture, but only compute
+capability 8.x has it: elsewhere it becomes a call of some 190 instructions. So the choice is made
+by exact capability, here and nowhere else.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ Capability = tuple[int, int]
 
 @dataclass(frozen=True)
 class Target:
-    """`architecture` is nvcc's name. `int4`: the matrix units multiply 4-bit codes as they are. `warpgroup`: they have
-    Hopper's warpgroup instructions, without which they reach little more than half of their speed."""
+    """`architecture` is nvcc's name. `int4`: the matrix units multiply 4-bit codes as they are.
+    `warpgroup`: they have Hopper's warpgroup instructions, without which they reach little more
+    than half of their speed."""
 
     capability: Capability
     architecture: str

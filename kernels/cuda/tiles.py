@@ -1,13 +1,13 @@
 """Which tile of the output a block of the integer product computes.
 
-`python -m kernels.cuda tiles` prints the choice for the layers of VGGT-1B.
-A larger tile moves fewer bytes per product; a smaller one wastes less of its edge and fills more multiprocessors when
+`python -m kernels.cuda tiles` prints the choice for the layers of VGGT-1B. A larger tile moves
+fewer bytes per product; a smaller one wastes less of its edge and fills more multiprocessors when
 there are few tokens. The choice takes the smallest estimate of
 
     rounds of the multiprocessors over the tiles x area of a tile / its relative speed
 
-where the speeds stand for the shared-memory traffic of a tile's warps and for the share of the matrix units' peak that
-their instructions reach. They are estimates until timed on a GPU.
+where the speeds stand for the shared-memory traffic of a tile's warps and for the share of the
+matrix units' peak that their instructions reach. They are estimates until timed on a GPU.
 """
 
 from __future__ import annotations
@@ -56,5 +56,6 @@ def tiles_of(target: Target) -> tuple[Tile, ...]:
 
 
 def choose_tile(tokens: int, channels: int, multiprocessors: int, tiles: tuple[Tile, ...]) -> Tile:
-    """Of `tiles` the one of least estimated cost for an output of `tokens` x `channels`; of equal ones the last."""
+    """Of `tiles` the one of least estimated cost for an output of `tokens` x `channels`; of equal
+    ones the last."""
     return min(reversed(tiles), key=lambda tile: tile.cost(tokens, channels, multiprocessors))

@@ -1,7 +1,9 @@
-"""A trial of the kernels on the GPU that they are to run on, once for each process: a wrong kernel is never used.
+"""A trial of the kernels on the GPU that they are to run on, once for each process: a wrong kernel
+is never used.
 
-The kernels are proved in emulation and read in machine code, but a processor, driver or compiler that nobody tried may
-still differ. A small layer of every scheme through every tile takes a few milliseconds.
+The kernels are proved in emulation and read in machine code, but a processor, driver or compiler
+that nobody tried may still differ. A small layer of every scheme through every tile takes a few
+milliseconds.
 """
 
 from __future__ import annotations
@@ -16,14 +18,17 @@ from kernels.cuda.backend import CudaBackend
 from kernels.cuda.tiles import Tile
 from kernels.formats import BYTE_BITS, PRODUCTS, largest_code
 
-_TOKENS, _DEPTH, _CHANNELS = 130, 1024, 138  # more than one of most tiles, more than a ring of slices, ragged edges
+# more than one of most tiles, more than a ring of slices, ragged edges
+_TOKENS, _DEPTH, _CHANNELS = 130, 1024, 138
 
 
 def _arguments(activation_bits: int, weight_bits: int) -> tuple[Tensor | int | float | None, ...]:
     """Those of `linear`, without LayerNorm and GELU, whose rounding is not exact."""
     random = torch.Generator().manual_seed(activation_bits * weight_bits)
     top = largest_code(weight_bits)
-    codes = torch.randint(-top - 1, top + 1, (_CHANNELS, _DEPTH), generator=random, dtype=torch.int8)
+    codes = torch.randint(
+        -top - 1, top + 1, (_CHANNELS, _DEPTH), generator=random, dtype=torch.int8
+    )
     return (
         torch.randn(_TOKENS, _DEPTH, generator=random),
         reference.stored_weight(codes, BYTE_BITS // weight_bits),

@@ -41,8 +41,11 @@ def of(config: NetworkConfig) -> Family:
     return FAMILIES[config.family]
 
 
-def recognise(config_json: Mapping[str, Any] | None, names: Collection[str]) -> NetworkConfig | None:
-    """The network of a public checkpoint from its `config.json`, if it has one, and its tensors' names.
+def recognise(
+    config_json: Mapping[str, Any] | None, names: Collection[str]
+) -> NetworkConfig | None:
+    """The network of a public checkpoint from its `config.json`, if it has one, and its tensors'
+    names.
 
     None if no family knows it. Raises ValueError or TypeError if its configuration is broken.
     """

@@ -20,10 +20,11 @@ Kept = MutableMapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a prediction says of one scene of S frames of H x W pixels; None where a head was left out.
+    """What a prediction says of one scene of S frames of H x W pixels; None where a head was left
+    out.
 
-    Cameras are world-to-camera with OpenCV axes; the world is the first frame's camera as the network
-    predicts it; lengths are in the family's `scale`.
+    Cameras are world-to-camera with OpenCV axes; the world is the first frame's camera as the
+    network predicts it; lengths are in the family's `scale`.
     """
 
     extrinsics: Tensor | None  # [S, 3, 4]
@@ -35,7 +36,8 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Grid:
-    """The pixels that a network wants: the longer side, and the patch that both sides are multiples of."""
+    """The pixels that a network wants: the longer side, and the patch that both sides are multiples
+    of."""
 
     longer_side: int
     patch_size: int
@@ -43,7 +45,8 @@ class Grid:
 
 @dataclass(frozen=True)
 class Part:
-    """Linear layers that are quantised alike: a pattern of their full names, and the usual scheme."""
+    """Linear layers that are quantised alike: a pattern of their full names, and the usual
+    scheme."""
 
     layers: re.Pattern[str]
     scheme: str
@@ -60,8 +63,9 @@ class Licence:
 class Stages(ABC):
     """A network as a row of stages, so that it can be filled and quantised one stage at a time.
 
-    Between stages a sample is one tensor of tokens, for a batch of one. `images` are a sample's frames
-    `[S, 3, H, W]` in [0, 1]; `kept` begins empty. A sample goes through all stages in their order.
+    Between stages a sample is one tensor of tokens, for a batch of one. `images` are a sample's
+    frames `[S, 3, H, W]` in [0, 1]; `kept` begins empty. A sample goes through all stages in their
+    order.
     """
 
     row: tuple[Stage, ...]
@@ -94,7 +98,8 @@ class Stages(ABC):
 
 @dataclass(frozen=True)
 class Family:
-    """Everything that the rest of the project knows of a family. Configurations are its own class."""
+    """Everything that the rest of the project knows of a family. Configurations are its own
+    class."""
 
     name: str
     """As in manifests."""
@@ -104,13 +109,14 @@ class Family:
     build: Callable[[Any], Network]
     """A network of a configuration, with random weights."""
     recognise: Callable[[Mapping[str, Any] | None, Collection[str]], NetworkConfig | None]
-    """The configuration of a public checkpoint, from its `config.json`, if it has one, and the names of
-    its tensors; None if it is of another family. Raises ValueError or TypeError if
-    it is broken."""
+    """The configuration of a public checkpoint, from its `config.json`, if it has one, and the
+    names of its tensors; None if it is of another family. Raises ValueError or TypeError if it is
+    broken."""
     tensor_name: Callable[[str], str]
     """The network's name of a tensor of the checkpoint."""
     ignored: Callable[[Any], tuple[str, ...]]
-    """Beginnings of names of tensors that a checkpoint may hold and a configuration has no use for."""
+    """Beginnings of names of tensors that a checkpoint may hold and a configuration has no use
+    for."""
     heads: tuple[str, ...]
     """Heads that a member may have."""
     heads_share: float
@@ -118,7 +124,8 @@ class Family:
     special_tokens: Callable[[Any], int]
     """Tokens of a frame that stand before its patches."""
     least_tracked_side: Callable[[Any], int]
-    """Pixels that the shorter side of a frame needs so that points can be followed, with a track head."""
+    """Pixels that the shorter side of a frame needs so that points can be followed, with a track
+    head."""
     stages: Callable[[Any], Stages]
     """The row of stages of a network."""
     parts: Mapping[str, Part]
@@ -126,7 +133,8 @@ class Family:
     grid: Callable[[Any], Grid]
     """What pictures are brought onto."""
     decode: Callable[[Prediction, tuple[int, int]], Geometry]
-    """What a prediction for one scene, without its batch axis, says for frames of (height, width)."""
+    """What a prediction for one scene, without its batch axis, says for frames of (height,
+    width)."""
     scale: Literal["arbitrary", "metre"]
     """Unit of the lengths that a network predicts."""
     licences: Mapping[str, Licence]
@@ -134,4 +142,6 @@ class Family:
 
     def part_of(self, layer: str) -> str | None:
         """The part that a linear layer belongs to by its full name; None: it is never quantised."""
-        return next((name for name, part in self.parts.items() if part.layers.fullmatch(layer)), None)
+        return next(
+            (name for name, part in self.parts.items() if part.layers.fullmatch(layer)), None
+        )

@@ -1,10 +1,11 @@
-"""The quantised model on disk: a folder with `manifest.json` and `model.safetensors`. Reader and writer in one place.
+"""The quantised model on disk: a folder with `manifest.json` and `model.safetensors`. Reader and
+writer in one place.
 
 The manifest is the only truth: family and shape of the network, what it was trained on, arithmetic
 of attention and dense heads, scheme of every quantised layer, packing, recipe, calibration,
-provenance, size and SHA-256 of the tensor file. Weights of 4 bits are stored two to a byte, low nibble
-= even k; the weights of layers that stay float lie in 8 bits with one scale an output channel,
-everything else in float16. Nothing is ever unpickled.
+provenance, size and SHA-256 of the tensor file. Weights of 4 bits are stored two to a byte, low
+nibble = even k; the weights of layers that stay float lie in 8 bits with one scale an output
+channel, everything else in float16. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ from model.files.storage import encode, keep_in_8_bits, kept_codes
 from model.network.config import NetworkConfig
 from model.network.network import Network
 
-_PACKING = "int4: two codes a byte, low nibble even k; int8: one code a byte; .scale: float32 a row of an int8 tensor"
+_PACKING = (
+    "int4: two codes a byte, low nibble even k; int8: one code a byte; "
+    ".scale: float32 a row of an int8 tensor"
+)
 _OPTIONAL = ("bias", "signs", "smoothing", "activation_clip")
 _LARGEST_FLOAT16 = torch.finfo(torch.float16).max
 _SMALLEST_IN_8_BITS = 2**14  # elements; below it there is nothing to save
@@ -52,14 +56,19 @@ def save(
 ) -> dict[str, Any]:
     """Writes a network with quantised layers to the folder `path` and returns the manifest.
 
-    Weights of linear and convolution layers that stay float are stored in 8 bits, other float tensors as float16 (as
-    float32 where a value would overflow). The folder appears whole or not at all. Raises ArtifactError if the network
-    has no quantised layer, the folder exists and `overwrite` is False, or it cannot be written.
+    Weights of linear and convolution layers that stay float are stored in 8 bits, other float
+    tensors as float16 (as float32 where a value would overflow). The folder appears whole or not at
+    all. Raises ArtifactError if the network has no quantised layer, the folder exists and
+    `overwrite` is False, or it cannot be written.
     """
     target = Path(path)
-    layers = {name: module for name, module in net.named_modules() if isinstance(module, QuantizedLinear)}
+    layers = {
+        name: module for name, module in net.named_modules() if isinstance(module, QuantizedLinear)
+    }
     if not layers:
-        raise ArtifactError("the network has no quantised layer; quantise it before saving an artifact")
+        raise ArtifactError(
+            "the network has no quantised layer; quantise it before saving an artifact"
+        )
     check_target(target, overwrite)
     tensors = _stored(net, layers)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -78,10 +87,16 @@ def save(
             "recipe": dict(recipe or {}),
             "calibration": None if calibration is None else dict(calibration),
             "provenance": dict(provenance or {}),
-            "files": {TENSORS: {"bytes": (staging / TENSORS).stat().st_size, "sha256": sha256(staging / TENSORS)}},
+            "files": {
+                TENSORS: {
+                    "bytes": (staging / TENSORS).stat().st_size,
+                    "sha256": sha256(staging / TENSORS),
+                }
+            },
         }
         (staging / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-        staging.chmod(0o755)  # a temporary folder is private; whoever serves an artifact need not be who wrote it
+        # a temporary folder is private; whoever serves an artifact need not be who wrote it
+        staging.chmod(0o755)
         for file in staging.iterdir():
             file.chmod(0o644)
         if target.exists():
@@ -99,11 +114,14 @@ def check_target(target: Path, overwrite: bool) -> None:
     if target.exists() and not overwrite:
         raise ArtifactError(f"{target} exists; choose another folder or pass --overwrite")
     if target.exists() and not (target / MANIFEST).is_file() and any(target.iterdir()):
-        raise ArtifactError(f"{target} is not an artifact, so it is not overwritten; choose another folder")
+        raise ArtifactError(
+            f"{target} is not an artifact, so it is not overwritten; choose another folder"
+        )
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
-    """The manifest of the artifact at `path`, checked to describe a network that can be built. Raises ArtifactError."""
+    """The manifest of the artifact at `path`, checked to describe a network that can be built.
+    Raises ArtifactError."""
     manifest = read(path)
     manifest.setdefault("family", families.FIRST)
     manifest.setdefault("domain", None)
@@ -128,20 +146,24 @@ def configuration(manifest: Mapping[str, Any]) -> NetworkConfig:
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> Network:
-    """The network of the artifact at `path`, quantised layers and all, on `device` in evaluation mode.
+    """The network of the artifact at `path`, quantised layers and all, on `device` in evaluation
+    mode.
 
     Raises ArtifactError if anything is missing, damaged, unknown, or of another version.
     """
     folder = Path(path)
     manifest = read_manifest(folder)
     if torch.device(device).type == "cuda":
-        kernel_path(device)  # builds and tries the kernels: the first pass may be captured in a graph, which could not
+        # builds and tries the kernels: the first pass may be captured in a graph, which could not
+        kernel_path(device)
     _verify_files(folder, manifest)
     try:
         net = build_empty(configuration(manifest))
         with safe_open(folder / TENSORS, framework="pt") as source:
             _fill(net, manifest["layers"], source, device)
-        net.attention, net.dense_heads = (manifest["execution"][key] for key in ("attention", "dense_heads"))
+        net.attention, net.dense_heads = (
+            manifest["execution"][key] for key in ("attention", "dense_heads")
+        )
     except ArtifactError:
         raise
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -150,10 +172,14 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Network:
 
 
 def replace_linear(net: nn.Module, name: str, layer: QuantizedLinear) -> None:
-    """Puts a quantised layer where the float linear layer `name` was. Raises ValueError if the shapes differ."""
+    """Puts a quantised layer where the float linear layer `name` was. Raises ValueError if the
+    shapes differ."""
     old = net.get_submodule(name)
     if not isinstance(old, nn.Linear):
-        raise ValueError(f"{name} is {type(old).__name__}; only a linear layer can be replaced by a quantised one")
+        raise ValueError(
+            f"{name} is {type(old).__name__}; only a linear layer can be replaced by a quantised "
+            "one"
+        )
     if (old.out_features, old.in_features) != (layer.out_features, layer.in_features):
         raise ValueError(
             f"{name} is {old.in_features} -> {old.out_features}; "
@@ -163,7 +189,8 @@ def replace_linear(net: nn.Module, name: str, layer: QuantizedLinear) -> None:
 
 
 def _stored(net: Network, layers: Mapping[str, QuantizedLinear]) -> dict[str, Tensor]:
-    """All tensors as they are written: quantised layers as they are, float weights in 8 bits, the rest in float16."""
+    """All tensors as they are written: quantised layers as they are, float weights in 8 bits, the
+    rest in float16."""
     tensors: dict[str, Tensor] = {}
     left: dict[str, Tensor] = {}
     for name, module in net.named_modules():
@@ -180,10 +207,15 @@ def _stored(net: Network, layers: Mapping[str, QuantizedLinear]) -> dict[str, Te
             if module.bias is not None:
                 left[f"{name}.bias"] = module.bias
         elif not isinstance(module, parametrize.ParametrizationList):
-            left |= {f"{name}.{leaf}": parameter for leaf, parameter in module.named_parameters(recurse=False)}
+            left |= {
+                f"{name}.{leaf}": parameter
+                for leaf, parameter in module.named_parameters(recurse=False)
+            }
     for name, value in left.items():
         if value.is_meta:
-            raise ArtifactError(f"{name} has no values; the network was built empty and never filled")
+            raise ArtifactError(
+                f"{name} has no values; the network was built empty and never filled"
+            )
         fits = value.abs().amax() <= _LARGEST_FLOAT16  # False for NaN as well
         tensors[name] = value.to(torch.float16 if fits else torch.float32)
     return {name: value.detach().to("cpu").contiguous() for name, value in tensors.items()}
@@ -195,7 +227,10 @@ def _in_8_bits(weight: Tensor) -> bool:
 
 
 def _describe(layer: QuantizedLinear) -> dict[str, Any]:
-    return {"scheme": layer.format.name, "tensors": [name for name in _OPTIONAL if getattr(layer, name) is not None]}
+    return {
+        "scheme": layer.format.name,
+        "tensors": [name for name in _OPTIONAL if getattr(layer, name) is not None],
+    }
 
 
 def _verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -209,10 +244,13 @@ def _verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
         size = file.stat().st_size
         if size != expected.get("bytes"):
             raise ArtifactError(
-                f"{file} is {size} bytes long; the manifest says {expected.get('bytes')}: copy it again"
+                f"{file} is {size} bytes long; the manifest says {expected.get('bytes')}: copy it "
+                "again"
             )
         if sha256(file) != expected.get("sha256"):
-            raise ArtifactError(f"{file} does not match its checksum: it is corrupted; copy it again")
+            raise ArtifactError(
+                f"{file} does not match its checksum: it is corrupted; copy it again"
+            )
 
 
 def _fill(net: Network, layers: Mapping[str, Any], source: Any, device: str | torch.device) -> None:
@@ -220,7 +258,9 @@ def _fill(net: Network, layers: Mapping[str, Any], source: Any, device: str | to
     for name, description in layers.items():
         scheme = description["scheme"]
         if scheme not in FORMATS:
-            raise ArtifactError(f"layer {name} has scheme {scheme!r}; this software knows {', '.join(FORMATS)}")
+            raise ArtifactError(
+                f"layer {name} has scheme {scheme!r}; this software knows {', '.join(FORMATS)}"
+            )
         parts = ("weight", "weight_scale", *description["tensors"])
         tensors = {part: source.get_tensor(f"{name}.{part}") for part in parts}
         replace_linear(net, name, QuantizedLinear(FORMATS[scheme], **tensors))
@@ -234,7 +274,8 @@ def _fill(net: Network, layers: Mapping[str, Any], source: Any, device: str | to
             names.remove(f"{name}.scale")
         if value.shape != parameter.shape or not (value.is_floating_point() or scale is not None):
             raise ArtifactError(
-                f"tensor {name} is {value.dtype} {tuple(value.shape)}; expected {tuple(parameter.shape)}"
+                f"tensor {name} is {value.dtype} {tuple(value.shape)}; expected "
+                f"{tuple(parameter.shape)}"
             )
         if scale is None:
             assign(net, name, value, device)

@@ -17,7 +17,9 @@ from model.network.config import NetworkConfig
 from model.network.network import Network
 
 DEMO_CHECKPOINT = Path(__file__).parents[1] / "demo"
-HUB_FORMS = "a hub repository such as facebook/VGGT-1B (owner/name, owner/name@revision, owner/name:file)"
+HUB_FORMS = (
+    "a hub repository such as facebook/VGGT-1B (owner/name, owner/name@revision, owner/name:file)"
+)
 _CONFIG = "config.json"
 
 
@@ -26,15 +28,18 @@ def resolve_checkpoint(location: str | Path, *, newest: bool = False) -> tuple[P
 
     `location` is "demo" (bundled), a weights file, a folder with one, or a hub repository as
     `owner/name`, with `@revision` and `:file` where they are needed. The names of the tensors and
-    `config.json` beside them tell family and shape; heads that have no tensors are left out. `newest`
-    asks the hub although the files are cached. Raises CheckpointError.
+    `config.json` beside them tell family and shape; heads that have no tensors are left out.
+    `newest` asks the hub although the files are cached. Raises CheckpointError.
     """
     source, config = open_checkpoint(location, newest=newest)
     return source.path, config
 
 
-def open_checkpoint(location: str | Path, *, newest: bool = False) -> tuple[TensorSource, NetworkConfig]:
-    """Tensors, by the network's names, and network shape of a checkpoint; see `resolve_checkpoint`."""
+def open_checkpoint(
+    location: str | Path, *, newest: bool = False
+) -> tuple[TensorSource, NetworkConfig]:
+    """Tensors, by the network's names, and network shape of a checkpoint; see
+    `resolve_checkpoint`."""
     source = TensorSource(locate(location, newest=newest))
     config = _recognised(source)
     source.rename(families.of(config).tensor_name)
@@ -58,7 +63,8 @@ def locate(location: str | Path, *, newest: bool = False) -> Path:
     repository = HubLocation.parse(str(location))
     if repository is None:
         raise CheckpointError(
-            f"no checkpoint at {str(location)!r}: expected 'demo', a weights file, a folder, or {HUB_FORMS}"
+            f"no checkpoint at {str(location)!r}: expected 'demo', a weights file, a folder, or "
+            f"{HUB_FORMS}"
         )
     return fetch(repository, newest=newest)
 
@@ -80,7 +86,8 @@ def _recognised(source: TensorSource) -> NetworkConfig:
 
 
 def build_empty(config: NetworkConfig) -> Network:
-    """The network with parameters on the meta device, without storage, ready to have real ones assigned."""
+    """The network with parameters on the meta device, without storage, ready to have real ones
+    assigned."""
     with torch.device("meta"):
         return families.of(config).build(config)
 
@@ -106,16 +113,20 @@ def match(net: Network, source: TensorSource) -> None:
         )
     for name, shape in wanted.items():
         if source.shape(name) != shape:
-            raise CheckpointError(f"{source.path}: {name} has shape {source.shape(name)}; the network needs {shape}")
+            raise CheckpointError(
+                f"{source.path}: {name} has shape {source.shape(name)}; the network needs {shape}"
+            )
 
 
 def load_checkpoint(
     location: str | Path, heads: Sequence[str] | None = None, device: str | torch.device = "cpu"
 ) -> Network:
-    """A float32 network in evaluation mode from a checkpoint; see `resolve_checkpoint` for locations.
+    """A float32 network in evaluation mode from a checkpoint; see `resolve_checkpoint` for
+    locations.
 
-    `heads` (of "camera", "depth", "point", "track") leaves all others out; None keeps every head. Each tensor is read
-    once, straight into its place. Raises CheckpointError, also for a tensor that holds NaN or infinity.
+    `heads` (of "camera", "depth", "point", "track") leaves all others out; None keeps every head.
+    Each tensor is read once, straight into its place. Raises CheckpointError, also for a tensor
+    that holds NaN or infinity.
     """
     source, config = open_checkpoint(location)
     if heads is not None:
@@ -130,5 +141,7 @@ def load_checkpoint(
 def assign(net: nn.Module, name: str, value: Tensor, device: str | torch.device) -> None:
     """Replaces one parameter by `value` in float32 on `device`."""
     owner, _, leaf = name.rpartition(".")
-    parameter = torch.nn.Parameter(value.to(device=device, dtype=torch.float32), requires_grad=False)
+    parameter = torch.nn.Parameter(
+        value.to(device=device, dtype=torch.float32), requires_grad=False
+    )
     net.get_submodule(owner).register_parameter(leaf, parameter)

@@ -36,7 +36,9 @@ from model.errors import CheckpointError
 from model.files import weights
 
 CONFIG = "config.json"
-_LOCATION = re.compile(r"(?P<repository>[A-Za-z0-9][\w.-]*/[\w.-]+)(@(?P<revision>[^:\s]+))?(:(?P<file>\S+))?")
+_LOCATION = re.compile(
+    r"(?P<repository>[A-Za-z0-9][\w.-]*/[\w.-]+)(@(?P<revision>[^:\s]+))?(:(?P<file>\S+))?"
+)
 _T = TypeVar("_T")
 
 
@@ -62,7 +64,8 @@ class HubLocation:
 
 
 def fetch(location: HubLocation, *, newest: bool = False) -> Path:
-    """Path of the weights file, or of the index of its shards; beside it config.json if there is one.
+    """Path of the weights file, or of the index of its shards; beside it config.json if there is
+    one.
 
     What the cache holds is taken without asking the hub, unless `newest` asks for the hub's present
     files.
@@ -112,7 +115,11 @@ def _in_cache(location: HubLocation, *, known_only: bool) -> Path | None:
 
 def _download(location: HubLocation) -> Path:
     """Raises CheckpointError for what this module finds, and whatever the library raises."""
-    listed = _in_time(lambda: HfApi().model_info(location.repository, revision=location.revision, timeout=_patience()))
+    listed = _in_time(
+        lambda: HfApi().model_info(
+            location.repository, revision=location.revision, timeout=_patience()
+        )
+    )
     names = [file.rfilename for file in listed.siblings or []]
     name = location.file or weights.choose(names, str(location), ":")
     if name is None:
@@ -136,7 +143,9 @@ def _download_files(location: HubLocation, names: Sequence[str]) -> Path:
     """Downloads files that the disk has room for; returns the path of the last one."""
     _check_room(location, names)
     for name in names:
-        path = hf_hub_download(location.repository, name, revision=location.revision, etag_timeout=_patience())
+        path = hf_hub_download(
+            location.repository, name, revision=location.revision, etag_timeout=_patience()
+        )
     return Path(path)
 
 
@@ -157,7 +166,8 @@ def _check_room(location: HubLocation, names: Sequence[str]) -> None:
     free = shutil.disk_usage(existing).free
     if needed > free:
         raise CheckpointError(
-            f"{location} takes {needed / 1e9:.1f} GB and the disk of {cache} has {free / 1e9:.1f} GB left: "
+            f"{location} takes {needed / 1e9:.1f} GB and the disk of {cache} has {free / 1e9:.1f} "
+            "GB left: "
             "make room, or set HF_HOME to a folder on a larger disk"
         )
 
@@ -235,10 +245,18 @@ def _reason(error: BaseException, location: HubLocation) -> str:
             )
         return f"{repository} is gated: accept its terms at {hub}/{repository}, then {log_in}"
     if isinstance(error, errors.RevisionNotFoundError):
-        return f"{hub}/{repository} has no revision {location.revision or constants.DEFAULT_REVISION}"
+        return (
+            f"{hub}/{repository} has no revision {location.revision or constants.DEFAULT_REVISION}"
+        )
     if isinstance(error, errors.EntryNotFoundError) and status is not None:
-        return f"{hub}/{repository} lists a file that it does not have ({location}): try again later"
-    if isinstance(error, errors.RepositoryNotFoundError) or status == 404 or (status == 401 and not logged_in):
+        return (
+            f"{hub}/{repository} lists a file that it does not have ({location}): try again later"
+        )
+    if (
+        isinstance(error, errors.RepositoryNotFoundError)
+        or status == 404
+        or (status == 401 and not logged_in)
+    ):
         private = "the token in use may not read" if logged_in else f"is private ({log_in})"
         return (
             f"there is no file or folder {location}, and {hub} has no repository {repository}, "
@@ -253,7 +271,8 @@ def _reason(error: BaseException, location: HubLocation) -> str:
         return f"no checkpoint at '{location}': neither a file, a folder, nor a possible repository"
     if isinstance(error, errors.OfflineModeIsEnabled):
         return (
-            f"{location} is not in the cache {_cache()}, and HF_HUB_OFFLINE forbids to download it: "
+            f"{location} is not in the cache {_cache()}, and HF_HUB_OFFLINE forbids to download "
+            "it: "
             f"unset it, {elsewhere}"
         )
     if isinstance(error, (HTTPError, ConnectionError, TimeoutError)):
@@ -262,7 +281,10 @@ def _reason(error: BaseException, location: HubLocation) -> str:
             f"({_first_line(error)}): check the connection, {elsewhere}"
         )
     if isinstance(error, (errors.FileMetadataError, json.JSONDecodeError, KeyError, TypeError)):
-        return f"{location} cannot be downloaded: what answers at {hub} is not a model hub (HF_ENDPOINT)"
+        return (
+            f"{location} cannot be downloaded: what answers at {hub} is not a model hub "
+            "(HF_ENDPOINT)"
+        )
     if isinstance(error, OSError) and error.strerror:
         return (
             f"{location} cannot be stored in the cache {_cache()} ({error.strerror}): "

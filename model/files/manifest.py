@@ -44,12 +44,17 @@ def read(path: str | Path) -> dict[str, Any]:
     except (ValueError, OSError) as error:
         raise ArtifactError(f"{file} is damaged: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ArtifactError(f"{file} does not describe an artifact of this project (format is not {FORMAT!r})")
+        raise ArtifactError(
+            f"{file} does not describe an artifact of this project (format is not {FORMAT!r})"
+        )
     version = manifest.get("version")
     if version != VERSION:
         newer = isinstance(version, int) and version > VERSION
         advice = "upgrade this software" if newer else "quantise the checkpoint again"
-        raise ArtifactError(f"{file} has format version {version!r}; this software reads version {VERSION}: {advice}")
+        raise ArtifactError(
+            f"{file} has format version {version!r}; this software reads version {VERSION}: "
+            f"{advice}"
+        )
     if set(manifest) | _LATER_KEYS != _KEYS:
         odd = ", ".join(sorted((set(manifest) | _LATER_KEYS) ^ _KEYS))
         raise ArtifactError(f"{file} is damaged: missing or unknown keys: {odd}")

@@ -17,8 +17,8 @@ from model.files.weights import files_of
 def describe(location: str, licence: str | None = None) -> dict[str, Any]:
     """Name, licence and SHA-256 of a checkpoint and, in a git checkout, the commit of this code.
 
-    Without `licence` it is that of a checkpoint known by name, else None; whether it allows commercial use is known of
-    these only.
+    Without `licence` it is that of a checkpoint known by name, else None; whether it allows
+    commercial use is known of these only.
     """
     path = locate(location)
     known = families.LICENCES.get(re.split("[@:]", location)[0])
@@ -35,7 +35,8 @@ def describe(location: str, licence: str | None = None) -> dict[str, Any]:
 
 
 def digest(checkpoint: Path) -> str:
-    """SHA-256 of a weights file; of an index and its shards, that of the list of theirs as `sha256sum` writes it."""
+    """SHA-256 of a weights file; of an index and its shards, that of the list of theirs as
+    `sha256sum` writes it."""
     files = files_of(checkpoint)
     if files == [checkpoint]:
         return sha256(checkpoint)
@@ -44,7 +45,8 @@ def digest(checkpoint: Path) -> str:
 
 
 def commit() -> str | None:
-    """The checked-out commit of this code, "-dirty" if it was changed since; None outside a git checkout."""
+    """The checked-out commit of this code, "-dirty" if it was changed since; None outside a git
+    checkout."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],

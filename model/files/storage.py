@@ -1,4 +1,5 @@
-"""Float weights that lie in memory as 8-bit codes with one scale an output row, and are multiplied out when used."""
+"""Float weights that lie in memory as 8-bit codes with one scale an output row, and are multiplied
+out when used."""
 
 from __future__ import annotations
 
@@ -19,15 +20,19 @@ class _EightBits(nn.Module):
 
 
 def encode(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Codes int8 in the shape of `weight` `[N, ...]` and scales float32 `[N]`, rounded to nearest."""
+    """Codes int8 in the shape of `weight` `[N, ...]` and scales float32 `[N]`, rounded to
+    nearest."""
     codes, scale = reference.quantize_weight(weight.detach().float().flatten(1), FLOAT_WEIGHT_BITS)
     return codes.view(weight.shape), scale
 
 
 @torch.no_grad()
 def keep_in_8_bits(module: nn.Module, codes: Tensor, scale: Tensor) -> None:
-    """Replaces the weight of a linear or convolution layer by codes and scales as `encode` gives them."""
-    module.register_parameter("weight", nn.Parameter(_EightBits()(codes, scale), requires_grad=False))
+    """Replaces the weight of a linear or convolution layer by codes and scales as `encode` gives
+    them."""
+    module.register_parameter(
+        "weight", nn.Parameter(_EightBits()(codes, scale), requires_grad=False)
+    )
     parametrize.register_parametrization(module, "weight", _EightBits(), unsafe=True)
     kept = module.get_submodule("parametrizations.weight")
     # the very codes that were given, not those of the product

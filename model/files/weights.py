@@ -28,12 +28,16 @@ KNOWN_NAMES = (
     "vggt_1B_commercial.pt",
     "model_tracker_fixed_e20.pt",
 )
-_WRAPPERS = ("model", "state_dict", "model_state_dict")  # keys under which training code saves weights
-_PREFIXES = ("module.", "model.", "_orig_mod.")  # of DistributedDataParallel, Lightning, torch.compile
+# keys under which training code saves weights
+_WRAPPERS = ("model", "state_dict", "model_state_dict")
+# of DistributedDataParallel, Lightning, torch.compile
+_PREFIXES = ("module.", "model.", "_orig_mod.")
 _MAPPED_BYTES = 2**28
 
 
-def choose(names: Iterable[str], place: str, separator: str, *, known_only: bool = False) -> str | None:
+def choose(
+    names: Iterable[str], place: str, separator: str, *, known_only: bool = False
+) -> str | None:
     """The file of `names` that holds the weights: one with a known name, else the only one.
 
     An index of shards stands for its shards. Files in subfolders count if there are none at the
@@ -85,13 +89,18 @@ def _weight_map(index: Path) -> dict[str, str]:
         raise CheckpointError(f"no checkpoint at {index}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{index} is not a readable index of shards: expected JSON with a weight_map ({error!r})"
+            f"{index} is not a readable index of shards: expected JSON with a weight_map "
+            f"({error!r})"
         ) from error
     if not isinstance(found, dict) or not found:
-        raise CheckpointError(f"{index}: weight_map is {found!r}; expected a shard for every tensor")
+        raise CheckpointError(
+            f"{index}: weight_map is {found!r}; expected a shard for every tensor"
+        )
     for shard in found.values():
         if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(SUFFIXES):
-            raise CheckpointError(f"{index}: weight_map names {shard!r}; expected a weights file in the same folder")
+            raise CheckpointError(
+                f"{index}: weight_map names {shard!r}; expected a weights file in the same folder"
+            )
     return found
 
 
@@ -108,8 +117,8 @@ class TensorSource:
     """Named tensors of a checkpoint, read one at a time; only a part of it is ever in memory.
 
     `path` is a `.safetensors` file, a state dict in `.pt`, `.pth` or `.bin`, or the index of a
-    checkpoint in shards. A state dict may lie under "model" or "state_dict", and its names may start
-    with "module.": `names` are without. Pickled code is never run.
+    checkpoint in shards. A state dict may lie under "model" or "state_dict", and its names may
+    start with "module.": `names` are without. Pickled code is never run.
     """
 
     def __init__(self, path: Path) -> None:
@@ -135,7 +144,8 @@ class TensorSource:
     def read(self, name: str) -> Tensor:
         """A float32 copy of one tensor.
 
-        Raises CheckpointError if it is not made of floating-point numbers, or one of them is NaN or infinite.
+        Raises CheckpointError if it is not made of floating-point numbers, or one of them is NaN or
+        infinite.
         """
         if self._bytes_read > _MAPPED_BYTES:
             self._open()  # pages that were read stay resident as long as the file is mapped
@@ -150,7 +160,8 @@ class TensorSource:
         tensor = tensor.to(torch.float32, copy=True)
         if tensor.numel() and not all(bound.isfinite() for bound in tensor.aminmax()):
             raise CheckpointError(
-                f"{stored.path}: {name} holds {int((~tensor.isfinite()).sum())} of {tensor.numel()} values "
+                f"{stored.path}: {name} holds {int((~tensor.isfinite()).sum())} of "
+                f"{tensor.numel()} values "
                 "that are NaN or infinite: the checkpoint is damaged"
             )
         return tensor
@@ -165,7 +176,9 @@ class TensorSource:
             for name, shard in _weight_map(self.path).items():
                 if name not in stored:
                     raise CheckpointError(f"{self.path} lists {name}, but {shard} does not hold it")
-        self._stored = {self._new_name(name): tensor for name, tensor in _without_prefixes(stored).items()}
+        self._stored = {
+            self._new_name(name): tensor for name, tensor in _without_prefixes(stored).items()
+        }
 
 
 def _without_prefixes(named: Mapping[str, _Stored]) -> dict[str, _Stored]:
@@ -191,14 +204,18 @@ def _map(path: Path) -> dict[str, _Stored]:
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
         raise CheckpointError(f"{path} is not a readable checkpoint: {error}") from error
     except Exception as error:  # torch.load reports a refused pickle as UnpicklingError
-        raise CheckpointError(f"{path} was refused: only plain tensors are loaded ({error})") from error
+        raise CheckpointError(
+            f"{path} was refused: only plain tensors are loaded ({error})"
+        ) from error
 
 
 def _map_safetensors(path: Path) -> dict[str, _Stored]:
     reader = safe_open(path, framework="pt")
 
     def stored(name: str) -> _Stored:
-        return _Stored(path, lambda: reader.get_tensor(name), lambda: reader.get_slice(name).get_shape())
+        return _Stored(
+            path, lambda: reader.get_tensor(name), lambda: reader.get_slice(name).get_shape()
+        )
 
     return {name: stored(name) for name in reader.keys()}  # noqa: SIM118 - not a dictionary
 
@@ -209,8 +226,13 @@ def _map_pickled(path: Path) -> dict[str, _Stored]:
 
     loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     for candidate in (loaded, *(loaded.get(key) for key in _WRAPPERS if isinstance(loaded, dict))):
-        if isinstance(candidate, dict) and candidate and all(isinstance(v, Tensor) for v in candidate.values()):
+        if (
+            isinstance(candidate, dict)
+            and candidate
+            and all(isinstance(v, Tensor) for v in candidate.values())
+        ):
             return {name: stored(tensor) for name, tensor in candidate.items()}
     raise CheckpointError(
-        f"{path} does not hold a plain dictionary of tensors, by itself or under one of {', '.join(_WRAPPERS)}"
+        f"{path} does not hold a plain dictionary of tensors, by itself or under one of "
+        f"{', '.join(_WRAPPERS)}"
     )

@@ -48,7 +48,10 @@ CONFIDENCE_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def activate_dense(raw: Tensor, activation: str, conf_activation: str) -> tuple[Tensor, Tensor]:
-    """Splits head output `[N, K, H, W]` into values `[N, H, W, K - 1]` and confidence `[N, H, W]`, both activated."""
+    """Splits head output `[N, K, H, W]` into values `[N, H, W, K - 1]` and confidence `[N, H, W]`,
+    both activated."""
     channels_last = raw.movedim(1, -1)
     values, confidence = channels_last[..., :-1], channels_last[..., -1]
-    return VALUE_ACTIVATIONS[activation](values), CONFIDENCE_ACTIVATIONS[conf_activation](confidence)
+    return VALUE_ACTIVATIONS[activation](values), CONFIDENCE_ACTIVATIONS[conf_activation](
+        confidence
+    )

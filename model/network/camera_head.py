@@ -13,18 +13,21 @@ POSE_DIM = 9
 
 
 def activate_pose(pose: Tensor) -> Tensor:
-    """Translation and quaternion stay linear, the two fields of view are rectified. `[..., 9]` to `[..., 9]`."""
+    """Translation and quaternion stay linear, the two fields of view are rectified. `[..., 9]` to
+    `[..., 9]`."""
     return torch.cat((pose[..., :7], F.relu(pose[..., 7:])), dim=-1)
 
 
 class CameraHead(nn.Module):
-    """Full attention across the camera tokens of a scene, modulated by the pose estimated so far."""
+    """Full attention across the camera tokens of a scene, modulated by the pose estimated so
+    far."""
 
     def __init__(self, dim: int, config: CameraHeadConfig) -> None:
         super().__init__()
         self.num_iterations = config.num_iterations
         self.trunk = nn.ModuleList(
-            Block(dim, config.num_heads, config.mlp_ratio, config.init_values) for _ in range(config.trunk_depth)
+            Block(dim, config.num_heads, config.mlp_ratio, config.init_values)
+            for _ in range(config.trunk_depth)
         )
         self.token_norm = nn.LayerNorm(dim)
         self.trunk_norm = nn.LayerNorm(dim)
@@ -35,7 +38,8 @@ class CameraHead(nn.Module):
         self.pose_branch = MLP(dim, dim // 2, POSE_DIM)
 
     def forward(self, camera_tokens: Tensor, num_iterations: int | None = None) -> list[Tensor]:
-        """Activated pose encodings `[B, S, 9]`, one per iteration, from camera tokens `[B, S, 2C]`."""
+        """Activated pose encodings `[B, S, 9]`, one per iteration, from camera tokens `[B, S,
+        2C]`."""
         tokens = self.token_norm(camera_tokens)
         normalised = self.adaln_norm(tokens)
         pose: Tensor | None = None

@@ -1,4 +1,5 @@
-"""The shapes of building blocks. Field names follow the public constructors; every object is frozen and strict."""
+"""The shapes of building blocks. Field names follow the public constructors; every object is frozen
+and strict."""
 
 from __future__ import annotations
 
@@ -25,19 +26,22 @@ class NetworkConfig(Protocol):
         """Names of the heads that are present."""
 
     def with_heads(self: Config, heads: Sequence[str]) -> Config:
-        """The same network with only `heads` kept. Raises ValueError for a head that it does not have."""
+        """The same network with only `heads` kept. Raises ValueError for a head that it does not
+        have."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; `from_dict` is the inverse."""
 
     @classmethod
     def from_dict(cls: type[Config], data: Mapping[str, Any]) -> Config:
-        """Builds a configuration from plain data. Raises ValueError naming any key that is unknown."""
+        """Builds a configuration from plain data. Raises ValueError naming any key that is
+        unknown."""
 
 
 @dataclass(frozen=True)
 class VisionTransformerConfig:
-    """DINOv2-style image encoder with register tokens. `img_size` is the native size of its position table."""
+    """DINOv2-style image encoder with register tokens. `img_size` is the native size of its
+    position table."""
 
     img_size: int = 518
     patch_size: int = 14
@@ -79,7 +83,8 @@ class DPTHeadConfig:
 
 @dataclass(frozen=True)
 class TrackHeadConfig:
-    """Point tracker. `pos_embed` belongs to its feature extractor: False is what facebook/VGGT-1B was trained with."""
+    """Point tracker. `pos_embed` belongs to its feature extractor: False is what facebook/VGGT-1B
+    was trained with."""
 
     features: int = 128
     iters: int = 4
@@ -98,7 +103,8 @@ class TrackHeadConfig:
 
     @property
     def least_side(self) -> int:
-        """Pixels that the shorter side of an image needs, so that the smallest correlation map is not empty."""
+        """Pixels that the shorter side of an image needs, so that the smallest correlation map is
+        not empty."""
         return self.stride * 2 ** (self.corr_levels - 1)
 
 
@@ -112,5 +118,10 @@ def read_config(cls: type, data: Any, where: str) -> Any:
     known = {field.name for field in dataclasses.fields(cls)}
     unknown = sorted(set(data) - known)
     if unknown:
-        raise ValueError(f"unknown {where} configuration: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-    return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})
+        raise ValueError(
+            f"unknown {where} configuration: {', '.join(unknown)}; known: "
+            f"{', '.join(sorted(known))}"
+        )
+    return cls(
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    )

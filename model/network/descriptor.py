@@ -1,8 +1,9 @@
-"""What a frame looks like in a few numbers, at no cost: its patch tokens, averaged over its quarters.
+"""What a frame looks like in a few numbers, at no cost: its patch tokens, averaged over its
+quarters.
 
-Of the ways tried on long walks round synthetic rooms this one ranks pairs of frames best by whether they look the same
-way: average precision 0.71, against 0.58 for a picture of 8 x 8 pixels and 0.45 for averages over the whole frame
-(`python -m benchmarks.loops --descriptors --scenes 64`).
+Of the ways tried on long walks round synthetic rooms this one ranks pairs of frames best by whether
+they look the same way: average precision 0.71, against 0.58 for a picture of 8 x 8 pixels and 0.45
+for averages over the whole frame (`python -m benchmarks.loops --descriptors --scenes 64`).
 """
 
 from __future__ import annotations
@@ -25,10 +26,14 @@ def quarters(maps: Tensor) -> Tensor:
 
 
 @contextmanager
-def described(net: Network, describe: Callable[[Tensor], Tensor] = quarters) -> Iterator[list[Tensor]]:
-    """Within the context every pass appends what `describe` makes of its frames' tokens, float32 on the CPU.
+def described(
+    net: Network, describe: Callable[[Tensor], Tensor] = quarters
+) -> Iterator[list[Tensor]]:
+    """Within the context every pass appends what `describe` makes of its frames' tokens, float32 on
+    the CPU.
 
-    The frames are the pass's first positional argument; where their tokens are taken, the network says.
+    The frames are the pass's first positional argument; where their tokens are taken, the network
+    says.
     """
     found: list[Tensor] = []
     described_at, patch_tokens = net.describe_at()

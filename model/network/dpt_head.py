@@ -1,4 +1,5 @@
-"""Dense prediction head (Ranftl et al., "Vision Transformers for Dense Prediction", 2021) as VGGT uses it."""
+"""Dense prediction head (Ranftl et al., "Vision Transformers for Dense Prediction", 2021) as VGGT
+uses it."""
 
 from __future__ import annotations
 
@@ -14,14 +15,15 @@ from model.network.config import DPTHeadConfig
 from model.network.position_maps import add_view_position_
 
 ARITHMETIC = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-CHUNK_BYTES = 2**28  # of float32 feature maps at the highest resolution, which is where a head's memory goes
+# of float32 feature maps at the highest resolution, which is where a head's memory goes
+CHUNK_BYTES = 2**28
 
 
 class Conv2d(nn.Conv2d):
     """A convolution in the precision of its input, whatever its parameters are stored in.
 
-    On a CPU a 1x1 convolution runs as a matrix product: what torch takes for a convolution, and with it the last bits
-    of the result, depends on whether it has one thread or more.
+    On a CPU a 1x1 convolution runs as a matrix product: what torch takes for a convolution, and
+    with it the last bits of the result, depends on whether it has one thread or more.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,7 +46,8 @@ def _resize(features: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class ResidualConvUnit(nn.Module):
-    """Two 3x3 convolutions. The skip connection carries the *rectified* input, as the public weights were trained."""
+    """Two 3x3 convolutions. The skip connection carries the *rectified* input, as the public
+    weights were trained."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -59,8 +62,8 @@ class ResidualConvUnit(nn.Module):
 class FusionBlock(nn.Module):
     """Adds a finer level to the running map, refines, mixes channels, resizes to `size`.
 
-    The public network mixes channels last; both are linear and the weights of a resize sum to one, so mixing the small
-    map gives the same for a quarter of the work.
+    The public network mixes channels last; both are linear and the weights of a resize sum to one,
+    so mixing the small map gives the same for a quarter of the work.
     """
 
     def __init__(self, features: int, has_skip: bool = True) -> None:
@@ -77,7 +80,8 @@ class FusionBlock(nn.Module):
 
 
 class Scratch(nn.Module):
-    """The decoder: four levels brought to one width, fused from coarse to fine, then the output convolutions."""
+    """The decoder: four levels brought to one width, fused from coarse to fine, then the output
+    convolutions."""
 
     def __init__(self, config: DPTHeadConfig) -> None:
         super().__init__()
@@ -98,7 +102,9 @@ class Scratch(nn.Module):
 
     def fuse(self, levels: list[Tensor]) -> Tensor:
         """One map at twice the finest level's size from four maps, fine to coarse."""
-        l1, l2, l3, l4 = (getattr(self, f"layer{i}_rn")(level) for i, level in enumerate(levels, start=1))
+        l1, l2, l3, l4 = (
+            getattr(self, f"layer{i}_rn")(level) for i, level in enumerate(levels, start=1)
+        )
         x = self.refinenet4(l4, None, l3.shape[-2:])
         x = self.refinenet3(x, l3, l2.shape[-2:])
         x = self.refinenet2(x, l2, l1.shape[-2:])
@@ -107,10 +113,12 @@ class Scratch(nn.Module):
 
 
 class DPTHead(nn.Module):
-    """From tokens of four layers to one value and one confidence per pixel; frames are independent of each other.
+    """From tokens of four layers to one value and one confidence per pixel; frames are independent
+    of each other.
 
-    `arithmetic` is what the convolutions may run in, a key of `ARITHMETIC`: where bfloat16 is slower than float32 they
-    run in float32 all the same. Parameters and results are float32 in any case.
+    `arithmetic` is what the convolutions may run in, a key of `ARITHMETIC`: where bfloat16 is
+    slower than float32 they run in float32 all the same. Parameters and results are float32 in any
+    case.
     """
 
     arithmetic = "float32"
@@ -143,22 +151,28 @@ class DPTHead(nn.Module):
         return ARITHMETIC[self.arithmetic] if computes_bfloat16(device) else torch.float32
 
     def features(self, tokens: Mapping[int, Tensor], image_size: tuple[int, int]) -> Tensor:
-        """Feature maps `[B, S, features, H / down_ratio, W / down_ratio]` (for a head with `feature_only`)."""
+        """Feature maps `[B, S, features, H / down_ratio, W / down_ratio]` (for a head with
+        `feature_only`)."""
         parts = [self._decode(part, image_size) for part in self._chunks(tokens, image_size, None)]
         return torch.cat(parts).unflatten(0, tokens[self.layers[0]].shape[:2]).float()
 
     def forward(
-        self, tokens: Mapping[int, Tensor], image_size: tuple[int, int], frames_chunk_size: int | None = None
+        self,
+        tokens: Mapping[int, Tensor],
+        image_size: tuple[int, int],
+        frames_chunk_size: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Values `[B, S, H, W, output_dim - 1]` and confidence `[B, S, H, W]`.
 
-        `tokens[layer]` is `[B, S, P, 2C]`; at most `frames_chunk_size` frames are decoded at a time, by default as many
-        as fit `CHUNK_BYTES`.
+        `tokens[layer]` is `[B, S, P, 2C]`; at most `frames_chunk_size` frames are decoded at a
+        time, by default as many as fit `CHUNK_BYTES`.
         """
         values, confidences = [], []
         for part in self._chunks(tokens, image_size, frames_chunk_size):
             raw = self._last_convolution(self._decode(part, image_size))
-            value, confidence = activate_dense(raw, self.config.activation, self.config.conf_activation)
+            value, confidence = activate_dense(
+                raw, self.config.activation, self.config.conf_activation
+            )
             values.append(value)
             confidences.append(confidence)
         frames = tokens[self.layers[0]].shape[:2]
@@ -170,9 +184,13 @@ class DPTHead(nn.Module):
         return last(relu(first(features)).float())
 
     def _chunks(
-        self, tokens: Mapping[int, Tensor], image_size: tuple[int, int], frames_per_chunk: int | None
+        self,
+        tokens: Mapping[int, Tensor],
+        image_size: tuple[int, int],
+        frames_per_chunk: int | None,
     ) -> Iterator[list[Tensor]]:
-        """Patch tokens `[n, P - patch_start, 2C]` of each layer for some of the B x S frames at a time."""
+        """Patch tokens `[n, P - patch_start, 2C]` of each layer for some of the B x S frames at a
+        time."""
         if frames_per_chunk is None:
             height, width = image_size
             map_bytes = height * width * self.config.features // 2 * torch.float32.itemsize
@@ -192,7 +210,9 @@ class DPTHead(nn.Module):
             # a map in channels-last layout is a matrix of tokens: no copy stands between the two
             patches = self.norm(patches).to(self.dtype(patches.device))
             level = project(patches.unflatten(1, grid).permute(0, 3, 1, 2))
-            levels.append(resize(add_view_position_(level, aspect) if self.config.pos_embed else level))
+            levels.append(
+                resize(add_view_position_(level, aspect) if self.config.pos_embed else level)
+            )
         ratio = self.config.down_ratio
         size = (int(grid[0] * self.patch_size / ratio), int(grid[1] * self.patch_size / ratio))
         fused = _resize(self.scratch.fuse(levels), size)

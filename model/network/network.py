@@ -22,8 +22,8 @@ Kind = Literal["local", "global", "head"]
 class Stage:
     """A module of a network, by name, and what its tokens are.
 
-    "local": those of one frame, class and register tokens included; "global": those of all frames of a
-    scene at once; "head": tokens of a head's own, none of them a patch of a frame.
+    "local": those of one frame, class and register tokens included; "global": those of all frames
+    of a scene at once; "head": tokens of a head's own, none of them a patch of a frame.
     """
 
     name: str
@@ -45,7 +45,8 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def blocks(self) -> tuple[Stage, ...]:
-        """The transformer blocks that work on frames, image encoder first, in the order they run."""
+        """The transformer blocks that work on frames, image encoder first, in the order they
+        run."""
 
     @abstractmethod
     def heads(self, with_tracks: bool = False) -> Sequence[nn.Module]:
@@ -82,7 +83,9 @@ class Network(nn.Module, ABC):
     @dense_heads.setter
     def dense_heads(self, arithmetic: str) -> None:
         if arithmetic not in DENSE_HEADS:
-            raise ValueError(f"dense_heads is {arithmetic!r}; expected one of {', '.join(DENSE_HEADS)}")
+            raise ValueError(
+                f"dense_heads is {arithmetic!r}; expected one of {', '.join(DENSE_HEADS)}"
+            )
         for head in self.dense():
             head.arithmetic = arithmetic
 

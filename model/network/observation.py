@@ -16,7 +16,8 @@ Observer = Callable[[str, float], None]
 
 @contextmanager
 def observed(net: Network, observer: Observer, with_tracks: bool = False) -> Iterator[None]:
-    """Within the context `observer` is called after every block and head of `net`; what it raises ends the pass.
+    """Within the context `observer` is called after every block and head of `net`; what it raises
+    ends the pass.
 
     The track head runs, and counts, only in passes with query points.
     """

@@ -6,22 +6,32 @@ import torch
 from torch import Tensor
 
 
-def view_axes(width: int, height: int, aspect: float, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
-    """Pixel centres x `[width]` and y `[height]` on a rectangle of the given aspect (W / H) and half-diagonal 1."""
+def view_axes(
+    width: int, height: int, aspect: float, device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
+    """Pixel centres x `[width]` and y `[height]` on a rectangle of the given aspect (W / H) and
+    half-diagonal 1."""
     half_diagonal = (aspect**2 + 1) ** 0.5
     span_x, span_y = aspect / half_diagonal, 1 / half_diagonal
-    x = torch.linspace(-span_x * (width - 1) / width, span_x * (width - 1) / width, width, device=device)
-    y = torch.linspace(-span_y * (height - 1) / height, span_y * (height - 1) / height, height, device=device)
+    x = torch.linspace(
+        -span_x * (width - 1) / width, span_x * (width - 1) / width, width, device=device
+    )
+    y = torch.linspace(
+        -span_y * (height - 1) / height, span_y * (height - 1) / height, height, device=device
+    )
     return x, y
 
 
 def view_grid(width: int, height: int, aspect: float, device: torch.device | None = None) -> Tensor:
     """The pixel centres of `view_axes` as a grid `[height, width, 2]` of (x, y)."""
-    return torch.stack(torch.meshgrid(*view_axes(width, height, aspect, device), indexing="xy"), dim=-1)
+    return torch.stack(
+        torch.meshgrid(*view_axes(width, height, aspect, device), indexing="xy"), dim=-1
+    )
 
 
 def sincos(positions: Tensor, channels: int, base: float) -> Tensor:
-    """Sines then cosines of scalar `positions` `[...]` at `channels / 2` frequencies: `[..., channels]`, float32."""
+    """Sines then cosines of scalar `positions` `[...]` at `channels / 2` frequencies: `[...,
+    channels]`, float32."""
     half = channels // 2
     exponents = torch.arange(half, dtype=torch.float64, device=positions.device) / half
     angles = positions.double()[..., None] * base**-exponents
@@ -29,16 +39,20 @@ def sincos(positions: Tensor, channels: int, base: float) -> Tensor:
 
 
 def sincos_grid(grid: Tensor, channels: int, base: float = 100.0) -> Tensor:
-    """Code of a grid `[H, W, 2]`: first half of the channels from x, second from y. Returns `[H, W, channels]`."""
+    """Code of a grid `[H, W, 2]`: first half of the channels from x, second from y. Returns `[H, W,
+    channels]`."""
     _check_channels(channels)
     return torch.cat([sincos(grid[..., axis], channels // 2, base) for axis in (0, 1)], dim=-1)
 
 
-def add_view_position_(features: Tensor, aspect: float, gain: float = 0.1, base: float = 100.0) -> Tensor:
-    """Adds `gain` times the code of `view_grid` to a feature map `[N, E, h, w]` of an image of this aspect (W / H).
+def add_view_position_(
+    features: Tensor, aspect: float, gain: float = 0.1, base: float = 100.0
+) -> Tensor:
+    """Adds `gain` times the code of `view_grid` to a feature map `[N, E, h, w]` of an image of this
+    aspect (W / H).
 
-    In place: at full resolution the map is the largest tensor of a dense head. A code depends on one axis only, so it
-    is computed once per column and once per row.
+    In place: at full resolution the map is the largest tensor of a dense head. A code depends on
+    one axis only, so it is computed once per column and once per row.
     """
     _, channels, height, width = features.shape
     _check_channels(channels)
@@ -51,4 +65,6 @@ def add_view_position_(features: Tensor, aspect: float, gain: float = 0.1, base:
 
 def _check_channels(channels: int) -> None:
     if channels % 4:
-        raise ValueError(f"a two-dimensional sine code needs a multiple of 4 channels, got {channels}")
+        raise ValueError(
+            f"a two-dimensional sine code needs a multiple of 4 channels, got {channels}"
+        )

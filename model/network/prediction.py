@@ -27,4 +27,6 @@ class Prediction:
     def map(self, change: Callable[[Tensor], Tensor]) -> Prediction:
         """The same with `change` applied to every tensor."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Prediction(**{name: None if value is None else change(value) for name, value in values.items()})
+        return Prediction(
+            **{name: None if value is None else change(value) for name, value in values.items()}
+        )

@@ -1,4 +1,5 @@
-"""Two-dimensional rotary position embedding (Su et al., "RoFormer", 2021, applied to rows and columns)."""
+"""Two-dimensional rotary position embedding (Su et al., "RoFormer", 2021, applied to rows and
+columns)."""
 
 from __future__ import annotations
 
@@ -10,32 +11,39 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Rotation:
-    """Cosines and sines for N tokens and heads of width D: both `[batch or 1, 1, N, D]`, float32."""
+    """Cosines and sines for N tokens and heads of width D: both `[batch or 1, 1, N, D]`,
+    float32."""
 
     cos: Tensor
     sin: Tensor
 
     def apply(self, x: Tensor) -> Tensor:
-        """Rotates `x` `[batch, heads, N, D]`: each half of D is a pair of contiguous quarters turned by its angle."""
+        """Rotates `x` `[batch, heads, N, D]`: each half of D is a pair of contiguous quarters
+        turned by its angle."""
         quarter = x.shape[-1] // 4
         y1, y2, x1, x2 = x.split(quarter, dim=-1)
         turned = torch.cat((-y2, y1, -x2, x1), dim=-1)
         return (x * self.cos + turned * self.sin).to(x.dtype)
 
     def tile(self, frames: int) -> Rotation:
-        """The same positions for `frames` frames in a row: N becomes frames x N (batch axis must be 1)."""
+        """The same positions for `frames` frames in a row: N becomes frames x N (batch axis must be
+        1)."""
         return Rotation(self.cos.repeat(1, 1, frames, 1), self.sin.repeat(1, 1, frames, 1))
 
 
 def rotation(
     positions: Tensor, head_dim: int, frequency: float = 100.0, dtype: torch.dtype = torch.float32
 ) -> Rotation:
-    """Angles for integer `positions` `[batch or 1, N, 2]` as (row, column): the first half of a head turns by the row.
+    """Angles for integer `positions` `[batch or 1, N, 2]` as (row, column): the first half of a
+    head turns by the row.
 
     `head_dim` must be a multiple of 4. Frequencies are `frequency^(-2j/d)` with d = head_dim / 2.
     """
     if head_dim % 4:
-        raise ValueError(f"head width {head_dim} is not a multiple of 4, which rotary positions in two dimensions need")
+        raise ValueError(
+            f"head width {head_dim} is not a multiple of 4, which rotary positions in two "
+            "dimensions need"
+        )
     half = head_dim // 2
     exponents = torch.arange(0, half, 2, device=positions.device, dtype=torch.float32) / half
     angles = positions.float()[..., None] * frequency**-exponents  # [batch, N, 2, half / 2]
@@ -43,8 +51,13 @@ def rotation(
     return Rotation(angles.cos().to(dtype), angles.sin().to(dtype))
 
 
-def patch_positions(rows: int, columns: int, num_special: int, device: torch.device | None = None) -> Tensor:
-    """Positions `[1, num_special + rows * columns, 2]`: special tokens at (0, 0), patches from (1, 1), row-major."""
-    grid = torch.cartesian_prod(torch.arange(1, rows + 1, device=device), torch.arange(1, columns + 1, device=device))
+def patch_positions(
+    rows: int, columns: int, num_special: int, device: torch.device | None = None
+) -> Tensor:
+    """Positions `[1, num_special + rows * columns, 2]`: special tokens at (0, 0), patches from (1,
+    1), row-major."""
+    grid = torch.cartesian_prod(
+        torch.arange(1, rows + 1, device=device), torch.arange(1, columns + 1, device=device)
+    )
     special = grid.new_zeros(num_special, 2)
     return torch.cat((special, grid))[None]

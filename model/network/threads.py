@@ -12,10 +12,12 @@ _MEMBERSHIP, _HIERARCHY = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def limit_threads(threads: int | None = None) -> int:
-    """Let torch use `threads`, without a number as many as it would by itself, within this container's share.
+    """Let torch use `threads`, without a number as many as it would by itself, within this
+    container's share.
 
-    torch counts the machine's cores. Where a container may use less (`docker run --cpus`, a pod's CPU limit), threads
-    beyond it wait for each other while the kernel holds them back. Returns the number.
+    torch counts the machine's cores. Where a container may use less (`docker run --cpus`, a pod's
+    CPU limit), threads beyond it wait for each other while the kernel holds them back. Returns the
+    number.
     """
     if threads is None:
         threads = max(1, math.floor(min(torch.get_num_threads(), share())))
@@ -24,14 +26,21 @@ def limit_threads(threads: int | None = None) -> int:
 
 
 def share(membership: Path = _MEMBERSHIP, hierarchy: Path = _HIERARCHY) -> float:
-    """Cores that the process's control group and those above it may use together; infinity where nothing limits them.
+    """Cores that the process's control group and those above it may use together; infinity where
+    nothing limits them.
 
     Linux, control groups version 2: `cpu.max` holds microseconds, or "max", of every so many.
     """
     shares = [math.inf]
     with suppress(OSError, ValueError):
-        own = [line[3:].strip("/") for line in membership.read_text().splitlines() if line.startswith("0::")]
-        for group in (path for name in own for path in (hierarchy / name, *(hierarchy / name).parents)):
+        own = [
+            line[3:].strip("/")
+            for line in membership.read_text().splitlines()
+            if line.startswith("0::")
+        ]
+        for group in (
+            path for name in own for path in (hierarchy / name, *(hierarchy / name).parents)
+        ):
             with suppress(OSError, ValueError):
                 quota, period = (group / "cpu.max").read_text().split()
                 shares.append(int(quota) / int(period))

@@ -1,4 +1,5 @@
-"""Point tracker of VGGT: follows query points of frame 0 through all frames (section 3.3; CoTracker-style updates).
+"""Point tracker of VGGT: follows query points of frame 0 through all frames (section 3.3;
+CoTracker-style updates).
 
 Coordinates are (x, y) pixels. "Feature pixels" are image pixels divided by the stride.
 """
@@ -18,16 +19,19 @@ from model.network.dpt_head import DPTHead
 from model.network.position_maps import sincos
 from model.network.transformer import MLP
 
-_SIMILARITIES_AT_ONCE = 2**24  # 64 MiB; a thousand points in 32 frames of 518 pixels a side would take 8 GiB
+# 64 MiB; a thousand points in 32 frames of 518 pixels a side would take 8 GiB
+_SIMILARITIES_AT_ONCE = 2**24
 
 
 def _input_dim(config: TrackHeadConfig) -> int:
-    """Flow code (features), scaled flow twice (4), correlation (features), track feature (features)."""
+    """Flow code (features), scaled flow twice (4), correlation (features), track feature
+    (features)."""
     return 3 * config.features + 4
 
 
 def sample_bilinear(features: Tensor, coords: Tensor, padding_mode: str = "border") -> Tensor:
-    """Values `[N, K, C]` of maps `[N, C, H, W]` at pixel positions `coords` `[N, K, 2]` (x, y); corners are pixels."""
+    """Values `[N, K, C]` of maps `[N, C, H, W]` at pixel positions `coords` `[N, K, 2]` (x, y);
+    corners are pixels."""
     height, width = features.shape[-2:]
     size = coords.new_tensor((max(width - 1, 1), max(height - 1, 1)))
     grid = coords * (2 / size) - 1
@@ -36,14 +40,20 @@ def sample_bilinear(features: Tensor, coords: Tensor, padding_mode: str = "borde
 
 
 def embed_flow(flow: Tensor, channels: int) -> Tensor:
-    """Interleaved sines and cosines of a displacement `[..., 2]`: x then y, `[..., 2 * channels]`."""
-    frequencies = torch.arange(0, channels, 2, device=flow.device, dtype=torch.float32) * (1000.0 / channels)
+    """Interleaved sines and cosines of a displacement `[..., 2]`: x then y, `[..., 2 *
+    channels]`."""
+    frequencies = torch.arange(0, channels, 2, device=flow.device, dtype=torch.float32) * (
+        1000.0 / channels
+    )
     angles = flow[..., None] * frequencies  # [..., 2, channels / 2]
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-3)
 
 
-def position_code(height: int, width: int, channels: int, device: torch.device | None = None) -> Tensor:
-    """Sine code `[1, channels, height, width]` of the integer grid: first half of the channels from x, then y."""
+def position_code(
+    height: int, width: int, channels: int, device: torch.device | None = None
+) -> Tensor:
+    """Sine code `[1, channels, height, width]` of the integer grid: first half of the channels from
+    x, then y."""
     half = channels // 2
     x = sincos(torch.arange(width, device=device), half, 10000.0)[None].expand(height, -1, -1)
     y = sincos(torch.arange(height, device=device), half, 10000.0)[:, None].expand(-1, width, -1)
@@ -51,14 +61,16 @@ def position_code(height: int, width: int, channels: int, device: torch.device |
 
 
 class CorrelationPyramid:
-    """Similarity of track features to a window around each track, at several resolutions of the feature maps."""
+    """Similarity of track features to a window around each track, at several resolutions of the
+    feature maps."""
 
     def __init__(self, maps: Tensor, levels: int, radius: int) -> None:
         """`maps` `[B, S, C, H, W]`; each level halves the last one by 2x2 averaging."""
         smallest = min(maps.shape[-2:]) >> (levels - 1)
         if smallest < 1:
             raise ValueError(
-                f"feature maps of {maps.shape[-2]}x{maps.shape[-1]} are too small for {levels} correlation levels; "
+                f"feature maps of {maps.shape[-2]}x{maps.shape[-1]} are too small for {levels} "
+                "correlation levels; "
                 f"use pictures of at least {2**levels} pixels a side at stride 2"
             )
         self.leading = maps.shape[:2]
@@ -68,10 +80,13 @@ class CorrelationPyramid:
             self.levels.append(F.avg_pool2d(self.levels[-1], 2))
         offsets = torch.arange(-radius, radius + 1, device=maps.device, dtype=maps.dtype)
         # the slow index of the window moves x, the fast one y
-        self.window = torch.stack(torch.meshgrid(offsets, offsets, indexing="ij"), dim=-1).view(1, 1, -1, 2)
+        self.window = torch.stack(torch.meshgrid(offsets, offsets, indexing="ij"), dim=-1).view(
+            1, 1, -1, 2
+        )
 
     def sample(self, features: Tensor, coords: Tensor) -> Tensor:
-        """Correlations `[B, S, N, levels * (2r + 1)^2]` of track features `[B, S, N, C]` at `coords` `[B, S, N, 2]`."""
+        """Correlations `[B, S, N, levels * (2r + 1)^2]` of track features `[B, S, N, C]` at
+        `coords` `[B, S, N, 2]`."""
         tracks, centres = features.flatten(0, 1), coords.flatten(0, 1)
         sampled = []
         for level, maps in enumerate(self.levels):
@@ -87,12 +102,15 @@ class CorrelationPyramid:
         height, width = maps.shape[-2:]
         similarity = tracks @ maps.flatten(2) / math.sqrt(maps.shape[1])  # [BS, N, H * W]
         window = (centres[:, :, None] / 2**level + self.window).flatten(0, 1)  # [BS * N, K, 2]
-        values = sample_bilinear(similarity.view(-1, 1, height, width), window, padding_mode="zeros")
+        values = sample_bilinear(
+            similarity.view(-1, 1, height, width), window, padding_mode="zeros"
+        )
         return values.view(*tracks.shape[:2], -1)
 
 
 class TrackSelfAttention(nn.Module):
-    """Self-attention whose skip connection starts from the *normalised* input, then an ordinary pre-norm MLP."""
+    """Self-attention whose skip connection starts from the *normalised* input, then an ordinary
+    pre-norm MLP."""
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4.0) -> None:
         super().__init__()
@@ -125,7 +143,8 @@ class TrackCrossAttention(nn.Module):
 
 
 class UpdateTransformer(nn.Module):
-    """Attention over time for every track and, through a few virtual tracks, across tracks within a frame."""
+    """Attention over time for every track and, through a few virtual tracks, across tracks within a
+    frame."""
 
     def __init__(self, config: TrackHeadConfig) -> None:
         super().__init__()
@@ -136,10 +155,18 @@ class UpdateTransformer(nn.Module):
         self.flow_head = nn.Linear(dim, config.features + 2)
         # the spelling is the public checkpoint's
         self.virual_tracks = nn.Parameter(torch.randn(1, config.num_virtual_tracks, 1, dim))
-        self.time_blocks = nn.ModuleList(TrackSelfAttention(dim, heads) for _ in range(config.depth))
-        self.space_virtual_blocks = nn.ModuleList(TrackSelfAttention(dim, heads) for _ in range(config.depth))
-        self.space_point2virtual_blocks = nn.ModuleList(TrackCrossAttention(dim, heads) for _ in range(config.depth))
-        self.space_virtual2point_blocks = nn.ModuleList(TrackCrossAttention(dim, heads) for _ in range(config.depth))
+        self.time_blocks = nn.ModuleList(
+            TrackSelfAttention(dim, heads) for _ in range(config.depth)
+        )
+        self.space_virtual_blocks = nn.ModuleList(
+            TrackSelfAttention(dim, heads) for _ in range(config.depth)
+        )
+        self.space_point2virtual_blocks = nn.ModuleList(
+            TrackCrossAttention(dim, heads) for _ in range(config.depth)
+        )
+        self.space_virtual2point_blocks = nn.ModuleList(
+            TrackCrossAttention(dim, heads) for _ in range(config.depth)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Updates `[B, N, S, 2 + features]` from per-track inputs `[B, N, S, input]`."""
@@ -159,13 +186,16 @@ class UpdateTransformer(nn.Module):
             tracks, virtual = by_frame[:, :points], by_frame[:, points:]
             virtual = among_virtual(gather(virtual, tracks))
             tracks = scatter(tracks, virtual)
-            tokens = torch.cat((tracks, virtual), dim=1).unflatten(0, (batch, frames)).transpose(1, 2)
+            tokens = (
+                torch.cat((tracks, virtual), dim=1).unflatten(0, (batch, frames)).transpose(1, 2)
+            )
         return self.flow_head(self.output_norm(tokens[:, :points] + initial))
 
 
 @dataclass(frozen=True)
 class Tracks:
-    """Tracks of N points: positions per iteration `[B, S, N, 2]` pixels; visibility and confidence `[B, S, N]`."""
+    """Tracks of N points: positions per iteration `[B, S, N, 2]` pixels; visibility and confidence
+    `[B, S, N]`."""
 
     coords: list[Tensor]
     visibility: Tensor
@@ -190,7 +220,8 @@ class Tracker(nn.Module):
         self.conf_predictor = nn.Sequential(nn.Linear(features, 1)) if config.predict_conf else None
 
     def forward(self, query_points: Tensor, maps: Tensor, iters: int) -> Tracks:
-        """Tracks `query_points` `[B, N, 2]` (pixels of frame 0) through feature maps `[B, S, C, h, w]`."""
+        """Tracks `query_points` `[B, N, 2]` (pixels of frame 0) through feature maps `[B, S, C, h,
+        w]`."""
         stride = self.config.stride
         frames = maps.shape[1]
         maps = self.fmap_norm(maps.movedim(2, -1)).movedim(-1, 2)
@@ -207,17 +238,22 @@ class Tracker(nn.Module):
             normalised = self.ffeat_norm(update[..., 2:].flatten(0, 2)).view_as(features)
             features = features + self.ffeat_updater(normalised)
             coords = coords + update[..., :2]
-            coords = torch.cat((query[:, None], coords[:, 1:]), dim=1)  # frame 0 is where the query is
+            # frame 0 is where the query is
+            coords = torch.cat((query[:, None], coords[:, 1:]), dim=1)
             history.append(coords * stride)
         visibility = self.vis_predictor(features)[..., 0].sigmoid()
-        confidence = None if self.conf_predictor is None else self.conf_predictor(features)[..., 0].sigmoid()
+        confidence = (
+            None if self.conf_predictor is None else self.conf_predictor(features)[..., 0].sigmoid()
+        )
         return Tracks(history, visibility, confidence)
 
     def query_features(self, maps: Tensor, query: Tensor) -> Tensor:
         """Features `[B, N, C]` of frame 0 at `query` `[B, N, 2]` feature pixels."""
         return sample_bilinear(maps[:, 0], query)
 
-    def update_inputs(self, coords: Tensor, features: Tensor, pyramid: CorrelationPyramid, place: Tensor) -> Tensor:
+    def update_inputs(
+        self, coords: Tensor, features: Tensor, pyramid: CorrelationPyramid, place: Tensor
+    ) -> Tensor:
         """What the update transformer sees, `[B, S, N, flow + correlation + feature]`."""
         correlation = self.corr_mlp(pyramid.sample(features, coords))
         flow = coords - coords[:, :1]
@@ -225,18 +261,25 @@ class Tracker(nn.Module):
         code = embed_flow(flow, self.config.features // 2)
         inputs = torch.cat((code, scaled, scaled, correlation, features), dim=-1)
         frames = coords.shape[1]
-        role = torch.cat((self.query_ref_token[:, :1], self.query_ref_token[:, 1:].expand(-1, frames - 1, -1)), dim=1)
+        role = torch.cat(
+            (self.query_ref_token[:, :1], self.query_ref_token[:, 1:].expand(-1, frames - 1, -1)),
+            dim=1,
+        )
         return inputs + place[:, None] + role[:, :, None]
 
     def place_code(self, maps: Tensor, query: Tensor) -> Tensor:
-        code = position_code(maps.shape[-2], maps.shape[-1], _input_dim(self.config), maps.device).to(maps.dtype)
+        code = position_code(
+            maps.shape[-2], maps.shape[-1], _input_dim(self.config), maps.device
+        ).to(maps.dtype)
         return sample_bilinear(code.expand(maps.shape[0], -1, -1, -1), query)
 
 
 class TrackHead(nn.Module):
     """Feature extractor (a DPT head) and tracker."""
 
-    def __init__(self, dim: int, patch_size: int, patch_start: int, config: TrackHeadConfig) -> None:
+    def __init__(
+        self, dim: int, patch_size: int, patch_start: int, config: TrackHeadConfig
+    ) -> None:
         super().__init__()
         self.config = config
         self.feature_extractor = DPTHead(
@@ -266,7 +309,10 @@ class TrackHead(nn.Module):
         query_points: Tensor,
         iters: int | None = None,
     ) -> Tracks:
-        """Tracks `query_points` `[B, N, 2]` given tokens `[B, S, P, 2C]` of the layers in `layers`."""
+        """Tracks `query_points` `[B, N, 2]` given tokens `[B, S, P, 2C]` of the layers in
+        `layers`."""
         maps = self.feature_extractor.features(tokens, image_size)
-        result: Tracks = self.tracker(query_points, maps, self.config.iters if iters is None else iters)
+        result: Tracks = self.tracker(
+            query_points, maps, self.config.iters if iters is None else iters
+        )
         return result

@@ -1,4 +1,5 @@
-"""The transformer block shared by the image encoder, the alternating attention and the camera head."""
+"""The transformer block shared by the image encoder, the alternating attention and the camera
+head."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ _TOKENS_PER_CHUNK = 1374  # those of a picture of 518 x 518 pixels
 
 
 class LayerScale(nn.Module):
-    """One learned gain per channel (Touvron et al., "Going deeper with Image Transformers", 2021)."""
+    """One learned gain per channel (Touvron et al., "Going deeper with Image Transformers",
+    2021)."""
 
     def __init__(self, dim: int, init_values: float) -> None:
         super().__init__()
@@ -36,7 +38,8 @@ def _surrounded(
     scale: LayerScale | None = None,
     residual: Tensor | None = None,
 ) -> Tensor:
-    """`residual + scale(layer(gelu(norm(x))))`; a quantised layer does all of it in one pass over its input."""
+    """`residual + scale(layer(gelu(norm(x))))`; a quantised layer does all of it in one pass over
+    its input."""
     if isinstance(layer, QuantizedLinear):
         gamma = None if scale is None else scale.gamma
         dtype = _product_dtype(x) if residual is None else residual.dtype
@@ -48,17 +51,20 @@ def _surrounded(
 
 
 def _product_dtype(x: Tensor) -> torch.dtype:
-    """What a matrix product of `x` comes out in: under autocast the narrower type, as torch's own products."""
+    """What a matrix product of `x` comes out in: under autocast the narrower type, as torch's own
+    products."""
     kind = x.device.type
     narrow = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     return torch.get_autocast_dtype(kind) if narrow else x.dtype
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with optional normalisation of queries and keys. Input and output `[B, N, C]`.
+    """Multi-head self-attention with optional normalisation of queries and keys. Input and output
+    `[B, N, C]`.
 
-    `arithmetic` is "float", or "int8" where `kernels.ops.int8_attention` may run: it does on a device that has a kernel
-    for it; elsewhere torch's attention runs, which is faster than the definition.
+    `arithmetic` is "float", or "int8" where `kernels.ops.int8_attention` may run: it does on a
+    device that has a kernel for it; elsewhere torch's attention runs, which is faster than the
+    definition.
     """
 
     arithmetic = "float"
@@ -74,9 +80,12 @@ class Attention(nn.Module):
     def heads(
         self, x: Tensor, rope: Rotation | None = None, norm: nn.LayerNorm | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each `[B, heads, N, C / heads]`; queries and keys normalised and rotated."""
+        """Queries, keys and values, each `[B, heads, N, C / heads]`; queries and keys normalised
+        and rotated."""
         batch, tokens, width = x.shape
-        qkv = _surrounded(self.qkv, x, norm=norm).view(batch, tokens, 3, self.num_heads, width // self.num_heads)
+        qkv = _surrounded(self.qkv, x, norm=norm).view(
+            batch, tokens, 3, self.num_heads, width // self.num_heads
+        )
         if not qkv.requires_grad and (rope is None or len(rope.cos) == 1):
             q, k = self._fused_heads(qkv, rope)
             return q, k, qkv[:, :, 2].transpose(1, 2)
@@ -165,9 +174,16 @@ class Block(nn.Module):
     def forward(self, x: Tensor, rope: Rotation | None = None) -> Tensor:
         if torch.is_grad_enabled() or x.is_cuda:  # a GPU would only copy more, and has the room
             return self._mixed(self._attended(x, rope))
-        # What lies between two layers is several times as large as x: a CPU's caches hold that of a few tokens only.
-        parts = [self._attended(part, rope) for part in x.split(max(1, _TOKENS_PER_CHUNK // x.shape[1]))]
-        mixed = [self._mixed(chunk) for part in parts for chunk in part.flatten(0, 1).split(_TOKENS_PER_CHUNK)]
+        # What lies between two layers is several times as large as x: a CPU's caches hold that of a
+        # few tokens only.
+        parts = [
+            self._attended(part, rope) for part in x.split(max(1, _TOKENS_PER_CHUNK // x.shape[1]))
+        ]
+        mixed = [
+            self._mixed(chunk)
+            for part in parts
+            for chunk in part.flatten(0, 1).split(_TOKENS_PER_CHUNK)
+        ]
         return (mixed[0] if len(mixed) == 1 else torch.cat(mixed)).view(x.shape)
 
     def _attended(self, x: Tensor, rope: Rotation | None) -> Tensor:

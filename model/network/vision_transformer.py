@@ -1,4 +1,5 @@
-"""DINOv2-style image encoder with register tokens (Oquab et al. 2023; Darcet et al. 2023), inference part."""
+"""DINOv2-style image encoder with register tokens (Oquab et al. 2023; Darcet et al. 2023),
+inference part."""
 
 from __future__ import annotations
 
@@ -13,14 +14,16 @@ from model.network.transformer import Block
 
 
 class PatchProjection(nn.Conv2d):
-    """A convolution with kernel = stride as a matrix product: `[N, 3, H, W]` to `[N, h * w, C]`, row-major.
+    """A convolution with kernel = stride as a matrix product: `[N, 3, H, W]` to `[N, h * w, C]`,
+    row-major.
 
     It is faster, and its last bits do not depend on how the images lie in memory.
     """
 
     def forward(self, images: Tensor) -> Tensor:
         rows, columns = self.kernel_size
-        tiles = images.unflatten(3, (-1, columns)).unflatten(2, (-1, rows))  # [N, 3, h, rows, w, columns]
+        # [N, 3, h, rows, w, columns]
+        tiles = images.unflatten(3, (-1, columns)).unflatten(2, (-1, rows))
         patches = tiles.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         return F.linear(patches, self.weight.flatten(1), self.bias)
 
@@ -38,7 +41,8 @@ class PatchEmbed(nn.Module):
 
 @dataclass(frozen=True)
 class EncodedImages:
-    """Encoder output for N images: `prenorm` `[N, 1 + R + h*w, C]` and the normalised tokens by kind."""
+    """Encoder output for N images: `prenorm` `[N, 1 + R + h*w, C]` and the normalised tokens by
+    kind."""
 
     prenorm: Tensor
     class_token: Tensor  # [N, C]
@@ -69,7 +73,8 @@ class VisionTransformer(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=1e-6)
 
     def positions(self, rows: int, columns: int) -> Tensor:
-        """The position table `[1, 1 + rows * columns, C]` resized to a patch grid (bicubic, antialiased)."""
+        """The position table `[1, 1 + rows * columns, C]` resized to a patch grid (bicubic,
+        antialiased)."""
         side, offset = self.table_side, self.config.interpolate_offset
         if rows == side and columns == side:
             return self.pos_embed
@@ -84,7 +89,8 @@ class VisionTransformer(nn.Module):
         return torch.cat((self.pos_embed[:, :1], patches), dim=1)
 
     def embed(self, images: Tensor) -> Tensor:
-        """What the first block takes: tokens `[N, 1 + R + h*w, C]` of normalised images `[N, 3, H, W]`."""
+        """What the first block takes: tokens `[N, 1 + R + h*w, C]` of normalised images `[N, 3, H,
+        W]`."""
         count, _, height, width = images.shape
         patch = self.config.patch_size
         tokens = torch.cat((self.cls_token.expand(count, -1, -1), self.patch_embed(images)), dim=1)
@@ -96,7 +102,9 @@ class VisionTransformer(nn.Module):
         """The encoder's answer from the tokens that the last block gives."""
         normalised = self.norm(tokens)
         first_patch = 1 + self.config.num_register_tokens
-        return EncodedImages(tokens, normalised[:, 0], normalised[:, 1:first_patch], normalised[:, first_patch:])
+        return EncodedImages(
+            tokens, normalised[:, 0], normalised[:, 1:first_patch], normalised[:, first_patch:]
+        )
 
     def forward(self, images: Tensor) -> EncodedImages:
         """Encodes normalised images `[N, 3, H, W]`; H and W are multiples of the patch size."""

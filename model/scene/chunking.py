@@ -1,7 +1,9 @@
-"""Scenes of more frames than fit into one pass: overlapping chunks, joined into the first one's world.
+"""Scenes of more frames than fit into one pass: overlapping chunks, joined into the first one's
+world.
 
-Every pass has a world and a scale of its own. Consecutive chunks share frames; the similarity that brings the shared
-frames' points together joins them, as in VGGT-Long (Deng et al., 2025). What this drifts, `loops` takes back.
+Every pass has a world and a scale of its own. Consecutive chunks share frames; the similarity that
+brings the shared frames' points together joins them, as in VGGT-Long (Deng et al., 2025). What this
+drifts, `loops` takes back.
 """
 
 from __future__ import annotations
@@ -20,26 +22,33 @@ _POINTS_PER_FIT = 20_000
 
 
 def chunk_frames(frames: int, size: int, overlap: int) -> list[range]:
-    """Ranges of at most `size` frames that cover `frames`, each sharing `overlap` with the one before.
+    """Ranges of at most `size` frames that cover `frames`, each sharing `overlap` with the one
+    before.
 
     Raises ValueError unless 0 < overlap < size.
     """
     if not 0 < overlap < size:
-        raise ValueError(f"chunks of {size} frames can't share {overlap}; expected 0 < overlap < size")
+        raise ValueError(
+            f"chunks of {size} frames can't share {overlap}; expected 0 < overlap < size"
+        )
     starts = range(0, max(frames - overlap, 1), size - overlap)
     return [range(start, min(start + size, frames)) for start in starts]
 
 
 def take(batch: PreprocessedImages, frames: Sequence[int]) -> PreprocessedImages:
     """The part of a batch that one pass reads."""
-    return PreprocessedImages(batch.images[list(frames)], tuple(batch.transforms[frame] for frame in frames))
+    return PreprocessedImages(
+        batch.images[list(frames)], tuple(batch.transforms[frame] for frame in frames)
+    )
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where one world lies in another: the similarity that leads there, and how well the two agree about it.
+    """Where one world lies in another: the similarity that leads there, and how well the two agree
+    about it.
 
-    `residual` is the median distance between points that should meet, as a share of their median depth.
+    `residual` is the median distance between points that should meet, as a share of their median
+    depth.
     """
 
     similarity: Similarity
@@ -68,11 +77,14 @@ def fit(part: Reconstruction, frames: slice, target: Surface) -> Place:
     points, wanted = source.points[both][::step], target.points[both][::step]
     similarity = fit_points_robustly(points, wanted, confidence[::step])
     distance = (similarity.move_points(points) - wanted.double()).norm(dim=-1).median()
-    return Place(similarity, float(distance / (similarity.scale * part.depth[frames][both].median())))
+    return Place(
+        similarity, float(distance / (similarity.scale * part.depth[frames][both].median()))
+    )
 
 
 def place(parts: Sequence[Reconstruction], frames: Sequence[range]) -> list[Place]:
-    """Where the worlds of the chunks `frames` of `chunk_frames` lie in the first one's; residuals are the joints'."""
+    """Where the worlds of the chunks `frames` of `chunk_frames` lie in the first one's; residuals
+    are the joints'."""
     places = [Place(Similarity.identity())]
     seen = [Surface.of(parts[0], slice(None))]
     for k in range(1, len(parts)):
@@ -88,20 +100,25 @@ def join(
 ) -> Reconstruction:
     """One scene from the chunks `frames` of `chunk_frames`, in the first chunk's world and scale.
 
-    The chunks lie at `places`, by default where `place` finds them. A shared frame keeps what the earlier chunk said.
+    The chunks lie at `places`, by default where `place` finds them. A shared frame keeps what the
+    earlier chunk said.
     """
     if len(parts) == 1:
         return parts[0]
     moved = [parts[0]]
     for k, at in enumerate(place(parts, frames) if places is None else places):
         if k > 0:
-            moved.append(_moved(parts[k], slice(frames[k - 1].stop - frames[k].start, None), at.similarity))
+            moved.append(
+                _moved(parts[k], slice(frames[k - 1].stop - frames[k].start, None), at.similarity)
+            )
     tensors = {
         field.name: torch.cat([getattr(part, field.name) for part in moved])
         for field in fields(Reconstruction)
         if field.name != "transforms"
     }
-    return Reconstruction(**tensors, transforms=tuple(transform for part in moved for transform in part.transforms))
+    return Reconstruction(
+        **tensors, transforms=tuple(transform for part in moved for transform in part.transforms)
+    )
 
 
 def _moved(part: Reconstruction, frames: slice, similarity: Similarity) -> Reconstruction:
@@ -121,6 +138,7 @@ def _moved(part: Reconstruction, frames: slice, similarity: Similarity) -> Recon
 def _last(seen: Sequence[Surface], frames: int) -> Surface:
     """The last `frames` frames, which may come from more than one chunk."""
     points, confidence, mask = (
-        torch.cat([getattr(surface, field.name) for surface in seen[-frames:]])[-frames:] for field in fields(Surface)
+        torch.cat([getattr(surface, field.name) for surface in seen[-frames:]])[-frames:]
+        for field in fields(Surface)
     )
     return Surface(points, confidence, mask)

@@ -1,4 +1,5 @@
-"""Cameras and points. Extrinsics are world-to-camera `[R | t]` with OpenCV axes (x right, y down, z forward)."""
+"""Cameras and points. Extrinsics are world-to-camera `[R | t]` with OpenCV axes (x right, y down, z
+forward)."""
 
 from __future__ import annotations
 
@@ -7,29 +8,36 @@ from torch import Tensor
 
 
 def invert_extrinsics(extrinsics: Tensor) -> Tensor:
-    """Camera-to-world `[..., 4, 4]` from world-to-camera `[..., 3, 4]` or `[..., 4, 4]`, in closed form."""
+    """Camera-to-world `[..., 4, 4]` from world-to-camera `[..., 3, 4]` or `[..., 4, 4]`, in closed
+    form."""
     rotation = extrinsics[..., :3, :3].transpose(-1, -2)
     translation = -(rotation @ extrinsics[..., :3, 3:])
-    inverse = torch.eye(4, dtype=extrinsics.dtype, device=extrinsics.device).repeat(*extrinsics.shape[:-2], 1, 1)
+    inverse = torch.eye(4, dtype=extrinsics.dtype, device=extrinsics.device).repeat(
+        *extrinsics.shape[:-2], 1, 1
+    )
     inverse[..., :3, :3] = rotation
     inverse[..., :3, 3:] = translation
     return inverse
 
 
 def depth_to_camera_points(depth: Tensor, intrinsics: Tensor) -> Tensor:
-    """Points `[..., H, W, 3]` in camera axes from depth `[..., H, W]` along z; pixel (u, v) counts from 0."""
+    """Points `[..., H, W, 3]` in camera axes from depth `[..., H, W]` along z; pixel (u, v) counts
+    from 0."""
     height, width = depth.shape[-2:]
-    fx, fy, cx, cy = (intrinsics[..., i, j, None, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    fx, fy, cx, cy = (
+        intrinsics[..., i, j, None, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2))
+    )
     u = torch.arange(width, dtype=depth.dtype, device=depth.device)
     v = torch.arange(height, dtype=depth.dtype, device=depth.device)[:, None]
     return torch.stack(((u - cx) * depth / fx, (v - cy) * depth / fy, depth), dim=-1)
 
 
 def unproject_depth(depth: Tensor, extrinsics: Tensor, intrinsics: Tensor) -> Tensor:
-    """World points `[..., H, W, 3]` from depth `[..., H, W]`, extrinsics `[..., 3, 4]`, intrinsics `[..., 3, 3]`.
+    """World points `[..., H, W, 3]` from depth `[..., H, W]`, extrinsics `[..., 3, 4]`, intrinsics
+    `[..., 3, 3]`.
 
-    The depth must carry the same leading axes as the cameras; a trailing axis of one is dropped, so that a prediction's
-    depth fits as it is. Computed in the precision of the extrinsics.
+    The depth must carry the same leading axes as the cameras; a trailing axis of one is dropped, so
+    that a prediction's depth fits as it is. Computed in the precision of the extrinsics.
     """
     if depth.dim() == extrinsics.dim() + 1 and depth.shape[-1] == 1:
         depth = depth[..., 0]
@@ -42,8 +50,9 @@ def unproject_depth(depth: Tensor, extrinsics: Tensor, intrinsics: Tensor) -> Te
 def pytorch3d_to_opencv(rotation: Tensor, translation: Tensor) -> Tensor:
     """PyTorch3D cameras as Co3D stores them -> OpenCV world-to-camera extrinsics [..., 3, 4].
 
-    `rotation` [..., 3, 3] (R) acts on row vectors, axes x left and y up; `translation` [..., 3] (T). OpenCV has x right
-    and y down and acts on column vectors: hence two sign flips and a transpose.
+    `rotation` [..., 3, 3] (R) acts on row vectors, axes x left and y up; `translation` [..., 3]
+    (T). OpenCV has x right and y down and acts on column vectors: hence two sign flips and a
+    transpose.
     """
     if rotation.shape[-2:] != (3, 3) or translation.shape != rotation.shape[:-1]:
         raise ValueError(
@@ -51,4 +60,6 @@ def pytorch3d_to_opencv(rotation: Tensor, translation: Tensor) -> Tensor:
             f"got {tuple(rotation.shape)} and {tuple(translation.shape)}"
         )
     flip = torch.tensor([-1.0, -1.0, 1.0], dtype=rotation.dtype, device=rotation.device)
-    return torch.cat(((rotation * flip).transpose(-1, -2), (translation * flip).unsqueeze(-1)), dim=-1)
+    return torch.cat(
+        ((rotation * flip).transpose(-1, -2), (translation * flip).unsqueeze(-1)), dim=-1
+    )

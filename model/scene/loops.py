@@ -1,8 +1,9 @@
-"""Long scenes that come back to a place: where they do, whether it is true, and the drift that it takes back.
+"""Long scenes that come back to a place: where they do, whether it is true, and the drift that it
+takes back.
 
-As in VGGT-Long (Deng et al., 2025) and DA3-Streaming (Lin et al., "Depth Anything 3", 2025): frames of distant chunks
-that look alike are run once more in one pass, which says how the two chunks lie to each other, and the difference to
-what the chain of chunks says is spread over the chain.
+As in VGGT-Long (Deng et al., 2025) and DA3-Streaming (Lin et al., "Depth Anything 3", 2025): frames
+of distant chunks that look alike are run once more in one pass, which says how the two chunks lie
+to each other, and the difference to what the chain of chunks says is spread over the chain.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from model.scene.reconstruction import Reconstruction
 from model.scene.sim3 import from_matrix, logarithm, to_matrix
 
 _CHUNKS_PER_LOOP = 3
-# what separates true from false on synthetic rooms; residuals of views more than 40 degrees apart begin at 0.107
+# what separates true from false on synthetic rooms; residuals of views more than 40 degrees apart
+# begin at 0.107
 _MOST_RESIDUAL = 0.12
 _MOST_RESIDUAL_OF_USUAL = 2.0  # times the median of the chain's joints
 _MOST_DRIFT = 10.0  # deviations
@@ -31,7 +33,8 @@ _LEAST_RESIDUAL = 1e-3
 
 @dataclass(frozen=True)
 class Candidate:
-    """Frames `pair` of the chunks number `first` and `second` look alike; `near` are frames of either around it."""
+    """Frames `pair` of the chunks number `first` and `second` look alike; `near` are frames of
+    either around it."""
 
     first: int
     second: int
@@ -48,8 +51,8 @@ class Candidate:
 class Loop:
     """What a pass over both ends of a candidate says.
 
-    `measured` `[4, 4]` takes points of the second chunk's world into the first one's; `residuals` say how well the
-    pass agrees with either chunk, as those of `Place` do.
+    `measured` `[4, 4]` takes points of the second chunk's world into the first one's; `residuals`
+    say how well the pass agrees with either chunk, as those of `Place` do.
     """
 
     candidate: Candidate
@@ -59,7 +62,8 @@ class Loop:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a loop was closed; `drift` is what the chain would give way by, in deviations that its joints explain."""
+    """Whether a loop was closed; `drift` is what the chain would give way by, in deviations that
+    its joints explain."""
 
     loop: Loop
     drift: float
@@ -74,8 +78,9 @@ def most_loops(chunks: int) -> int:
 def find_loops(descriptors: Tensor, chunks: Sequence[range]) -> list[Candidate]:
     """Candidates, the likest first, at most `most_loops`, from descriptors `[S, D]` of all frames.
 
-    Two frames are a candidate if they are as alike as frames a quarter of a chunk apart usually are, and one between
-    them looked as different from the first as frames a chunk apart do: the camera went away and came back.
+    Two frames are a candidate if they are as alike as frames a quarter of a chunk apart usually
+    are, and one between them looked as different from the first as frames a chunk apart do: the
+    camera went away and came back.
     """
     most = most_loops(len(chunks))
     if not most:
@@ -84,7 +89,8 @@ def find_loops(descriptors: Tensor, chunks: Sequence[range]) -> list[Candidate]:
     likeness = centred @ centred.T
     size = len(chunks[0])
     near, far = likeness.diagonal(max(1, size // 4)).median(), likeness.diagonal(size).median()
-    gone = (likeness <= far).triu().long().cummax(dim=-1).values.bool()  # [i, j]: it was away from i before j
+    # [i, j]: it was away from i before j
+    gone = (likeness <= far).triu().long().cummax(dim=-1).values.bool()
     likeness = likeness.masked_fill(~gone | (likeness < near), -1.0)
 
     found: list[tuple[float, Candidate]] = []
@@ -100,7 +106,8 @@ def find_loops(descriptors: Tensor, chunks: Sequence[range]) -> list[Candidate]:
     kept: list[Candidate] = []
     for _, candidate in sorted(found, key=lambda item: item[0], reverse=True):
         beside = any(
-            abs(candidate.first - other.first) <= 1 and abs(candidate.second - other.second) <= 1 for other in kept
+            abs(candidate.first - other.first) <= 1 and abs(candidate.second - other.second) <= 1
+            for other in kept
         )
         if not beside and len(kept) < most:
             kept.append(candidate)
@@ -108,7 +115,10 @@ def find_loops(descriptors: Tensor, chunks: Sequence[range]) -> list[Candidate]:
 
 
 def measure(
-    candidate: Candidate, seen: Reconstruction, parts: Sequence[Reconstruction], chunks: Sequence[range]
+    candidate: Candidate,
+    seen: Reconstruction,
+    parts: Sequence[Reconstruction],
+    chunks: Sequence[range],
 ) -> Loop:
     """What the pass `seen` over `candidate.frames` says of its two chunks."""
     ends = []
@@ -125,22 +135,38 @@ def measure(
 def close_loops(
     places: Sequence[Place], loops: Sequence[Loop], parts: Sequence[Reconstruction]
 ) -> tuple[list[Place], list[Verdict]]:
-    """`places` of `chunking.place` with the drift taken back that true loops show; without one they stay as they are.
+    """`places` of `chunking.place` with the drift taken back that true loops show; without one they
+    stay as they are.
 
-    A loop is false if its pass agrees badly with the two chunks, also beside what is usual between neighbours, or if
-    the chain would have to give way by more than the disagreement at its joints explains.
+    A loop is false if its pass agrees badly with the two chunks, also beside what is usual between
+    neighbours, or if the chain would have to give way by more than the disagreement at its joints
+    explains.
     """
-    units = [torch.diag(torch.tensor([unit, unit, unit, 1.0], dtype=torch.float64)) for unit in map(_depth, parts)]
-    nodes = torch.stack([to_matrix(at.similarity) @ unit for at, unit in zip(places, units, strict=True)])
+    units = [
+        torch.diag(torch.tensor([unit, unit, unit, 1.0], dtype=torch.float64))
+        for unit in map(_depth, parts)
+    ]
+    nodes = torch.stack(
+        [to_matrix(at.similarity) @ unit for at, unit in zip(places, units, strict=True)]
+    )
     deviations = [max(at.residual, _LEAST_RESIDUAL) for at in places]
-    chain = [Edge(k - 1, k, torch.linalg.solve(nodes[k - 1], nodes[k]), deviations[k]) for k in range(1, len(places))]
+    chain = [
+        Edge(k - 1, k, torch.linalg.solve(nodes[k - 1], nodes[k]), deviations[k])
+        for k in range(1, len(places))
+    ]
     most = min(_MOST_RESIDUAL, _MOST_RESIDUAL_OF_USUAL * median(deviations[1:]))
     edges, verdicts = [], []
     for loop in loops:
         first, second = loop.candidate.first, loop.candidate.second
         measured = torch.linalg.solve(units[first], loop.measured @ units[second])
-        edge = Edge(first, second, measured, max(math.hypot(*loop.residuals), _LEAST_RESIDUAL), robust=True)
-        error = float(logarithm(torch.linalg.solve(measured, torch.linalg.solve(nodes[first], nodes[second]))).norm())
+        edge = Edge(
+            first, second, measured, max(math.hypot(*loop.residuals), _LEAST_RESIDUAL), robust=True
+        )
+        error = float(
+            logarithm(
+                torch.linalg.solve(measured, torch.linalg.solve(nodes[first], nodes[second]))
+            ).norm()
+        )
         drift = error / math.hypot(edge.deviation, *deviations[first + 1 : second + 1])
         closed = max(loop.residuals) <= most and drift <= _MOST_DRIFT
         verdicts.append(Verdict(loop, drift, closed))
@@ -156,7 +182,8 @@ def close_loops(
 
 
 def _around(chunk: range, frame: int, count: int) -> range:
-    """`count` frames of `chunk`, or all if it has fewer, with `frame` as near to their middle as may be."""
+    """`count` frames of `chunk`, or all if it has fewer, with `frame` as near to their middle as
+    may be."""
     count = min(max(count, 1), len(chunk))
     start = min(max(frame - count // 2, chunk.start), chunk.stop - count)
     return range(start, start + count)

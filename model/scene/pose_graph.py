@@ -1,7 +1,9 @@
-"""Consistent places of a chain of worlds that loops tie together: least squares over Sim(3), by Gauss and Newton.
+"""Consistent places of a chain of worlds that loops tie together: least squares over Sim(3), by
+Gauss and Newton.
 
-After Strasdat et al., "Scale Drift-Aware Large Scale Monocular SLAM" (2010). A node is a world's place in that of node
-0, an edge says how one node's world lies in another's, its error is the logarithm of what the nodes leave of it.
+After Strasdat et al., "Scale Drift-Aware Large Scale Monocular SLAM" (2010). A node is a world's
+place in that of node 0, an edge says how one node's world lies in another's, its error is the
+logarithm of what the nodes leave of it.
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ _TOLERATED = 3.0  # deviations at which a robust edge pulls half as strongly
 
 @dataclass(frozen=True)
 class Edge:
-    """`measured` `[4, 4]` takes points of node `second`'s world into node `first`'s; it is uncertain by `deviation` in
-    each logarithmic coordinate. A `robust` edge pulls the less the worse it fits (Cauchy's kernel)."""
+    """`measured` `[4, 4]` takes points of node `second`'s world into node `first`'s; it is
+    uncertain by `deviation` in each logarithmic coordinate. A `robust` edge pulls the less the
+    worse it fits (Cauchy's kernel)."""
 
     first: int
     second: int
@@ -33,7 +36,8 @@ class Edge:
 
 
 def optimise(nodes: Tensor, edges: Sequence[Edge]) -> Tensor:
-    """The nodes `[K, 4, 4]`, float64, that fit `edges` best, searched from `nodes`; node 0 stays where it is.
+    """The nodes `[K, 4, 4]`, float64, that fit `edges` best, searched from `nodes`; node 0 stays
+    where it is.
 
     Every node must be tied to node 0 by edges.
     """
@@ -63,7 +67,8 @@ class _Graph:
 
         unit = _DIFFERENCE * torch.eye(7, dtype=torch.float64)
         onwards, back = exponential(unit)[:, None], exponential(-unit)[:, None]
-        by_first = (self._errors(a @ onwards, b) - self._errors(a @ back, b)) / (2 * _DIFFERENCE)  # [7, E, 7]
+        # [7, E, 7]
+        by_first = (self._errors(a @ onwards, b) - self._errors(a @ back, b)) / (2 * _DIFFERENCE)
         by_second = (self._errors(a, b @ onwards) - self._errors(a, b @ back)) / (2 * _DIFFERENCE)
 
         count = len(self.first)

@@ -1,6 +1,7 @@
 """From picture files to the network's pixel grid, and the way back to each picture's own grid.
 
-Coordinates are continuous: pixel i covers [i, i + 1), so its centre lies at i + 0.5 and the image centre at width / 2.
+Coordinates are continuous: pixel i covers [i, i + 1), so its centre lies at i + 0.5 and the image
+centre at width / 2.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ Source = str | Path | IO[bytes] | Image.Image
 
 @dataclass(frozen=True)
 class ImageTransform:
-    """How one picture lies on the network grid: `x_network = scale_x * x_original + offset_x`, likewise y.
+    """How one picture lies on the network grid: `x_network = scale_x * x_original + offset_x`,
+    likewise y.
 
-    Sizes are (height, width), scale and offset are (x, y). The original grid is the upright one, after EXIF rotation.
+    Sizes are (height, width), scale and offset are (x, y). The original grid is the upright one,
+    after EXIF rotation.
     """
 
     original_size: tuple[int, int]
@@ -37,13 +40,15 @@ class ImageTransform:
     offset: tuple[float, float]
 
     def intrinsics_to_original(self, intrinsics: Tensor) -> Tensor:
-        """Intrinsics `[..., 3, 3]` of the network grid expressed in pixels of the original picture."""
+        """Intrinsics `[..., 3, 3]` of the network grid expressed in pixels of the original
+        picture."""
         (sx, sy), (ox, oy) = self.scale, self.offset
         back = intrinsics.new_tensor([[1 / sx, 0, -ox / sx], [0, 1 / sy, -oy / sy], [0, 0, 1]])
         return back @ intrinsics
 
     def to_network(self, points: Tensor) -> Tensor:
-        """Places `[..., 2]` (x, y) of the original picture as the network counts them: pixel centres from 0."""
+        """Places `[..., 2]` (x, y) of the original picture as the network counts them: pixel
+        centres from 0."""
         return points * points.new_tensor(self.scale) + (points.new_tensor(self.offset) - 0.5)
 
     def to_original(self, points: Tensor) -> Tensor:
@@ -51,7 +56,8 @@ class ImageTransform:
         return (points + (0.5 - points.new_tensor(self.offset))) / points.new_tensor(self.scale)
 
     def sees(self, points: Tensor) -> Tensor:
-        """Whether the network sees these places `[..., 2]` (x, y) of the original picture: bool `[...]`."""
+        """Whether the network sees these places `[..., 2]` (x, y) of the original picture: bool
+        `[...]`."""
         place = points * points.new_tensor(self.scale) + points.new_tensor(self.offset)
         end = points.new_tensor(self.network_size[::-1])
         return ((place >= 0) & (place <= end)).all(-1)
@@ -64,12 +70,17 @@ class ImageTransform:
         x, sees_x = self._positions(1)
         y, sees_y = self._positions(0)
         rows, columns = self.network_size
-        grid = torch.stack(torch.meshgrid(2 * x / columns - 1, 2 * y / rows - 1, indexing="xy"), dim=-1)
-        sampled = F.grid_sample(values.double()[None, None], grid[None], mode="bilinear", align_corners=False)[0, 0]
+        grid = torch.stack(
+            torch.meshgrid(2 * x / columns - 1, 2 * y / rows - 1, indexing="xy"), dim=-1
+        )
+        sampled = F.grid_sample(
+            values.double()[None, None], grid[None], mode="bilinear", align_corners=False
+        )[0, 0]
         return torch.where(sees_y[:, None] & sees_x[None], sampled.float(), torch.nan)
 
     def _positions(self, axis: int) -> tuple[Tensor, Tensor]:
-        """Where the original pixels of an axis (0: y, 1: x) lie on the network grid, and whether it saw them."""
+        """Where the original pixels of an axis (0: y, 1: x) lie on the network grid, and whether it
+        saw them."""
         original, network = self.original_size[axis], self.network_size[axis]
         scale, offset = self.scale[1 - axis], self.offset[1 - axis]
         position = (torch.arange(original, dtype=torch.float64) + 0.5) * scale + offset
@@ -115,7 +126,8 @@ class PreprocessedImages:
 
 
 def open_image(source: Source, index: int = 0) -> Image.Image:
-    """An upright RGB picture: EXIF orientation applied, RGBA composited over white. Raises ImageError."""
+    """An upright RGB picture: EXIF orientation applied, RGBA composited over white. Raises
+    ImageError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -127,33 +139,44 @@ def open_image(source: Source, index: int = 0) -> Image.Image:
     except FileNotFoundError as error:
         raise ImageError(f"picture {index}: no such file: {error.filename}", index) from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"picture {index} is not a picture in a format that can be read", index) from error
+        raise ImageError(
+            f"picture {index} is not a picture in a format that can be read", index
+        ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"picture {index} has too many pixels to be decoded safely: {error}", index) from error
+        raise ImageError(
+            f"picture {index} has too many pixels to be decoded safely: {error}", index
+        ) from error
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise ImageError(f"picture {index} cannot be decoded: {error}", index) from error
 
 
 def preprocess_images(
-    sources: Sequence[Source], mode: str = "fit", *, image_size: int, patch_size: int
+    sources: Sequence[Source], mode: str, image_size: int, patch_size: int
 ) -> PreprocessedImages:
     """Brings pictures onto one grid whose sides are multiples of `patch_size`.
 
     - "fit": the longer side becomes `image_size`; nothing is cut off and nothing is padded.
-    - "crop": the width becomes `image_size`, rows beyond `image_size` are cut off evenly (public default).
+    - "crop": the width becomes `image_size`, rows beyond `image_size` are cut off evenly (public
+      default).
     - "pad": as "fit", then padded with white to a square.
 
-    "crop" and "pad" reproduce the public preprocessing bit for bit (Pillow's bicubic, Python's round half to even).
-    Pictures that end up with different sizes are padded with white, centred, to the largest height and width.
-    Raises ValueError for an unknown mode and ImageError for a picture that cannot be used.
+    "crop" and "pad" reproduce the public preprocessing bit for bit (Pillow's bicubic, Python's
+    round half to even). Pictures that end up with different sizes are padded with white, centred,
+    to the largest height and width. Raises ValueError for an unknown mode and ImageError for a
+    picture that cannot be used.
     """
     if mode not in MODES:
         raise ValueError(f"preprocessing mode is {mode!r}; expected one of {', '.join(MODES)}")
     if not sources:
         raise ImageError("no pictures were given; at least one is needed")
     if image_size % patch_size:
-        raise ValueError(f"image size {image_size} is not a multiple of the patch size {patch_size}")
-    placed = [_place(open_image(source, i), mode, image_size, patch_size, i) for i, source in enumerate(sources)]
+        raise ValueError(
+            f"image size {image_size} is not a multiple of the patch size {patch_size}"
+        )
+    placed = [
+        _place(open_image(source, i), mode, image_size, patch_size, i)
+        for i, source in enumerate(sources)
+    ]
 
     height = max(picture.pixels.shape[0] for picture in placed)
     width = max(picture.pixels.shape[1] for picture in placed)
@@ -164,9 +187,13 @@ def preprocess_images(
         rows, columns = picture.pixels.shape[:2]
         top, left = (height - rows) // 2, (width - columns) // 2
         tensor = torch.from_numpy(picture.pixels).permute(2, 0, 1).float() / 255
-        images.append(F.pad(tensor, (left, width - columns - left, top, height - rows - top), value=1.0))
+        images.append(
+            F.pad(tensor, (left, width - columns - left, top, height - rows - top), value=1.0)
+        )
         offset = (float(left), float(top - picture.rows_cut))
-        transforms.append(ImageTransform(picture.original_size, (height, width), picture.scale, offset))
+        transforms.append(
+            ImageTransform(picture.original_size, (height, width), picture.scale, offset)
+        )
     return PreprocessedImages(torch.stack(images), tuple(transforms))
 
 
@@ -178,7 +205,9 @@ class _Placed:
     rows_cut: int  # above the part that is kept
 
 
-def _place(picture: Image.Image, mode: str, image_size: int, patch_size: int, index: int) -> _Placed:
+def _place(
+    picture: Image.Image, mode: str, image_size: int, patch_size: int, index: int
+) -> _Placed:
     width, height = picture.size
     if mode == "crop" or width >= height:
         new_width = image_size
@@ -189,7 +218,8 @@ def _place(picture: Image.Image, mode: str, image_size: int, patch_size: int, in
     longest = 2 * image_size // patch_size  # beyond this the shorter side is less than half a patch
     if not (new_width and new_height) or max(width, height) > longest * min(width, height):
         raise ImageError(
-            f"picture {index} is {width}x{height} pixels: too long and thin for patches of {patch_size} pixels at an "
+            f"picture {index} is {width}x{height} pixels: too long and thin for patches of "
+            f"{patch_size} pixels at an "
             f"image size of {image_size}; its sides may differ by a factor of at most {longest}",
             index,
         )

@@ -1,4 +1,5 @@
-"""A reconstructed scene: cameras, depth and points, on the network's grid and on each picture's own."""
+"""A reconstructed scene: cameras, depth and points, on the network's grid and on each picture's
+own."""
 
 from __future__ import annotations
 
@@ -13,8 +14,9 @@ from model.scene.preprocess import ImageTransform
 class Reconstruction:
     """S frames of one scene; CPU tensors, float32 unless stated.
 
-    Extrinsics are world-to-camera with OpenCV axes; the world is the first camera's frame, up to what the network
-    predicts for it; the scale is arbitrary. Depth is along the camera's z axis in that scale.
+    Extrinsics are world-to-camera with OpenCV axes; the world is the first camera's frame, up to
+    what the network predicts for it; the scale is arbitrary. Depth is along the camera's z axis in
+    that scale.
     """
 
     extrinsics: Tensor  # [S, 3, 4]
@@ -32,5 +34,6 @@ class Reconstruction:
         return self.transforms[frame].map_to_original(self.depth[frame])
 
     def original_confidence(self, frame: int) -> Tensor:
-        """Depth confidence `[h, w]` on the frame's original pixel grid, NaN where the network did not see."""
+        """Depth confidence `[h, w]` on the frame's original pixel grid, NaN where the network did
+        not see."""
         return self.transforms[frame].map_to_original(self.depth_conf[frame])

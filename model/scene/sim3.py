@@ -1,8 +1,9 @@
-"""The group of similarities in logarithmic coordinates, for least squares over poses that also have a scale.
+"""The group of similarities in logarithmic coordinates, for least squares over poses that also have
+a scale.
 
-A transformation is a matrix `[[s R, t], [0, 1]]` `[..., 4, 4]`, float64; its logarithm is `[..., 7]`: translation part,
-rotation vector (radians, shorter than pi), logarithm of the scale (Strasdat et al., "Scale Drift-Aware Large Scale
-Monocular SLAM", 2010).
+A transformation is a matrix `[[s R, t], [0, 1]]` `[..., 4, 4]`, float64; its logarithm is `[...,
+7]`: translation part, rotation vector (radians, shorter than pi), logarithm of the scale (Strasdat
+et al., "Scale Drift-Aware Large Scale Monocular SLAM", 2010).
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def logarithm(matrix: Tensor) -> Tensor:
     turn = torch.where(sine > 0, 2 * torch.atan2(sine, w) / sine.clamp(min=1e-300), 2.0)
     rest = torch.cat((turn[..., None] * axis, scale.log()[..., None]), dim=-1)
 
-    # exp [[A, I], [0, 0]] = [[exp A, V], [0, I]], and V takes the translation part to the translation
+    # exp [[A, I], [0, 0]] = [[exp A, V], [0, I]], and V takes the translation part to the
+    # translation
     block = matrix.new_zeros(*matrix.shape[:-2], 6, 6)
     block[..., :3, :3] = _linear(rest)
     block[..., :3, 3:] = torch.eye(3, dtype=matrix.dtype)

@@ -1,4 +1,5 @@
-"""Similarity transforms between two worlds of arbitrary scale: fitted to points or to cameras, applied to either.
+"""Similarity transforms between two worlds of arbitrary scale: fitted to points or to cameras,
+applied to either.
 
 Extrinsics are world-to-camera `[R | t]` with OpenCV axes. Everything is computed in float64.
 """
@@ -40,7 +41,9 @@ class Similarity:
         return torch.cat((rotation, translation[..., None]), dim=-1)
 
 
-def fit_points(source: Tensor, target: Tensor, weights: Tensor | None = None, *, with_scale: bool = True) -> Similarity:
+def fit_points(
+    source: Tensor, target: Tensor, weights: Tensor | None = None, *, with_scale: bool = True
+) -> Similarity:
     """The least-squares similarity from points `[N, 3]` to points `[N, 3]`, weighted by `[N]`.
 
     Umeyama, "Least-squares estimation of transformation parameters between two point patterns",
@@ -69,8 +72,11 @@ def fit_points(source: Tensor, target: Tensor, weights: Tensor | None = None, *,
     return Similarity(scale, rotation, target_mean - scale * (rotation @ source_mean))
 
 
-def fit_points_robustly(source: Tensor, target: Tensor, weights: Tensor, keep: float = 0.7) -> Similarity:
-    """As `fit_points`, then twice more on the share `keep` of points that fitted best: stray depths don't pull."""
+def fit_points_robustly(
+    source: Tensor, target: Tensor, weights: Tensor, keep: float = 0.7
+) -> Similarity:
+    """As `fit_points`, then twice more on the share `keep` of points that fitted best: stray depths
+    don't pull."""
     similarity = fit_points(source, target, weights)
     for _ in range(2):
         error = (similarity.move_points(source) - target.double()).norm(dim=-1)
@@ -85,10 +91,12 @@ def camera_centres(extrinsics: Tensor) -> Tensor:
 
 
 def fit_cameras(source: Tensor, target: Tensor) -> Similarity:
-    """The similarity that brings cameras `[S, 3, 4]` of one world to the same cameras in another, S >= 2.
+    """The similarity that brings cameras `[S, 3, 4]` of one world to the same cameras in another, S
+    >= 2.
 
-    The rotation is the mean over all cameras, so two cameras, or a straight path, suffice; scale and translation are
-    the least-squares fit of the centres. Centres that all coincide leave the scale at 1.
+    The rotation is the mean over all cameras, so two cameras, or a straight path, suffice; scale
+    and translation are the least-squares fit of the centres. Centres that all coincide leave the
+    scale at 1.
     """
     source, target = source.double(), target.double()
     u, _, vt = torch.linalg.svd(torch.einsum("sji,sjk->ik", target[..., :3], source[..., :3]))

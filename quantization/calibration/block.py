@@ -1,4 +1,5 @@
-"""One stage of the network: its layers quantised one after the other, each on the inputs that it will really see."""
+"""One stage of the network: its layers quantised one after the other, each on the inputs that it
+will really see."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ from quantization.recipe import Recipe
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """What the report says about one layer; `inputs` is None in a head, which has no patch tokens."""
+    """What the report says about one layer; `inputs` is None in a head, which has no patch
+    tokens."""
 
     name: str
     scheme: str
@@ -40,11 +42,13 @@ class LayerRecord:
 
 
 @torch.no_grad()
-def quantize_stage(walk: Walk, stage: Stage, meant: Stream, seen: Stream | None, recipe: Recipe) -> list[LayerRecord]:
+def quantize_stage(
+    walk: Walk, stage: Stage, meant: Stream, seen: Stream | None, recipe: Recipe
+) -> list[LayerRecord]:
     """Replaces the layers of a stage by quantised ones, in place, and takes the streams through it.
 
-    `meant` is the float network's; `seen` passes the quantised stages, and without it every layer is quantised on the
-    float network's inputs.
+    `meant` is the float network's; `seen` passes the quantised stages, and without it every layer
+    is quantised on the float network's inputs.
     """
     module = walk.fill_stage(stage)
     original = copy.deepcopy(module)
@@ -60,15 +64,21 @@ def quantize_stage(walk: Walk, stage: Stage, meant: Stream, seen: Stream | None,
     given = observe(walk, stage, true, list(chosen), meant)
     for name, scheme in chosen.items():
         wanted = given.pop(name)
-        observed = Observed(wanted, wanted if seen is None else observe(walk, stage, module, [name], seen)[name])
+        observed = Observed(
+            wanted, wanted if seen is None else observe(walk, stage, module, [name], seen)[name]
+        )
         layer = _linear(module, name)
-        quantised = quantize_layer(layer.weight, layer.bias, scheme, recipe, signs[name], observed, learned.get(name))
+        quantised = quantize_layer(
+            layer.weight, layer.bias, scheme, recipe, signs[name], observed, learned.get(name)
+        )
         records.append(
             LayerRecord(
                 f"{stage.name}.{name}",
                 scheme.name,
                 layer_errors(quantised, layer.weight, layer.bias, scheme, observed),
-                None if stage.kind == "head" else outliers(observed.rows()[1], _special(walk, observed), quantised),
+                None
+                if stage.kind == "head"
+                else outliers(observed.rows()[1], _special(walk, observed), quantised),
             )
         )
         module.set_submodule(name, quantised)
@@ -81,7 +91,8 @@ def quantize_stage(walk: Walk, stage: Stage, meant: Stream, seen: Stream | None,
 def observe(
     walk: Walk, stage: Stage, module: nn.Module, names: Sequence[str], stream: Stream
 ) -> dict[str, list[Tensor]]:
-    """Inputs of the float layers `names` of `module` on every sample of `stream`, `[batch, tokens, K]` each."""
+    """Inputs of the float layers `names` of `module` on every sample of `stream`, `[batch, tokens,
+    K]` each."""
     found: dict[str, list[Tensor]] = {name: [] for name in names}
     for i, tokens in enumerate(stream.tokens):
         with _recording(module, names) as calls:
@@ -99,7 +110,9 @@ def _recording(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, li
     hooks = []
     for name in names:
         layer = _linear(module, name)
-        hooks.append(layer.register_forward_pre_hook(lambda _, inputs, to=calls[name]: to.append(inputs[0])))
+        hooks.append(
+            layer.register_forward_pre_hook(lambda _, inputs, to=calls[name]: to.append(inputs[0]))
+        )
     try:
         yield calls
     finally:
@@ -129,7 +142,11 @@ def _learn(
 ) -> dict[str, Transform]:
     inputs = observe(walk, stage, true, list(chosen), meant)
     layers = {
-        name: (scheme, signs[name], first_smoothing(_linear(true, name).weight, inputs[name], signs[name], recipe))
+        name: (
+            scheme,
+            signs[name],
+            first_smoothing(_linear(true, name).weight, inputs[name], signs[name], recipe),
+        )
         for name, scheme in chosen.items()
     }
     targets = [walk.run(stage, true, tokens, i) for i, tokens in enumerate(meant.tokens)]
@@ -155,7 +172,9 @@ def _special(walk: Walk, observed: Observed) -> Tensor:
     marks = []
     for sample, images in zip(observed.seen, walk.images, strict=True):
         per_frame = sample.shape[0] * sample.shape[1] // len(images)
-        marks.append((torch.arange(per_frame, device=walk.device) < start).repeat(len(images))[:, None])
+        marks.append(
+            (torch.arange(per_frame, device=walk.device) < start).repeat(len(images))[:, None]
+        )
     return observed.spread(marks)[:, 0]
 
 

@@ -16,8 +16,11 @@ from matplotlib.figure import Figure
 from quantization.calibration.outliers import BIN_EDGES
 
 
-def write(folder: Path, manifest: Mapping[str, Any], layers: Sequence[Mapping[str, Any]], seconds: float) -> None:
-    """Writes all three into `folder`. `layers` are `calibration.block.LayerRecord` as plain data."""
+def write(
+    folder: Path, manifest: Mapping[str, Any], layers: Sequence[Mapping[str, Any]], seconds: float
+) -> None:
+    """Writes all three into `folder`. `layers` are `calibration.block.LayerRecord` as plain
+    data."""
     document = {
         "recipe": manifest["recipe"],
         "calibration": manifest["calibration"],
@@ -37,28 +40,45 @@ def _table(document: Mapping[str, Any]) -> str:
     lines = [
         f"# Calibration by recipe {document['recipe']['name']}",
         "",
-        f"{len(calibration['samples'])} samples of {calibration['frames']} pictures from {calibration['source']} "
-        f"({calibration['split']}), chosen by {calibration['sampling']} out of {calibration['candidates']}; "
+        f"{len(calibration['samples'])} samples of {calibration['frames']} pictures from "
+        f"{calibration['source']} "
+        f"({calibration['split']}), chosen by {calibration['sampling']} out of "
+        f"{calibration['candidates']}; "
         f"{len(layers)} layers, {size:,} bytes, {document['seconds']:.0f} s.",
         "",
-        "Error: squared error of a layer's output over its variance in float, on calibration inputs, when weights and "
-        "activations are rounded to nearest as they are, and by this recipe. Tail: kurtosis of the layer's inputs "
-        "(3: normal), of special tokens and of patch tokens, before and after rotation and smoothing.",
+        "Error: squared error of a layer's output over its variance in float, on calibration "
+        "inputs, when weights and "
+        "activations are rounded to nearest as they are, and by this recipe. Tail: kurtosis of the "
+        "layer's inputs "
+        "(3: normal), of special tokens and of patch tokens, before and after rotation and "
+        "smoothing.",
         "",
-        "| layer | scheme | nearest | recipe | tail, special | tail, patches | after, special | after, patches |",
+        "| layer | scheme | nearest | recipe | tail, special | tail, patches | after, special | "
+        "after, patches |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for layer in layers:
         errors, tails = layer["errors"], layer["inputs"]
         columns = ("special", "patches", "special_transformed", "patches_transformed")
-        found = ["-"] * 4 if tails is None else [f"{tails[column]['kurtosis']:.1f}" for column in columns]
-        shown = [layer["name"], layer["scheme"], f"{errors['nearest']:.4f}", f"{errors['quantised']:.4f}", *found]
+        found = (
+            ["-"] * 4
+            if tails is None
+            else [f"{tails[column]['kurtosis']:.1f}" for column in columns]
+        )
+        shown = [
+            layer["name"],
+            layer["scheme"],
+            f"{errors['nearest']:.4f}",
+            f"{errors['quantised']:.4f}",
+            *found,
+        ]
         lines.append(f"| {' | '.join(shown)} |")
     return "\n".join(lines) + "\n"
 
 
 def draw(layers: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Errors of every layer before and after, and histograms of the inputs with the heaviest tail of each kind."""
+    """Errors of every layer before and after, and histograms of the inputs with the heaviest tail
+    of each kind."""
     mpl.use("Agg")
     described = [layer for layer in layers if layer["inputs"] is not None]
     kinds = dict.fromkeys(_kind(layer) for layer in described)
@@ -66,9 +86,21 @@ def draw(layers: Sequence[Mapping[str, Any]], path: Path) -> None:
     grid = figure.add_gridspec(2, max(1, len(kinds)))
     axes = figure.add_subplot(grid[0, :])
     places = np.arange(len(layers))
-    for key, label, colour in (("nearest", "rounded to nearest", "C1"), ("quantised", "this recipe", "C0")):
-        axes.semilogy(places, [max(layer["errors"][key], 1e-6) for layer in layers], ".-", color=colour, label=label)
-    axes.set(title="relative squared error of each layer's output", xlabel="layer, in the order of the network")
+    for key, label, colour in (
+        ("nearest", "rounded to nearest", "C1"),
+        ("quantised", "this recipe", "C0"),
+    ):
+        axes.semilogy(
+            places,
+            [max(layer["errors"][key], 1e-6) for layer in layers],
+            ".-",
+            color=colour,
+            label=label,
+        )
+    axes.set(
+        title="relative squared error of each layer's output",
+        xlabel="layer, in the order of the network",
+    )
     axes.legend(frameon=False)
     axes.grid(alpha=0.3)
     for column, kind in enumerate(kinds):
@@ -89,7 +121,9 @@ def _histograms(axes: Axes, layer: Mapping[str, Any]) -> None:
         for suffix, style in (("", "--"), ("_transformed", "-")):
             shares = np.array(layer["inputs"][f"{tokens}{suffix}"]["histogram"])
             label = f"{tokens}, {'rotated and smoothed' if suffix else 'as they come'}"
-            axes.semilogy(middles, np.maximum(shares, 1e-6), style, color=colour, label=label, linewidth=1)
+            axes.semilogy(
+                middles, np.maximum(shares, 1e-6), style, color=colour, label=label, linewidth=1
+            )
     axes.set_title(layer["name"], fontsize=8)
     axes.set_xlabel("log2 of |x| / rms")
     axes.grid(alpha=0.3)

@@ -1,4 +1,5 @@
-"""The whole run: stage by stage, finished stages kept, a quantised network and the report's facts at the end."""
+"""The whole run: stage by stage, finished stages kept, a quantised network and the report's facts
+at the end."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ from quantization.recipe import Recipe
 
 @dataclass(frozen=True)
 class Calibrated:
-    """The quantised network, and one record a quantised layer (`calibration.block.LayerRecord` as plain data)."""
+    """The quantised network, and one record a quantised layer (`calibration.block.LayerRecord` as
+    plain data)."""
 
     net: Network
     layers: tuple[Mapping[str, Any], ...]
@@ -41,8 +43,9 @@ def calibrate(
 ) -> Calibrated:
     """Quantises a network on calibration samples `images`, one `[S, 3, H, W]` in [0, 1] each.
 
-    `read` gives the float checkpoint's tensors by name. With a `store`, finished stages are kept there and not
-    computed again; a run that was killed and goes on gives the same bits. Raises CalibrationError, ValueError.
+    `read` gives the float checkpoint's tensors by name. With a `store`, finished stages are kept
+    there and not computed again; a run that was killed and goes on gives the same bits. Raises
+    CalibrationError, ValueError.
     """
     if not images:
         raise ValueError("this recipe looks at activations; give it calibration samples")
@@ -84,11 +87,17 @@ def _restore(
     """Puts a finished stage into the network and takes the streams through it."""
     module = walk.fill_stage(stage)
     meant.advance(stage, module)
-    schemes = {record["name"].removeprefix(f"{stage.name}."): record["scheme"] for record in records}
+    schemes = {
+        record["name"].removeprefix(f"{stage.name}."): record["scheme"] for record in records
+    }
     for name in schemes:
         scheme = recipe.scheme(walk.family, f"{stage.name}.{name}")
         assert scheme is not None
-        parts = {key.removeprefix(f"{name}."): tensors.pop(key) for key in list(tensors) if key.startswith(f"{name}.")}
+        parts = {
+            key.removeprefix(f"{name}."): tensors.pop(key)
+            for key in list(tensors)
+            if key.startswith(f"{name}.")
+        }
         module.set_submodule(name, QuantizedLinear(scheme, **parts).to(walk.device))
     for name, tensor in tensors.items():
         owner, _, leaf = name.rpartition(".")
@@ -111,4 +120,8 @@ def _lines(stages: Sequence[Stage]) -> Any:
         yield stage
         spent = time.monotonic() - started
         left = spent / (done + 1) * (len(stages) - done - 1)
-        print(f"quantised {done + 1}/{len(stages)}: {stage.name}, {left:.0f} s left", file=sys.stderr, flush=True)
+        print(
+            f"quantised {done + 1}/{len(stages)}: {stage.name}, {left:.0f} s left",
+            file=sys.stderr,
+            flush=True,
+        )

@@ -1,4 +1,5 @@
-"""What a network is calibrated on: candidates from scenes or plain photographs, and the ones that sampling picks."""
+"""What a network is calibrated on: candidates from scenes or plain photographs, and the ones that
+sampling picks."""
 
 from __future__ import annotations
 
@@ -27,10 +28,19 @@ from scenes.readers.seven_scenes import read_seven_scenes
 from scenes.synthetic.generator import SyntheticScenes
 
 SYNTHETIC = "synthetic"
-READERS: dict[str, Callable[..., RecordedScenes]] = {"co3d": read_co3d, "7scenes": read_seven_scenes}
-"""Data sets that have a split of their own for training, which is the one that calibration reads."""
+READERS: dict[str, Callable[..., RecordedScenes]] = {
+    "co3d": read_co3d,
+    "7scenes": read_seven_scenes,
+}
+"""Data sets that have a split of their own for training, which is the one that calibration
+reads."""
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
-SAMPLINGS = {"nfds": (True, True), "filter": (True, False), "cluster": (False, True), "random": (False, False)}
+SAMPLINGS = {
+    "nfds": (True, True),
+    "filter": (True, False),
+    "cluster": (False, True),
+    "random": (False, False),
+}
 """Which stages of the sampling run: the noise filter and the clusters."""
 
 
@@ -61,27 +71,44 @@ def candidates(
 ) -> tuple[list[Sample], str]:
     """About `pool` samples of `frames` frames and the name of their split.
 
-    `source` is "synthetic" (the calibration split of the procedural scenes), one of `READERS` with its folder `data`,
-    or a folder of photographs: one folder a scene, or the pictures of a single scene. Raises ValueError.
+    `source` is "synthetic" (the calibration split of the procedural scenes), one of `READERS` with
+    its folder `data`, or a folder of photographs: one folder a scene, or the pictures of a single
+    scene. Raises ValueError.
     """
     if frames < 2:
-        raise ValueError(f"a calibration sample of {frames} frame has nothing to compare; expected at least 2 frames")
+        raise ValueError(
+            f"a calibration sample of {frames} frame has nothing to compare; expected at least 2 "
+            "frames"
+        )
     if source == SYNTHETIC:
-        scenes = SyntheticScenes("calibration", pool, frames, grid.longer_side, grid.longer_side, seed=seed)
-        return [Sample(s.name, s.name, s.category, s.images) for s in track(scenes, "rendering scenes")], scenes.split
+        scenes = SyntheticScenes(
+            "calibration", pool, frames, grid.longer_side, grid.longer_side, seed=seed
+        )
+        return [
+            Sample(s.name, s.name, s.category, s.images) for s in track(scenes, "rendering scenes")
+        ], scenes.split
     if source in READERS:
         if data is None:
-            raise ValueError(f"--calibration {source} needs --data PATH, the folder of the unpacked data set")
+            raise ValueError(
+                f"--calibration {source} needs --data PATH, the folder of the unpacked data set"
+            )
         recorded = READERS[source](
-            data, split="train", views=frames, image_size=grid.longer_side, patch_size=grid.patch_size
+            data,
+            split="train",
+            views=frames,
+            image_size=grid.longer_side,
+            patch_size=grid.patch_size,
         ).spread(pool)
         if not len(recorded):
             raise ValueError(f"{data} holds no scene of {frames} frames in its training split")
-        return [Sample(s.name, s.name, s.category, s.images) for s in track(recorded, "reading scenes")], "train"
+        return [
+            Sample(s.name, s.name, s.category, s.images) for s in track(recorded, "reading scenes")
+        ], "train"
     folder = Path(source).expanduser()
     if not folder.is_dir():
         raise ValueError(
-            f"--calibration {source}: neither {SYNTHETIC}, {', '.join(READERS)}, nor a folder of photographs"
+            f"--calibration {source}: neither {SYNTHETIC}, {', '.join(READERS)}, nor a folder of "
+            "photographs"
         )
     return _photographs(folder, grid, frames, pool, seed), "photographs"
 
@@ -103,15 +130,20 @@ def choose(
     if samples < 1:
         raise ValueError(f"--samples is {samples}; expected at least 1")
     grid = families.of(config).grid(config)
-    found, split = candidates(source, grid, frames=frames, pool=max(pool, samples), seed=seed, data=data)
+    found, split = candidates(
+        source, grid, frames=frames, pool=max(pool, samples), seed=seed, data=data
+    )
     if len(found) < samples:
         raise ValueError(
-            f"{source} gives {len(found)} calibration samples of {frames} frames, {samples} were asked for: add scenes "
+            f"{source} gives {len(found)} calibration samples of {frames} frames, {samples} were "
+            "asked for: add scenes "
             f"or pictures, or ask for less with --samples or --frames"
         )
     noise, diverse = SAMPLINGS[sampling]
     if noise or diverse:
-        chosen = select(describe(config, read, found, device), samples, seed=seed, noise=noise, diverse=diverse)
+        chosen = select(
+            describe(config, read, found, device), samples, seed=seed, noise=noise, diverse=diverse
+        )
     else:
         chosen = sorted(np.random.default_rng(seed).permutation(len(found))[:samples].tolist())
     kept = tuple(found[i] for i in chosen)
@@ -119,7 +151,9 @@ def choose(
     for sample in kept:
         digest.update(sample.images.numpy().tobytes())
     facts = {
-        "source": source if source == SYNTHETIC or source in READERS else Path(source).resolve().name,
+        "source": source
+        if source == SYNTHETIC or source in READERS
+        else Path(source).resolve().name,
         "split": split,
         "scenes": sorted({sample.scene for sample in kept}),
         "samples": [sample.name for sample in kept],
@@ -157,19 +191,24 @@ def describe(
     special = walk.family.special_tokens(config)
     similarity = [frame_similarity(stream.features(i), special).cpu() for i in range(len(found))]
     return Features(
-        torch.stack(similarity), torch.tensor(means), torch.tensor(deviations), tuple(s.category for s in found)
+        torch.stack(similarity),
+        torch.tensor(means),
+        torch.tensor(deviations),
+        tuple(s.category for s in found),
     )
 
 
 def _photographs(folder: Path, grid: Grid, frames: int, pool: int, seed: int) -> list[Sample]:
-    """Random frames of every scene, disjoint as long as its pictures last, the same number from each scene."""
+    """Random frames of every scene, disjoint as long as its pictures last, the same number from
+    each scene."""
     scenes = {path.name: _pictures(path) for path in sorted(folder.iterdir()) if path.is_dir()}
     own = _pictures(folder)
     scenes = {folder.resolve().name: own} if own else scenes
     usable = {name: pictures for name, pictures in scenes.items() if len(pictures) >= frames}
     if not usable:
         raise ValueError(
-            f"{folder} holds no scene of {frames} pictures ({', '.join(PICTURES)}); put the pictures of one scene into "
+            f"{folder} holds no scene of {frames} pictures ({', '.join(PICTURES)}); put the "
+            "pictures of one scene into "
             "the folder, or of several scenes into a folder each"
         )
     draws = -(-pool // len(usable))
@@ -186,9 +225,11 @@ def _photographs(folder: Path, grid: Grid, frames: int, pool: int, seed: int) ->
     found = []
     for name, chosen in track(planned, "reading photographs"):
         try:
-            images = preprocess_images(chosen, image_size=grid.longer_side, patch_size=grid.patch_size).images
+            images = preprocess_images(chosen, "fit", grid.longer_side, grid.patch_size).images
         except ImageError as error:
-            raise ValueError(f"{chosen[error.index or 0]}: {error}; remove it or replace it") from error
+            raise ValueError(
+                f"{chosen[error.index or 0]}: {error}; remove it or replace it"
+            ) from error
         title = "+".join(path.name for path in chosen)
         found.append(Sample(f"{name}/{title}", name, "photographs", images))
     return found

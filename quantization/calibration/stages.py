@@ -1,4 +1,5 @@
-"""A network that is quantised stage by stage, so that no more than one of them need be in memory in float.
+"""A network that is quantised stage by stage, so that no more than one of them need be in memory in
+float.
 
 Which stages there are, and how tokens get from one to the next, the network's family says
 (`model.families.family.Stages`).
@@ -24,13 +25,18 @@ Read = Callable[[str], Tensor]
 
 
 class Walk:
-    """A network that is filled from a checkpoint stage by stage, and how its stages are run on samples.
+    """A network that is filled from a checkpoint stage by stage, and how its stages are run on
+    samples.
 
     `images`: one `[S, 3, H, W]` in [0, 1] a sample.
     """
 
     def __init__(
-        self, config: NetworkConfig, read: Read, images: Sequence[Tensor], device: str | torch.device = "cpu"
+        self,
+        config: NetworkConfig,
+        read: Read,
+        images: Sequence[Tensor],
+        device: str | torch.device = "cpu",
     ) -> None:
         self.family = families.of(config)
         self.net = build_empty(config)
@@ -53,17 +59,27 @@ class Walk:
         return module
 
     def linears(self, stage: Stage) -> list[str]:
-        """Names, within the stage, of the layers that can be quantised, in the order in which they run."""
+        """Names, within the stage, of the layers that can be quantised, in the order in which they
+        run."""
         module = self.net.get_submodule(stage.name)
-        return [name for name, _ in module.named_modules() if self.family.part_of(f"{stage.name}.{name}") is not None]
+        return [
+            name
+            for name, _ in module.named_modules()
+            if self.family.part_of(f"{stage.name}.{name}") is not None
+        ]
 
     def schemes(self, stage: Stage, recipe: Recipe) -> dict[str, NumberFormat]:
         """Those of `linears` that the recipe quantises, and how."""
-        found = {name: recipe.scheme(self.family, f"{stage.name}.{name}") for name in self.linears(stage)}
+        found = {
+            name: recipe.scheme(self.family, f"{stage.name}.{name}") for name in self.linears(stage)
+        }
         return {name: scheme for name, scheme in found.items() if scheme is not None}
 
-    def run(self, stage: Stage, module: nn.Module, tokens: Tensor, sample: int, attention: str = "float") -> Tensor:
-        """`module`, which stands for that of `stage`, on one sample. Attention in a head is always float."""
+    def run(
+        self, stage: Stage, module: nn.Module, tokens: Tensor, sample: int, attention: str = "float"
+    ) -> Tensor:
+        """`module`, which stands for that of `stage`, on one sample. Attention in a head is always
+        float."""
         for part in module.modules() if stage.kind != "head" else ():
             if isinstance(part, Attention):
                 part.arithmetic = attention
@@ -71,7 +87,8 @@ class Walk:
 
 
 class Stream:
-    """The tokens of all samples, carried through one version of the network: the float one or the quantised one.
+    """The tokens of all samples, carried through one version of the network: the float one or the
+    quantised one.
 
     `attention` is the arithmetic of that version's.
     """
@@ -97,5 +114,6 @@ class Stream:
             self.walk.steps.leave(stage, self.tokens[i], images, self._kept[i])
 
     def features(self, sample: int) -> Tensor:
-        """What the last blocks have made of a sample, once it has passed them; see `Stages.features`."""
+        """What the last blocks have made of a sample, once it has passed them; see
+        `Stages.features`."""
         return self.walk.steps.features(self._kept[sample])

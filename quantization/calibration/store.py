@@ -1,4 +1,5 @@
-"""Finished stages on disk, which a killed calibration goes on from: files with checksums, and a journal of them."""
+"""Finished stages on disk, which a killed calibration goes on from: files with checksums, and a
+journal of them."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ class CalibrationError(RuntimeError):
 class StageStore:
     """A folder with one tensor file a finished stage and a journal.
 
-    `identity` says what is being quantised, how and on what; a folder that was begun with another one is refused.
+    `identity` says what is being quantised, how and on what; a folder that was begun with another
+    one is refused.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
@@ -34,7 +36,9 @@ class StageStore:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CalibrationError(f"cannot make the folder of finished blocks {folder}: {error.strerror}") from error
+            raise CalibrationError(
+                f"cannot make the folder of finished blocks {folder}: {error.strerror}"
+            ) from error
         if self._journal.exists():
             self._open()
 
@@ -43,7 +47,9 @@ class StageStore:
             journal = json.loads(self._journal.read_text())
             begun, self._stages = journal["identity"], journal["stages"]
         except (ValueError, KeyError, TypeError) as error:
-            raise CalibrationError(f"{self._journal} is damaged; remove {self.folder} to begin anew") from error
+            raise CalibrationError(
+                f"{self._journal} is damaged; remove {self.folder} to begin anew"
+            ) from error
         changed = sorted(key for key in self._identity if begun.get(key) != self._identity[key])
         if changed:
             raise CalibrationError(
@@ -52,7 +58,8 @@ class StageStore:
             )
 
     def get(self, stage: str) -> tuple[dict[str, Tensor], Any] | None:
-        """Tensors and record of a finished stage; None if it is not there or does not match its checksum."""
+        """Tensors and record of a finished stage; None if it is not there or does not match its
+        checksum."""
         entry = self._stages.get(stage)
         if entry is None:
             return None
@@ -62,9 +69,12 @@ class StageStore:
         return load(file.read_bytes()), entry["record"]
 
     def put(self, stage: str, tensors: Mapping[str, Tensor], record: Any) -> None:
-        """Writes the tensors, then the journal that names them. Raises CalibrationError if the disk is full."""
+        """Writes the tensors, then the journal that names them. Raises CalibrationError if the disk
+        is full."""
         file = self.folder / f"{stage}.safetensors"
-        data = save({name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()})
+        data = save(
+            {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+        )
         try:
             _write(file, data)
             self._stages[stage] = {"file": file.name, "sha256": sha256(file), "record": record}
@@ -72,9 +82,12 @@ class StageStore:
             _write(self._journal, text.encode())
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise CalibrationError(f"cannot write {file}: {error.strerror}; finished blocks are kept") from error
+                raise CalibrationError(
+                    f"cannot write {file}: {error.strerror}; finished blocks are kept"
+                ) from error
             raise CalibrationError(
-                f"no space left to write {file} ({len(data) / 2**20:,.1f} MiB); {len(self._stages)} finished blocks "
+                f"no space left to write {file} ({len(data) / 2**20:,.1f} MiB); "
+                f"{len(self._stages)} finished blocks "
                 "are kept: make room and run the same command again"
             ) from error
 

@@ -29,11 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--untrained",
         type=int,
         metavar="SEED",
-        help="score the architecture of --model with random weights instead: what training is worth",
+        help="score the architecture of --model with random weights instead: what training is "
+        "worth",
     )
     add_scene_arguments(parser)
     parser.add_argument(
-        "--surface", action="store_true", help="also ICP, accuracy, completeness and normal consistency"
+        "--surface",
+        action="store_true",
+        help="also ICP, accuracy, completeness and normal consistency",
     )
     parser.add_argument(
         "--bootstrap",
@@ -43,15 +46,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="resamples for the 95 %% intervals (default: %(default)s)",
     )
     parser.add_argument("--device", default="cpu", help="default: %(default)s")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write report.json and report.png there")
-    parser.add_argument("--json", action="store_true", help="print the report as JSON on standard output")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="write report.json and report.png there"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the report as JSON on standard output"
+    )
 
 
 def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options that choose the scenes."""
-    parser.add_argument("--dataset", choices=choices.DATASETS, default=choices.SYNTHETIC, help="default: %(default)s")
     parser.add_argument(
-        "--data", type=Path, metavar="PATH", help="folder of the data set; needed by all but synthetic scenes"
+        "--dataset",
+        choices=choices.DATASETS,
+        default=choices.SYNTHETIC,
+        help="default: %(default)s",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="PATH",
+        help="folder of the data set; needed by all but synthetic scenes",
     )
     parser.add_argument("--categories", nargs="+", metavar="NAME", help="of co3d (default: all 41)")
     parser.add_argument(
@@ -67,9 +82,15 @@ def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
         "--scenes",
         type=int,
         metavar="N",
-        help=f"synthetic: how many (default: {choices.SYNTHETIC_SCENES}); else only the first N of a category",
+        help=f"synthetic: how many (default: {choices.SYNTHETIC_SCENES}); else only the first N of "
+        "a category",
     )
-    parser.add_argument("--seed", type=int, default=0, help="draws the scenes and the bootstrap (default: %(default)s)")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="draws the scenes and the bootstrap (default: %(default)s)",
+    )
     parser.add_argument(
         "--size",
         type=int,

@@ -51,15 +51,27 @@ def summary(manifest: dict[str, Any]) -> dict[str, Any]:
     for layer in manifest["layers"].values():
         schemes[layer["scheme"]] = schemes.get(layer["scheme"], 0) + 1
     tensors = manifest["files"][TENSORS]
-    heads = [key.removesuffix("_head") for key, head in network.items() if key.endswith("_head") and head is not None]
+    heads = [
+        key.removesuffix("_head")
+        for key, head in network.items()
+        if key.endswith("_head") and head is not None
+    ]
     return {
         "family": manifest.get("family", "not named, as in the first artifacts"),
-        "network": ", ".join(f"{key} {value}" for key, value in network.items() if isinstance(value, (int, str))),
+        "network": ", ".join(
+            f"{key} {value}" for key, value in network.items() if isinstance(value, (int, str))
+        ),
         "heads": ", ".join(heads),
         "trained on": (manifest.get("domain") or {}).get("trained_on", "not said"),
-        "quantised layers": ", ".join(f"{count} {scheme}" for scheme, count in sorted(schemes.items())),
+        "quantised layers": ", ".join(
+            f"{count} {scheme}" for scheme, count in sorted(schemes.items())
+        ),
         "execution": _execution(manifest["execution"]),
-        "recipe": ", ".join(f"{key} {value}" for key, value in manifest["recipe"].items() if value not in ({}, False)),
+        "recipe": ", ".join(
+            f"{key} {value}"
+            for key, value in manifest["recipe"].items()
+            if value not in ({}, False)
+        ),
         "calibration": _calibration(manifest["calibration"]),
         "source": ", ".join(f"{key} {value}" for key, value in manifest["provenance"].items()),
         "bytes": tensors["bytes"],
@@ -81,6 +93,7 @@ def _calibration(facts: dict[str, Any] | None) -> str:
     if facts is None:
         return "none"
     return (
-        f"{len(facts['samples'])} samples of {facts['frames']} frames from {facts['source']} ({facts['split']}), "
+        f"{len(facts['samples'])} samples of {facts['frames']} frames from {facts['source']} "
+        f"({facts['split']}), "
         f"chosen by {facts['sampling']} out of {facts['candidates']}, seed {facts['seed']}"
     )

@@ -16,11 +16,16 @@ EXTRA = "service"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.description = (
-        "Make an API key for one client, add its hash to a file for `serve --api-keys`, and print it once."
+        "Make an API key for one client, add its hash to a file for `serve --api-keys`, "
+        "and print it once."
     )
     parser.add_argument("name", help="whose key it is")
-    parser.add_argument("--file", type=Path, required=True, help="file of hashed keys, made if it is not there")
-    parser.add_argument("--per-hour", type=int, help="reconstructions that the client may start in an hour")
+    parser.add_argument(
+        "--file", type=Path, required=True, help="file of hashed keys, made if it is not there"
+    )
+    parser.add_argument(
+        "--per-hour", type=int, help="reconstructions that the client may start in an hour"
+    )
     parser.add_argument("--json", action="store_true", help="print the key as JSON")
 
 
@@ -33,5 +38,8 @@ def run(options: argparse.Namespace) -> int:
     except KeysError as error:
         raise BadInputError(str(error)) from error
     print(json.dumps({"name": options.name, "key": token}) if options.json else token)
-    print(f"{options.file} keeps only its hash; this is the only time that the key is shown.", file=sys.stderr)
+    print(
+        f"{options.file} keeps only its hash; this is the only time that the key is shown.",
+        file=sys.stderr,
+    )
     return 0

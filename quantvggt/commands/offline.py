@@ -36,9 +36,13 @@ def _check_device(name: str) -> None:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise BadInputError(f"--device is {name!r}; expected a torch device such as cpu or cuda:0") from None
+        raise BadInputError(
+            f"--device is {name!r}; expected a torch device such as cpu or cuda:0"
+        ) from None
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise BadInputError(f"--device is {name!r}, but this machine has no usable CUDA device; use cpu")
+        raise BadInputError(
+            f"--device is {name!r}, but this machine has no usable CUDA device; use cpu"
+        )
 
 
 def print_result(result: dict[str, Any], as_json: bool) -> None:

@@ -15,7 +15,10 @@ EXTRA = "quantization"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "--model", required=True, metavar="PATH_OR_NAME", help="checkpoint (demo, a file, a hub id) or an artifact"
+        "--model",
+        required=True,
+        metavar="PATH_OR_NAME",
+        help="checkpoint (demo, a file, a hub id) or an artifact",
     )
     parser.add_argument(
         "--sets",
@@ -29,10 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         metavar="PATH",
-        help="folder with pictures and their cameras.json, or a folder of such folders: all pairs of each",
+        help="folder with pictures and their cameras.json, or a folder of such folders: all pairs "
+        "of each",
     )
-    parser.add_argument("--scenes", type=int, default=400, metavar="N", help="of each set; default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="of the first scene; default: %(default)s")
+    parser.add_argument(
+        "--scenes", type=int, default=400, metavar="N", help="of each set; default: %(default)s"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the first scene; default: %(default)s"
+    )
     parser.add_argument("--device", default="cpu", help="default: %(default)s")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 

@@ -16,16 +16,21 @@ EXTRA = "quantization"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("checkpoint", nargs="?", help=choices.CHECKPOINT_FORMS)
-    parser.add_argument("--checkpoint", dest="checkpoint_option", metavar="CHECKPOINT", help="the same as an option")
+    parser.add_argument(
+        "--checkpoint", dest="checkpoint_option", metavar="CHECKPOINT", help="the same as an option"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the artifact")
     parser.add_argument(
         "--recipe",
         choices=choices.RECIPES,
-        help=f"default: {choices.WITH_CALIBRATION} with --calibration, else {choices.WITHOUT_CALIBRATION}",
+        help=f"default: {choices.WITH_CALIBRATION} with --calibration, else "
+        f"{choices.WITHOUT_CALIBRATION}",
     )
     for part in choices.PARTS:
         parser.add_argument(
-            f"--{part.replace('_', '-')}", choices=choices.SCHEMES, help="scheme of this part, if not the recipe's"
+            f"--{part.replace('_', '-')}",
+            choices=choices.SCHEMES,
+            help="scheme of this part, if not the recipe's",
         )
     parser.add_argument(
         "--overrides",
@@ -33,32 +38,64 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="JSON of single layers and their schemes, as `sensitivity` writes",
     )
-    parser.add_argument("--attention", choices=choices.ATTENTION, help="arithmetic of attention, if not the recipe's")
     parser.add_argument(
-        "--dense-heads", choices=choices.DENSE_HEADS, help="arithmetic of the dense heads, if not the recipe's"
+        "--attention",
+        choices=choices.ATTENTION,
+        help="arithmetic of attention, if not the recipe's",
+    )
+    parser.add_argument(
+        "--dense-heads",
+        choices=choices.DENSE_HEADS,
+        help="arithmetic of the dense heads, if not the recipe's",
     )
     parser.add_argument("--no-rotation", action="store_true", help="skip the Hadamard rotation")
-    parser.add_argument("--propagate", choices=choices.PROPAGATE, help="inputs of a block while it is quantised")
-    parser.add_argument("--seed", type=int, default=0, help="rotations and calibration samples (default: %(default)s)")
+    parser.add_argument(
+        "--propagate", choices=choices.PROPAGATE, help="inputs of a block while it is quantised"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="rotations and calibration samples (default: %(default)s)",
+    )
 
     data = parser.add_argument_group("calibration data")
     data.add_argument(
         "--calibration",
         metavar="SOURCE",
-        help=f"{choices.SYNTHETIC}, {', '.join(choices.CALIBRATION_READERS)} (with --data), or a folder of photographs",
+        help=f"{choices.SYNTHETIC}, {', '.join(choices.CALIBRATION_READERS)} (with --data), or a "
+        "folder of photographs",
     )
-    data.add_argument("--data", type=Path, metavar="PATH", help="folder of the data set that --calibration names")
-    data.add_argument("--samples", type=int, default=20, help="scenes to calibrate on (default: %(default)s)")
-    data.add_argument("--frames", type=int, default=4, help="pictures of each (default: %(default)s)")
     data.add_argument(
-        "--pool", type=int, help="candidates that the samples are chosen from (default: five times as many)"
+        "--data", type=Path, metavar="PATH", help="folder of the data set that --calibration names"
     )
-    data.add_argument("--sampling", choices=choices.SAMPLINGS, default="nfds", help="default: %(default)s")
+    data.add_argument(
+        "--samples", type=int, default=20, help="scenes to calibrate on (default: %(default)s)"
+    )
+    data.add_argument(
+        "--frames", type=int, default=4, help="pictures of each (default: %(default)s)"
+    )
+    data.add_argument(
+        "--pool",
+        type=int,
+        help="candidates that the samples are chosen from (default: five times as many)",
+    )
+    data.add_argument(
+        "--sampling", choices=choices.SAMPLINGS, default="nfds", help="default: %(default)s"
+    )
 
-    parser.add_argument("--heads", nargs="+", choices=choices.HEADS, help="keep these heads only (default: all)")
-    parser.add_argument("--weights-licence", metavar="NAME", help="licence of the weights, if they are not known ones")
+    parser.add_argument(
+        "--heads", nargs="+", choices=choices.HEADS, help="keep these heads only (default: all)"
+    )
+    parser.add_argument(
+        "--weights-licence",
+        metavar="NAME",
+        help="licence of the weights, if they are not known ones",
+    )
     parser.add_argument("--device", default="cpu", help="default: %(default)s")
-    parser.add_argument("--overwrite", action="store_true", help="replace an artifact that is already there")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace an artifact that is already there"
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 

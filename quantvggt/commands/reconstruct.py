@@ -27,8 +27,10 @@ _RESUME = ".reconstruction.json"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.description = (
-        "Reconstruct one scene from pictures, zip archives or videos, in the order given: with an artifact in this "
-        "process, or on a running service. Run again after an interruption, it goes on where it was. "
+        "Reconstruct one scene from pictures, zip archives or videos, in the order given: with an "
+        "artifact in this "
+        "process, or on a running service. Run again after an interruption, it goes on where it "
+        "was. "
         f"It writes {DOCUMENT} and {', '.join(DEFAULT)}; --output chooses other files."
     )
     parser.add_argument(
@@ -41,12 +43,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     place.add_argument("--artifact", type=Path, help="folder of the quantised model")
     place.add_argument("--server", metavar="URL", help="address of a running service instead")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace the result that is in --out")
     parser.add_argument(
-        "--output", action="append", default=[], metavar="FILE",
-        help="write this file instead, repeatable: scene.glb, colmap.zip, 'depth/*.exr', ...; '*' for all",
-    )  # fmt: skip
-    parser.add_argument("--mode", choices=choices.MODES, help="how pictures are brought to the network's size")
+        "--overwrite", action="store_true", help="replace the result that is in --out"
+    )
+    parser.add_argument(
+        "--output",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="write this file instead, repeatable: scene.glb, colmap.zip, 'depth/*.exr', ...; '*' "
+        "for all",
+    )
+    parser.add_argument(
+        "--mode", choices=choices.MODES, help="how pictures are brought to the network's size"
+    )
     parser.add_argument(
         "-o", "--option", action="append", default=[], metavar="NAME=VALUE",
         help=f"an option of the request, repeatable: {', '.join(choices.OPTIONS)}",
@@ -73,19 +83,28 @@ def run(options: argparse.Namespace) -> int:
         document = _there(options, pictures, wanted, outputs)
     else:
         document = _here(options, pictures, wanted, outputs)
+    for warning in document.get("warnings", ()):  # services of an earlier version know none
+        _say(f"warning: {warning['message']}")
     if options.json:
         print(json.dumps(document))
     else:
-        print(f"{len(document['pictures'])} pictures reconstructed\neverything lies in {options.out}")
+        print(
+            f"{len(document['pictures'])} pictures reconstructed\neverything lies in {options.out}"
+        )
     return 0
 
 
 def _here(
-    options: argparse.Namespace, pictures: Sequence[Path | str], wanted: dict[str, str], outputs: Sequence[str]
+    options: argparse.Namespace,
+    pictures: Sequence[Path | str],
+    wanted: dict[str, str],
+    outputs: Sequence[str],
 ) -> dict[str, Any]:
     urls = [picture for picture in pictures if isinstance(picture, str)]
     if urls:
-        raise BadInputError(f"{urls[0]} would have to be fetched, which a service may do: give --server.")
+        raise BadInputError(
+            f"{urls[0]} would have to be fetched, which a service may do: give --server."
+        )
     from model.errors import ArtifactError
     from quantvggt.bars import Bars
     from service import errors
@@ -95,7 +114,9 @@ def _here(
     given = {"artifact": options.artifact, "device": options.device}
     files = [picture for picture in pictures if isinstance(picture, Path)]
     try:
-        settings = load_settings({name: value for name, value in given.items() if value is not None})
+        settings = load_settings(
+            {name: value for name, value in given.items() if value is not None}
+        )
         with Bars() as bars, replacing(options.out) as staging:
             made = reconstruct_here(
                 settings,
@@ -114,12 +135,17 @@ def _here(
     except errors.ServiceError as error:
         raise ServiceError(str(error)) from error
     if missing:
-        raise BadInputError(f"this result has no file {', '.join(missing)}; the others lie in {options.out}.")
+        raise BadInputError(
+            f"this result has no file {', '.join(missing)}; the others lie in {options.out}."
+        )
     return document
 
 
 def _there(
-    options: argparse.Namespace, pictures: Sequence[Path | str], wanted: dict[str, str], outputs: Sequence[str]
+    options: argparse.Namespace,
+    pictures: Sequence[Path | str],
+    wanted: dict[str, str],
+    outputs: Sequence[str],
 ) -> dict[str, Any]:
     from quantvggt.bars import Bars
     from quantvggt.client import Client
@@ -148,7 +174,10 @@ def _there(
 
 def _api_key() -> str | None:
     if _API_KEY not in os.environ and _OLD_API_KEY in os.environ:
-        _say(f"warning: {_OLD_API_KEY} is now {_API_KEY}; the old name will not be read by the next release.")
+        _say(
+            f"warning: {_OLD_API_KEY} is now {_API_KEY}; the old name will not be read by the next "
+            "release."
+        )
     return os.environ.get(_API_KEY) or os.environ.get(_OLD_API_KEY)
 
 
@@ -156,7 +185,11 @@ def _idempotency_key(server: str, pictures: Sequence[Path | str], wanted: dict[s
     """The same for the same files, options and server."""
     digest = hashlib.sha256(json.dumps([server, sorted(wanted.items())]).encode())
     for picture in pictures:
-        sent = picture.encode() if isinstance(picture, str) else picture.name.encode() + b"\0" + picture.read_bytes()
+        sent = (
+            picture.encode()
+            if isinstance(picture, str)
+            else picture.name.encode() + b"\0" + picture.read_bytes()
+        )
         digest.update(sent)
     return digest.hexdigest()
 
@@ -173,7 +206,9 @@ def _interrupted(resume: Path, key: str) -> str | None:
 def _pair(text: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
     if not sign or name not in choices.OPTIONS:
-        raise BadInputError(f"--option {text}: give NAME=VALUE with one of {', '.join(choices.OPTIONS)}.")
+        raise BadInputError(
+            f"--option {text}: give NAME=VALUE with one of {', '.join(choices.OPTIONS)}."
+        )
     return name, value
 
 

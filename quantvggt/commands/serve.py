@@ -24,8 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s --artifact ARTIFACT [SETTING ...]"
     kinds = types()
     for name, field in FIELDS.items():
-        parser.add_argument("--" + name.replace("_", "-"), default=argparse.SUPPRESS, **_flag(field, kinds[name]))
-    parser.add_argument("--json", action="store_true", help="announce the address as one line of JSON")
+        parser.add_argument(
+            "--" + name.replace("_", "-"), default=argparse.SUPPRESS, **_flag(field, kinds[name])
+        )
+    parser.add_argument(
+        "--json", action="store_true", help="announce the address as one line of JSON"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -33,7 +37,9 @@ def run(options: argparse.Namespace) -> int:
     from service.settings import FIELDS, SettingsError, load_settings
 
     try:
-        settings = load_settings({name: getattr(options, name) for name in FIELDS if name in options})
+        settings = load_settings(
+            {name: getattr(options, name) for name in FIELDS if name in options}
+        )
     except SettingsError as error:
         raise BadInputError(str(error)) from error
 
@@ -41,7 +47,10 @@ def run(options: argparse.Namespace) -> int:
     from service.serve import BAD_INPUT, serve
 
     try:
-        serve(settings, lambda url: print(json.dumps({"url": url}) if options.json else url, flush=True))
+        serve(
+            settings,
+            lambda url: print(json.dumps({"url": url}) if options.json else url, flush=True),
+        )
     except BAD_INPUT as error:
         raise BadInputError(str(error)) from error
     except errors.ServiceError as error:

@@ -86,13 +86,22 @@ def _fit(picture: Image.Image) -> Image.Image:
 
 
 def _panel(
-    points: NDArray[np.floating], colors: NDArray[np.uint8], predicted: Array, true: Array | None, axes: Array
+    points: NDArray[np.floating],
+    colors: NDArray[np.uint8],
+    predicted: Array,
+    true: Array | None,
+    axes: Array,
 ) -> Image.Image:
     cameras = [(predicted, _PREDICTED)] + ([] if true is None else [(true, _TRUE)])
     seen = points.astype(np.float64) @ axes.T
     centres = np.concatenate([_centres(extrinsics) for extrinsics, _ in cameras]) @ axes.T
-    # A few stray points must not shrink the scene to a dot: the frame holds 96 % of them, and all cameras.
-    low, high = np.percentile(seen[:, :2], [2, 98], axis=0) if len(seen) else (centres[:, :2], centres[:, :2])
+    # A few stray points must not shrink the scene to a dot: the frame holds 96 % of them, and all
+    # cameras.
+    low, high = (
+        np.percentile(seen[:, :2], [2, 98], axis=0)
+        if len(seen)
+        else (centres[:, :2], centres[:, :2])
+    )
     low, high = np.minimum(low, centres[:, :2]).min(0), np.maximum(high, centres[:, :2]).max(0)
     extent = 1.15 * max(float((high - low).max()), 1e-6)
     middle = (low + high) / 2
@@ -121,10 +130,15 @@ def _panel(
 
 
 def _frusta(extrinsics: Array, size: float) -> list[Array]:
-    """Per camera five world points: its centre and the corners of a small picture in front of it."""
-    corners = size * np.array([[0, 0, 0], [-0.6, -0.45, 1], [0.6, -0.45, 1], [0.6, 0.45, 1], [-0.6, 0.45, 1]])
+    """Per camera five world points: its centre and the corners of a small picture in front of
+    it."""
+    corners = size * np.array(
+        [[0, 0, 0], [-0.6, -0.45, 1], [0.6, -0.45, 1], [0.6, 0.45, 1], [-0.6, 0.45, 1]]
+    )
     centres = _centres(extrinsics)
-    return [corners @ camera[:, :3] + centre for camera, centre in zip(extrinsics, centres, strict=True)]
+    return [
+        corners @ camera[:, :3] + centre for camera, centre in zip(extrinsics, centres, strict=True)
+    ]
 
 
 def _centres(extrinsics: Array) -> Array:

@@ -37,7 +37,9 @@ def pair_errors(predicted: Array, true: Array) -> list[PairError]:
         rotation_t, translation_t = _relative(true[i], true[j])
         turn = rotation_p @ rotation_t.T
         # atan2 of twice sine and cosine stays exact for angles near 0 and 180 degrees.
-        sine = np.linalg.norm([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]])
+        sine = np.linalg.norm(
+            [turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]]
+        )
         angle = np.degrees(np.arctan2(sine, np.trace(turn) - 1))
         errors.append(PairError(i, j, float(angle), _angle(translation_p, translation_t)))
     return errors

@@ -29,7 +29,9 @@ _READY_SECONDS = 120.0
 _STOP_SECONDS = 60.0
 
 
-def run_demo(artifact: Path, samples: Path, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def run_demo(
+    artifact: Path, samples: Path, out: Path, say: Callable[[str], None]
+) -> dict[str, Any]:
     """Serve `artifact`, post the pictures of `samples`, leave everything in `out`; returns what was
     found.
 
@@ -51,8 +53,13 @@ def run_demo(artifact: Path, samples: Path, out: Path, say: Callable[[str], None
     predicted = np.stack([camera.extrinsic for camera in result.cameras])
     views = []
     for index, path in enumerate(pictures):
-        with Image.open(path) as picture, Image.open(out / "depth" / str(index) / "preview.png") as depth:
-            views.append(View(ImageOps.exif_transpose(picture).convert("RGB"), depth.convert("RGB")))
+        with (
+            Image.open(path) as picture,
+            Image.open(out / "depth" / str(index) / "preview.png") as depth,
+        ):
+            views.append(
+                View(ImageOps.exif_transpose(picture).convert("RGB"), depth.convert("RGB"))
+            )
     overview = draw_overview(views, result.points, result.colors, predicted, align(true, predicted))
     overview.save(out / OVERVIEW)
 
@@ -64,7 +71,9 @@ def run_demo(artifact: Path, samples: Path, out: Path, say: Callable[[str], None
         "timings": result.document["timings"],
         "pairs": [vars(pair) for pair in pairs],
         "median_rotation_error_degrees": median(pair.rotation for pair in pairs),
-        "median_translation_direction_error_degrees": median(pair.translation_direction for pair in pairs),
+        "median_translation_direction_error_degrees": median(
+            pair.translation_direction for pair in pairs
+        ),
         "files": sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()),
     }
 
@@ -77,11 +86,18 @@ def read_samples(samples: Path) -> tuple[list[Path], Array]:
         pictures = [samples / Path(frame["file"]).name for frame in frames]
         true = np.array([frame["extrinsic"] for frame in frames], dtype=np.float64)
     except FileNotFoundError:
-        raise BadInputError(f"{samples} has no {_CAMERAS}; give a folder of pictures with known cameras.") from None
+        raise BadInputError(
+            f"{samples} has no {_CAMERAS}; give a folder of pictures with known cameras."
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
-        raise BadInputError(f"{samples / _CAMERAS} is not a list of frames with cameras: {error!r}.") from None
+        raise BadInputError(
+            f"{samples / _CAMERAS} is not a list of frames with cameras: {error!r}."
+        ) from None
     if true.ndim != 3 or true.shape[1:] != (3, 4) or len(true) < 2:
-        raise BadInputError(f"{samples / _CAMERAS} needs at least two frames, each with an extrinsic of 3 x 4 numbers.")
+        raise BadInputError(
+            f"{samples / _CAMERAS} needs at least two frames, each with an extrinsic of 3 x 4 "
+            "numbers."
+        )
     if missing := [path.name for path in pictures if not path.is_file()]:
         raise BadInputError(f"{samples} lacks {', '.join(missing)}, which {_CAMERAS} names.")
     return pictures, true
@@ -91,9 +107,19 @@ def read_samples(samples: Path) -> tuple[list[Path], Array]:
 def serving(artifact: Path, say: Callable[[str], None]) -> Iterator[str]:
     """Run ``serve`` as a process on a free loopback port and yield its address; stops it at the
     end."""
-    command = [sys.executable, "-m", "quantvggt", "serve", "--artifact", str(artifact), "--port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "quantvggt",
+        "serve",
+        "--artifact",
+        str(artifact),
+        "--port",
+        "0",
+    ]
     command += ["--json", "--log-level", "warning"]
-    # The demo is the same whatever is set for a service of one's own; its defaults are what it shows.
+    # The demo is the same whatever is set for a service of one's own; its defaults are what it
+    # shows.
     environment = {key: value for key, value in os.environ.items() if not names_a_setting(key)}
     say("starting: " + " ".join(["python", *command[1:]]))
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)

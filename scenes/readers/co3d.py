@@ -1,4 +1,5 @@
-"""Co3Dv2: a folder a category with `frame_annotations.jgz`, `sequence_annotations.jgz` and `set_lists/`."""
+"""Co3Dv2: a folder a category with `frame_annotations.jgz`, `sequence_annotations.jgz` and
+`set_lists/`."""
 
 from __future__ import annotations
 
@@ -18,15 +19,22 @@ from PIL import Image
 from model.progress import track
 from model.scene.geometry import pytorch3d_to_opencv
 from scenes.readers.depth_map import DepthMap, read_float16_png
-from scenes.readers.recording import Frame, RecordedScenes, Recording, UnusableSceneError, require_folder
+from scenes.readers.recording import (
+    Frame,
+    RecordedScenes,
+    Recording,
+    UnusableSceneError,
+    require_folder,
+)
 from scenes.readers.resizing import Array
 
 # fmt: off
 CATEGORIES = (
-    "apple", "backpack", "banana", "baseballbat", "baseballglove", "bench", "bicycle", "bottle", "bowl", "broccoli",
-    "cake", "car", "carrot", "cellphone", "chair", "cup", "donut", "hairdryer", "handbag", "hydrant", "keyboard",
-    "laptop", "microwave", "motorcycle", "mouse", "orange", "parkingmeter", "pizza", "plant", "stopsign", "teddybear",
-    "toaster", "toilet", "toybus", "toyplane", "toytrain", "toytruck", "tv", "umbrella", "vase", "wineglass",
+    "apple", "backpack", "banana", "baseballbat", "baseballglove", "bench", "bicycle", "bottle",
+    "bowl", "broccoli", "cake", "car", "carrot", "cellphone", "chair", "cup", "donut", "hairdryer",
+    "handbag", "hydrant", "keyboard", "laptop", "microwave", "motorcycle", "mouse", "orange",
+    "parkingmeter", "pizza", "plant", "stopsign", "teddybear", "toaster", "toilet", "toybus",
+    "toyplane", "toytrain", "toytruck", "tv", "umbrella", "vase", "wineglass",
 )
 # fmt: on
 """The categories of the published pose protocol."""
@@ -51,26 +59,34 @@ def read_co3d(
     image_size: int,
     patch_size: int,
 ) -> RecordedScenes:
-    """One scene a sequence that the published filters let pass, `views` frames drawn at random (None: all).
+    """One scene a sequence that the published filters let pass, `views` frames drawn at random
+    (None: all).
 
-    Filters: viewpoint quality above 0.5, at least `min_frames` frames in the split, no camera beyond `FARTHEST`. What
-    a filter takes out, and every category that is not there, is named in `skipped`. The draw of a sequence depends on
-    `seed` and its name alone, so that no other scene can change it. All annotations are read now, pictures later.
-    Raises ValueError for an unknown split or category and for damaged files.
+    Filters: viewpoint quality above 0.5, at least `min_frames` frames in the split, no camera
+    beyond `FARTHEST`. What a filter takes out, and every category that is not there, is named in
+    `skipped`. The draw of a sequence depends on `seed` and its name alone, so that no other scene
+    can change it. All annotations are read now, pictures later. Raises ValueError for an unknown
+    split or category and for damaged files.
     """
     require_folder(root)
     unknown = sorted(set(categories) - set(CATEGORIES))
     if split not in SPLITS or unknown:
         raise ValueError(
-            f"split {split!r}, unknown categories {unknown}; Co3Dv2 has the splits {', '.join(SPLITS)} and the "
+            f"split {split!r}, unknown categories {unknown}; Co3Dv2 has the splits "
+            f"{', '.join(SPLITS)} and the "
             f"categories {', '.join(CATEGORIES)}"
         )
     if not any((root / category / FRAMES).is_file() for category in categories):
-        raise ValueError(f"{root}: holds no category of Co3Dv2; expected, for example, {root / categories[0] / FRAMES}")
+        raise ValueError(
+            f"{root}: holds no category of Co3Dv2; expected, for example, "
+            f"{root / categories[0] / FRAMES}"
+        )
     recordings: list[Recording] = []
     skipped: list[tuple[str, str]] = []
     for category in track(categories, "annotations"):
-        absent = [name for name in (FRAMES, SEQUENCES, SET_LIST) if not (root / category / name).is_file()]
+        absent = [
+            name for name in (FRAMES, SEQUENCES, SET_LIST) if not (root / category / name).is_file()
+        ]
         if absent:
             skipped.append((category, f"no {', '.join(absent)}"))
             continue
@@ -84,10 +100,14 @@ def read_co3d(
             except UnusableSceneError as reason:
                 skipped.append((name, str(reason)))
             except (KeyError, TypeError) as error:
-                raise ValueError(f"{root / category / FRAMES}: a frame of {name} is incomplete: {error!r}") from error
+                raise ValueError(
+                    f"{root / category / FRAMES}: a frame of {name} is incomplete: {error!r}"
+                ) from error
             else:
                 recordings.append(Recording(name, category, split, frames))
-    return RecordedScenes(tuple(recordings), tuple(skipped), image_size, patch_size, tuple(categories))
+    return RecordedScenes(
+        tuple(recordings), tuple(skipped), image_size, patch_size, tuple(categories)
+    )
 
 
 def _read(path: Path) -> Any:
@@ -101,8 +121,11 @@ def _read(path: Path) -> Any:
 
 
 def _listed_frames(folder: Path, split: str) -> dict[str, list[Mapping[str, Any]]]:
-    """Annotations of the frames that the set list puts into the split, by sequence, in the list's order."""
-    annotations = {(entry["sequence_name"], entry["frame_number"]): entry for entry in _read(folder / FRAMES)}
+    """Annotations of the frames that the set list puts into the split, by sequence, in the list's
+    order."""
+    annotations = {
+        (entry["sequence_name"], entry["frame_number"]): entry for entry in _read(folder / FRAMES)
+    }
     listed = _read(folder / SET_LIST)
     if split not in listed:
         raise ValueError(f"{folder / SET_LIST}: no split {split!r}; it has {', '.join(listed)}")
@@ -126,7 +149,9 @@ def _within_reach(
     kept = []
     for entry in entries:
         if sum(entry["viewpoint"]["T"]) > FARTHEST:
-            skipped.append((f"{name} frame {entry['frame_number']}", f"its camera lies beyond {FARTHEST:g}"))
+            skipped.append(
+                (f"{name} frame {entry['frame_number']}", f"its camera lies beyond {FARTHEST:g}")
+            )
         else:
             kept.append(entry)
     if len(kept) < max(min_frames, 1):
@@ -134,7 +159,9 @@ def _within_reach(
     return kept
 
 
-def _draw(entries: Sequence[Mapping[str, Any]], views: int | None, seed: int, name: str) -> Sequence[Mapping[str, Any]]:
+def _draw(
+    entries: Sequence[Mapping[str, Any]], views: int | None, seed: int, name: str
+) -> Sequence[Mapping[str, Any]]:
     if views is None:
         return entries
     if len(entries) < views:
@@ -148,26 +175,40 @@ def _frame(root: Path, entry: Mapping[str, Any]) -> Frame:
     if not picture.is_file():
         raise UnusableSceneError(f"no picture {entry['image']['path']}")
     viewpoint, (height, width) = entry["viewpoint"], entry["image"]["size"]
-    rotation, translation = (torch.tensor(viewpoint[key], dtype=torch.float64) for key in ("R", "T"))
+    rotation, translation = (
+        torch.tensor(viewpoint[key], dtype=torch.float64) for key in ("R", "T")
+    )
     extrinsic = pytorch3d_to_opencv(rotation, translation).numpy()
     depth = entry.get("depth")
     reader = None
     if depth and (root / depth["path"]).is_file():
         mask = depth.get("mask_path")
-        reader = partial(_read_depth, root / depth["path"], depth["scale_adjustment"], root / mask if mask else None)
-    return Frame(picture, extrinsic, _intrinsic(picture, viewpoint, height, width), (height, width), reader)
+        reader = partial(
+            _read_depth,
+            root / depth["path"],
+            depth["scale_adjustment"],
+            root / mask if mask else None,
+        )
+    return Frame(
+        picture, extrinsic, _intrinsic(picture, viewpoint, height, width), (height, width), reader
+    )
 
 
 def _intrinsic(picture: Path, viewpoint: Mapping[str, Any], height: int, width: int) -> Array:
-    """Pixels from PyTorch3D's normalised coordinates, whose axes point left and up from the image centre."""
+    """Pixels from PyTorch3D's normalised coordinates, whose axes point left and up from the image
+    centre."""
     half = np.array([width, height]) / 2
-    unit = {"ndc_isotropic": half.min(), "ndc_norm_image_bounds": half}.get(viewpoint["intrinsics_format"].lower())
+    unit = {"ndc_isotropic": half.min(), "ndc_norm_image_bounds": half}.get(
+        viewpoint["intrinsics_format"].lower()
+    )
     if unit is None:
         raise ValueError(
             f"{picture}: intrinsics_format is {viewpoint['intrinsics_format']!r}; "
             "expected ndc_isotropic or ndc_norm_image_bounds"
         )
-    (fx, fy), (left, up) = (unit * np.array(viewpoint[key]) for key in ("focal_length", "principal_point"))
+    (fx, fy), (left, up) = (
+        unit * np.array(viewpoint[key]) for key in ("focal_length", "principal_point")
+    )
     cx, cy = half - (left, up)
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
 
@@ -181,5 +222,7 @@ def _read_depth(path: Path, scale: float, mask_path: Path | None) -> DepthMap:
     with Image.open(mask_path) as picture:
         mask = np.array(picture.convert("L")) > 0
     if mask.shape != depth.shape:
-        raise ValueError(f"{mask_path} is {mask.shape[1]}x{mask.shape[0]} pixels; its depth {depth.shape[::-1]}")
+        raise ValueError(
+            f"{mask_path} is {mask.shape[1]}x{mask.shape[0]} pixels; its depth {depth.shape[::-1]}"
+        )
     return np.where(mask, depth, np.float32(0))

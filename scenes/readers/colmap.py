@@ -1,10 +1,12 @@
-"""A folder with a COLMAP model, for example ETH3D's undistorted scenes: pictures and cameras, no depth.
+"""A folder with a COLMAP model, for example ETH3D's undistorted scenes: pictures and cameras, no
+depth.
 
-The model is `sparse/0`, `sparse` or `dslr_calibration_undistorted`, as text or binary; its pictures lie under `images`.
+The model is `sparse/0`, `sparse` or `dslr_calibration_undistorted`, as text or binary; its pictures
+lie under `images`.
 
-Why not pycolmap's reader: version 4.2 reads a `cameras.bin` that was cut short as a camera with all parameters 0, ends
-a picture's name in a text model at the first blank, and wants the points, which nothing here needs. This reader refuses
-the first, reads the second, and does without the third.
+Why not pycolmap's reader: version 4.2 reads a `cameras.bin` that was cut short as a camera with all
+parameters 0, ends a picture's name in a text model at the first blank, and wants the points, which
+nothing here needs. This reader refuses the first, reads the second, and does without the third.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ MODELS = ("sparse/0", "sparse", "dslr_calibration_undistorted")
 
 
 class _Lens(NamedTuple):
-    """A COLMAP camera model. `focals`: how many of its parameters are focal lengths; 0 where no part is a pinhole."""
+    """A COLMAP camera model. `focals`: how many of its parameters are focal lengths; 0 where no
+    part is a pinhole."""
 
     name: str
     params: int
@@ -67,12 +70,17 @@ class _Image(NamedTuple):
     pose: tuple[float, ...]  # quaternion w, x, y, z and translation, world-to-camera
 
 
-def read_colmap(root: Path, *, views: int | None = None, image_size: int, patch_size: int) -> RecordedScenes:
-    """`root` or each folder in it: `views` frames evenly spaced by picture name (None: all). Raises ValueError.
+def read_colmap(
+    root: Path, *, views: int | None = None, image_size: int, patch_size: int
+) -> RecordedScenes:
+    """`root` or each folder in it: `views` frames evenly spaced by picture name (None: all). Raises
+    ValueError.
 
     Distorted cameras are refused: the network predicts pinhole cameras, so the truth must be one.
     """
-    folders = scene_folders(root, [f"{model}/cameras.{end}" for model in MODELS for end in ("bin", "txt")])
+    folders = scene_folders(
+        root, [f"{model}/cameras.{end}" for model in MODELS for end in ("bin", "txt")]
+    )
 
     def frames_of(name: str) -> list[Frame]:
         folder = folders[name]
@@ -83,20 +91,39 @@ def read_colmap(root: Path, *, views: int | None = None, image_size: int, patch_
                 cameras, images = _read_cameras_text(model), _read_images_text(model)
             else:
                 continue
-            return [_frame(folder, model, image, cameras) for image in spread(sorted(images), views)]
-        raise UnusableSceneError(f"no COLMAP model; expected cameras.bin or cameras.txt in {', '.join(MODELS)}")
+            return [
+                _frame(folder, model, image, cameras) for image in spread(sorted(images), views)
+            ]
+        raise UnusableSceneError(
+            f"no COLMAP model; expected cameras.bin or cameras.txt in {', '.join(MODELS)}"
+        )
 
-    return collect(folders, frames_of, category="colmap", split="test", image_size=image_size, patch_size=patch_size)
+    return collect(
+        folders,
+        frames_of,
+        category="colmap",
+        split="test",
+        image_size=image_size,
+        patch_size=patch_size,
+    )
 
 
 def _frame(folder: Path, model: Path, image: _Image, cameras: dict[int, _Camera]) -> Frame:
     if image.camera not in cameras:
-        raise ValueError(f"{model}: picture {image.name} has camera {image.camera}, which the model does not list")
+        raise ValueError(
+            f"{model}: picture {image.name} has camera {image.camera}, which the model does not "
+            "list"
+        )
     w, x, y, z, *translation = image.pose
     rotation = quaternion_to_matrix(torch.tensor([x, y, z, w], dtype=torch.float64)).numpy()
     camera = cameras[image.camera]
     extrinsic = np.column_stack([rotation, translation])
-    return Frame(folder / "images" / image.name, extrinsic, _intrinsic(model, image.camera, camera), camera.size)
+    return Frame(
+        folder / "images" / image.name,
+        extrinsic,
+        _intrinsic(model, image.camera, camera),
+        camera.size,
+    )
 
 
 def _intrinsic(model: Path, number: int, camera: _Camera) -> Array:
@@ -118,18 +145,22 @@ def _read_cameras_text(model: Path) -> dict[int, _Camera]:
         try:
             number, name, width, height, *params = line.split()
             lens = _BY_NAME[name]
-            cameras[int(number)] = _Camera(lens, (int(height), int(width)), tuple(map(float, params)))
+            cameras[int(number)] = _Camera(
+                lens, (int(height), int(width)), tuple(map(float, params))
+            )
             if len(params) != lens.params:
                 raise ValueError(f"{name} has {lens.params} parameters")
         except (KeyError, ValueError) as error:
             raise ValueError(
-                f"{model / 'cameras.txt'}: expected 'id, model, width, height, parameters', found {line!r} ({error})"
+                f"{model / 'cameras.txt'}: expected 'id, model, width, height, parameters', found "
+                f"{line!r} ({error})"
             ) from error
     return cameras
 
 
 def _read_images_text(model: Path) -> list[_Image]:
-    """Two lines a picture: its pose, then its points (x, y, 3D point), which may be an empty line."""
+    """Two lines a picture: its pose, then its points (x, y, 3D point), which may be an empty
+    line."""
     lines = _lines(model / "images.txt")
     while lines and not lines[-1].strip():
         lines.pop()
@@ -142,14 +173,19 @@ def _read_images_text(model: Path) -> list[_Image]:
                 raise ValueError("a line is missing")
         except ValueError as error:
             raise ValueError(
-                f"{model / 'images.txt'}: expected 'id, qw, qx, qy, qz, tx, ty, tz, camera, name', found {line!r}, "
+                f"{model / 'images.txt'}: expected 'id, qw, qx, qy, qz, tx, ty, tz, camera, name', "
+                f"found {line!r}, "
                 "and a second line with its points"
             ) from error
     return images
 
 
 def _lines(path: Path) -> list[str]:
-    return [line for line in _bytes(path).decode("utf-8", errors="replace").splitlines() if not line.startswith("#")]
+    return [
+        line
+        for line in _bytes(path).decode("utf-8", errors="replace").splitlines()
+        if not line.startswith("#")
+    ]
 
 
 def _read_cameras_binary(model: Path) -> dict[int, _Camera]:
@@ -159,7 +195,9 @@ def _read_cameras_binary(model: Path) -> dict[int, _Camera]:
         number, lens, width, height = cursor.take("iiQQ")
         if not 0 <= lens < len(_LENSES):
             raise ValueError(f"{cursor.path}: camera {number} has the unknown model {lens}")
-        cameras[number] = _Camera(_LENSES[lens], (height, width), cursor.take(f"{_LENSES[lens].params}d"))
+        cameras[number] = _Camera(
+            _LENSES[lens], (height, width), cursor.take(f"{_LENSES[lens].params}d")
+        )
     return cameras
 
 
@@ -197,5 +235,7 @@ class _Cursor:
 
 def _bytes(path: Path) -> bytes:
     if not path.is_file():
-        raise ValueError(f"{path}: no such file; a COLMAP model has cameras and images in one format")
+        raise ValueError(
+            f"{path}: no such file; a COLMAP model has cameras and images in one format"
+        )
     return path.read_bytes()

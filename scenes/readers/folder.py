@@ -12,7 +12,14 @@ import numpy as np
 from PIL import Image
 
 from scenes.readers.depth_map import read_npy
-from scenes.readers.recording import Frame, RecordedScenes, UnusableSceneError, collect, scene_folders, spread
+from scenes.readers.recording import (
+    Frame,
+    RecordedScenes,
+    UnusableSceneError,
+    collect,
+    scene_folders,
+    spread,
+)
 from scenes.scene import Scene
 
 CAMERAS = "cameras.json"
@@ -23,7 +30,8 @@ CONVENTION = (
 
 
 def write_folder(scene: Scene, folder: Path) -> None:
-    """Writes the frames as `00.png`, `01.png`, ... and their cameras in the frame of the first one."""
+    """Writes the frames as `00.png`, `01.png`, ... and their cameras in the frame of the first
+    one."""
     scene = scene.normalised()
     folder.mkdir(parents=True, exist_ok=True)
     frames = []
@@ -40,16 +48,23 @@ def write_folder(scene: Scene, folder: Path) -> None:
                 "extrinsic": scene.extrinsics[i].tolist(),
             }
         )
-    described = {"description": f"synthetic scene {scene.name}", "convention": CONVENTION, "frames": frames}
+    described = {
+        "description": f"synthetic scene {scene.name}",
+        "convention": CONVENTION,
+        "frames": frames,
+    }
     (folder / CAMERAS).write_text(json.dumps(described, indent=1) + "\n")
 
 
-def read_folder(root: Path, *, views: int | None = None, image_size: int, patch_size: int) -> RecordedScenes:
-    """`root` or each folder in it that has a `cameras.json`: `views` evenly spaced frames (None: all).
+def read_folder(
+    root: Path, *, views: int | None = None, image_size: int, patch_size: int
+) -> RecordedScenes:
+    """`root` or each folder in it that has a `cameras.json`: `views` evenly spaced frames (None:
+    all).
 
-    A frame has `file`, `width`, `height`, `intrinsic` (3x3, pixels of the stored picture), `extrinsic` (3x4,
-    world-to-camera) and, where depth is known, `depth`: an `.npy` file [h, w] in the unit of the translations, 0 where
-    it is not. Raises ValueError.
+    A frame has `file`, `width`, `height`, `intrinsic` (3x3, pixels of the stored picture),
+    `extrinsic` (3x4, world-to-camera) and, where depth is known, `depth`: an `.npy` file [h, w] in
+    the unit of the translations, 0 where it is not. Raises ValueError.
     """
     folders = scene_folders(root, [CAMERAS])
 
@@ -62,17 +77,28 @@ def read_folder(root: Path, *, views: int | None = None, image_size: int, patch_
             return [_frame(folders[name], frame) for frame in spread(frames, views)]
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(
-                f"{path}: expected 'frames', each with file, width, height, intrinsic and extrinsic: {error!r}"
+                f"{path}: expected 'frames', each with file, width, height, intrinsic and "
+                f"extrinsic: {error!r}"
             ) from error
 
-    return collect(folders, frames_of, category="folder", split="test", image_size=image_size, patch_size=patch_size)
+    return collect(
+        folders,
+        frames_of,
+        category="folder",
+        split="test",
+        image_size=image_size,
+        patch_size=patch_size,
+    )
 
 
 def _frame(folder: Path, described: Mapping[str, Any]) -> Frame:
-    extrinsic, intrinsic = (np.array(described[key], dtype=np.float64) for key in ("extrinsic", "intrinsic"))
+    extrinsic, intrinsic = (
+        np.array(described[key], dtype=np.float64) for key in ("extrinsic", "intrinsic")
+    )
     if extrinsic.shape != (3, 4) or intrinsic.shape != (3, 3):
         raise ValueError(
-            f"{folder / CAMERAS}: {described['file']} has an extrinsic {list(extrinsic.shape)} and an intrinsic "
+            f"{folder / CAMERAS}: {described['file']} has an extrinsic {list(extrinsic.shape)} and "
+            "an intrinsic "
             f"{list(intrinsic.shape)}; expected [3, 4] and [3, 3]"
         )
     depth = partial(read_npy, folder / described["depth"]) if "depth" in described else None

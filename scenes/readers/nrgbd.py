@@ -1,4 +1,5 @@
-"""Neural RGB-D (synthetic rooms): `staircase/{images/img0.png,depth/depth0.png,poses.txt}`; lengths in metres."""
+"""Neural RGB-D (synthetic rooms): `staircase/{images/img0.png,depth/depth0.png,poses.txt}`; lengths
+in metres."""
 
 from __future__ import annotations
 
@@ -38,15 +39,19 @@ INTRINSIC = np.array([[FOCAL, 0, 320], [0, FOCAL, 240], [0, 0, 1]])
 _OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])  # OpenGL cameras look along -z, y up
 
 
-def read_nrgbd(root: Path, *, views: int | None = None, image_size: int, patch_size: int) -> RecordedScenes:
+def read_nrgbd(
+    root: Path, *, views: int | None = None, image_size: int, patch_size: int
+) -> RecordedScenes:
     """The nine scenes, `views` evenly spaced frames of each (None: all). Raises ValueError.
 
-    `poses.txt` holds four lines a frame, camera-to-world in OpenGL axes. Frames whose pose the authors left as `nan`
-    cannot be drawn.
+    `poses.txt` holds four lines a frame, camera-to-world in OpenGL axes. Frames whose pose the
+    authors left as `nan` cannot be drawn.
     """
     require_folder(root)
     if not any((root / scene).is_dir() for scene in SCENES):
-        raise ValueError(f"{root}: holds none of the 9 NRGBD scenes; expected folders {', '.join(SCENES)}")
+        raise ValueError(
+            f"{root}: holds none of the 9 NRGBD scenes; expected folders {', '.join(SCENES)}"
+        )
 
     def frames_of(name: str) -> list[Frame]:
         if not (root / name).is_dir():
@@ -54,11 +59,21 @@ def read_nrgbd(root: Path, *, views: int | None = None, image_size: int, patch_s
         poses = _read_poses(root / name / "poses.txt")
         numbers = _numbers(root / name / "images")
         if numbers and numbers[-1] >= len(poses):
-            raise ValueError(f"{root / name / 'poses.txt'}: {len(poses)} poses, but there is img{numbers[-1]}.png")
+            raise ValueError(
+                f"{root / name / 'poses.txt'}: {len(poses)} poses, but there is "
+                f"img{numbers[-1]}.png"
+            )
         posed = [number for number in numbers if np.isfinite(poses[number]).all()]
         return [_frame(root / name, number, poses[number]) for number in spread(posed, views)]
 
-    return collect(SCENES, frames_of, category="nrgbd", split="test", image_size=image_size, patch_size=patch_size)
+    return collect(
+        SCENES,
+        frames_of,
+        category="nrgbd",
+        split="test",
+        image_size=image_size,
+        patch_size=patch_size,
+    )
 
 
 def _numbers(folder: Path) -> list[int]:
@@ -70,7 +85,9 @@ def _read_poses(path: Path) -> Array:
     if not path.is_file():
         raise ValueError(f"{path}: no such file; it holds the cameras of the scene")
     try:
-        return np.array(path.read_text(encoding="ascii").split(), dtype=np.float64).reshape(-1, 4, 4)
+        return np.array(path.read_text(encoding="ascii").split(), dtype=np.float64).reshape(
+            -1, 4, 4
+        )
     except ValueError as error:
         raise ValueError(f"{path}: expected four lines of four numbers a frame: {error}") from error
 

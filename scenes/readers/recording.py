@@ -1,4 +1,5 @@
-"""Recorded scenes: where their pictures, cameras and depth lie, and how they become scenes on one network grid."""
+"""Recorded scenes: where their pictures, cameras and depth lie, and how they become scenes on one
+network grid."""
 
 from __future__ import annotations
 
@@ -34,10 +35,12 @@ class UnusableSceneError(ValueError):
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture and its camera: `extrinsic` [3,4] world-to-camera in OpenCV axes, `intrinsic` [3,3] in pixels.
+    """One picture and its camera: `extrinsic` [3,4] world-to-camera in OpenCV axes, `intrinsic`
+    [3,3] in pixels.
 
-    `size`: (height, width) that the intrinsic holds for, None for the picture's own. A picture or depth map that is
-    stored at another resolution must have the same shape. `depth` reads the map, unit of the translation, 0 = unknown.
+    `size`: (height, width) that the intrinsic holds for, None for the picture's own. A picture or
+    depth map that is stored at another resolution must have the same shape. `depth` reads the map,
+    unit of the translation, 0 = unknown.
     """
 
     picture: Path
@@ -49,9 +52,15 @@ class Frame:
     def __post_init__(self) -> None:
         rotation = self.extrinsic[:, :3]
         if not np.isfinite(self.extrinsic).all() or np.linalg.det(rotation) < 0:
-            raise ValueError(f"{self.picture}: its camera is no finite rotation and translation: {self.extrinsic}")
+            raise ValueError(
+                f"{self.picture}: its camera is no finite rotation and translation: "
+                f"{self.extrinsic}"
+            )
         if np.abs(rotation @ rotation.T - np.eye(3)).max() > 0.01:
-            raise ValueError(f"{self.picture}: the rotation of its camera is not orthonormal: {rotation.tolist()}")
+            raise ValueError(
+                f"{self.picture}: the rotation of its camera is not orthonormal: "
+                f"{rotation.tolist()}"
+            )
         fx, fy, skew = self.intrinsic[0, 0], self.intrinsic[1, 1], self.intrinsic[0, 1]
         if not (np.isfinite(self.intrinsic).all() and min(fx, fy) > 0 and abs(skew) <= 1e-3 * fx):
             raise ValueError(
@@ -70,14 +79,16 @@ class Recording:
     frames: tuple[Frame, ...]
 
     def read(self, image_size: int, patch_size: int) -> Scene:
-        """Pictures, cameras and depth on one grid by the rules of "fit"; pictures of other shapes are padded.
+        """Pictures, cameras and depth on one grid by the rules of "fit"; pictures of other shapes
+        are padded.
 
-        Raises ValueError that names the file: missing, undecodable, turned by EXIF, of another shape than its camera.
+        Raises ValueError that names the file: missing, undecodable, turned by EXIF, of another
+        shape than its camera.
         """
         sizes = [upright_size(frame.picture) for frame in self.frames]
         try:
             pictures = [frame.picture for frame in self.frames]
-            batch = preprocess_images(pictures, image_size=image_size, patch_size=patch_size)
+            batch = preprocess_images(pictures, "fit", image_size, patch_size)
         except ImageError as error:
             raise ValueError(f"{self.frames[error.index or 0].picture}: {error}") from error
         intrinsics, depths = [], []
@@ -86,7 +97,9 @@ class Recording:
                 check_principal_point(frame.picture, frame.intrinsic, size)
             else:
                 check_shape(frame.picture, size, frame.size)
-            intrinsics.append(resize_intrinsic(frame.intrinsic, frame.size or size, size, transform))
+            intrinsics.append(
+                resize_intrinsic(frame.intrinsic, frame.size or size, size, transform)
+            )
             depth = None if frame.depth is None else frame.depth()
             if depth is not None:
                 check_shape(f"depth of {frame.picture}", (depth.shape[0], depth.shape[1]), size)
@@ -106,7 +119,8 @@ class Recording:
 
 @dataclass(frozen=True)
 class RecordedScenes:
-    """Scenes of a data set, read one at a time; what a reader could not use is named in `skipped` (scene, reason)."""
+    """Scenes of a data set, read one at a time; what a reader could not use is named in `skipped`
+    (scene, reason)."""
 
     recordings: tuple[Recording, ...]
     skipped: tuple[tuple[str, str], ...]
@@ -139,9 +153,15 @@ class RecordedScenes:
 
 
 def collect(
-    names: Iterable[str], frames_of: Callable[[str], Sequence[Frame]], *, category: str, split: str, **grid: Any
+    names: Iterable[str],
+    frames_of: Callable[[str], Sequence[Frame]],
+    *,
+    category: str,
+    split: str,
+    **grid: Any,
 ) -> RecordedScenes:
-    """One recording a name; names for which `frames_of` raises UnusableSceneError are skipped with its reason."""
+    """One recording a name; names for which `frames_of` raises UnusableSceneError are skipped with
+    its reason."""
     recordings, skipped = [], []
     for name in names:
         try:
@@ -152,7 +172,8 @@ def collect(
 
 
 def spread(items: Sequence[Item], views: int | None) -> list[Item]:
-    """`views` of the items, evenly spaced from the first (None: all). Raises UnusableSceneError if too few."""
+    """`views` of the items, evenly spaced from the first (None: all). Raises UnusableSceneError if
+    too few."""
     count = len(items) if views is None else views
     if len(items) < max(count, 1):
         raise UnusableSceneError(f"{len(items)} frames; {max(count, 1)} are needed")
@@ -160,20 +181,25 @@ def spread(items: Sequence[Item], views: int | None) -> list[Item]:
 
 
 def scene_folders(root: Path, marks: Sequence[str]) -> dict[str, Path]:
-    """Name -> folder: `root` itself where it holds one of `marks`, else its subfolders. Raises ValueError."""
+    """Name -> folder: `root` itself where it holds one of `marks`, else its subfolders. Raises
+    ValueError."""
     require_folder(root)
     if any((root / mark).exists() for mark in marks):
         return {root.resolve().name: root}
     folders = {folder.name: folder for folder in sorted(root.iterdir()) if folder.is_dir()}
     if not any((folder / mark).exists() for folder in folders.values() for mark in marks):
-        raise ValueError(f"{root}: neither this folder nor a folder in it holds {' or '.join(marks)}")
+        raise ValueError(
+            f"{root}: neither this folder nor a folder in it holds {' or '.join(marks)}"
+        )
     return folders
 
 
 def require_folder(root: Path) -> None:
     """Raises ValueError where there is no such folder."""
     if not root.is_dir():
-        raise ValueError(f"{root}: no such folder; expected the folder that the data set was unpacked into")
+        raise ValueError(
+            f"{root}: no such folder; expected the folder that the data set was unpacked into"
+        )
 
 
 def world_to_camera(camera_to_world: Array) -> Array:

@@ -1,4 +1,5 @@
-"""Depth and intrinsics brought onto the grid that `model.scene.preprocess` brought their picture onto.
+"""Depth and intrinsics brought onto the grid that `model.scene.preprocess` brought their picture
+onto.
 
 Principal points are in continuous coordinates (the image centre is at width / 2), as in VGGT and
 `model.scene.preprocess`; all data sets read here agree with that.
@@ -26,7 +27,8 @@ _ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 def upright_size(path: Path) -> Size:
     """(height, width) of a picture whose pixels are stored the right way up.
 
-    Raises ValueError where there is none, or where EXIF would turn it: cameras belong to the stored pixels.
+    Raises ValueError where there is none, or where EXIF would turn it: cameras belong to the stored
+    pixels.
     """
     try:
         with Image.open(path) as picture:
@@ -47,29 +49,38 @@ def check_shape(name: Path | str, found: Size, expected: Size) -> None:
     """Raises ValueError where the aspect ratios differ by more than the rounding of a resize."""
     if abs(found[0] * expected[1] - found[1] * expected[0]) > max(*found, *expected):
         raise ValueError(
-            f"{name} is {found[1]}x{found[0]} pixels; expected {expected[1]}x{expected[0]} or the same shape"
+            f"{name} is {found[1]}x{found[0]} pixels; expected {expected[1]}x{expected[0]} or the "
+            "same shape"
         )
 
 
 def check_principal_point(path: Path, intrinsic: Array, size: Size) -> None:
-    """Raises ValueError for an intrinsic made for a much smaller or larger picture than this one."""
+    """Raises ValueError for an intrinsic made for a much smaller or larger picture than this
+    one."""
     x, y = intrinsic[0, 2] / size[1], intrinsic[1, 2] / size[0]
     if not (0.25 <= x <= 0.75 and 0.25 <= y <= 0.75):
         raise ValueError(
             f"{path} is {size[1]}x{size[0]} pixels, but the principal point of its camera is "
-            f"({intrinsic[0, 2]:g}, {intrinsic[1, 2]:g}); the camera was made for another resolution"
+            f"({intrinsic[0, 2]:g}, {intrinsic[1, 2]:g}); the camera was made for another "
+            "resolution"
         )
 
 
-def resize_intrinsic(intrinsic: Array, size: Size, picture: Size, transform: ImageTransform) -> Tensor:
-    """Intrinsic [3,3] of pictures of `size` on the network grid, for a picture stored as `picture`."""
+def resize_intrinsic(
+    intrinsic: Array, size: Size, picture: Size, transform: ImageTransform
+) -> Tensor:
+    """Intrinsic [3,3] of pictures of `size` on the network grid, for a picture stored as
+    `picture`."""
     (sx, sy), (ox, oy) = transform.scale, transform.offset
-    to_grid = np.array([[sx * picture[1] / size[1], 0, ox], [0, sy * picture[0] / size[0], oy], [0, 0, 1]])
+    to_grid = np.array(
+        [[sx * picture[1] / size[1], 0, ox], [0, sy * picture[0] / size[0], oy], [0, 0, 1]]
+    )
     return torch.from_numpy(to_grid @ intrinsic)
 
 
 def resize_depth(depth: DepthMap, picture: Size, transform: ImageTransform) -> Tensor:
-    """Depth [H,W] under the centre of each network pixel, 0 on padding and where `depth` is not positive and finite.
+    """Depth [H,W] under the centre of each network pixel, 0 on padding and where `depth` is not
+    positive and finite.
 
     Nearest, because interpolation would invent surfaces at edges.
     """

@@ -1,4 +1,5 @@
-"""Microsoft 7-Scenes: `chess/seq-01/frame-000000.{color.png,depth.png,pose.txt}`, `chess/TestSplit.txt`; metres."""
+"""Microsoft 7-Scenes: `chess/seq-01/frame-000000.{color.png,depth.png,pose.txt}`,
+`chess/TestSplit.txt`; metres."""
 
 from __future__ import annotations
 
@@ -30,16 +31,19 @@ INTRINSIC = np.array([[525.0, 0, 320], [0, 525.0, 240], [0, 0, 1]])
 def read_seven_scenes(
     root: Path, *, split: str = "test", views: int | None = None, image_size: int, patch_size: int
 ) -> RecordedScenes:
-    """One scene a sequence of the split, `views` evenly spaced frames of each (None: all). Raises ValueError.
+    """One scene a sequence of the split, `views` evenly spaced frames of each (None: all). Raises
+    ValueError.
 
-    Poses are camera-to-world. Depth is taken as if the depth camera were the colour camera, as the published
-    protocols for point maps do.
+    Poses are camera-to-world. Depth is taken as if the depth camera were the colour camera, as the
+    published protocols for point maps do.
     """
     require_folder(root)
     if split not in SPLIT_FILES:
         raise ValueError(f"split is {split!r}; 7-Scenes has {', '.join(SPLIT_FILES)}")
     if not any((root / scene).is_dir() for scene in SCENES):
-        raise ValueError(f"{root}: holds none of the 7 scenes; expected folders {', '.join(SCENES)}")
+        raise ValueError(
+            f"{root}: holds none of the 7 scenes; expected folders {', '.join(SCENES)}"
+        )
 
     def names() -> Iterator[str]:
         for scene in SCENES:
@@ -51,13 +55,22 @@ def read_seven_scenes(
             raise UnusableSceneError(f"no pictures {name}/frame-*.color.png")
         return [_frame(colour) for colour in spread(colours, views)]
 
-    return collect(names(), frames_of, category="7scenes", split=split, image_size=image_size, patch_size=patch_size)
+    return collect(
+        names(),
+        frames_of,
+        category="7scenes",
+        split=split,
+        image_size=image_size,
+        patch_size=patch_size,
+    )
 
 
 def _sequences(scene: Path, split: str) -> list[str]:
     path = scene / SPLIT_FILES[split]
     if not path.is_file():
-        raise ValueError(f"{path}: no such file; it says which sequences belong to the split {split!r}")
+        raise ValueError(
+            f"{path}: no such file; it says which sequences belong to the split {split!r}"
+        )
     lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     matches = [re.fullmatch(r"sequence(\d+)", line) for line in lines]
     if not lines or None in matches:
@@ -79,4 +92,6 @@ def read_pose(path: Path) -> Array:
     try:
         return np.array(path.read_text(encoding="ascii").split(), dtype=np.float64).reshape(4, 4)
     except ValueError as error:
-        raise ValueError(f"{path}: expected 16 numbers, a camera-to-world matrix: {error}") from error
+        raise ValueError(
+            f"{path}: expected 16 numbers, a camera-to-world matrix: {error}"
+        ) from error

@@ -9,10 +9,12 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class FreeScenes:
-    """Scenes whose cameras keep neither level nor distance; the defaults are the widest that are trained on.
+    """Scenes whose cameras keep neither level nor distance; the defaults are the widest that are
+    trained on.
 
-    Lengths are metres, angles degrees, shares lie in [0, 1], pairs are (low, high) of a uniform draw. `radius` means
-    the distance from the cameras to the focus, a point near a wall or an object.
+    Lengths are metres, angles degrees, shares lie in [0, 1], pairs are (low, high) of a uniform
+    draw. `radius` means the distance from the cameras to the focus, a point near a wall or an
+    object.
     """
 
     relief_share: float = 0.2
@@ -21,7 +23,8 @@ class FreeScenes:
     """Of the scenes: house fronts on open ground under a sky without depth."""
 
     half_range: Range = (5.0, 55.0)
-    """A, uniform in this range: the cameras lie within [-A, A] on an arc about the focus; two turn by A on average."""
+    """A, uniform in this range: the cameras lie within [-A, A] on an arc about the focus; two turn
+    by A on average."""
     arc_tilt: float = 25.0
     """The arc is level up to a turn by at most this angle."""
     pitch: float = 35.0
@@ -51,7 +54,9 @@ class FreeScenes:
     """Of the surfaces: pictures with the statistics of photographs instead of patterns."""
 
     def __post_init__(self) -> None:
-        _check_ranges(self, ("half_range", "radius", "field_of_view", "boxes", "ellipsoids", "object_size"))
+        _check_ranges(
+            self, ("half_range", "radius", "field_of_view", "boxes", "ellipsoids", "object_size")
+        )
         for name in (
             "relief_share",
             "facade_share",
@@ -65,18 +70,25 @@ class FreeScenes:
             _check_share(name, getattr(self, name))
         if self.relief_share + self.facade_share > 1:
             raise ValueError(
-                f"relief_share {self.relief_share} and facade_share {self.facade_share} must not exceed 1 together"
+                f"relief_share {self.relief_share} and facade_share {self.facade_share} must not "
+                "exceed 1 together"
             )
-        if self.pitch > 60 or self.half_range[1] > 75 or not 0 < self.field_of_view[0] <= self.field_of_view[1] < 150:
+        if (
+            self.pitch > 60
+            or self.half_range[1] > 75
+            or not 0 < self.field_of_view[0] <= self.field_of_view[1] < 150
+        ):
             raise ValueError(
-                f"pitch {self.pitch}, half_range {self.half_range} and field_of_view {self.field_of_view} must end by "
+                f"pitch {self.pitch}, half_range {self.half_range} and field_of_view "
+                f"{self.field_of_view} must end by "
                 "60, 75 and 150 degrees"
             )
         if self.radius[0] < 0.2:
             raise ValueError(f"radius {self.radius} must start at 0.2 m or more")
 
     def narrowed(self, dial: float) -> FreeScenes:
-        """From `NARROW` (dial 0: small turns of level cameras about a table) to these (dial 1), linearly."""
+        """From `NARROW` (dial 0: small turns of level cameras about a table) to these (dial 1),
+        linearly."""
         _check_share("dial", dial)
 
         def between(narrow: Range, wide: Range) -> Range:
@@ -131,7 +143,8 @@ NARROW = FreeScenes(
 
 @dataclass(frozen=True)
 class SceneDistribution:
-    """Lengths are metres, angles degrees, pairs (low, high); numbers are drawn uniformly unless said otherwise.
+    """Lengths are metres, angles degrees, pairs (low, high); numbers are drawn uniformly unless
+    said otherwise.
 
     An easier start of a training run narrows `half_range`; everything else keeps its meaning.
     """
@@ -161,15 +174,19 @@ class SceneDistribution:
     """Standard deviation of the pixel noise on the [0, 1] scale, one value a scene."""
 
     natural_textures: float = 0.0
-    """Share of the surfaces with pictures that have the statistics of photographs instead of patterns."""
+    """Share of the surfaces with pictures that have the statistics of photographs instead of
+    patterns."""
     free_share: float = 0.0
-    """Share of the scenes that are drawn from `free` instead of all of the above (gain and noise stay)."""
+    """Share of the scenes that are drawn from `free` instead of all of the above (gain and noise
+    stay)."""
     free: FreeScenes = field(default_factory=FreeScenes)
 
     def __post_init__(self) -> None:
         weights = (self.orbit_weight, self.dolly_weight, self.handheld_weight)
         if min(weights) < 0 or sum(weights) <= 0:
-            raise ValueError(f"motion weights are {weights}; expected non-negative numbers, at least one above 0")
+            raise ValueError(
+                f"motion weights are {weights}; expected non-negative numbers, at least one above 0"
+            )
         _check_ranges(
             self,
             (
@@ -192,7 +209,8 @@ class SceneDistribution:
             )
         if self.room_half_width[0] < 3.0 or self.room_height[0] < 2.6:
             raise ValueError(
-                f"room_half_width {self.room_half_width} and room_height {self.room_height} must start at 3.0 m and "
+                f"room_half_width {self.room_half_width} and room_height {self.room_height} must "
+                "start at 3.0 m and "
                 "2.6 m or more: smaller rooms leave no place for the camera paths"
             )
 
@@ -215,7 +233,10 @@ TEST_SETS = {
     "photo": replace(STANDARD, natural_textures=1.0),
     "free": SceneDistribution(free_share=1.0, free=replace(_ROOMS, natural_textures=0.0)),
     "free-photo": SceneDistribution(free_share=1.0, free=replace(_ROOMS, natural_textures=1.0)),
-    "relief": SceneDistribution(free_share=1.0, free=replace(_ROOMS, relief_share=1.0, natural_textures=1.0)),
+    "relief": SceneDistribution(
+        free_share=1.0, free=replace(_ROOMS, relief_share=1.0, natural_textures=1.0)
+    ),
     "facade": SceneDistribution(free_share=1.0, free=replace(_ROOMS, facade_share=1.0)),
 }
-"""What is scored apart: standard rooms, with the textures of photographs, free cameras, reliefs, house fronts."""
+"""What is scored apart: standard rooms, with the textures of photographs, free cameras, reliefs,
+house fronts."""

@@ -1,7 +1,8 @@
 """Scenes with free cameras: rooms full of clutter, reliefs on a wall, house fronts under the sky.
 
-Room coordinates as in `motion`: y points down, metres; the floor lies at y = 0 or, where no picture is meant to show
-it, below. A wall that the cameras look at is the one at the smallest z, its normal points along z.
+Room coordinates as in `motion`: y points down, metres; the floor lies at y = 0 or, where no picture
+is meant to show it, below. A wall that the cameras look at is the one at the smallest z, its normal
+points along z.
 """
 
 from __future__ import annotations
@@ -23,15 +24,17 @@ _TRIES = 6
 _LEAST_CELL = 4.0  # degrees of arc for each camera
 _FACADE_SCALE = 1.6  # houses are larger than furniture
 _GROUND = 30.0  # half width of the open ground
-_FLAT = np.array([[1e3, 1e3, 1e-3]])  # half extents of the relief's plane: its texture lies across z
+# half extents of the relief's plane: its texture lies across z
+_FLAT = np.array([[1e3, 1e3, 1e-3]])
 
 
 @dataclass(frozen=True)
 class FreeScene:
     """Cameras, solids as in `Room` with the relief as the last one, and what only free scenes have.
 
-    `heights` [GRID,GRID] of the relief, of which `amplitude` (0: there is none) is the height and `period` the width,
-    both in metres; `sky`: the room's walls and ceiling are sky; `large` [K] which solids have large patterns.
+    `heights` [GRID,GRID] of the relief, of which `amplitude` (0: there is none) is the height and
+    `period` the width, both in metres; `sky`: the room's walls and ceiling are sky; `large` [K]
+    which solids have large patterns.
     """
 
     path: CameraPath
@@ -45,7 +48,8 @@ class FreeScene:
 
 @dataclass(frozen=True)
 class _Stage:
-    """Where cameras and objects may be: the room's hull `low` to `high` [3], the focus, and the way to the cameras."""
+    """Where cameras and objects may be: the room's hull `low` to `high` [3], the focus, and the way
+    to the cameras."""
 
     low: Array
     high: Array
@@ -54,7 +58,9 @@ class _Stage:
     towards: Array  # [3] unit vector from the focus to the middle of the cameras
 
 
-def draw_free_scene(rng: np.random.Generator, distribution: SceneDistribution, num_views: int) -> FreeScene:
+def draw_free_scene(
+    rng: np.random.Generator, distribution: SceneDistribution, num_views: int
+) -> FreeScene:
     """Draw one scene of `distribution.free`."""
     free = distribution.free
     kind = rng.random()
@@ -63,8 +69,12 @@ def draw_free_scene(rng: np.random.Generator, distribution: SceneDistribution, n
     radius = rng.uniform(*free.radius) * (_FACADE_SCALE if facade else 1.0)
     best: tuple[float, _Stage, Array, Array, Array] | None = None
     for _ in range(_TRIES):
-        half = np.array([_GROUND, _GROUND, _GROUND]) if facade else draw_room_size(rng, distribution)
-        floor = rng.uniform(2.0, 4.0) if not facade and rng.random() < free.hidden_floor_share else 0.0
+        half = (
+            np.array([_GROUND, _GROUND, _GROUND]) if facade else draw_room_size(rng, distribution)
+        )
+        floor = (
+            rng.uniform(2.0, 4.0) if not facade and rng.random() < free.hidden_floor_share else 0.0
+        )
         house = np.array([rng.uniform(2.0, 5.0), rng.uniform(1.2, 2.8), rng.uniform(0.8, 2.0)])
         stage = _draw_stage(rng, free, half, floor, radius, facade, relief, house)
         centres, targets = _draw_cameras(rng, free, stage, num_views)
@@ -78,11 +88,15 @@ def draw_free_scene(rng: np.random.Generator, distribution: SceneDistribution, n
     centres = stage.focus + shrink * (centres - stage.focus)
     targets = stage.focus + shrink * (targets - stage.focus)
     radius *= shrink
-    roll = np.deg2rad(free.roll_sigma) * (rng.standard_normal() + rng.standard_normal(num_views) / np.sqrt(2))
+    roll = np.deg2rad(free.roll_sigma) * (
+        rng.standard_normal() + rng.standard_normal(num_views) / np.sqrt(2)
+    )
     nearest = float(centres[:, 2].min() - stage.low[2])  # camera to the wall
     amplitude = min(radius * rng.uniform(0.08, 0.35), 0.8 * nearest) if relief else 0.0
     path = CameraPath("free", centres, look_at(centres, targets, roll), stage.focus)
-    room = _furnish(rng, distribution, stage, half, floor, radius, centres, house if facade else None, relief)
+    room = _furnish(
+        rng, distribution, stage, half, floor, radius, centres, house if facade else None, relief
+    )
     large = np.arange(len(room.centres)) == 0
     if facade:
         large[1:4] = True
@@ -108,7 +122,8 @@ def _draw_stage(
     relief: bool,
     house: Array,
 ) -> _Stage:
-    """A focus in a room of half extents `half` [3] that starts `floor` below 0, on a wall or on an object."""
+    """A focus in a room of half extents `half` [3] that starts `floor` below 0, on a wall or on an
+    object."""
     low = np.array([-half[0], -2 * half[1], -half[2]])
     high = np.array([half[0], floor, half[2]])
     side, depth, height = rng.uniform(-1, 1, 3)
@@ -128,12 +143,17 @@ def _draw_stage(
     if on_wall:
         azimuth *= 0.22  # within 40 degrees of the normal
     pitch = np.deg2rad(free.pitch) * rng.uniform(-1, 1)
-    towards = np.array([np.cos(pitch) * np.sin(azimuth), -np.sin(pitch), np.cos(pitch) * np.cos(azimuth)])
+    towards = np.array(
+        [np.cos(pitch) * np.sin(azimuth), -np.sin(pitch), np.cos(pitch) * np.cos(azimuth)]
+    )
     return _Stage(low, high, focus, radius, towards)
 
 
-def _draw_cameras(rng: np.random.Generator, free: FreeScenes, stage: _Stage, num_views: int) -> tuple[Array, Array]:
-    """Centres and points looked at, [S,3] each: along an arc about the focus, or shifted side by side."""
+def _draw_cameras(
+    rng: np.random.Generator, free: FreeScenes, stage: _Stage, num_views: int
+) -> tuple[Array, Array]:
+    """Centres and points looked at, [S,3] each: along an arc about the focus, or shifted side by
+    side."""
     spread = np.deg2rad(max(rng.uniform(*free.half_range), num_views * _LEAST_CELL / 2))
     tilt = np.deg2rad(free.arc_tilt) * rng.uniform(-1, 1)
     level = np.array([stage.towards[2], 0.0, -stage.towards[0]])
@@ -148,12 +168,16 @@ def _draw_cameras(rng: np.random.Generator, free: FreeScenes, stage: _Stage, num
     if rng.random() < free.parallel_share:
         shift = stage.radius * (0.6 * angle * along + aside * across)
         return stage.focus + shift + distance * stage.towards, stage.focus + shift + jitter
-    heading = np.cos(aside) * (np.cos(angle) * stage.towards + np.sin(angle) * along) + np.sin(aside) * across
+    heading = (
+        np.cos(aside) * (np.cos(angle) * stage.towards + np.sin(angle) * along)
+        + np.sin(aside) * across
+    )
     return stage.focus + distance * heading, stage.focus + jitter
 
 
 def _fit(stage: _Stage, centres: Array) -> float:
-    """The largest factor up to 1 by which all `centres` may be drawn from the focus and stay within the room."""
+    """The largest factor up to 1 by which all `centres` may be drawn from the focus and stay within
+    the room."""
     away = centres - stage.focus
     low = np.minimum(stage.low + _MARGIN - stage.focus, -1e-3)
     high = np.maximum(stage.high - _MARGIN - stage.focus, 1e-3)
@@ -173,7 +197,8 @@ def _furnish(
     house: Array | None,
     relief: bool,
 ) -> Room:
-    """The room or the ground, boxes and ellipsoids about the focus and clear of the cameras, the relief's plane."""
+    """The room or the ground, boxes and ellipsoids about the focus and clear of the cameras, the
+    relief's plane."""
     free = distribution.free
     boxes, rounds = most_boxes(distribution), most_rounds(distribution)
     count = boxes + rounds
@@ -200,7 +225,9 @@ def _furnish(
     places[hidden] = [0.0, FAR_BELOW, 0.0]
 
     full_height = 2 * half[1] + floor
-    centres = np.concatenate([[[0.0, floor - full_height / 2, 0.0]], places, [[0.0, 0.0, -half[2]]]])
+    centres = np.concatenate(
+        [[[0.0, floor - full_height / 2, 0.0]], places, [[0.0, 0.0, -half[2]]]]
+    )
     upright = np.eye(3)[None]
     hull = np.array([[half[0], full_height / 2, half[2]]])
     return Room(
@@ -222,7 +249,8 @@ def _build(
     places: Array,
     rotations: Array,
 ) -> None:
-    """Makes the first three boxes houses whose fronts lie at z = 0 or near it, and some others part of the front."""
+    """Makes the first three boxes houses whose fronts lie at z = 0 or near it, and some others part
+    of the front."""
     side = np.array([0.0, -1.0, 1.0])
     neighbour = rng.uniform(0.6, 1.4, (3, 3))
     sizes[:3] = house * np.where(side[:, None] == 0, 1.0, neighbour)
@@ -236,7 +264,9 @@ def _build(
     attached = np.arange(len(sizes)) >= 3
     attached &= rng.random(len(sizes)) < 0.6
     sizes[attached, 2] *= 0.5
-    places[attached] = focus + radius * np.array([0.5, 0.4, 0.0]) * rng.standard_normal((int(attached.sum()), 3))
+    places[attached] = focus + radius * np.array([0.5, 0.4, 0.0]) * rng.standard_normal(
+        (int(attached.sum()), 3)
+    )
     places[attached, 1] = np.minimum(places[attached, 1], -sizes[attached, 1])
     rotations[attached] = np.eye(3)
     loose = ~attached

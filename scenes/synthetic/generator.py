@@ -1,8 +1,10 @@
-"""Procedural multi-view scenes with exact cameras and depth: textured rooms, reliefs and fronts, by ray casting.
+"""Procedural multi-view scenes with exact cameras and depth: textured rooms, reliefs and fronts, by
+ray casting.
 
-A scene is a function of (split, seed, number of views, size, distribution). The split enters the entropy of every
-draw, so splits cannot share a scene. Lengths are metres; pixel (u, v) looks along ((u - cx) / f, (v - cy) / f, 1)
-with the principal point at (W / 2, H / 2), as `model.scene.geometry.unproject_depth` has it.
+A scene is a function of (split, seed, number of views, size, distribution). The split enters the
+entropy of every draw, so splits cannot share a scene. Lengths are metres; pixel (u, v) looks along
+((u - cx) / f, (v - cy) / f, 1) with the principal point at (W / 2, H / 2), as
+`model.scene.geometry.unproject_depth` has it.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ class SceneRequest:
             raise ValueError(f"seeds are {list(self.seeds)}; expected at least one, none negative")
         if min(self.num_views, self.height, self.width) < 1:
             raise ValueError(
-                f"num_views {self.num_views}, height {self.height} and width {self.width} must be at least 1"
+                f"num_views {self.num_views}, height {self.height} and width {self.width} must be "
+                "at least 1"
             )
 
     def part(self, part: int, parts: int) -> SceneRequest | None:
@@ -67,7 +70,8 @@ class SceneRequest:
 
 @dataclass(frozen=True)
 class DrawnScenes:
-    """Scenes with everything decided and no pixel made; on the CPU, can be sent to another process."""
+    """Scenes with everything decided and no pixel made; on the CPU, can be sent to another
+    process."""
 
     request: SceneRequest
     frames: Frames
@@ -77,16 +81,22 @@ def draw_scenes(request: SceneRequest) -> DrawnScenes:
     """The slow part that only a CPU can do: a few milliseconds a scene."""
     longer_side = max(request.height, request.width)
     scenes = [
-        _draw(request.split, seed, request.num_views, longer_side, request.distribution) for seed in request.seeds
+        _draw(request.split, seed, request.num_views, longer_side, request.distribution)
+        for seed in request.seeds
     ]
-    stacked = (torch.from_numpy(np.concatenate(values).astype(np.float32)) for values in zip(*scenes, strict=True))
+    stacked = (
+        torch.from_numpy(np.concatenate(values).astype(np.float32))
+        for values in zip(*scenes, strict=True)
+    )
     return DrawnScenes(request, Frames(*stacked))
 
 
 def join_drawn(parts: Sequence[DrawnScenes]) -> DrawnScenes:
     """The scenes of several parts of one request, in their order."""
     seeds = [seed for part in parts for seed in part.request.seeds]
-    frames = Frames(*(torch.cat(values) for values in zip(*(part.frames for part in parts), strict=True)))
+    frames = Frames(
+        *(torch.cat(values) for values in zip(*(part.frames for part in parts), strict=True))
+    )
     return DrawnScenes(replace(parts[0].request, seeds=seeds), frames)
 
 
@@ -100,18 +110,26 @@ def render_batch(
     device: torch.device | str = "cpu",
     distribution: SceneDistribution = STANDARD,
 ) -> SceneBatch:
-    """Render one scene per seed: B = len(seeds), S = num_views, world = the room (y down, floor at 0), metres.
+    """Render one scene per seed: B = len(seeds), S = num_views, world = the room (y down, floor at
+    0), metres.
 
-    The bits of a scene do not depend on the other seeds of the call. Parameters are drawn on the CPU, pixels on
-    `device`. Raises ValueError as `SceneRequest` does.
+    The bits of a scene do not depend on the other seeds of the call. Parameters are drawn on the
+    CPU, pixels on `device`. Raises ValueError as `SceneRequest` does.
     """
-    return render(draw_scenes(SceneRequest(seeds, split, num_views, height, width, distribution)), device)
+    return render(
+        draw_scenes(SceneRequest(seeds, split, num_views, height, width, distribution)), device
+    )
 
 
 def render(drawn: DrawnScenes, device: torch.device | str = "cpu") -> SceneBatch:
     """The pictures and depths of drawn scenes, made on `device`; as `render_batch` describes."""
     request = drawn.request
-    seeds, num_views, height, width = request.seeds, request.num_views, request.height, request.width
+    seeds, num_views, height, width = (
+        request.seeds,
+        request.num_views,
+        request.height,
+        request.width,
+    )
     distribution, device = request.distribution, torch.device(device)
     frames = Frames(*(values.to(device) for values in drawn.frames))
     budget = _CPU_PIXELS if device.type == "cpu" else _ACCELERATOR_PIXELS
@@ -154,7 +172,10 @@ class SyntheticScenes(Sequence[Scene]):
         if split not in SPLITS:
             raise ValueError(f"split is {split!r}; expected one of {', '.join(SPLITS)}")
         if count < 1 or seed < 0:
-            raise ValueError(f"count is {count} and seed {seed}; expected at least one scene and no negative seed")
+            raise ValueError(
+                f"count is {count} and seed {seed}; expected at least one scene and no negative "
+                "seed"
+            )
         self.split, self.num_views = split, num_views
         self.height, self.width = height, width
         self.seed, self.distribution = seed, distribution
@@ -185,7 +206,8 @@ class SyntheticScenes(Sequence[Scene]):
 
 
 class _Content(NamedTuple):
-    """What a scene shows: cameras and solids, their textures [K,6,fields], the lens in radians, relief and sky."""
+    """What a scene shows: cameras and solids, their textures [K,6,fields], the lens in radians,
+    relief and sky."""
 
     path: CameraPath
     room: Room
@@ -209,7 +231,9 @@ def _draw(
         rng = np.random.default_rng(np.random.SeedSequence(entropy))
         content = _room_content(rng, others, distribution, num_views)
     path, room = content.path, content.room
-    gain = rng.uniform(*distribution.gain, size=(num_views, 1)) * rng.uniform(0.97, 1.03, (num_views, 3))
+    gain = rng.uniform(*distribution.gain, size=(num_views, 1)) * rng.uniform(
+        0.97, 1.03, (num_views, 3)
+    )
     noise = rng.uniform(*distribution.pixel_noise)
     # below 2^20, so exact in float32
     noise_start = rng.integers(NOISE_SAMPLES, size=num_views).astype(np.float64)
@@ -236,7 +260,10 @@ def _draw(
 
 
 def _room_content(
-    rng: np.random.Generator, others: np.random.Generator, distribution: SceneDistribution, num_views: int
+    rng: np.random.Generator,
+    others: np.random.Generator,
+    distribution: SceneDistribution,
+    num_views: int,
 ) -> _Content:
     """A standard room. What only newer distributions need is drawn from `others`."""
     half = draw_room_size(rng, distribution)
@@ -247,18 +274,28 @@ def _room_content(
     if distribution.natural_textures > 0:
         put_tiles(others, textures, distribution.natural_textures)
     if distribution.free_share == 0:
-        return _Content(path, room, textures, field_of_view, np.zeros(2), np.zeros((0, 0)), np.zeros((0, 3)))
+        return _Content(
+            path, room, textures, field_of_view, np.zeros(2), np.zeros((0, 0)), np.zeros((0, 3))
+        )
     room, textures = _pad(room, textures, distribution)
     no_sky = np.full((2, 3), -1.0)
-    return _Content(path, room, textures, field_of_view, np.zeros(2), np.zeros((GRID, GRID)), no_sky)
+    return _Content(
+        path, room, textures, field_of_view, np.zeros(2), np.zeros((GRID, GRID)), no_sky
+    )
 
 
-def _free_content(rng: np.random.Generator, distribution: SceneDistribution, num_views: int) -> _Content:
+def _free_content(
+    rng: np.random.Generator, distribution: SceneDistribution, num_views: int
+) -> _Content:
     scene: FreeScene = draw_free_scene(rng, distribution, num_views)
     textures = draw_textures(rng, len(scene.room.centres), scene.large)
     put_tiles(rng, textures, distribution.free.natural_textures)
     horizon = rng.uniform(0.6, 0.95) + rng.uniform(-0.05, 0.05, 3)
-    zenith = horizon * rng.uniform(0.5, 1.0) * np.array([rng.uniform(0.6, 1.0), rng.uniform(0.8, 1.0), 1.0])
+    zenith = (
+        horizon
+        * rng.uniform(0.5, 1.0)
+        * np.array([rng.uniform(0.6, 1.0), rng.uniform(0.8, 1.0), 1.0])
+    )
     sky = np.stack([horizon, zenith]) if scene.sky else np.full((2, 3), -1.0)
     return _Content(
         scene.path,

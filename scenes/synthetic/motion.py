@@ -1,7 +1,8 @@
 """Camera paths through a room: orbit, dolly, hand-held.
 
 Room coordinates: x and z span the floor, y points down (OpenCV-like), the floor is y = 0, metres.
-No path puts two cameras (nearly) in one place: without a baseline the direction of translation is undefined.
+No path puts two cameras (nearly) in one place: without a baseline the direction of translation is
+undefined.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ _DOLLY_OFFSET = 1.5
 
 @dataclass(frozen=True)
 class CameraPath:
-    """Cameras of one scene: `centres` [S,3], world-to-camera `rotations` [S,3,3], `focus` [3] they look towards."""
+    """Cameras of one scene: `centres` [S,3], world-to-camera `rotations` [S,3,3], `focus` [3] they
+    look towards."""
 
     motion: str
     centres: Array
@@ -35,10 +37,18 @@ def draw_path(
     rng: np.random.Generator, distribution: SceneDistribution, num_views: int, room_half: Array
 ) -> CameraPath:
     """Draw the cameras of one scene inside a room of half extents `room_half` [3] (x, y, z)."""
-    weights = np.array([distribution.orbit_weight, distribution.dolly_weight, distribution.handheld_weight])
+    weights = np.array(
+        [distribution.orbit_weight, distribution.dolly_weight, distribution.handheld_weight]
+    )
     motion = MOTIONS[int(rng.choice(3, p=weights / weights.sum()))]
     spread_x, height, spread_z = rng.random(3)
-    focus = np.array([_FOCUS_SPREAD * (2 * spread_x - 1), -0.5 - 0.6 * height, _FOCUS_SPREAD * (2 * spread_z - 1)])
+    focus = np.array(
+        [
+            _FOCUS_SPREAD * (2 * spread_x - 1),
+            -0.5 - 0.6 * height,
+            _FOCUS_SPREAD * (2 * spread_z - 1),
+        ]
+    )
     reach = min(room_half[0], room_half[2]) - WALL_MARGIN
     eye_level = -rng.uniform(1.2, 1.9)
     if motion == "orbit":
@@ -54,7 +64,8 @@ def draw_path(
 
 
 def stratified(rng: np.random.Generator, count: int) -> Array:
-    """One number in the middle 60 % of each of `count` equal cells of [-1, 1], in random order [count]."""
+    """One number in the middle 60 % of each of `count` equal cells of [-1, 1], in random order
+    [count]."""
     cells = (np.arange(count) + 0.2 + 0.6 * rng.random(count)) / count
     return rng.permutation(2 * cells - 1)
 
@@ -64,9 +75,15 @@ def _heading(azimuth: Array | float) -> Array:
 
 
 def _orbit(
-    rng: np.random.Generator, distribution: SceneDistribution, num_views: int, focus: Array, reach: float
+    rng: np.random.Generator,
+    distribution: SceneDistribution,
+    num_views: int,
+    focus: Array,
+    reach: float,
 ) -> Array:
-    half_range = max(rng.uniform(*distribution.half_range), num_views * distribution.minimum_cell / 2)
+    half_range = max(
+        rng.uniform(*distribution.half_range), num_views * distribution.minimum_cell / 2
+    )
     azimuth = rng.uniform(-np.pi, np.pi) + np.deg2rad(half_range) * stratified(rng, num_views)
     jitter = distribution.radius_jitter
     radius = rng.uniform(1.6, (reach - _FOCUS_SPREAD) / (1 + jitter))
@@ -74,8 +91,11 @@ def _orbit(
     return focus + radii[:, None] * _heading(azimuth)
 
 
-def _dolly(rng: np.random.Generator, num_views: int, focus: Array, reach: float) -> tuple[Array, Array]:
-    """A straight track, forwards or sideways; the focus is far ahead so that the cameras turn little."""
+def _dolly(
+    rng: np.random.Generator, num_views: int, focus: Array, reach: float
+) -> tuple[Array, Array]:
+    """A straight track, forwards or sideways; the focus is far ahead so that the cameras turn
+    little."""
     heading = rng.uniform(-np.pi, np.pi)
     sideways = rng.random() < 0.5
     track = heading + np.deg2rad(rng.uniform(-25, 25)) + (np.pi / 2 if sideways else 0.0)
@@ -87,8 +107,11 @@ def _dolly(rng: np.random.Generator, num_views: int, focus: Array, reach: float)
 
 
 def _handheld(rng: np.random.Generator, num_views: int, focus: Array, reach: float) -> Array:
-    """Someone who walks about a spot: each position is one of several tries, the first one clear of the others."""
-    spot = focus + rng.uniform(1.6, reach - _FOCUS_SPREAD - 0.7) * _heading(rng.uniform(-np.pi, np.pi))
+    """Someone who walks about a spot: each position is one of several tries, the first one clear of
+    the others."""
+    spot = focus + rng.uniform(1.6, reach - _FOCUS_SPREAD - 0.7) * _heading(
+        rng.uniform(-np.pi, np.pi)
+    )
     tries = spot + np.array([0.7, 0.0, 0.7]) * rng.uniform(-1, 1, (num_views, 16, 3)) * np.sqrt(0.5)
     centres = tries[:, 0].copy()
     for view in range(1, num_views):
@@ -99,7 +122,8 @@ def _handheld(rng: np.random.Generator, num_views: int, focus: Array, reach: flo
 
 
 def look_at(centres: Array, targets: Array, roll: Array) -> Array:
-    """World-to-camera rotations [S,3,3] (rows x right, y down, z forward) that look from centres to targets."""
+    """World-to-camera rotations [S,3,3] (rows x right, y down, z forward) that look from centres to
+    targets."""
     forward = targets - centres
     forward /= np.sqrt((forward * forward).sum(axis=-1, keepdims=True))
     x, y, z = forward.T

@@ -1,7 +1,7 @@
 """Reliefs: heightfields over a plane, and where rays meet them.
 
-In the relief's frame x and y span the plane and z rises from it; the heights repeat for ever with `period`. As in
-`ray_casting`, only exactly rounded operations.
+In the relief's frame x and y span the plane and z rises from it; the heights repeat for ever with
+`period`. As in `ray_casting`, only exactly rounded operations.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _FLATTEST = 1e-4
 
 
 class Relief(NamedTuple):
-    """One relief a frame: `heights` [N,GRID,GRID] in [LOWEST, 1], to be multiplied by `amplitude` [N], `period` [N]."""
+    """One relief a frame: `heights` [N,GRID,GRID] in [LOWEST, 1], to be multiplied by `amplitude`
+    [N], `period` [N]."""
 
     heights: Tensor
     amplitude: Tensor
@@ -33,11 +34,14 @@ class Relief(NamedTuple):
 
 
 def draw_heights(rng: np.random.Generator) -> Array:
-    """Heights [GRID,GRID] in [LOWEST, 1] whose opposite edges fit together: hills of all sizes, cut off or rounded."""
+    """Heights [GRID,GRID] in [LOWEST, 1] whose opposite edges fit together: hills of all sizes, cut
+    off or rounded."""
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(GRID), np.fft.fftfreq(GRID))) * GRID
     frequency[0, 0] = np.inf
     fall = (1 + (frequency / rng.uniform(1.0, 4.0)) ** 2) ** (-rng.uniform(1.5, 2.5) / 2)
-    spectrum = np.fft.fft2(rng.standard_normal((GRID, GRID))) * fall * np.exp(-((frequency / 14.0) ** 2))
+    spectrum = (
+        np.fft.fft2(rng.standard_normal((GRID, GRID))) * fall * np.exp(-((frequency / 14.0) ** 2))
+    )
     heights: Array = np.fft.ifft2(spectrum).real
     heights /= heights.std()
     if rng.random() < 0.5:  # plateaus with steep sides
@@ -53,10 +57,14 @@ class Surface:
         here = relief.heights
         right, below = here.roll(-1, 2), here.roll(-1, 1)
         across = below.roll(-1, 2)
-        coefficients = torch.stack([here, right - here, below - here, here - right - below + across])
+        coefficients = torch.stack(
+            [here, right - here, below - here, here - right - below + across]
+        )
         self._table = (coefficients * relief.amplitude[:, None, None]).flatten(1)
         self._scale = (GRID / relief.period)[:, None, None]
-        self._start = (torch.arange(len(here), device=here.device, dtype=torch.int32) * GRID * GRID)[:, None, None]
+        self._start = (
+            torch.arange(len(here), device=here.device, dtype=torch.int32) * GRID * GRID
+        )[:, None, None]
         self.amplitude = relief.amplitude[:, None, None]
 
     def height(self, x: Tensor, y: Tensor) -> Tensor:
@@ -77,8 +85,11 @@ class Surface:
         return x - column, y - row, *found.unbind(0)
 
 
-def relief_entry(surface: Surface, rotation: Tensor, origin: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Depth [N,H,W] of the first hit of rays (x, y, 1) from above the relief, infinity where there is none.
+def relief_entry(
+    surface: Surface, rotation: Tensor, origin: Tensor, x: Tensor, y: Tensor
+) -> Tensor:
+    """Depth [N,H,W] of the first hit of rays (x, y, 1) from above the relief, infinity where there
+    is none.
 
     `rotation` [N,3,3] camera to relief, `origin` [N,3] camera centre in the relief's frame.
     """

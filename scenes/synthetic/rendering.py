@@ -1,4 +1,5 @@
-"""Pixels and depths of drawn scenes: ray casting, textures, light, grain, sky; any device, any batch of frames."""
+"""Pixels and depths of drawn scenes: ray casting, textures, light, grain, sky; any device, any
+batch of frames."""
 
 from __future__ import annotations
 
@@ -15,16 +16,18 @@ from scenes.synthetic.textures import albedo
 NOISE_SAMPLES = 1 << 20
 """Length of the sequence that a frame's grain is a stretch of."""
 _FLOOR = 3  # the room's face across +y
-_FARTHEST = 15.0  # metres; longer than any room: the ground beyond has no depth, or it would set the scene's scale
+# metres; longer than any room: the ground beyond has no depth, or it would set the scene's scale
+_FARTHEST = 15.0
 
 
 class Frames(NamedTuple):
     """What the renderer needs of N frames with K solids each: float32 tensors.
 
-    `extrinsics` [N,3,4], `focal` [N] pixels, `rotations` [N,K,3,3] camera to solid, `origins` [N,K,3] camera centre in
-    the solid's frame, `half_extents` [N,K,3], `to_light` [N,K,3] in the solid's frame, `ambient` and `key` [N,3] with
-    the frame's gain, `textures` [N,K,6,fields], `noise` [N] amplitude, `noise_start` [N]. Of free scenes only, else
-    empty: `relief` [N,2] amplitude (0: none) and period, `heights` [N,GRID,GRID], `sky` [N,2,3] colours at the horizon
+    `extrinsics` [N,3,4], `focal` [N] pixels, `rotations` [N,K,3,3] camera to solid, `origins`
+    [N,K,3] camera centre in the solid's frame, `half_extents` [N,K,3], `to_light` [N,K,3] in the
+    solid's frame, `ambient` and `key` [N,3] with the frame's gain, `textures` [N,K,6,fields],
+    `noise` [N] amplitude, `noise_start` [N]. Of free scenes only, else empty: `relief` [N,2]
+    amplitude (0: none) and period, `heights` [N,GRID,GRID], `sky` [N,2,3] colours at the horizon
     and at the zenith, negative where there is a ceiling.
     """
 
@@ -44,8 +47,11 @@ class Frames(NamedTuple):
     sky: Tensor
 
 
-def render_frames(view: Frames, num_spheres: int, free: bool, images: Tensor, depth: Tensor) -> None:
-    """Fill `images` [N,3,H,W] and `depth` [N,H,W]. `free`: the round solids are ellipsoids, the last is a relief."""
+def render_frames(
+    view: Frames, num_spheres: int, free: bool, images: Tensor, depth: Tensor
+) -> None:
+    """Fill `images` [N,3,H,W] and `depth` [N,H,W]. `free`: the round solids are ellipsoids, the
+    last is a relief."""
     frames, _, height, width = images.shape
     device = images.device
     focal = view.focal[:, None, None]
@@ -62,13 +68,19 @@ def render_frames(view: Frames, num_spheres: int, free: bool, images: Tensor, de
 
     index = solid + torch.arange(frames, device=device, dtype=torch.int32)[:, None, None] * solids
     is_round = (solid >= cast_solids - num_spheres) & (solid < cast_solids)
-    local = torch.cat([view.rotations.flatten(2), view.origins, view.half_extents.reciprocal(), view.to_light], dim=-1)
+    local = torch.cat(
+        [view.rotations.flatten(2), view.origins, view.half_extents.reciprocal(), view.to_light],
+        dim=-1,
+    )
     rows = _per_pixel(local.flatten(0, 1), index)
     rotation, origin, inverse_half, to_light = rows[:9], rows[9:12], rows[12:15], rows[15:18]
-    ray_x, ray_y, ray_z = (rotation[3 * i] * x + (rotation[3 * i + 1] * y + rotation[3 * i + 2]) for i in range(3))
+    ray_x, ray_y, ray_z = (
+        rotation[3 * i] * x + (rotation[3 * i + 1] * y + rotation[3 * i + 2]) for i in range(3)
+    )
     px, py, pz = (o + d * distance for o, d in zip(origin, (ray_x, ray_y, ray_z), strict=True))
 
-    # the face across the axis on which the point is nearest to, or farthest out of, the solid's hull
+    # the face across the axis on which the point is nearest to, or farthest out of, the solid's
+    # hull
     qx, qy, qz = px * inverse_half[0], py * inverse_half[1], pz * inverse_half[2]
     ax, ay, az = qx.abs(), qy.abs(), qz.abs()
     on_x = (ax >= ay) & (ax >= az)
@@ -78,25 +90,38 @@ def render_frames(view: Frames, num_spheres: int, free: bool, images: Tensor, de
     s, t = torch.where(on_x, pz, px), torch.where(on_y, pz, py)
     ray_s, ray_t = torch.where(on_x, ray_z, ray_x), torch.where(on_y, ray_z, ray_y)
 
-    # a sphere's normal is q itself; a flat face's is the unit vector of its axis, inwards for the room
+    # a sphere's normal is q itself; a flat face's is the unit vector of its axis, inwards for the
+    # room
     nx, ny, nz = qx, qy, qz
     if free:
-        nx, ny, nz, is_round = _curved_normals(carved, (qx, qy, qz), (px, py), inverse_half, is_round)
+        nx, ny, nz, is_round = _curved_normals(
+            carved, (qx, qy, qz), (px, py), inverse_half, is_round
+        )
     normal_ray = torch.where(on_x, ray_x, torch.where(on_y, ray_y, ray_z))
     normal_ray = torch.where(is_round, nx * ray_x + ny * ray_y + nz * ray_z, normal_ray)
     flat_light = torch.where(on_x, to_light[0], torch.where(on_y, to_light[1], to_light[2]))
     outwards = torch.where((along > 0) ^ (solid == 0), flat_light, -flat_light)
-    light = torch.where(is_round, nx * to_light[0] + ny * to_light[1] + nz * to_light[2], outwards) * 0.5 + 0.5
+    light = (
+        torch.where(is_round, nx * to_light[0] + ny * to_light[1] + nz * to_light[2], outwards)
+        * 0.5
+        + 0.5
+    )
 
     inverse_normal = normal_ray.abs().clamp_min_(0.02).reciprocal_()
     surfaces = _per_pixel(view.textures.flatten(0, 2), index * 6 + face)
-    colours = albedo(surfaces, s, t, ray_s * inverse_normal, ray_t * inverse_normal, distance / focal)
+    colours = albedo(
+        surfaces, s, t, ray_s * inverse_normal, ray_t * inverse_normal, distance / focal
+    )
     grain = _grain(view.noise_start, images.shape) * view.noise[:, None, None, None]
     for channel, colour in enumerate(colours):
         ambient, key = (value[:, channel, None, None] for value in (view.ambient, view.key))
-        images[:, channel] = (colour * (ambient + key * light)).add_(grain[:, channel]).clamp_(0.0, 1.0)
+        images[:, channel] = (
+            (colour * (ambient + key * light)).add_(grain[:, channel]).clamp_(0.0, 1.0)
+        )
     if free:
-        _paint_sky(view, (solid == 0) & (face != _FLOOR), (ray_x, ray_y, ray_z), grain, images, depth)
+        _paint_sky(
+            view, (solid == 0) & (face != _FLOOR), (ray_x, ray_y, ray_z), grain, images, depth
+        )
 
 
 class _Carved(NamedTuple):
@@ -113,7 +138,9 @@ def _carve(view: Frames, x: Tensor, y: Tensor, distance: Tensor, solid: Tensor) 
     if len(frames) == 0:
         return None
     surface = Surface(Relief(view.heights[frames], view.relief[frames, 0], view.relief[frames, 1]))
-    entry = relief_entry(surface, view.rotations[frames, -1], view.origins[frames, -1], x[frames], y[frames])
+    entry = relief_entry(
+        surface, view.rotations[frames, -1], view.origins[frames, -1], x[frames], y[frames]
+    )
     visible = entry < distance[frames]
     distance[frames] = torch.where(visible, entry, distance[frames])
     solid[frames] = torch.where(visible, view.rotations.shape[1] - 1, solid[frames])
@@ -152,7 +179,8 @@ def _paint_sky(
     images: Tensor,
     depth: Tensor,
 ) -> None:
-    """Sky without depth where `open_air` [N,H,W] and the scene has one; `heading`: the ray in the room's axes."""
+    """Sky without depth where `open_air` [N,H,W] and the scene has one; `heading`: the ray in the
+    room's axes."""
     shown = open_air & (view.sky[:, 0, 0] >= 0)[:, None, None]
     if not bool(shown.any()):
         return
@@ -184,4 +212,6 @@ def _grain(start: Tensor, shape: torch.Size) -> Tensor:
 @lru_cache(maxsize=8)
 def _noise_samples(device: torch.device) -> Tensor:
     """Standard normal numbers [NOISE_SAMPLES], the same on every device."""
-    return torch.randn(NOISE_SAMPLES, generator=torch.Generator().manual_seed(20_240_518)).to(device)
+    return torch.randn(NOISE_SAMPLES, generator=torch.Generator().manual_seed(20_240_518)).to(
+        device
+    )

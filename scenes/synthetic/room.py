@@ -30,10 +30,12 @@ class Light:
 
 @dataclass(frozen=True)
 class Room:
-    """K solids, each in a frame of its own that is turned about the vertical: the room, the boxes, the spheres.
+    """K solids, each in a frame of its own that is turned about the vertical: the room, the boxes,
+    the spheres.
 
-    `centres` [K,3]; `rotations` [K,3,3] world to solid; `half_extents` [K,3] (a sphere has its radius three times).
-    Solids that found no place lie far below the floor, out of sight. Light as in `Light`.
+    `centres` [K,3]; `rotations` [K,3,3] world to solid; `half_extents` [K,3] (a sphere has its
+    radius three times). Solids that found no place lie far below the floor, out of sight. Light as
+    in `Light`.
     """
 
     centres: Array
@@ -50,9 +52,14 @@ def draw_room_size(rng: np.random.Generator, distribution: SceneDistribution) ->
 
 
 def draw_room(
-    rng: np.random.Generator, distribution: SceneDistribution, half: Array, cameras: Array, focus: Array
+    rng: np.random.Generator,
+    distribution: SceneDistribution,
+    half: Array,
+    cameras: Array,
+    focus: Array,
 ) -> Room:
-    """Furnish a room of half extents `half` [3] around `focus` [3], clear of the camera centres `cameras` [S,3]."""
+    """Furnish a room of half extents `half` [3] around `focus` [3], clear of the camera centres
+    `cameras` [S,3]."""
     max_boxes, max_spheres = distribution.boxes[1], distribution.spheres[1]
     count = max_boxes + max_spheres
     wanted = np.zeros(count, dtype=bool)
@@ -106,8 +113,11 @@ def draw_light(rng: np.random.Generator) -> Light:
     )
 
 
-def _place(candidates: Array, reach: Array, wanted: NDArray[np.bool_], half: Array, cameras: Array) -> Array:
-    """Floor positions [count,2] of solids with bounding circles `reach`, NaN for those that are not placed."""
+def _place(
+    candidates: Array, reach: Array, wanted: NDArray[np.bool_], half: Array, cameras: Array
+) -> Array:
+    """Floor positions [count,2] of solids with bounding circles `reach`, NaN for those that are not
+    placed."""
     inside = (np.abs(candidates) + reach[:, None, None] <= half[[0, 2]]).all(-1)
     to_camera = np.linalg.norm(candidates[:, :, None] - cameras[:, [0, 2]], axis=-1).min(-1)
     allowed = inside & (to_camera >= reach[:, None] + CAMERA_CLEARANCE) & wanted[:, None]
@@ -121,7 +131,8 @@ def _place(candidates: Array, reach: Array, wanted: NDArray[np.bool_], half: Arr
 
 
 def _stack_spheres(rng: np.random.Generator, centres: Array, sizes: Array, num_boxes: int) -> None:
-    """Lift some spheres, in place, onto a box that is standing and low enough to leave the sphere in sight."""
+    """Lift some spheres, in place, onto a box that is standing and low enough to leave the sphere
+    in sight."""
     lifted = rng.random(len(centres)) < 0.4
     low = (sizes[:num_boxes, 1] < 0.5) & (centres[:num_boxes, 1] < FAR_BELOW)
     for sphere, box in zip(range(num_boxes, len(centres)), np.flatnonzero(low), strict=False):

@@ -1,8 +1,10 @@
-"""Procedural surface textures, filtered over each pixel's footprint so that distant ones blur instead of flickering.
+"""Procedural surface textures, filtered over each pixel's footprint so that distant ones blur
+instead of flickering.
 
-One formula serves every pattern. Two pulse trains, across u and across v, cover p and q of a pixel; then
-a p + b q + c p q is a checker (1, 1, -2), stripes (1, 0, 0), tiles or bricks (1, 1, -1) or windows (0, 0, 1).
-Several octaves of value noise and a random shade per cell make every place different from every other.
+One formula serves every pattern. Two pulse trains, across u and across v, cover p and q of a pixel;
+then a p + b q + c p q is a checker (1, 1, -2), stripes (1, 0, 0), tiles or bricks (1, 1, -1) or
+windows (0, 0, 1). Several octaves of value noise and a random shade per cell make every place
+different from every other.
 """
 
 from __future__ import annotations
@@ -19,10 +21,10 @@ from scenes.synthetic.natural_textures import TILES, tile_colours
 Array = NDArray[np.float64]
 
 FIELDS = (
-    "u_from_s", "u_from_t", "v_from_s", "v_from_t", "u_offset", "v_offset", "shear", "u_duty", "v_duty",
-    "first", "second", "both", "noise_scale", "noise_start", "blotches", "sharpness", "relief", "cells",
-    "red", "green", "blue", "red_step", "green_step", "blue_step", "red_tint", "green_tint", "blue_tint",
-    "tile", "texels", "shade",
+    "u_from_s", "u_from_t", "v_from_s", "v_from_t", "u_offset", "v_offset", "shear", "u_duty",
+    "v_duty", "first", "second", "both", "noise_scale", "noise_start", "blotches", "sharpness",
+    "relief", "cells", "red", "green", "blue", "red_step", "green_step", "blue_step", "red_tint",
+    "green_tint", "blue_tint", "tile", "texels", "shade",
 )  # fmt: skip
 """Parameters of one surface, in the order in which `draw_textures` stores and `albedo` reads them.
 
@@ -43,11 +45,14 @@ _PATTERNS = np.array([  # first, second, both, shear, weight
 _CHECKER, _STRIPES, _TILES, _BRICKS, _WINDOWS, _PLAIN = range(6)
 
 
-def draw_textures(rng: np.random.Generator, num_solids: int, large: NDArray[np.bool_] | None = None) -> Array:
+def draw_textures(
+    rng: np.random.Generator, num_solids: int, large: NDArray[np.bool_] | None = None
+) -> Array:
     """Parameters [num_solids, 6, len(FIELDS)] of six faces a solid, all patterns.
 
-    The faces of solid 0, the room, differ in everything; those of another solid share a style and differ in place and
-    shade. `large` [num_solids] (default: only the room) says which solids have the larger patterns.
+    The faces of solid 0, the room, differ in everything; those of another solid share a style and
+    differ in place and shade. `large` [num_solids] (default: only the room) says which solids have
+    the larger patterns.
     """
     shape = (num_solids, 6)
     pattern = rng.choice(len(_PATTERNS), size=shape, p=_PATTERNS[:, 4])
@@ -62,7 +67,9 @@ def draw_textures(rng: np.random.Generator, num_solids: int, large: NDArray[np.b
     aspect = np.where(pattern == _BRICKS, 2.0, np.where(pattern == _PLAIN, 1.0 + r[..., 3], 1.0))
     angle = np.where((r[..., 4] < 0.5) | (pattern == _BRICKS), 0.0, np.pi * r[..., 5])
     grout = (pattern == _TILES) | (pattern == _BRICKS)
-    duty = np.where(grout, 0.06 + 0.1 * r[..., 6], np.where(pattern == _CHECKER, 0.5, 0.3 + 0.4 * r[..., 6]))
+    duty = np.where(
+        grout, 0.06 + 0.1 * r[..., 6], np.where(pattern == _CHECKER, 0.5, 0.3 + 0.4 * r[..., 6])
+    )
     noise_cell = np.where(room, 0.35, 0.14) * 3.0 ** r[..., 7]
 
     luminance = 0.2 + 0.6 * r[..., 8]
@@ -104,7 +111,8 @@ def draw_textures(rng: np.random.Generator, num_solids: int, large: NDArray[np.b
 
 
 def put_tiles(rng: np.random.Generator, parameters: Array, share: float) -> None:
-    """Replaces the patterns of `share` of the surfaces of `parameters` [K,6,len(FIELDS)], in place, by natural tiles.
+    """Replaces the patterns of `share` of the surfaces of `parameters` [K,6,len(FIELDS)], in place,
+    by natural tiles.
 
     As with patterns, the room's faces are drawn one by one, those of another solid are alike.
     """
@@ -123,9 +131,9 @@ def albedo(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Red, green and blue reflectance, each shaped like `s`.
 
-    `surfaces` [len(FIELDS), ...] holds each pixel's surface parameters; (`s`, `t`) is the place on the surface in
-    metres; `width` the pixel's width there across the line of sight in metres, which the surface's tilt stretches to
-    width * sqrt(1 + slope^2) along each direction.
+    `surfaces` [len(FIELDS), ...] holds each pixel's surface parameters; (`s`, `t`) is the place on
+    the surface in metres; `width` the pixel's width there across the line of sight in metres, which
+    the surface's tilt stretches to width * sqrt(1 + slope^2) along each direction.
     """
     p = dict(zip(FIELDS, surfaces.unbind(0), strict=True))
     u = p["u_from_s"] * s + p["u_from_t"] * t + p["u_offset"]
@@ -161,18 +169,23 @@ def albedo(
     tiles = tile_colours(u * texels, v * texels, footprint, tile.clamp_min(0).int())
     red, green, blue = (
         torch.where(natural, tiled * (p["shade"] + p[f"{name}_tint"]), painted)
-        for name, tiled, painted in zip(("red", "green", "blue"), tiles, (red, green, blue), strict=True)
+        for name, tiled, painted in zip(
+            ("red", "green", "blue"), tiles, (red, green, blue), strict=True
+        )
     )
     return red, green, blue
 
 
-def _footprint(from_s: Tensor, from_t: Tensor, slope_s: Tensor, slope_t: Tensor, width: Tensor) -> Tensor:
+def _footprint(
+    from_s: Tensor, from_t: Tensor, slope_s: Tensor, slope_t: Tensor, width: Tensor
+) -> Tensor:
     slope = from_s * slope_s + from_t * slope_t
     return (from_s * from_s + from_t * from_t + slope * slope).sqrt_().mul_(width)
 
 
 def _pulses(x: Tensor, duty: Tensor, width: Tensor) -> Tensor:
-    """Mean over [x - width/2, x + width/2] of a train that is 1 on [n, n + duty) for every integer n and else 0."""
+    """Mean over [x - width/2, x + width/2] of a train that is 1 on [n, n + duty) for every integer
+    n and else 0."""
     half = width * 0.5
     start, end = x - half, x + half
     start_floor, end_floor = start.floor(), end.floor()
@@ -182,17 +195,20 @@ def _pulses(x: Tensor, duty: Tensor, width: Tensor) -> Tensor:
 
 
 def _fade(width: Tensor) -> Tensor:
-    """Weight of detail of wavelength about 2 under a footprint of `width`: 1 while it is resolved, 0 past the limit."""
+    """Weight of detail of wavelength about 2 under a footprint of `width`: 1 while it is resolved,
+    0 past the limit."""
     return (1.6 - width * 1.6).clamp_(0.0, 1.0)
 
 
 def _noise(u: Tensor, v: Tensor, width: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
-    """Value noise around 0: all octaves together (standard deviation about 0.3), and a coarse one of its own."""
+    """Value noise around 0: all octaves together (standard deviation about 0.3), and a coarse one
+    of its own."""
     coarse = _value_noise(v * 0.5, u * 0.5, start + 9973)
     total = torch.zeros_like(u)
     for octave, weight in enumerate(_OCTAVES):
         total += _value_noise(u, v, start + octave * 4099).mul_(_fade(width).mul_(weight))
-        # a turn by the 3-4-5 triangle hides the lattice's direction, its doubling makes the next octave
+        # a turn by the 3-4-5 triangle hides the lattice's direction, its doubling makes the next
+        # octave
         u, v = u * 1.6 - v * 1.2, u * 1.2 + v * 1.6
         width = width * 2.0
     return total, coarse
@@ -209,7 +225,9 @@ def _value_noise(u: Tensor, v: Tensor, start: Tensor) -> Tensor:
 
 def _look_up(table: Tensor, index: Tensor) -> Tensor:
     """Columns of `table` [F,_LATTICE^2], repeated for ever, at int32 `index` [...] -> [F,...]."""
-    return table.index_select(1, (index & (_LATTICE * _LATTICE - 1)).flatten()).view(-1, *index.shape)
+    return table.index_select(1, (index & (_LATTICE * _LATTICE - 1)).flatten()).view(
+        -1, *index.shape
+    )
 
 
 @lru_cache(maxsize=8)
@@ -221,7 +239,8 @@ def _random_table(device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _bilinear_table(device: torch.device) -> Tensor:
-    """Coefficients [4,_LATTICE^2] of 1, x, y and xy between a lattice point and its right and lower neighbours."""
+    """Coefficients [4,_LATTICE^2] of 1, x, y and xy between a lattice point and its right and lower
+    neighbours."""
     here = _random_table(device)
     right, below, across = here.roll(-1, 1), here.roll(-_LATTICE, 1), here.roll(-_LATTICE - 1, 1)
     return torch.cat([here, right - here, below - here, here - right - below + across])

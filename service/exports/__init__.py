@@ -1,1 +1,2 @@
-"""Files in other programs' formats, made from a finished reconstruction when somebody asks for them."""
+"""Files in other programs' formats, made from a finished reconstruction when somebody asks for
+them."""

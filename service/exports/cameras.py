@@ -1,4 +1,5 @@
-"""Camera lists in other programs' conventions: plain JSON, nerfstudio's transforms.json, a TUM trajectory."""
+"""Camera lists in other programs' conventions: plain JSON, nerfstudio's transforms.json, a TUM
+trajectory."""
 
 from __future__ import annotations
 
@@ -14,10 +15,14 @@ from model.scene.preprocess import ImageTransform
 from service.result.scene import Scene
 
 _TRACKS = (
-    "frames[i] is picture i. points are [x, y] in pixels of the original picture after EXIF rotation, pixel edges at "
-    "integers; a point may leave the picture. visibility and confidence lie in [0, 1]: the probabilities that the "
-    "point can be seen, and that its place is right; confidence is null if the model does not tell. In a scene of "
-    "several passes points are handed from one to the next, and both are multiplied by those at the handover."
+    "frames[i] is picture i. points are [x, y] in pixels of the original picture after EXIF "
+    "rotation, pixel edges at "
+    "integers; a point may leave the picture. visibility and confidence lie in [0, 1]: the "
+    "probabilities that the "
+    "point can be seen, and that its place is right; confidence is null if the model does not "
+    "tell. In a scene of "
+    "several passes points are handed from one to the next, and both are multiplied by those at "
+    "the handover."
 )
 _OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])  # camera axes x right, y up, z backward
 
@@ -48,7 +53,8 @@ def cameras_json(scene: Scene) -> dict[str, Any]:
 
 
 def transforms_json(scene: Scene) -> dict[str, Any]:
-    """nerfstudio's data format: camera-to-world with OpenGL camera axes, pinhole intrinsics per frame.
+    """nerfstudio's data format: camera-to-world with OpenGL camera axes, pinhole intrinsics per
+    frame.
 
     Put the pictures into ``images/`` and the cloud beside it.
     """
@@ -67,7 +73,8 @@ def transforms_json(scene: Scene) -> dict[str, Any]:
 
 
 def trajectory_tum(scene: Scene) -> str:
-    """TUM RGB-D format: ``index tx ty tz qx qy qz qw`` per picture, camera-to-world, the index for want of a time."""
+    """TUM RGB-D format: ``index tx ty tz qx qy qz qw`` per picture, camera-to-world, the index for
+    want of a time."""
     matrices = camera_to_world(scene)
     quaternions = matrix_to_quaternion(torch.from_numpy(matrices[:, :3, :3])).numpy()
     lines = ["# index tx ty tz qx qy qz qw"]

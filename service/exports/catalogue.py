@@ -1,4 +1,5 @@
-"""Makes the files of a result. One is made at most once for the same options; none needs the network again."""
+"""Makes the files of a result. One is made at most once for the same options; none needs the
+network again."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ from service.result.file import MadeFile
 from service.result.scene import Scene
 
 Keep = Callable[[str, Callable[[Path], None]], MadeFile]
-"""Gives the file of a name, calling the second argument with a path to write if nobody asked for it before."""
+"""Gives the file of a name, calling the second argument with a path to write if nobody asked for it
+before."""
 
 
 class Results(Protocol):
@@ -38,26 +40,35 @@ class Results(Protocol):
 class Files:
     """The files of one result, made when they are asked for."""
 
-    def __init__(self, document: ReconstructionDocument, scene: Callable[[], Scene], keep: Keep) -> None:
+    def __init__(
+        self, document: ReconstructionDocument, scene: Callable[[], Scene], keep: Keep
+    ) -> None:
         self.document = document
         self._scene = scene
         self._keep = keep
 
-    def file(self, export: Export[Any], options: ExportOptions | None = None, index: int = 0) -> MadeFile:
+    def file(
+        self, export: Export[Any], options: ExportOptions | None = None, index: int = 0
+    ) -> MadeFile:
         """The file with `options`; where they say nothing, those of the reconstruction.
 
-        `index` is the picture, for files that there is one of for each. Raises NotFound or NoTracks.
+        `index` is the picture, for files that there is one of for each. Raises NotFound or
+        NoTracks.
         """
         last = len(self.document.pictures) - 1
         if export.per_picture and not 0 <= index <= last:
             raise NotFound(f"This reconstruction has pictures 0 to {last}; {index} was asked for.")
         if not export.fits(self.document):
-            raise NoTracks("This reconstruction was made without query_points, so it has no tracks.")
+            raise NoTracks(
+                "This reconstruction was made without query_points, so it has no tracks."
+            )
         chosen = self._complete(export.options, options)
 
         def make(path: Path) -> None:
             document = in_folder(self.document)
-            export.write(Source(self._scene(), chosen, index, document, lambda: self._before(export)), path)
+            export.write(
+                Source(self._scene(), chosen, index, document, lambda: self._before(export)), path
+            )
 
         return self._keep(_key(export.name_of(index), chosen), make)
 
@@ -78,7 +89,9 @@ class Files:
     def _complete(self, wanted: type[ExportOptions], given: ExportOptions | None) -> ExportOptions:
         sent = {} if given is None else given.model_dump(exclude_unset=True)
         values = {**self.document.options, **sent}
-        return wanted.model_validate({name: values[name] for name in wanted.model_fields if name in values})
+        return wanted.model_validate(
+            {name: values[name] for name in wanted.model_fields if name in values}
+        )
 
 
 class Catalogue:
@@ -103,10 +116,11 @@ def write_files(
     names: Collection[str] | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> ReconstructionDocument:
-    """Write ``result.json`` and the files `names`, or all that the archive holds, into the folder `out`.
+    """Write ``result.json`` and the files `names`, or all that the archive holds, into the folder
+    `out`.
 
-    A file appears in its place only when all have been made. Returns the document as written. Raises OSError, and
-    KeyError for a name that no file of this scene has.
+    A file appears in its place only when all have been made. Returns the document as written.
+    Raises OSError, and KeyError for a name that no file of this scene has.
     """
     document = in_folder(scene.document)
     out.mkdir(parents=True, exist_ok=True)
@@ -122,7 +136,11 @@ def write_files(
 
         files = Files(document, lambda: scene, keep)
         makers = files.makers()
-        wanted = files.makers(export for export in EXPORTS if export.archived) if names is None else names
+        wanted = (
+            files.makers(export for export in EXPORTS if export.archived)
+            if names is None
+            else names
+        )
         made: dict[str, MadeFile] = {}
         for name in wanted:
             made[name] = makers[name]()

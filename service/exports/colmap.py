@@ -1,7 +1,8 @@
-"""A COLMAP sparse model, binary and text: one PINHOLE camera per picture, on its original pixel grid.
+"""A COLMAP sparse model, binary and text: one PINHOLE camera per picture, on its original pixel
+grid.
 
-COLMAP means world-to-camera poses with OpenCV axes, quaternions w first, and pixel centres at + 0.5: all as here.
-Every point has one observation, at the pixel that it was unprojected from.
+COLMAP means world-to-camera poses with OpenCV axes, quaternions w first, and pixel centres at +
+0.5: all as here. Every point has one observation, at the pixel that it was unprojected from.
 """
 
 from __future__ import annotations
@@ -110,11 +111,23 @@ def _images_binary(views: list[_View]) -> Iterator[bytes]:
 def _points_binary(cloud: Cloud, tracks: NDArray[np.int32]) -> Iterator[bytes]:
     yield struct.pack("<Q", len(cloud))
     record = np.dtype(
-        [("id", "<u8"), ("xyz", "<f8", 3), ("rgb", "u1", 3), ("error", "<f8"), ("length", "<u8"), ("track", "<i4", 2)]
+        [
+            ("id", "<u8"),
+            ("xyz", "<f8", 3),
+            ("rgb", "u1", 3),
+            ("error", "<f8"),
+            ("length", "<u8"),
+            ("track", "<i4", 2),
+        ]
     )
     points = np.zeros(len(cloud), record)
     points["id"] = np.arange(1, len(cloud) + 1)
-    points["xyz"], points["rgb"], points["length"], points["track"] = cloud.points, cloud.colors, 1, tracks
+    points["xyz"], points["rgb"], points["length"], points["track"] = (
+        cloud.points,
+        cloud.colors,
+        1,
+        tracks,
+    )
     yield points.tobytes()
 
 
@@ -126,7 +139,8 @@ def _cameras_text(views: list[_View]) -> Iterator[bytes]:
 def _images_text(views: list[_View]) -> Iterator[bytes]:
     for id, view in enumerate(views, start=1):
         name = view.name.replace(" ", "_")  # a blank would end it
-        yield f"{id} {' '.join(map(repr, (*view.quaternion, *view.translation)))} {id} {name}\n".encode()
+        pose = " ".join(map(repr, (*view.quaternion, *view.translation)))
+        yield f"{id} {pose} {id} {name}\n".encode()
         rows = zip(view.observed.tolist(), view.points.tolist(), strict=True)
         yield " ".join(f"{x:.9g} {y:.9g} {point}" for (x, y), point in rows).encode() + b"\n"
 

@@ -1,7 +1,8 @@
-"""A perceptual colour map, computed: lightness rises evenly while the hue turns from violet to yellow.
+"""A perceptual colour map, computed: lightness rises evenly while the hue turns from violet to
+yellow.
 
-The path is a curve in OKLCh (Björn Ottosson's OKLab in polar form), so equal steps of the value look like
-equal steps, and the order of values survives in grey.
+The path is a curve in OKLCh (Björn Ottosson's OKLab in polar form), so equal steps of the value
+look like equal steps, and the order of values survives in grey.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ _CHROMA = 0.15
 
 # OKLab to the cube roots of cone responses, and cone responses to linear sRGB (Ottosson 2020).
 _LAB_TO_ROOTS = np.array(
-    [[1.0, 0.3963377774, 0.2158037573], [1.0, -0.1055613458, -0.0638541728], [1.0, -0.0894841775, -1.2914855480]]
+    [
+        [1.0, 0.3963377774, 0.2158037573],
+        [1.0, -0.1055613458, -0.0638541728],
+        [1.0, -0.0894841775, -1.2914855480],
+    ]
 )
 _CONES_TO_RGB = np.array(
     [

@@ -1,4 +1,5 @@
-"""Maps to files: 16-bit depth PNG, NPY, OpenEXR, and colour-mapped pictures of depth and confidence.
+"""Maps to files: 16-bit depth PNG, NPY, OpenEXR, and colour-mapped pictures of depth and
+confidence.
 
 Every map here is float32 [h, w], depth in the scene's unit, NaN where there is no data.
 """
@@ -19,7 +20,8 @@ from service.result.scene import Scene
 
 def depth_levels(depth: NDArray[np.float32], scale: float) -> Image.Image:
     """A 16-bit grey picture whose values times `scale` are depths; 0 means no data."""
-    # A depth that would round to 0 takes value 1: 0 is reserved, and the error stays within one step.
+    # A depth that would round to 0 takes value 1: 0 is reserved, and the error stays within one
+    # step.
     levels = np.clip(np.round(np.nan_to_num(depth.astype(np.float64)) / scale), 1, PNG_LEVELS)
     levels = np.where(np.isnan(depth), 0, levels).astype(np.uint16)
     return Image.fromarray(levels)
@@ -32,7 +34,8 @@ def write_npy(values: NDArray[np.float32], path: Path) -> None:
 
 
 def write_depth_exr(depth: NDArray[np.float32], path: Path) -> None:
-    """The depth map as OpenEXR with one 32-bit float channel Z, the format's own name for depth; NaN for no data."""
+    """The depth map as OpenEXR with one 32-bit float channel Z, the format's own name for depth;
+    NaN for no data."""
     header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
     OpenEXR.File(header, {"Z": np.ascontiguousarray(depth, np.float32)}).write(str(path))
 
@@ -40,8 +43,8 @@ def write_depth_exr(depth: NDArray[np.float32], path: Path) -> None:
 def depth_picture(depth: NDArray[np.float32]) -> Image.Image:
     """The depth map as an RGB picture: near is bright, far is dark, no data is black.
 
-    Disparity (1 / depth) between its 2nd and 98th percentile spreads over the colour map, so that one far
-    outlier does not flatten the rest.
+    Disparity (1 / depth) between its 2nd and 98th percentile spreads over the colour map, so that
+    one far outlier does not flatten the rest.
     """
     disparity = 1.0 / np.maximum(depth, np.finfo(np.float32).tiny).astype(np.float64)
     seen = disparity[~np.isnan(disparity)]
@@ -50,7 +53,8 @@ def depth_picture(depth: NDArray[np.float32]) -> Image.Image:
 
 
 def confidence_picture(confidence: NDArray[np.float32]) -> Image.Image:
-    """The confidence map as an RGB picture: certain is bright, by rank, so that a few extremes don't flatten it."""
+    """The confidence map as an RGB picture: certain is bright, by rank, so that a few extremes
+    don't flatten it."""
     seen = np.sort(confidence[~np.isnan(confidence)])
     share = np.searchsorted(seen, confidence, side="right") / max(len(seen), 1)
     return Image.fromarray(colorize(np.where(np.isnan(confidence), np.nan, share)))

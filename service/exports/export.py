@@ -1,4 +1,5 @@
-"""What an export is: one record, from which the route, the link, /capabilities, the archive and the page are made."""
+"""What an export is: one record, from which the route, the link, /capabilities, the archive and the
+page are made."""
 
 from __future__ import annotations
 
@@ -20,9 +21,10 @@ Kind = Literal["points", "cameras", "depth", "confidence"]
 class Source(Generic[O]):
     """What a writer reads.
 
-    `index` is the picture that is asked for, 0 for a file of the whole scene. Only the archive and its manifest need
-    the rest: the result's `document` with links relative to its folder, and `files`, which makes the files that come
-    before this one in the list of exports and gives them with their names.
+    `index` is the picture that is asked for, 0 for a file of the whole scene. Only the archive and
+    its manifest need the rest: the result's `document` with links relative to its folder, and
+    `files`, which makes the files that come before this one in the list of exports and gives them
+    with their names.
     """
 
     scene: Scene
@@ -59,19 +61,22 @@ class Export(Generic[O]):
     needs: Literal["tracks"] | None = None
     """What not every result has, and this is made of."""
     variants: Mapping[str, str] = field(default_factory=dict)
-    """Names of other exports that ``?format=`` asks for at this one's address, by the value that asks for them."""
+    """Names of other exports that ``?format=`` asks for at this one's address, by the value that
+    asks for them."""
     accepted_as: tuple[str, ...] = ()
     """Media types of an Accept header that make the result's own address answer with this file."""
     formats: Mapping[Kind, str] = field(default_factory=dict)
     """Its name in the ``output_formats`` of /capabilities, by what it holds."""
     orderable: bool = False
-    """Whether a request may order it (the option ``outputs``), so that it is ready when the result is."""
+    """Whether a request may order it (the option ``outputs``), so that it is ready when the result
+    is."""
     archived: bool = True
     """Whether the archive of everything holds it."""
     label: str | None = None
     """Its text on the page; None if the page does not offer it."""
     shown: bool = False
-    """Whether the page shows it as a picture, with `label` as the text for those who don't see it."""
+    """Whether the page shows it as a picture, with `label` as the text for those who don't see
+    it."""
 
     @property
     def per_picture(self) -> bool:
@@ -86,13 +91,14 @@ class Export(Generic[O]):
     @property
     def metric_label(self) -> str:
         """What metrics call it: its name, without the picture's number."""
-        return self.saved_name("", "").replace("-.", ".").replace("--", "-") if self.per_picture else self.name
+        name = self.saved_as or self.name
+        return name.replace("-{index}", "") if self.per_picture else self.name
 
     def name_of(self, index: int) -> str:
         """The name of picture `index`'s file, or of the only one."""
         return self.name.replace("{index}", str(index))
 
-    def saved_name(self, id: str, index: int | str) -> str:
+    def saved_name(self, id: str, index: int) -> str:
         """What a browser calls the file of reconstruction `id` and picture `index`."""
         return (self.saved_as or self.name).replace("{id}", id).replace("{index}", str(index))
 

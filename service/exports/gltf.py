@@ -1,7 +1,9 @@
-"""A cloud and its cameras as binary glTF 2.0: points and lines, unlit, colours in the linear space that glTF means.
+"""A cloud and its cameras as binary glTF 2.0: points and lines, unlit, colours in the linear space
+that glTF means.
 
-glTF stores vertex colours linearly (specification 3.7.2.1), so 8-bit sRGB is decoded to 16 bits; written as it is it
-would look washed out. Its axes are y up and z backward, so one node turns the whole scene.
+glTF stores vertex colours linearly (specification 3.7.2.1), so 8-bit sRGB is decoded to 16 bits;
+written as it is it would look washed out. Its axes are y up and z backward, so one node turns the
+whole scene.
 """
 
 from __future__ import annotations
@@ -34,10 +36,21 @@ def write_glb(scene: Scene, cloud: Cloud, path: Path) -> None:
         data = np.ascontiguousarray(array).tobytes()
         start = sum(map(len, parts))
         parts.append(data + bytes(-len(data) % 4))
-        view: dict[str, Any] = {"buffer": 0, "byteOffset": start, "byteLength": len(data), "target": _ARRAY_BUFFER}
+        view: dict[str, Any] = {
+            "buffer": 0,
+            "byteOffset": start,
+            "byteLength": len(data),
+            "target": _ARRAY_BUFFER,
+        }
         views.append(view)
         accessors.append(
-            {"bufferView": len(views) - 1, "componentType": component, "count": len(array), "type": kind, **extra}
+            {
+                "bufferView": len(views) - 1,
+                "componentType": component,
+                "count": len(array),
+                "type": kind,
+                **extra,
+            }
         )
         return len(accessors) - 1
 
@@ -50,12 +63,19 @@ def write_glb(scene: Scene, cloud: Cloud, path: Path) -> None:
             "POSITION": positions(cloud.points.astype("<f4")),
             "COLOR_0": add(linear_colors(cloud.colors), _USHORT, "VEC4", normalized=True),
         }
-        meshes.append({"name": "points", "primitives": [{"attributes": attributes, "mode": _POINTS, "material": 0}]})
+        meshes.append(
+            {
+                "name": "points",
+                "primitives": [{"attributes": attributes, "mode": _POINTS, "material": 0}],
+            }
+        )
     lines = frustum_lines(scene, cloud).reshape(-1, 3).astype("<f4")
     meshes.append(
         {
             "name": "cameras",
-            "primitives": [{"attributes": {"POSITION": positions(lines)}, "mode": _LINES, "material": 1}],
+            "primitives": [
+                {"attributes": {"POSITION": positions(lines)}, "mode": _LINES, "material": 1}
+            ],
         }
     )
     document = {
@@ -64,7 +84,11 @@ def write_glb(scene: Scene, cloud: Cloud, path: Path) -> None:
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [
-            {"name": "world", "rotation": [1, 0, 0, 0], "children": list(range(1, len(meshes) + 1))},
+            {
+                "name": "world",
+                "rotation": [1, 0, 0, 0],
+                "children": list(range(1, len(meshes) + 1)),
+            },
             *({"name": mesh["name"], "mesh": index} for index, mesh in enumerate(meshes)),
         ],
         "meshes": meshes,
@@ -93,21 +117,32 @@ def linear_colors(colors: NDArray[np.uint8]) -> NDArray[np.uint16]:
 
 
 def frustum_lines(scene: Scene, cloud: Cloud) -> NDArray[np.float64]:
-    """Line segments [S,8,2,3] in the world: from each camera's centre to its picture's corners, and around them."""
+    """Line segments [S,8,2,3] in the world: from each camera's centre to its picture's corners, and
+    around them."""
     extrinsics = scene.extrinsics()
     centres = -np.einsum("sji,sj->si", extrinsics[:, :, :3], extrinsics[:, :, 3])
     around = np.concatenate([cloud.points.astype(np.float64), centres])
     low, high = np.percentile(around, [5, 95], axis=0)
     size = _FRUSTUM_SHARE * max(float(np.linalg.norm(high - low)), 1e-6)
     segments = []
-    for picture, extrinsic, centre in zip(scene.document.pictures, extrinsics, centres, strict=True):
+    for picture, extrinsic, centre in zip(
+        scene.document.pictures, extrinsics, centres, strict=True
+    ):
         width, height = picture.original_size.width, picture.original_size.height
-        pixels = np.array([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1]], np.float64)
-        corners = size * (np.linalg.inv(np.array(picture.intrinsic)) @ pixels.T).T @ extrinsic[:, :3] + centre
+        pixels = np.array(
+            [[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1]], np.float64
+        )
+        corners = (
+            size * (np.linalg.inv(np.array(picture.intrinsic)) @ pixels.T).T @ extrinsic[:, :3]
+            + centre
+        )
         spokes = [(centre, corner) for corner in corners]
         segments.append(spokes + [(corners[i], corners[(i + 1) % 4]) for i in range(4)])
     return np.array(segments)
 
 
 def _unlit(color: tuple[float, ...]) -> dict[str, Any]:
-    return {"pbrMetallicRoughness": {"baseColorFactor": list(color)}, "extensions": {"KHR_materials_unlit": {}}}
+    return {
+        "pbrMetallicRoughness": {"baseColorFactor": list(color)},
+        "extensions": {"KHR_materials_unlit": {}},
+    }

@@ -1,4 +1,5 @@
-"""The addresses of a result's files, written into its document: on a server, and in a folder on disk."""
+"""The addresses of a result's files, written into its document: on a server, and in a folder on
+disk."""
 
 from __future__ import annotations
 

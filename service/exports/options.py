@@ -1,4 +1,5 @@
-"""What can be chosen when a file is made from a result: query parameters of a download, and defaults of a request.
+"""What can be chosen when a file is made from a result: query parameters of a download, and
+defaults of a request.
 
 Every option is text on the wire. Lists are separated by commas.
 """
@@ -37,7 +38,8 @@ class ExportOptions(BaseModel):
 
 
 class PointOptions(ExportOptions):
-    """Which points a cloud shows. A result remembers those it was made with; a download may ask for others."""
+    """Which points a cloud shows. A result remembers those it was made with; a download may ask for
+    others."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -61,8 +63,12 @@ class PointOptions(ExportOptions):
         False, examples=[True],
         description="leave out what looks like sky: smooth, bright or blue, from the top",
     )  # fmt: skip
-    mask_black: bool = Field(False, examples=[True], description="leave out pixels that are nearly black")
-    mask_white: bool = Field(False, examples=[True], description="leave out pixels that are nearly white")
+    mask_black: bool = Field(
+        False, examples=[True], description="leave out pixels that are nearly black"
+    )
+    mask_white: bool = Field(
+        False, examples=[True], description="leave out pixels that are nearly white"
+    )
     frames: Annotated[str, AfterValidator(_frames)] | None = Field(
         None, max_length=8000, examples=["0,2"],
         description="numbers of the pictures whose points are shown, with commas between them",
@@ -71,7 +77,11 @@ class PointOptions(ExportOptions):
     @property
     def frame_numbers(self) -> list[int] | None:
         """The numbers in `frames`, in ascending order; None for all pictures."""
-        return None if self.frames is None else sorted({int(number) for number in self.frames.split(",")})
+        return (
+            None
+            if self.frames is None
+            else sorted({int(number) for number in self.frames.split(",")})
+        )
 
 
 class MapOptions(ExportOptions):

@@ -12,7 +12,8 @@ _RECORD = np.dtype([("position", "<f4", 3), ("color", "u1", 3), ("confidence", "
 
 
 def write_ply(cloud: Cloud, path: Path, *, ascii: bool = False) -> None:
-    """Points with sRGB colours and the network's confidence; binary little-endian unless `ascii`."""
+    """Points with sRGB colours and the network's confidence; binary little-endian unless
+    `ascii`."""
     format = "ascii" if ascii else "binary_little_endian"
     header = ["ply", f"format {format} 1.0", f"element vertex {len(cloud)}"]
     header += [f"property float {axis}" for axis in "xyz"]

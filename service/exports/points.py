@@ -17,7 +17,8 @@ _SKY_BRIGHT, _SKY_WHITE, _SKY_TEXTURE = 110, 200, 12
 
 @dataclass(frozen=True)
 class Cloud:
-    """N points in the world frame with sRGB colours, the network's confidence, and the pixels that they come from.
+    """N points in the world frame with sRGB colours, the network's confidence, and the pixels that
+    they come from.
 
     `pixels` is int64 [N,3]: picture, column, row on the network grid.
     """
@@ -31,20 +32,25 @@ class Cloud:
         return len(self.points)
 
     def part(self, chosen: NDArray[np.int64] | NDArray[np.bool_]) -> Cloud:
-        return Cloud(self.points[chosen], self.colors[chosen], self.confidence[chosen], self.pixels[chosen])
+        return Cloud(
+            self.points[chosen], self.colors[chosen], self.confidence[chosen], self.pixels[chosen]
+        )
 
 
 def select_points(scene: Scene, options: PointOptions) -> Cloud:
     """The cloud that `options` ask for.
 
-    The percentile of confidence is taken over the pixels that masks and frames leave; colour and edge filters, voxels
-    and the limit follow in this order. Raises InvalidOption for a frame that does not exist.
+    The percentile of confidence is taken over the pixels that masks and frames leave; colour and
+    edge filters, voxels and the limit follow in this order. Raises InvalidOption for a frame that
+    does not exist.
     """
     seen = np.array(scene.mask) & scene.keep
     numbers = options.frame_numbers
     if numbers is not None:
         if numbers[-1] >= len(seen):
-            raise InvalidOption(f"frames names picture {numbers[-1]}; the last is {len(seen) - 1}.", option="frames")
+            raise InvalidOption(
+                f"frames names picture {numbers[-1]}; the last is {len(seen) - 1}.", option="frames"
+            )
         shown = np.zeros(len(seen), bool)
         shown[numbers] = True
         seen &= shown[:, None, None]
@@ -61,17 +67,23 @@ def select_points(scene: Scene, options: PointOptions) -> Cloud:
         seen &= ~depth_edges(np.asarray(scene.depth), options.depth_edge)
     picture, row, column = np.nonzero(seen)
     cloud = Cloud(
-        scene.world_points()[seen], colors[seen], scene.confidence[seen], np.stack([picture, column, row], axis=1)
+        scene.world_points()[seen],
+        colors[seen],
+        scene.confidence[seen],
+        np.stack([picture, column, row], axis=1),
     )
     if options.voxel_size is not None and len(cloud):
         cloud = cloud.part(_most_confident_by_voxel(cloud, options.voxel_size))
     if options.max_points is not None and len(cloud) > options.max_points:
-        cloud = cloud.part(np.sort(np.random.default_rng(0).choice(len(cloud), options.max_points, replace=False)))
+        cloud = cloud.part(
+            np.sort(np.random.default_rng(0).choice(len(cloud), options.max_points, replace=False))
+        )
     return cloud
 
 
 def depth_edges(depth: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
-    """Pixels [S,H,W] whose depth differs from a neighbour's by more than `share` of the nearer one's."""
+    """Pixels [S,H,W] whose depth differs from a neighbour's by more than `share` of the nearer
+    one's."""
     edges = np.zeros(depth.shape, bool)
     for axis in (1, 2):
         a, b = np.split(depth, [-1], axis)[0], np.split(depth, [1], axis)[1]
@@ -84,12 +96,16 @@ def depth_edges(depth: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
 
 
 def looks_like_sky(colors: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """A guess [H,W] from colour alone: smooth and blue or very bright, without a break from the picture's top down.
+    """A guess [H,W] from colour alone: smooth and blue or very bright, without a break from the
+    picture's top down.
 
     It knows no semantics: a white ceiling passes for sky, a dramatic evening sky does not.
     """
     red, green, blue = (colors[..., i].astype(np.int32) for i in range(3))
-    brightest, darkest = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
+    brightest, darkest = (
+        np.maximum(np.maximum(red, green), blue),
+        np.minimum(np.minimum(red, green), blue),
+    )
     is_blue = (blue >= green) & (green >= red - 8) & (blue - red > 12) & (blue > _SKY_BRIGHT)
     is_white = (darkest > _SKY_WHITE) & (brightest - darkest < 30)
     grey = colors.astype(np.float32).mean(-1)
@@ -101,7 +117,9 @@ def looks_like_sky(colors: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArra
 
 
 def _most_confident_by_voxel(cloud: Cloud, size: float) -> NDArray[np.int64]:
-    cells = np.floor(cloud.points.astype(np.float64) / size).clip(-(2.0**62), 2.0**62).astype(np.int64)
+    cells = (
+        np.floor(cloud.points.astype(np.float64) / size).clip(-(2.0**62), 2.0**62).astype(np.int64)
+    )
     order = np.argsort(-cloud.confidence, kind="stable")
     _, first = np.unique(cells[order], axis=0, return_index=True)
     chosen: NDArray[np.int64] = np.sort(order[first])

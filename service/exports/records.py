@@ -1,4 +1,5 @@
-"""Every file that can be had of a result. This list is the only place where an export has its name."""
+"""Every file that can be had of a result. This list is the only place where an export has its
+name."""
 
 from __future__ import annotations
 
@@ -175,7 +176,8 @@ EXPORTS: tuple[Export[Any], ...] = (
         summary="Depth, 16 bits; times X-Depth-Scale",
         options=MapOptions,
         write=lambda source, path: write_png(
-            depth_levels(_depth(source), source.document.pictures[source.index].depth.png_scale), path
+            depth_levels(_depth(source), source.document.pictures[source.index].depth.png_scale),
+            path,
         ),
         saved_as="depth-{index}.png",
         headers=_depth_scale,
@@ -280,4 +282,5 @@ EXPORTS: tuple[Export[Any], ...] = (
 
 BY_NAME = {export.name: export for export in EXPORTS}
 OUTPUTS = tuple(export.name for export in EXPORTS if export.orderable)
-"""Files that a request can order, to be ready as soon as it is done. Others are made when asked for."""
+"""Files that a request can order, to be ready as soon as it is done. Others are made when asked
+for."""

@@ -1,1 +1,2 @@
-"""The HTTP side: routes, the page, problem documents, OpenAPI. It translates and decides nothing."""
+"""The HTTP side: routes, the page, problem documents, OpenAPI. It translates and decides
+nothing."""

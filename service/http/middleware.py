@@ -76,7 +76,8 @@ class Exchange:
 
 
 def _as_get(scope: Scope) -> Scope:
-    """A HEAD request as a GET without a range, for the routes; the server knows that it must not send the body."""
+    """A HEAD request as a GET without a range, for the routes; the server knows that it must not
+    send the body."""
     if scope["method"] != "HEAD":
         return scope
     headers = [(name, value) for name, value in scope["headers"] if name != b"range"]

@@ -1,4 +1,5 @@
-"""uvicorn with two things that it lacks: a time limit on request heads, and a drain before it stops listening."""
+"""uvicorn with two things that it lacks: a time limit on request heads, and a drain before it stops
+listening."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ _POLL_SECONDS = 0.1
 
 
 def limited_protocol(header_timeout: float) -> type[H11Protocol]:
-    """The HTTP/1.1 protocol that drops connections whose next request head takes longer than `header_timeout`."""
+    """The HTTP/1.1 protocol that drops connections whose next request head takes longer than
+    `header_timeout`."""
 
     class LimitedProtocol(H11Protocol):
         _deadline: asyncio.TimerHandle | None = None
@@ -49,13 +51,18 @@ def limited_protocol(header_timeout: float) -> type[H11Protocol]:
 
 
 class DrainingServer(uvicorn.Server):
-    """On the first signal it calls `drain` and goes on answering until `is_idle` or `patience` seconds are over.
+    """On the first signal it calls `drain` and goes on answering until `is_idle` or `patience`
+    seconds are over.
 
     A second signal ends it at once.
     """
 
     def __init__(
-        self, config: uvicorn.Config, drain: Callable[[], None], is_idle: Callable[[], bool], patience: float
+        self,
+        config: uvicorn.Config,
+        drain: Callable[[], None],
+        is_idle: Callable[[], bool],
+        patience: float,
     ) -> None:
         super().__init__(config)
         self._drain = drain

@@ -1,1 +1,2 @@
-"""The network behind the service, what a scene will cost on it, and how scenes that cost too much are cut down."""
+"""The network behind the service, what a scene will cost on it, and how scenes that cost too much
+are cut down."""

@@ -1,6 +1,8 @@
-"""What a pass will cost: a model of memory and time over the number of tokens, fitted to passes that were measured.
+"""What a pass will cost: a model of memory and time over the number of tokens, fitted to passes
+that were measured.
 
-Memory grows with the tokens of all frames, time with them and, through attention over the scene, with their square.
+Memory grows with the tokens of all frames, time with them and, through attention over the scene,
+with their square.
 """
 
 from __future__ import annotations
@@ -25,9 +27,11 @@ class Cost:
 
 
 class CostModel:
-    """Predicts a pass from those seen so far, the calibration at start-up first. Safe to call from several threads.
+    """Predicts a pass from those seen so far, the calibration at start-up first. Safe to call from
+    several threads.
 
-    A frame has one token for every patch of `patch_size` pixels a side, and `special_tokens` besides.
+    A frame has one token for every patch of `patch_size` pixels a side, and `special_tokens`
+    besides.
     """
 
     def __init__(self, patch_size: int, special_tokens: int) -> None:
@@ -41,17 +45,22 @@ class CostModel:
 
     def tokens(self, frames: int, height: int, width: int) -> int:
         """Tokens of `frames` pictures of height x width network pixels."""
-        return frames * ((height // self.patch_size) * (width // self.patch_size) + self.special_tokens)
+        return frames * (
+            (height // self.patch_size) * (width // self.patch_size) + self.special_tokens
+        )
 
     def calibrate(self, frames: int, height: int, width: int, cost: Cost) -> None:
         """Learn from a pass of the start-up, which is never forgotten."""
         with self._lock:
-            self._first.append((float(self.tokens(frames, height, width)), float(cost.bytes), cost.seconds))
+            self._first.append(
+                (float(self.tokens(frames, height, width)), float(cost.bytes), cost.seconds)
+            )
             self._fit()
 
     @property
     def calibration(self) -> list[tuple[float, float, float]]:
-        """Tokens, peak bytes and seconds of the passes of the start-up; another model can begin with them."""
+        """Tokens, peak bytes and seconds of the passes of the start-up; another model can begin
+        with them."""
         with self._lock:
             return self._first[:]
 
@@ -64,7 +73,9 @@ class CostModel:
     def observe(self, frames: int, height: int, width: int, cost: Cost) -> None:
         """Learn from a pass that a request paid for."""
         with self._lock:
-            self._latest.append((float(self.tokens(frames, height, width)), float(cost.bytes), cost.seconds))
+            self._latest.append(
+                (float(self.tokens(frames, height, width)), float(cost.bytes), cost.seconds)
+            )
             self._fit()
 
     def predict(self, frames: int, height: int, width: int) -> Cost:

@@ -44,9 +44,11 @@ _log = logging.getLogger("service")
 
 @dataclass(frozen=True)
 class Tracks:
-    """Where N query points of the first frame are in S frames: pixels of the network grid, and two probabilities.
+    """Where N query points of the first frame are in S frames: pixels of the network grid, and two
+    probabilities.
 
-    Pixel centres count from 0, as `ImageTransform.to_original` takes them. Not every track head knows a confidence.
+    Pixel centres count from 0, as `ImageTransform.to_original` takes them. Not every track head
+    knows a confidence.
     """
 
     points: Tensor  # [S, N, 2]
@@ -58,7 +60,8 @@ class Tracks:
 class Pass:
     """One pass of the network over S frames.
 
-    The scene, descriptors [S, D] of the frames and tracks if asked for, seconds by stage, peak bytes beyond the model.
+    The scene, descriptors [S, D] of the frames and tracks if asked for, seconds by stage, peak
+    bytes beyond the model.
     """
 
     reconstruction: Reconstruction
@@ -76,9 +79,10 @@ class Pass:
 class Engine:
     """A quantised network on one device.
 
-    The constructor reads only the manifest, so that a wrong path fails before anything listens; `load` reads the
-    weights, runs the network a few times and learns from it what requests will cost. Both raise ArtifactError.
-    `on_loss` is called, from any thread, if a loaded network is lost for good, as one in this process never is.
+    The constructor reads only the manifest, so that a wrong path fails before anything listens;
+    `load` reads the weights, runs the network a few times and learns from it what requests will
+    cost. Both raise ArtifactError. `on_loss` is called, from any thread, if a loaded network is
+    lost for good, as one in this process never is.
     """
 
     def __init__(self, settings: InferenceSettings) -> None:
@@ -165,7 +169,8 @@ class Engine:
             raise SettingsError(f"native kernels are required, but what runs here is {kernels}.")
 
     def load(self) -> None:
-        """Read the weights, warm up, and measure: half a picture, one, two, so that costs can be predicted."""
+        """Read the weights, warm up, and measure: half a picture, one, two, so that costs can be
+        predicted."""
         started = time.perf_counter()
         threads = limit_threads(self.settings.threads)
         net = load(self.artifact, device=self.device)
@@ -181,7 +186,8 @@ class Engine:
         model = self.document()
         _log.info(
             "ready after %.1f s: %s on %s, %s kernels, %d threads; a pass may take %s bytes",
-            time.perf_counter() - started, model.name, model.device, model.kernels, threads, self.planner.budget,
+            time.perf_counter() - started, model.name, model.device, model.kernels, threads,
+            self.planner.budget,
         )  # fmt: skip
         for sentence in model.fallbacks:
             _log.warning("%s", sentence)
@@ -205,43 +211,59 @@ class Engine:
         query_points: Tensor | None = None,
         describe: bool = False,
     ) -> Pass:
-        """One pass. `query_points` `[N, 2]` are network pixels of the first frame, centres counting from 0.
+        """One pass. `query_points` `[N, 2]` are network pixels of the first frame, centres counting
+        from 0.
 
         `describe` asks for descriptors, which only a scene of several passes has a use for.
 
-        Raises NonFiniteOutput, OutOfMemory, NoTracks, InvalidOption, and whatever `observer` raises to stop it.
+        Raises NonFiniteOutput, OutOfMemory, NoTracks, InvalidOption, and whatever `observer` raises
+        to stop it.
         """
         if query_points is not None:
             self.check_tracks(*batch.images.shape[-2:])
         try:
             return self._infer(batch, observer, query_points, describe)
         except ReconstructionError as error:
-            raise NonFiniteOutput(f"The model gave no usable answer for these pictures: {error}") from None
+            raise NonFiniteOutput(
+                f"The model gave no usable answer for these pictures: {error}"
+            ) from None
         except (torch.OutOfMemoryError, MemoryError):
             count = len(batch.images)
         except RuntimeError as error:
-            if "allocate memory" not in str(error):  # what the CPU allocator says, for want of a class of its own
+            # what the CPU allocator says, for want of a class of its own
+            if "allocate memory" not in str(error):
                 raise
             count = len(batch.images)
         # Outside of the handler, whose traceback would keep the tensors alive.
         if torch.device(self.device).type == "cuda":
             torch.cuda.empty_cache()
-        raise OutOfMemory(f"{count} pictures don't fit into the device's memory; send fewer.", pictures=count)
+        raise OutOfMemory(
+            f"{count} pictures don't fit into the device's memory; send fewer.", pictures=count
+        )
 
     def check_tracks(self, height: int, width: int) -> None:
-        """Raises NoTracks without a track head, InvalidOption if it can't follow points in so few network pixels."""
+        """Raises NoTracks without a track head, InvalidOption if it can't follow points in so few
+        network pixels."""
         if "track" not in self.heads:
-            raise NoTracks(f"This model has no track head; it has {', '.join(self.heads)}.", heads=list(self.heads))
+            raise NoTracks(
+                f"This model has no track head; it has {', '.join(self.heads)}.",
+                heads=list(self.heads),
+            )
         least = self.family.least_tracked_side(self._config)
         if min(height, width) < least:
             raise InvalidOption(
-                f"Points can't be followed in pictures of {width} x {height} network pixels; this model's tracker "
+                f"Points can't be followed in pictures of {width} x {height} network pixels; this "
+                "model's tracker "
                 f"needs {least} a side. Leave query_points out, or send less thin pictures.",
                 option="query_points",
             )
 
     def _infer(
-        self, batch: PreprocessedImages, observer: Observer, query_points: Tensor | None, describe: bool
+        self,
+        batch: PreprocessedImages,
+        observer: Observer,
+        query_points: Tensor | None,
+        describe: bool,
     ) -> Pass:
         net, peak = self.net, self._peak
         assert peak is not None
@@ -259,7 +281,9 @@ class Engine:
             self._wait()
             marks.append(time.perf_counter())
             watching = observed(net, watch, queries is not None)
-            describing: AbstractContextManager[list[Tensor]] = described(net) if describe else nullcontext([])
+            describing: AbstractContextManager[list[Tensor]] = (
+                described(net) if describe else nullcontext([])
+            )
             with watching, describing as descriptors, autocast(self.device):
                 prediction = net(images, queries)
             self._wait()
@@ -269,13 +293,19 @@ class Engine:
         tracks = None if queries is None else _tracks(prediction)
         if len(marks) == 4:  # a network that can't be watched: all of it counts as aggregator
             marks.insert(3, marks[2])
-        seconds = {stage: b - a for stage, (a, b) in zip((*NETWORK_STAGES, "post"), pairwise(marks), strict=True)}
-        done = Pass(reconstruction, descriptors[0] if describe else None, tracks, seconds, peak.bytes)
+        seconds = {
+            stage: b - a
+            for stage, (a, b) in zip((*NETWORK_STAGES, "post"), pairwise(marks), strict=True)
+        }
+        done = Pass(
+            reconstruction, descriptors[0] if describe else None, tracks, seconds, peak.bytes
+        )
         self._learn(batch, query_points, done)
         return done
 
     def _learn(self, batch: PreprocessedImages, query_points: Tensor | None, done: Pass) -> None:
-        if query_points is None:  # what tracking takes besides would mislead the plans of requests without
+        # what tracking takes besides would mislead the plans of requests without
+        if query_points is None:
             frames, _, height, width = batch.images.shape
             self.planner.model.observe(frames, height, width, done.cost)
 
@@ -303,11 +333,13 @@ def _config(manifest: Mapping[str, Any], artifact: Path) -> NetworkConfig:
     missing = {"camera", "depth"} - set(config.heads)
     if missing:
         raise ArtifactError(
-            f"{artifact} holds a network without {' and '.join(sorted(missing))} head; quantise a checkpoint with both"
+            f"{artifact} holds a network without {' and '.join(sorted(missing))} head; quantise a "
+            "checkpoint with both"
         )
     return config
 
 
 def _digest(artifact: Path) -> str:
-    """SHA-256 of the manifest; it holds the checksum of every tensor, so it stands for the whole artifact."""
+    """SHA-256 of the manifest; it holds the checksum of every tensor, so it stands for the whole
+    artifact."""
     return "sha256:" + hashlib.sha256((artifact / "manifest.json").read_bytes()).hexdigest()

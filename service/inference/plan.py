@@ -1,4 +1,5 @@
-"""How a scene is run within a memory budget: whole, in joined chunks, then at a lower resolution."""
+"""How a scene is run within a memory budget: whole, in joined chunks, then at a lower
+resolution."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ _LEAST_CHUNK = 4  # fewer frames in a pass cost more accuracy than a lower resol
 
 @dataclass(frozen=True)
 class Plan:
-    """`chunks` are the passes, `factor` the share of the full resolution; the cost is the largest pass's peak memory
-    and all passes' time, with those that may look for loops."""
+    """`chunks` are the passes, `factor` the share of the full resolution; the cost is the largest
+    pass's peak memory and all passes' time, with those that may look for loops."""
 
     frames: int
     factor: float
@@ -44,7 +45,8 @@ class Plan:
 
 
 class Planner:
-    """Plans within `budget` bytes (None: unknown, so unbounded) and at most `pass_frames` frames a pass."""
+    """Plans within `budget` bytes (None: unknown, so unbounded) and at most `pass_frames` frames a
+    pass."""
 
     def __init__(self, model: CostModel, budget: int | None, pass_frames: int | None) -> None:
         self.model = model
@@ -62,15 +64,19 @@ class Planner:
             return self._made(frames, height, width, factor, most)
         raise TooMuchMemory(
             f"Pictures of {width} x {height} network pixels need "
-            f"{self._cost(min(limit, 2), height * factor, width * factor).bytes} bytes even in chunks of two at half "
+            f"{self._cost(min(limit, 2), height * factor, width * factor).bytes} bytes even in "
+            "chunks of two at half "
             f"the resolution; {self.budget} are there.",
             memory_budget=self.budget,
         )
 
     def harder(self, plan: Plan, height: int, width: int) -> Plan | None:
-        """What to try after `plan` ran out of memory all the same: half the frames a pass, then less resolution."""
+        """What to try after `plan` ran out of memory all the same: half the frames a pass, then
+        less resolution."""
         if plan.pass_frames > 2:
-            return self._made(plan.frames, height, width, plan.factor, max(2, plan.pass_frames // 2))
+            return self._made(
+                plan.frames, height, width, plan.factor, max(2, plan.pass_frames // 2)
+            )
         lower = [factor for factor in _FACTORS if factor < plan.factor]
         return self._made(plan.frames, height, width, lower[0], plan.pass_frames) if lower else None
 
@@ -84,10 +90,17 @@ class Planner:
     def _most_frames(self, limit: int, height: float, width: float) -> int:
         if self.budget is None:
             return limit
-        return max((n for n in range(1, limit + 1) if self._cost(n, height, width).bytes <= self.budget), default=0)
+        return max(
+            (n for n in range(1, limit + 1) if self._cost(n, height, width).bytes <= self.budget),
+            default=0,
+        )
 
     def _made(self, frames: int, height: int, width: int, factor: float, most: int) -> Plan:
-        chunks = (range(frames),) if frames <= most else tuple(chunk_frames(frames, most, max(1, most // 3)))
+        chunks = (
+            (range(frames),)
+            if frames <= most
+            else tuple(chunk_frames(frames, most, max(1, most // 3)))
+        )
         costs = [self._cost(len(chunk), height * factor, width * factor) for chunk in chunks]
         seconds = [cost.seconds for cost in costs]
         looking = most_loops(len(chunks)) * max(seconds)

@@ -1,1 +1,2 @@
-"""What a client sends: the body, its options, pictures, archives, videos and masks, checked before anything is kept."""
+"""What a client sends: the body, its options, pictures, archives, videos and masks, checked before
+anything is kept."""

@@ -15,7 +15,8 @@ from service.inputs.signatures import kind_of
 from service.settings import Limits
 
 _SPOOL_BYTES = 2**20
-_DIRECTORY_BYTES = 2**20  # some 20,000 entries; zipfile reads the whole directory before we could count
+# some 20,000 entries; zipfile reads the whole directory before we could count
+_DIRECTORY_BYTES = 2**20
 _END = b"PK\x05\x06"
 _END_BYTES = 22 + 65535
 _HIDDEN = ("__MACOSX",)
@@ -31,7 +32,9 @@ def unpack(archive: SentFile, limits: Limits) -> list[SentFile]:
     left = limits.max_unpacked_bytes
     try:
         with zipfile.ZipFile(archive.file) as folder:
-            entries = [entry for entry in folder.infolist() if not entry.is_dir() and not _is_hidden(entry)]
+            entries = [
+                entry for entry in folder.infolist() if not entry.is_dir() and not _is_hidden(entry)
+            ]
             if len(entries) > limits.max_images:
                 raise too_many_pictures(limits)
             for entry in entries:
@@ -41,8 +44,17 @@ def unpack(archive: SentFile, limits: Limits) -> list[SentFile]:
                 left -= file.seek(0, 2)
                 file.seek(0)
                 if kind_of(file) == "archive":
-                    raise BrokenArchive(f"{archive.name} holds another archive; send the pictures themselves.")
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, ValueError, OverflowError) as error:
+                    raise BrokenArchive(
+                        f"{archive.name} holds another archive; send the pictures themselves."
+                    )
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+        EOFError,
+        ValueError,
+        OverflowError,
+    ) as error:
         _close(unpacked)
         raise BrokenArchive(f"{archive.name} can't be unpacked: {error}.") from None
     except BaseException:
@@ -58,20 +70,29 @@ def _check_directory(archive: SentFile) -> None:
     archive.file.seek(0)
     at = tail.rfind(_END)
     if at < 0 or len(tail) < at + 22:
-        raise BrokenArchive(f"{archive.name} can't be unpacked: it has no directory; it may be cut off.")
+        raise BrokenArchive(
+            f"{archive.name} can't be unpacked: it has no directory; it may be cut off."
+        )
     (directory_bytes,) = struct.unpack_from("<I", tail, at + 12)
     if directory_bytes > _DIRECTORY_BYTES:
-        raise BrokenArchive(f"{archive.name} has a directory of {directory_bytes} bytes; that is no set of pictures.")
+        raise BrokenArchive(
+            f"{archive.name} has a directory of {directory_bytes} bytes; that is no set of "
+            "pictures."
+        )
 
 
 def _check_entry(archive: SentFile, entry: zipfile.ZipInfo, limits: Limits) -> None:
     path = _path(entry)
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-        raise BrokenArchive(f"{archive.name} has the name {str(path)[:120]!r}, which leads out of its folder.")
+        raise BrokenArchive(
+            f"{archive.name} has the name {str(path)[:120]!r}, which leads out of its folder."
+        )
     if entry.flag_bits & 0x1:
         raise BrokenArchive(f"{archive.name} is encrypted.")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise BrokenArchive(f"{archive.name} is compressed in a way that is not read here; use plain zip.")
+        raise BrokenArchive(
+            f"{archive.name} is compressed in a way that is not read here; use plain zip."
+        )
     if entry.file_size > limits.max_image_bytes:
         raise _too_large(limits)
 
@@ -94,7 +115,8 @@ def _read(folder: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int, limits: L
 
 def _too_large(limits: Limits) -> TooManyBytes:
     return TooManyBytes(
-        f"An archive may unpack to {limits.max_unpacked_bytes} bytes, and to {limits.max_image_bytes} a picture.",
+        f"An archive may unpack to {limits.max_unpacked_bytes} bytes, and to "
+        f"{limits.max_image_bytes} a picture.",
         max_unpacked_bytes=limits.max_unpacked_bytes,
         max_image_bytes=limits.max_image_bytes,
     )

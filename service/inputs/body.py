@@ -1,8 +1,8 @@
 """A request body to files and options, with every limit enforced while it arrives.
 
-The body is parsed here rather than by FastAPI's form parameters, which would spool any number of bytes to disk
-before the first line of ours runs. Content-Length is only a reason to refuse early: bytes are counted as they
-arrive. File names are echoed, never used as paths.
+The body is parsed here rather than by FastAPI's form parameters, which would spool any number of
+bytes to disk before the first line of ours runs. Content-Length is only a reason to refuse early:
+bytes are counted as they arrive. File names are echoed, never used as paths.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ _LINGER_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class SentFile:
-    """One file as it was sent: its name, cleaned for display, and its bytes as an open binary file."""
+    """One file as it was sent: its name, cleaned for display, and its bytes as an open binary
+    file."""
 
     name: str
     file: BinaryIO
@@ -55,7 +56,8 @@ class SentFile:
 
 @dataclass(frozen=True)
 class Upload:
-    """One parsed form: pictures, archives and videos, sent or fetched, in the order of the form, masks, and text."""
+    """One parsed form: pictures, archives and videos, sent or fetched, in the order of the form,
+    masks, and text."""
 
     files: tuple[SentFile, ...]
     masks: tuple[SentFile, ...]
@@ -91,7 +93,8 @@ class Body:
     async def linger(self) -> None:
         """Before a refusal: read on for a moment and forget what comes.
 
-        A connection that the client wants closed resets on unread data, and the client never sees the answer.
+        A connection that the client wants closed resets on unread data, and the client never sees
+        the answer.
         """
         if not self._begun and "expect" in self.headers:
             return  # the client waits for our word before it sends anything
@@ -99,7 +102,8 @@ class Body:
             await asyncio.wait_for(self._drain(), _LINGER_SECONDS)
 
     async def unless_gone(self, work: Awaitable[T]) -> T:
-        """The result of `work`; if the client goes away first, cancel it and raise ClientDisconnect.
+        """The result of `work`; if the client goes away first, cancel it and raise
+        ClientDisconnect.
 
         That is noticed once the body is read to its end; before, whoever reads it notices.
         """
@@ -127,7 +131,9 @@ class Body:
 
 
 @asynccontextmanager
-async def receive(body: Body, limits: Limits, fetcher: Fetcher | None = None) -> AsyncIterator[Upload]:
+async def receive(
+    body: Body, limits: Limits, fetcher: Fetcher | None = None
+) -> AsyncIterator[Upload]:
     """The form in `body`, its URLs fetched; spooled files are closed, and so removed, when the
     context ends.
 
@@ -138,13 +144,20 @@ async def receive(body: Body, limits: Limits, fetcher: Fetcher | None = None) ->
         form = await asyncio.wait_for(_parse(body, limits, fetcher), limits.upload_timeout)
     except asyncio.TimeoutError:  # another class than TimeoutError on Python 3.10
         raise UploadTimeout(
-            f"The body, and what its URLs name, did not arrive within {limits.upload_timeout:g} seconds.",
+            f"The body, and what its URLs name, did not arrive within {limits.upload_timeout:g} "
+            "seconds.",
             upload_timeout=limits.upload_timeout,
         ) from None
     try:
         yield Upload(
-            tuple(SentFile(display_name(part.filename, i), part.file) for i, part in enumerate(form.files)),
-            tuple(SentFile(display_name(part.filename, i), part.file) for i, part in enumerate(form.masks)),
+            tuple(
+                SentFile(display_name(part.filename, i), part.file)
+                for i, part in enumerate(form.files)
+            ),
+            tuple(
+                SentFile(display_name(part.filename, i), part.file)
+                for i, part in enumerate(form.masks)
+            ),
             form.options,
         )
     finally:
@@ -184,20 +197,30 @@ async def _parse(body: Body, limits: Limits, fetcher: Fetcher | None) -> _Form:
                 urls[len(form.files) + len(urls)] = value
             elif isinstance(value, UploadFile) and field == MASK_FIELD:
                 form.masks.append(value)
-            elif isinstance(value, str) and field in Options.model_fields and field not in form.options:
+            elif (
+                isinstance(value, str)
+                and field in Options.model_fields
+                and field not in form.options
+            ):
                 form.options[field] = value
             else:
                 raise _unexpected(field, value, again=field in form.options)
         if not form.files and not urls:
-            raise NoPictures("The form has no pictures; add one file part named images per picture.")
+            raise NoPictures(
+                "The form has no pictures; add one file part named images per picture."
+            )
         if len(form.files) + len(urls) > limits.max_images:
             raise too_many_pictures(limits)
         if urls and fetcher is None:
-            raise URLsOff("This service fetches nothing by URL; send the pictures themselves, as parts named images.")
+            raise URLsOff(
+                "This service fetches nothing by URL; send the pictures themselves, as parts named "
+                "images."
+            )
         if urls and fetcher is not None:
             with _readable():
                 fetched = await fetcher.fetch(urls, parser.total)
-            for index, file in fetched.items():  # in rising order, so each lands where the form has it
+            # in rising order, so each lands where the form has it
+            for index, file in fetched.items():
                 form.files.insert(index, file)
     except BaseException:
         await fields.close()
@@ -222,18 +245,25 @@ def _unexpected(field: str, value: UploadFile | str, *, again: bool) -> InvalidO
     if again:
         return InvalidOption(f"The form has the option {field} more than once.", option=field)
     return InvalidOption(
-        f"The form has a {kind} field {field[:_NAME_LENGTH]!r}; pictures are file parts named images, archive, video "
-        f"or masks, or text parts named urls, and the text options are {', '.join(Options.model_fields)}.",
+        f"The form has a {kind} field {field[:_NAME_LENGTH]!r}; pictures are file parts named "
+        "images, archive, video "
+        "or masks, or text parts named urls, and the text options are "
+        f"{', '.join(Options.model_fields)}.",
         option=field[:_NAME_LENGTH],
     )
 
 
 class _Parser(MultiPartParser):
-    """Starlette's parser, which spools files to unnamed temporary files, with our limits while it reads."""
+    """Starlette's parser, which spools files to unnamed temporary files, with our limits while it
+    reads."""
 
     def __init__(self, body: Body, limits: Limits) -> None:
         super().__init__(
-            body.headers, self._counted(body), max_files=1_000_000, max_fields=1_000_000, max_part_size=_OPTION_BYTES
+            body.headers,
+            self._counted(body),
+            max_files=1_000_000,
+            max_fields=1_000_000,
+            max_part_size=_OPTION_BYTES,
         )
         self.limits = limits
         self.complete = False
@@ -262,8 +292,14 @@ class _Parser(MultiPartParser):
         part = self._current_part
         if part.file is None:
             if self._part_bytes > _OPTION_BYTES:
-                raise TooManyBytes(f"An option has more than {_OPTION_BYTES} bytes.", max_option_bytes=_OPTION_BYTES)
-        elif part.field_name not in CONTAINER_FIELDS and self._part_bytes > self.limits.max_image_bytes:
+                raise TooManyBytes(
+                    f"An option has more than {_OPTION_BYTES} bytes.",
+                    max_option_bytes=_OPTION_BYTES,
+                )
+        elif (
+            part.field_name not in CONTAINER_FIELDS
+            and self._part_bytes > self.limits.max_image_bytes
+        ):
             limit = self.limits.max_image_bytes
             raise TooManyBytes(f"A picture has more than {limit} bytes.", max_image_bytes=limit)
         super().on_part_data(data, start, end)
@@ -281,12 +317,14 @@ def _check_total(total: int, limits: Limits) -> None:
 def too_many_pictures(limits: Limits) -> TooManyPictures:
     limit = limits.max_images
     return TooManyPictures(
-        f"More than {limit} pictures were sent; send fewer, or a video with a lower fps.", max_images=limit
+        f"More than {limit} pictures were sent; send fewer, or a video with a lower fps.",
+        max_images=limit,
     )
 
 
 def display_name(name: str | None, index: int) -> str:
-    """A file name fit to be echoed: its last path component without control characters, of bounded length."""
+    """A file name fit to be echoed: its last path component without control characters, of bounded
+    length."""
     last = re.split(r"[/\\]", name or "")[-1]
     printable = "".join(character for character in last if character.isprintable()).strip()
     return printable[-_NAME_LENGTH:] or f"picture-{index}"

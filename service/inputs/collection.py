@@ -1,4 +1,5 @@
-"""From what was sent to one ordered list of picture files: archives unpacked, videos sampled, manifest followed."""
+"""From what was sent to one ordered list of picture files: archives unpacked, videos sampled,
+manifest followed."""
 
 from __future__ import annotations
 
@@ -18,9 +19,11 @@ from service.settings import Limits
 
 @contextmanager
 def collected(upload: Upload, options: Options, limits: Limits) -> Iterator[list[SentFile]]:
-    """The pictures of `upload` in their final order; what was unpacked is closed when the context ends.
+    """The pictures of `upload` in their final order; what was unpacked is closed when the context
+    ends.
 
-    Raises a ServiceError for a broken archive or video, too many pictures, or a manifest that does not fit.
+    Raises a ServiceError for a broken archive or video, too many pictures, or a manifest that does
+    not fit.
     """
     opened: list[SentFile] = []
     pictures: list[SentFile] = []
@@ -57,17 +60,23 @@ def _ordered(pictures: list[SentFile], options: Options) -> list[SentFile]:
         return sorted(pictures, key=natural) if options.order == "natural" else pictures
     by_name = {picture.name: picture for picture in pictures}
     if len(by_name) < len(pictures):
-        raise InvalidOption("Two pictures have the same name, so a manifest can't tell them apart.", option="manifest")
+        raise InvalidOption(
+            "Two pictures have the same name, so a manifest can't tell them apart.",
+            option="manifest",
+        )
     missing = [name for name in options.manifest if name not in by_name]
     if missing:
-        raise InvalidOption(f"The manifest names {missing[0][:120]!r}, which was not sent.", option="manifest")
+        raise InvalidOption(
+            f"The manifest names {missing[0][:120]!r}, which was not sent.", option="manifest"
+        )
     if len(set(options.manifest)) < len(options.manifest):
         raise InvalidOption("The manifest names a picture twice.", option="manifest")
     return [by_name[name] for name in options.manifest]
 
 
 def match_masks(masks: Sequence[SentFile], pictures: Sequence[SentFile]) -> list[SentFile | None]:
-    """Each picture's mask: by equal name without suffix if every mask has such a name, else by order.
+    """Each picture's mask: by equal name without suffix if every mask has such a name, else by
+    order.
 
     Raises InvalidOption if neither fits.
     """
@@ -80,7 +89,8 @@ def match_masks(masks: Sequence[SentFile], pictures: Sequence[SentFile]) -> list
     if len(masks) == len(pictures):
         return list(masks)
     raise InvalidOption(
-        f"{len(masks)} masks were sent for {len(pictures)} pictures; name each mask like its picture, "
+        f"{len(masks)} masks were sent for {len(pictures)} pictures; name each mask like its "
+        "picture, "
         "or send exactly one for every picture in the same order.",
         option="masks",
     )

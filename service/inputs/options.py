@@ -1,4 +1,5 @@
-"""The options of a reconstruction: strict, bounded, the same in the form, in the query and in a stored result.
+"""The options of a reconstruction: strict, bounded, the same in the form, in the query and in a
+stored result.
 
 Every option is text on the wire. Lists are separated by commas; structured options are JSON.
 """
@@ -8,7 +9,15 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Json, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Json,
+    ValidationError,
+    model_validator,
+)
 
 from service.errors import InvalidOption
 from service.exports.options import Finite, PointOptions, Positive
@@ -28,27 +37,35 @@ class _Strict(BaseModel):
 
 
 class KnownCamera(_Strict):
-    """What is known of one picture's camera. Pixels are those of the original picture after EXIF rotation."""
+    """What is known of one picture's camera. Pixels are those of the original picture after EXIF
+    rotation."""
 
     extrinsic: Annotated[list[Row4], Field(min_length=3, max_length=3)] | None = Field(
-        None, examples=[[[1, 0, 0, 0.5], [0, 1, 0, 0], [0, 0, 1, 0]]],
+        None,
+        examples=[[[1, 0, 0, 0.5], [0, 1, 0, 0], [0, 0, 1, 0]]],
         description="world-to-camera [R|t], OpenCV axes, t in metres",
-    )  # fmt: skip
+    )
     intrinsic: Annotated[list[Row3], Field(min_length=3, max_length=3)] | None = Field(
-        None, examples=[[[500, 0, 320], [0, 500, 240], [0, 0, 1]]],
+        None,
+        examples=[[[500, 0, 320], [0, 500, 240], [0, 0, 1]]],
         description="pinhole camera matrix [[fx,0,cx],[0,fy,cy],[0,0,1]] in pixels",
-    )  # fmt: skip
+    )
 
     @model_validator(mode="after")
     def _sound(self) -> KnownCamera:
         if self.extrinsic is not None:
             rotation = np.array(self.extrinsic)[:, :3]
-            if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0:
+            if (
+                np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3
+                or np.linalg.det(rotation) < 0
+            ):
                 raise ValueError("the extrinsic's left 3 x 3 part is not a rotation")
         if self.intrinsic is not None:
             (fx, skew, _), (zero, fy, _), last = self.intrinsic
             if fx <= 0 or fy <= 0 or skew or zero or last != [0, 0, 1]:
-                raise ValueError("the intrinsic is not [[fx,0,cx],[0,fy,cy],[0,0,1]] with positive fx and fy")
+                raise ValueError(
+                    "the intrinsic is not [[fx,0,cx],[0,fy,cy],[0,0,1]] with positive fx and fy"
+                )
         return self
 
 
@@ -75,50 +92,75 @@ def _outputs(text: str) -> str:
     return text
 
 
+QueryPoints = Annotated[list[tuple[Finite, Finite]], Field(min_length=1, max_length=1024)]
+
+
 class Options(PointOptions):
     """Everything that a request may say beside its pictures."""
 
     mode: Mode | None = Field(
-        None, examples=["fit"],
+        None,
+        examples=["fit"],
         description="how pictures are brought to the network's size; default: the service's",
-    )  # fmt: skip
+    )
     order: Literal["sent", "natural"] | None = Field(
-        None, examples=["natural"],
-        description="order of the pictures; default: as sent, and within an archive natural order of names",
-    )  # fmt: skip
+        None,
+        examples=["natural"],
+        description="order of the pictures; default: as sent, and within an archive natural order "
+        "of names",
+    )
     manifest: Json[Annotated[list[str], Field(min_length=1, max_length=10_000)]] | None = Field(
-        None, description="file names in the order wanted, as JSON; pictures that it does not name are left out",
+        None,
+        description="file names in the order wanted, as JSON; pictures that it does not name "
+        "are left out",
         examples=['["left.jpg", "right.jpg"]'],
-    )  # fmt: skip
+    )
     fps: Positive | None = Field(
-        None, le=120, examples=[2.0], description="frames taken from each second of a video; default 1"
+        None,
+        le=120,
+        examples=[2.0],
+        description="frames taken from each second of a video; default 1",
     )
     drop_blurred: bool = Field(
-        True, examples=[False],
+        True,
+        examples=[False],
         description="leave out a video's frames that are far less sharp than the rest",
-    )  # fmt: skip
+    )
     close_loops: bool = Field(
-        True, examples=[False],
-        description="where a scene of several passes comes back to a place, look again and take back the drift",
-    )  # fmt: skip
+        True,
+        examples=[False],
+        description="where a scene of several passes comes back to a place, look again and take "
+        "back the drift",
+    )
     cameras: Json[Annotated[list[KnownCamera | None], Field(max_length=10_000)]] | None = Field(
-        None, description="known cameras, one entry (or null) per picture, as JSON",
+        None,
+        description="known cameras, one entry (or null) per picture, as JSON",
         examples=['[{"intrinsic": [[500,0,320],[0,500,240],[0,0,1]]}, null]'],
-    )  # fmt: skip
+    )
     known_distance: Json[KnownDistance] | None = Field(
-        None, description="one known distance, which gives the result metres, as JSON",
-        examples=['{"a": {"picture": 0, "x": 10, "y": 20}, "b": {"picture": 0, "x": 90, "y": 20}, "metres": 1.5}'],
-    )  # fmt: skip
-    query_points: Json[Annotated[list[tuple[Finite, Finite]], Field(min_length=1, max_length=1024)]] | None = Field(
-        None, description="pixels [x, y] of the first picture to follow through all others, as JSON",
+        None,
+        description="one known distance, which gives the result metres, as JSON",
+        examples=[
+            '{"a": {"picture": 0, "x": 10, "y": 20}, "b": {"picture": 0, "x": 90, "y": 20}, '
+            '"metres": 1.5}'
+        ],
+    )
+    query_points: Json[QueryPoints] | None = Field(
+        None,
+        description="pixels [x, y] of the first picture to follow through all others, as JSON",
         examples=["[[10, 20], [30, 40]]"],
-    )  # fmt: skip
+    )
     outputs: Annotated[str, AfterValidator(_outputs)] | None = Field(
-        None, max_length=1000, description=f"files to have ready at once, comma-separated: {', '.join(OUTPUTS)}",
+        None,
+        max_length=1000,
+        description=f"files to have ready at once, comma-separated: {', '.join(OUTPUTS)}",
         examples=["scene.glb,colmap.zip"],
-    )  # fmt: skip
+    )
     timeout: Positive | None = Field(
-        None, le=86_400, examples=[60.0], description="seconds after which to give up; at most the service's"
+        None,
+        le=86_400,
+        examples=[60.0],
+        description="seconds after which to give up; at most the service's",
     )
     dry_run: bool = Field(False, examples=[True], description="only predict memory and time")
 
@@ -132,7 +174,8 @@ class Options(PointOptions):
 
 
 def read_options(fields: dict[str, str]) -> Options:
-    """Options from their text. Raises InvalidOption naming the field, what was given and what was expected."""
+    """Options from their text. Raises InvalidOption naming the field, what was given and what was
+    expected."""
     try:
         return Options.model_validate_strings(fields)
     except ValidationError as error:
@@ -146,7 +189,11 @@ def invalid_option(errors: Any) -> InvalidOption:
     name = path[0] if path else "request"
     if first["type"] == "extra_forbidden" and len(path) == 1:
         known = ", ".join(Options.model_fields)
-        return InvalidOption(f"There is no option {name[:_NAME_LENGTH]!r}; the options are {known}.", option=name)
+        return InvalidOption(
+            f"There is no option {name[:_NAME_LENGTH]!r}; the options are {known}.", option=name
+        )
     where = ".".join(path)[:_NAME_LENGTH]
     message = first["msg"].removeprefix("Value error, ")
-    return InvalidOption(f"{where}: {message}; {str(first['input'])[:40]!r} was given.", option=name[:_NAME_LENGTH])
+    return InvalidOption(
+        f"{where}: {message}; {str(first['input'])[:40]!r} was given.", option=name[:_NAME_LENGTH]
+    )

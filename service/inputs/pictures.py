@@ -1,4 +1,5 @@
-"""Picture files to decoded pictures, one at a time, with every limit checked on all headers first."""
+"""Picture files to decoded pictures, one at a time, with every limit checked on all headers
+first."""
 
 from __future__ import annotations
 
@@ -20,10 +21,12 @@ pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_image
 
 
 class DecodedPictures(Sequence[Image.Image]):
-    """Decodes a picture each time it is asked for and keeps none, so memory holds one whatever their number.
+    """Decodes a picture each time it is asked for and keeps none, so memory holds one whatever
+    their number.
 
-    Pictures are not yet rotated: their EXIF data stays with them. The constructor checks every header; both it and
-    decoding raise UnsupportedPicture, BrokenPicture or TooManyPixels, naming the picture.
+    Pictures are not yet rotated: their EXIF data stays with them. The constructor checks every
+    header; both it and decoding raise UnsupportedPicture, BrokenPicture or TooManyPixels, naming
+    the picture.
     """
 
     def __init__(self, files: Sequence[SentFile], limits: Limits) -> None:
@@ -36,7 +39,9 @@ class DecodedPictures(Sequence[Image.Image]):
                 total += _checked_pixels(image, file, index, limits)
             if total > limits.max_total_pixels:
                 limit = limits.max_total_pixels
-                raise TooManyPixels(f"The pictures have more than {limit} pixels together.", max_total_pixels=limit)
+                raise TooManyPixels(
+                    f"The pictures have more than {limit} pixels together.", max_total_pixels=limit
+                )
 
     def __len__(self) -> int:
         return len(self.files)
@@ -51,11 +56,15 @@ class DecodedPictures(Sequence[Image.Image]):
         file = self.files[index]
         started = time.perf_counter()
         image = _open(file, index, self.limits)
-        _checked_pixels(image, file, index, self.limits)  # a container may hold another picture than its header says
+        # a container may hold another picture than its header says
+        _checked_pixels(image, file, index, self.limits)
         try:
             image.load()
-            ImageOps.exif_transpose(image)  # hostile EXIF breaks here, where the picture can be named
-        except Exception as error:  # Pillow's decoders raise a dozen unrelated types on damaged data
+            # hostile EXIF breaks here, where the picture can be named
+            ImageOps.exif_transpose(image)
+        except (
+            Exception
+        ) as error:  # Pillow's decoders raise a dozen unrelated types on damaged data
             raise _broken(file, index, str(error)) from None
         self.decode_seconds += time.perf_counter() - started
         return image
@@ -92,7 +101,9 @@ def _open(file: SentFile, index: int, limits: Limits) -> Image.Image:
 
 
 def _broken(file: SentFile, index: int, reason: str) -> BrokenPicture:
-    return BrokenPicture(f"{file.name} can't be decoded: {reason}.", index=index, filename=file.name)
+    return BrokenPicture(
+        f"{file.name} can't be decoded: {reason}.", index=index, filename=file.name
+    )
 
 
 def _too_many_pixels(file: SentFile, index: int, limits: Limits, given: str) -> TooManyPixels:

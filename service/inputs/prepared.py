@@ -1,7 +1,7 @@
 """A request made ready: pictures on the network's grid as they lie on disk until their turn comes.
 
-What a job keeps is small and complete: 8-bit pixels of the network's grid, each picture's transform, the user's masks
-and the options. The pictures themselves are not kept.
+What a job keeps is small and complete: 8-bit pixels of the network's grid, each picture's
+transform, the user's masks and the options. The pictures themselves are not kept.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class PreparedScene:
         return PreprocessedImages(images, self.transforms)
 
     def fingerprint(self, model: str) -> str:
-        """SHA-256 over everything that decides the result: pixels, names, masks, options and the model's digest."""
+        """SHA-256 over everything that decides the result: pixels, names, masks, options and the
+        model's digest."""
         document = self._document()
         for option in ("timeout", "outputs"):  # neither changes the result
             document["options"].pop(option, None)
@@ -73,7 +74,8 @@ class PreparedScene:
 
     @classmethod
     def load(cls, folder: Path) -> PreparedScene:
-        """The inverse of `save`; also of that of older versions, which may have left jobs in the queue."""
+        """The inverse of `save`; also of that of older versions, which may have left jobs in the
+        queue."""
         if (folder / _FILE).exists():
             with safe_open(folder / _FILE, "numpy") as file:
                 arrays = {name: file.get_tensor(name) for name in ("pixels", "keep")}
@@ -83,7 +85,9 @@ class PreparedScene:
             rest = json.loads((folder / "scene.json").read_text())
         return cls(
             **arrays,
-            transforms=tuple(ImageTransform.from_dict(transform) for transform in rest["transforms"]),
+            transforms=tuple(
+                ImageTransform.from_dict(transform) for transform in rest["transforms"]
+            ),
             filenames=tuple(rest["filenames"]),
             mode=rest["mode"],
             options=Options.model_validate(rest["options"]),
@@ -99,7 +103,9 @@ class PreparedScene:
         }
 
 
-def prepare(upload: Upload, options: Options, limits: Limits, image_size: int, patch_size: int) -> PreparedScene:
+def prepare(
+    upload: Upload, options: Options, limits: Limits, image_size: int, patch_size: int
+) -> PreparedScene:
     """Decode and pre-process one scene and check the options against it. Raises a ServiceError."""
     started = time.perf_counter()
     mode = options.mode or limits.mode
@@ -107,12 +113,16 @@ def prepare(upload: Upload, options: Options, limits: Limits, image_size: int, p
         collecting = time.perf_counter() - started
         pictures = DecodedPictures(files, limits)
         try:
-            batch = preprocess_images(pictures, mode=mode, image_size=image_size, patch_size=patch_size)
+            batch = preprocess_images(
+                pictures, mode=mode, image_size=image_size, patch_size=patch_size
+            )
         except ImageError as error:
             raise BrokenPicture(f"A picture can't be used: {error}.") from None
         masks = match_masks(upload.masks, files)
         check_against_pictures(options, batch.transforms)
-        keep = np.stack([_mask(mask, t, limits) for mask, t in zip(masks, batch.transforms, strict=True)])
+        keep = np.stack(
+            [_mask(mask, t, limits) for mask, t in zip(masks, batch.transforms, strict=True)]
+        )
         names = tuple(file.name for file in files)
     pixels = (batch.images.movedim(1, -1) * 255).round().to(torch.uint8).numpy()
     decode = collecting + pictures.decode_seconds
@@ -121,20 +131,30 @@ def prepare(upload: Upload, options: Options, limits: Limits, image_size: int, p
 
 
 def _mask(mask: SentFile | None, transform: ImageTransform, limits: Limits) -> NDArray[np.bool_]:
-    """Which network pixels [H, W] a user's mask keeps: those whose centre falls on a bright mask pixel."""
+    """Which network pixels [H, W] a user's mask keeps: those whose centre falls on a bright mask
+    pixel."""
     height, width = transform.original_size
     if mask is None:
         return np.ones(transform.network_size, bool)
     picture = ImageOps.exif_transpose(DecodedPictures([mask], limits)[0]).convert("L")
     if picture.size != (width, height):
         raise InvalidOption(
-            f"The mask {mask.name} is {picture.width} x {picture.height} pixels; its picture is {width} x {height}.",
+            f"The mask {mask.name} is {picture.width} x {picture.height} pixels; its picture is "
+            f"{width} x {height}.",
             option="masks",
         )
     bright = np.asarray(picture) >= 128
     rows, columns = transform.network_size
-    x = ((np.arange(columns) + 0.5 - transform.offset[0]) / transform.scale[0]).clip(0, width - 1).astype(int)
-    y = ((np.arange(rows) + 0.5 - transform.offset[1]) / transform.scale[1]).clip(0, height - 1).astype(int)
+    x = (
+        ((np.arange(columns) + 0.5 - transform.offset[0]) / transform.scale[0])
+        .clip(0, width - 1)
+        .astype(int)
+    )
+    y = (
+        ((np.arange(rows) + 0.5 - transform.offset[1]) / transform.scale[1])
+        .clip(0, height - 1)
+        .astype(int)
+    )
     kept: NDArray[np.bool_] = bright[y[:, None], x[None]]
     return kept
 
@@ -149,12 +169,19 @@ def check_against_pictures(options: Options, transforms: Sequence[ImageTransform
                 "Give one per picture, null where nothing is known.",
                 option="cameras",
             )
-        posed = sum(camera is not None and camera.extrinsic is not None for camera in options.cameras)
+        posed = sum(
+            camera is not None and camera.extrinsic is not None for camera in options.cameras
+        )
         if posed == 1:
-            raise InvalidOption("One extrinsic fixes no scale; give those of at least two pictures.", option="cameras")
+            raise InvalidOption(
+                "One extrinsic fixes no scale; give those of at least two pictures.",
+                option="cameras",
+            )
     if options.frame_numbers is not None and options.frame_numbers[-1] >= count:
         raise InvalidOption(
-            f"frames names picture {options.frame_numbers[-1]}; there are pictures 0 to {count - 1}.", option="frames"
+            f"frames names picture {options.frame_numbers[-1]}; there are pictures 0 to "
+            f"{count - 1}.",
+            option="frames",
         )
     if options.known_distance is not None:
         for end in (options.known_distance.a, options.known_distance.b):
@@ -163,12 +190,14 @@ def check_against_pictures(options: Options, transforms: Sequence[ImageTransform
         height, width = transforms[0].original_size
         if not (0 <= x < width and 0 <= y < height):
             raise InvalidOption(
-                f"query_points has ({x:g}, {y:g}), outside the first picture of {width} x {height} pixels.",
+                f"query_points has ({x:g}, {y:g}), outside the first picture of {width} x {height} "
+                "pixels.",
                 option="query_points",
             )
         if not transforms[0].sees(torch.tensor((x, y))):
             raise InvalidOption(
-                f"query_points has ({x:g}, {y:g}), which mode crop cuts off the first picture; use fit or pad.",
+                f"query_points has ({x:g}, {y:g}), which mode crop cuts off the first picture; use "
+                "fit or pad.",
                 option="query_points",
             )
 
@@ -176,11 +205,14 @@ def check_against_pictures(options: Options, transforms: Sequence[ImageTransform
 def _check_point(point: PicturePoint, transforms: Sequence[ImageTransform], option: str) -> None:
     if point.picture >= len(transforms):
         raise InvalidOption(
-            f"{option} names picture {point.picture}; there are pictures 0 to {len(transforms) - 1}.", option=option
+            f"{option} names picture {point.picture}; there are pictures 0 to "
+            f"{len(transforms) - 1}.",
+            option=option,
         )
     height, width = transforms[point.picture].original_size
     if point.x >= width or point.y >= height:
         raise InvalidOption(
-            f"{option} has ({point.x:g}, {point.y:g}), outside picture {point.picture} of {width} x {height} pixels.",
+            f"{option} has ({point.x:g}, {point.y:g}), outside picture {point.picture} of {width} "
+            f"x {height} pixels.",
             option=option,
         )

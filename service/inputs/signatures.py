@@ -1,4 +1,5 @@
-"""What a file is, by its first bytes: names and stated types are the client's word, bytes are not."""
+"""What a file is, by its first bytes: names and stated types are the client's word, bytes are
+not."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ _VIDEO = re.compile(rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI ", re.DOTALL)
 
 
 def kind_of(file: BinaryIO) -> Kind:
-    """Picture (JPEG, PNG, WebP, HEIC), archive (zip), video (MP4, QuickTime, Matroska, WebM, AVI) or unknown."""
+    """Picture (JPEG, PNG, WebP, HEIC), archive (zip), video (MP4, QuickTime, Matroska, WebM, AVI)
+    or unknown."""
     head = file.read(HEAD_BYTES)
     file.seek(0)
     if _PICTURE.match(head):

@@ -63,7 +63,9 @@ def _opened(path: Path) -> Any:
     return path.open("rb")
 
 
-def _run(video: SentFile, path: Path, frames: Path, order: dict[str, Any], timeout: float) -> dict[str, Any]:
+def _run(
+    video: SentFile, path: Path, frames: Path, order: dict[str, Any], timeout: float
+) -> dict[str, Any]:
     process = subprocess.Popen(
         [sys.executable, "-I", video_frames.__file__, str(path), str(frames), json.dumps(order)],
         stdin=subprocess.DEVNULL,
@@ -77,7 +79,8 @@ def _run(video: SentFile, path: Path, frames: Path, order: dict[str, Any], timeo
         output, _ = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         raise BrokenVideo(
-            f"{video.name} could not be read within {timeout:g} seconds; send a shorter one.", filename=video.name
+            f"{video.name} could not be read within {timeout:g} seconds; send a shorter one.",
+            filename=video.name,
         ) from None
     finally:
         if process.poll() is None:
@@ -87,6 +90,7 @@ def _run(video: SentFile, path: Path, frames: Path, order: dict[str, Any], timeo
         found: dict[str, Any] = json.loads(output)
     except ValueError:
         raise BrokenVideo(
-            f"{video.name} broke its reader, or took more memory or time than allowed.", filename=video.name
+            f"{video.name} broke its reader, or took more memory or time than allowed.",
+            filename=video.name,
         ) from None
     return found

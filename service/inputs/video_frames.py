@@ -1,9 +1,11 @@
-"""Run as a process of its own: samples frames of a video into PNG files, under limits that it sets on itself.
+"""Run as a process of its own: samples frames of a video into PNG files, under limits that it sets
+on itself.
 
     python -I video_frames.py VIDEO FOLDER '{"fps": 1.0, "most": 32, ...}'
 
-Prints one line of JSON: ``{"frames": [{"file", "seconds"}], "blurred": n}`` or ``{"error", "too_many", "pixels"}``.
-It imports nothing of this project, so that it stays small and a fault in a decoder takes nothing down with it.
+Prints one line of JSON: ``{"frames": [{"file", "seconds"}], "blurred": n}`` or ``{"error",
+"too_many", "pixels"}``. It imports nothing of this project, so that it stays small and a fault in a
+decoder takes nothing down with it.
 """
 
 from __future__ import annotations
@@ -34,18 +36,27 @@ def limit(seconds: float, file_bytes: int) -> None:
 
 
 def sample(video: str, folder: Path, order: dict[str, Any]) -> dict[str, Any]:
-    """Write every frame that is due into `folder`, upright; then drop those far less sharp than the median."""
+    """Write every frame that is due into `folder`, upright; then drop those far less sharp than the
+    median."""
     import av  # after the limits
 
     fps, most = order["fps"], order["most"]
-    with open(video, "rb") as file, av.open(file, "r", options={"protocol_whitelist": "pipe"}) as container:
+    with (
+        open(video, "rb") as file,
+        av.open(file, "r", options={"protocol_whitelist": "pipe"}) as container,
+    ):
         if not set(container.format.name.split(",")) & set(_FORMATS.split(",")):
-            return {"error": f"it is {container.format.name}, not MP4, QuickTime, Matroska, WebM or AVI"}
+            return {
+                "error": f"it is {container.format.name}, not MP4, QuickTime, Matroska, WebM or AVI"
+            }
         if not container.streams.video:
             return {"error": "it has no pictures"}
         stream = container.streams.video[0]
         if stream.width * stream.height > order["max_pixels"]:
-            return {"error": f"its frames are {stream.width} x {stream.height} pixels", "pixels": True}
+            return {
+                "error": f"its frames are {stream.width} x {stream.height} pixels",
+                "pixels": True,
+            }
         stream.thread_count = 1
         interval = 1.0 / (fps or 1.0)
         if not fps and container.duration:
@@ -61,7 +72,10 @@ def sample(video: str, folder: Path, order: dict[str, Any]) -> dict[str, Any]:
                     return {"error": "too many frames", "too_many": True}
                 break
             if frame.width * frame.height > order["max_pixels"]:
-                return {"error": f"a frame is {frame.width} x {frame.height} pixels", "pixels": True}
+                return {
+                    "error": f"a frame is {frame.width} x {frame.height} pixels",
+                    "pixels": True,
+                }
             due = max(due + interval, seconds + 0.5 * interval)
             picture = frame.to_image().rotate(frame.rotation, expand=True)
             name = f"{len(taken):05d}.png"
@@ -91,7 +105,9 @@ def main() -> None:
     limit(order["seconds"], order["file_bytes"])
     try:
         found = sample(video, folder, order)
-    except Exception as error:  # whatever a decoder raises on hostile bytes is one refusal to the parent
+    except (
+        Exception
+    ) as error:  # whatever a decoder raises on hostile bytes is one refusal to the parent
         found = {"error": f"{type(error).__name__}: {error}"[:200]}
     print(json.dumps(found), flush=True)
 

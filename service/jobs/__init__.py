@@ -1,1 +1,2 @@
-"""One reconstruction from acceptance to its end: a durable record, a bounded queue, one worker, live events."""
+"""One reconstruction from acceptance to its end: a durable record, a bounded queue, one worker,
+live events."""

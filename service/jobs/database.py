@@ -1,7 +1,9 @@
-"""Where jobs are recorded: an SQLite file of this process's own, or a PostgreSQL database that replicas share.
+"""Where jobs are recorded: an SQLite file of this process's own, or a PostgreSQL database that
+replicas share.
 
-A transaction is synced to disk before it returns. On SQLite they run one after the other; on PostgreSQL rows are locked
-where it matters, and a replica that stops in mid-transaction is cut off by the server.
+A transaction is synced to disk before it returns. On SQLite they run one after the other; on
+PostgreSQL rows are locked where it matters, and a replica that stops in mid-transaction is cut off
+by the server.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ _CONNECTION = {
     "connect_timeout": 3,
     "application_name": "quantvggt",
     "client_encoding": "utf8",  # also where the database declares none
-    "prepare_threshold": None,  # so that a pooler between here and the server may hand out any connection
+    # so that a pooler between here and the server may hand out any connection
+    "prepare_threshold": None,
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 3,
@@ -37,7 +40,8 @@ _CONNECTION = {
 _SESSION = "SET statement_timeout = '10s'; SET idle_in_transaction_session_timeout = '5s'"
 _AWAY = (OperationalError, InterfaceError, InternalError, PoolTimeout)
 _DISK_FULL = "53100"
-_PAUSE_SECONDS = 1.0  # after a failure, before the database is asked again: those who ask must not pile up
+# after a failure, before the database is asked again: those who ask must not pile up
+_PAUSE_SECONDS = 1.0
 
 _log = logging.getLogger("service")
 
@@ -63,7 +67,8 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Everything that is done with the connection, or nothing. Raises StoreUnavailable and StorageFull."""
+        """Everything that is done with the connection, or nothing. Raises StoreUnavailable and
+        StorageFull."""
         if time.monotonic() < self._away_until:
             raise _away()
         try:
@@ -91,11 +96,15 @@ class Database:
 
     def _problem(self, error: DBAPIError | PoolTimeout) -> ServiceError | None:
         reason = getattr(error, "orig", None) or error
-        if getattr(reason, "sqlstate", None) == _DISK_FULL or (not self.shared and "full" in str(reason)):
+        if getattr(reason, "sqlstate", None) == _DISK_FULL or (
+            not self.shared and "full" in str(reason)
+        ):
             return StorageFull("There is no room to record the job.")
         if not self.shared or not isinstance(error, _AWAY):
             return None
-        _log.warning("the shared database can't be used now: %s", str(reason).strip().partition("\n")[0])
+        _log.warning(
+            "the shared database can't be used now: %s", str(reason).strip().partition("\n")[0]
+        )
         self._away_until = time.monotonic() + _PAUSE_SECONDS
         return _away()
 
@@ -114,7 +123,8 @@ def _sqlite(path: Path) -> Engine:
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, record: Any) -> None:
-        connection.isolation_level = None  # transactions begin below, not where the driver thinks that they should
+        # transactions begin below, not where the driver thinks that they should
+        connection.isolation_level = None
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
 

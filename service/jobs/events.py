@@ -1,8 +1,9 @@
 """What happens to jobs as it happens: a short history per job, and those who follow it.
 
-Published from the worker's thread, read on the event loop. An event's number is the milliseconds of its time, made
-strictly increasing. The latest one is on record with the job, so numbers go on rising after a restart and on another
-replica, and a reader that comes back misses nothing that is left.
+Published from the worker's thread, read on the event loop. An event's number is the milliseconds of
+its time, made strictly increasing. The latest one is on record with the job, so numbers go on
+rising after a restart and on another replica, and a reader that comes back misses nothing that is
+left.
 """
 
 from __future__ import annotations
@@ -133,7 +134,8 @@ class Events:
             self._wake(channel.changed, channel.over)
 
     async def wait_for_end(self, id: str, timeout: float | None) -> Event | None:
-        """The job's end; None if the job goes, the service closes or `timeout` seconds are over before."""
+        """The job's end; None if the job goes, the service closes or `timeout` seconds are over
+        before."""
         with self._lock:
             channel = self._channel(id)
             if channel.end is not None or self.closing:
@@ -147,7 +149,9 @@ class Events:
                     channel.waiting -= 1
         return channel.end
 
-    async def follow(self, id: str, after: int, heartbeat: float | None) -> AsyncIterator[Event | None]:
+    async def follow(
+        self, id: str, after: int, heartbeat: float | None
+    ) -> AsyncIterator[Event | None]:
         """Events of a job numbered above `after`, from its history and then live, up to its end.
 
         None is yielded whenever `heartbeat` seconds pass without one.
@@ -162,7 +166,9 @@ class Events:
             with self._lock:
                 channel.following -= 1
 
-    async def _follow(self, channel: _Channel, after: int, heartbeat: float | None) -> AsyncIterator[Event | None]:
+    async def _follow(
+        self, channel: _Channel, after: int, heartbeat: float | None
+    ) -> AsyncIterator[Event | None]:
         while True:
             with self._lock:
                 channel.changed.clear()
@@ -175,7 +181,8 @@ class Events:
             if self.closing or channel.closing:
                 return
             if channel.last > after:
-                continue  # published while this reader was sending; another reader may have cleared the flag
+                # published while this reader was sending; another reader may have cleared the flag
+                continue
             try:
                 await asyncio.wait_for(channel.changed.wait(), heartbeat)
             except asyncio.TimeoutError:
@@ -185,7 +192,11 @@ class Events:
         channel = self._channels.get(id)
         if channel is None:
             channel = self._channels[id] = _Channel()
-            quiet = [old for old, other in self._channels.items() if not other.watched and other is not channel]
+            quiet = [
+                old
+                for old, other in self._channels.items()
+                if not other.watched and other is not channel
+            ]
             for old in quiet[: max(len(self._channels) - _JOBS, 0)]:
                 del self._channels[old]
         return channel

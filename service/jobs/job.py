@@ -11,18 +11,20 @@ from service.states import ENDED, JobState
 
 
 def new_id() -> str:
-    """A name for a reconstruction that can't be guessed: 122 random bits as 32 hexadecimal digits."""
+    """A name for a reconstruction that can't be guessed: 122 random bits as 32 hexadecimal
+    digits."""
     return uuid.uuid4().hex
 
 
 @dataclass(frozen=True)
 class Job:
-    """A row of the job store. Times are seconds since the epoch; `client` is the API key's name, "" without keys.
+    """A row of the job store. Times are seconds since the epoch; `client` is the API key's name, ""
+    without keys.
 
-    `token` counts how often the job was taken up: only who holds the latest one may record anything. Its attempts may
-    be fewer, for a shutdown costs none. `worker` names the process that took it up last, and `lease_end` is when others
-    may take it from that one, if ever. `event` is the number of the latest event that is on record, `bytes` the size of
-    the result.
+    `token` counts how often the job was taken up: only who holds the latest one may record
+    anything. Its attempts may be fewer, for a shutdown costs none. `worker` names the process that
+    took it up last, and `lease_end` is when others may take it from that one, if ever. `event` is
+    the number of the latest event that is on record, `bytes` the size of the result.
     """
 
     id: str
@@ -51,7 +53,8 @@ class Job:
 
     @property
     def result(self) -> str:
-        """The name under which the result of the latest attempt is stored; earlier attempts have other names."""
+        """The name under which the result of the latest attempt is stored; earlier attempts have
+        other names."""
         return f"{self.id}-{self.token}" if self.token else self.id
 
     @property

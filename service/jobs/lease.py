@@ -1,4 +1,5 @@
-"""What replicas tell each other about running jobs, through the database: who works on what, and how far it is."""
+"""What replicas tell each other about running jobs, through the database: who works on what, and
+how far it is."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ _log = logging.getLogger("service")
 
 
 class Heartbeat:
-    """Renews the leases of the jobs that run here, records how far they are, and passes on what others decided."""
+    """Renews the leases of the jobs that run here, records how far they are, and passes on what
+    others decided."""
 
     def __init__(self, store: JobStore, worker: Worker, events: Events) -> None:
         self._store = store
@@ -38,7 +40,8 @@ class Heartbeat:
         self._rounds.stop()
 
     def beat(self) -> None:
-        """Renew all leases once. What was cancelled is told to stop; what is another's by now is let go."""
+        """Renew all leases once. What was cancelled is told to stop; what is another's by now is
+        let go."""
         running = [
             replace(
                 activity.job, stage=activity.stage, progress=activity.progress,
@@ -57,7 +60,8 @@ class Heartbeat:
 
 
 class Follower:
-    """Publishes here what is recorded of jobs that run elsewhere; asks only about those that somebody follows here."""
+    """Publishes here what is recorded of jobs that run elsewhere; asks only about those that
+    somebody follows here."""
 
     def __init__(self, store: JobStore, worker: Worker, events: Events) -> None:
         self._store = store

@@ -1,4 +1,5 @@
-"""Which results go: the oldest beyond a number, an age, or a size. Records of failures go with age and number."""
+"""Which results go: the oldest beyond a number, an age, or a size. Records of failures go with age
+and number."""
 
 from __future__ import annotations
 
@@ -30,16 +31,22 @@ class Retention:
         with self._counting:
             self._results += 1
             self._bytes += bytes
-            too_much = self._results > self._settings.keep or self._bytes > self._settings.keep_bytes
+            too_much = (
+                self._results > self._settings.keep or self._bytes > self._settings.keep_bytes
+            )
         if too_much:
             self.enforce()
 
     def enforce(self) -> None:
-        """Remove what is too old or too much. A result's record goes first, so nothing half-removed is ever served."""
+        """Remove what is too old or too much. A result's record goes first, so nothing half-removed
+        is ever served."""
         ended = self._store.ended()
         results = [job for job in ended if job.state == JobState.SUCCEEDED]
         others = [job for job in ended if job.state != JobState.SUCCEEDED]
-        surplus = results[: max(len(results) - self._settings.keep, 0)] + others[: max(len(others) - _RECORDS_KEPT, 0)]
+        surplus = (
+            results[: max(len(results) - self._settings.keep, 0)]
+            + others[: max(len(others) - _RECORDS_KEPT, 0)]
+        )
         gone = {job.id: job for job in surplus}
         if self._settings.keep_hours is not None:
             oldest = time.time() - 3600 * self._settings.keep_hours
@@ -59,7 +66,8 @@ class Retention:
             self._results, self._bytes = sum(job.id not in gone for job in left), total
 
     def tidy(self) -> None:
-        """What is due every now and then: `enforce`, and where replicas share the storage, once an hour `sweep`."""
+        """What is due every now and then: `enforce`, and where replicas share the storage, once an
+        hour `sweep`."""
         if self._storage.shared and time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + _SWEEP_SECONDS
             self.sweep()

@@ -1,6 +1,7 @@
 """The tables of the job store, and how older ones are brought up to date.
 
-Version 1 knew one process and one SQLite file. Version 2 adds who works on a job, until when, and how far it is.
+Version 1 knew one process and one SQLite file. Version 2 adds who works on a job, until when, and
+how far it is.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ def prepare(connection: Connection) -> None:
     version = _found(connection)
     if version > VERSION:
         raise SchemaError(
-            f"the database of jobs has version {version}, made by a newer service; this one knows up to {VERSION}. "
+            f"the database of jobs has version {version}, made by a newer service; this one knows "
+            f"up to {VERSION}. "
             "Start the newer one, or give this one another database"
         )
     if version == 1:

@@ -1,8 +1,10 @@
-"""Jobs on record: the queue, its bound, who works on what, and what became of every job. It outlives the process.
+"""Jobs on record: the queue, its bound, who works on what, and what became of every job. It
+outlives the process.
 
-Each method is one transaction, synced to disk before it returns, and safe to call from several threads. On a database
-that replicas share it is safe to call from any of them: what runs is leased to its worker, whoever wants to record
-something about it shows the token of its latest lease, and the database's clock says when a lease is over.
+Each method is one transaction, synced to disk before it returns, and safe to call from several
+threads. On a database that replicas share it is safe to call from any of them: what runs is leased
+to its worker, whoever wants to record something about it shows the token of its latest lease, and
+the database's clock says when a lease is over.
 """
 
 from __future__ import annotations
@@ -12,7 +14,18 @@ from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from service.errors import Interrupted, KeyReused, QueueFull, QuotaExceeded
 from service.jobs.database import Database
@@ -35,7 +48,8 @@ class Bounds:
 
 
 class JobStore:
-    """The jobs in `database`. A job that is taken up is leased for `lease` seconds; without, until a restart."""
+    """The jobs in `database`. A job that is taken up is leased for `lease` seconds; without, until
+    a restart."""
 
     def __init__(self, database: Database, bounds: Bounds, lease: float | None = None) -> None:
         self.bounds = bounds
@@ -43,7 +57,8 @@ class JobStore:
         self._database = database
 
     def recover(self) -> None:
-        """After a start of the only process: what was running is queued again, unless it was tried too often."""
+        """After a start of the only process: what was running is queued again, unless it was tried
+        too often."""
         if self.lease is not None:
             return
         with self._database.transaction() as connection:
@@ -53,23 +68,29 @@ class JobStore:
                     self._write(connection, replace(job, state=JobState.QUEUED))
 
     def check_room(self, uploads: int) -> None:
-        """Raises QueueFull if nothing can wait beside `uploads` requests that are still being read."""
+        """Raises QueueFull if nothing can wait beside `uploads` requests that are still being
+        read."""
         with self._database.transaction() as connection:
             self._check_room(connection, uploads)
 
     def known(self, client: str, fingerprint: str, key: str | None, reuse: bool) -> Job | None:
-        """The job that already answers this request: its idempotency key's, or a finished one with equal input.
+        """The job that already answers this request: its idempotency key's, or a finished one with
+        equal input.
 
-        Raises KeyReused if the key belongs to another request. A key that finds a finished twin is bound to it.
+        Raises KeyReused if the key belongs to another request. A key that finds a finished twin is
+        bound to it.
         """
         with self._database.transaction() as connection:
             self._database.alone(connection)
             return self._known(connection, client, fingerprint, key, reuse)
 
-    def add(self, job: Job, key: str | None = None, reuse: bool = False, hourly: int | None = None) -> Job:
+    def add(
+        self, job: Job, key: str | None = None, reuse: bool = False, hourly: int | None = None
+    ) -> Job:
         """Queue `job`, unless another one is `known` by now: then that one is returned.
 
-        Raises KeyReused, QueueFull, and QuotaExceeded beyond `hourly` jobs of its client in an hour.
+        Raises KeyReused, QueueFull, and QuotaExceeded beyond `hourly` jobs of its client in an
+        hour.
         """
         with self._database.transaction() as connection:
             self._database.alone(connection)
@@ -85,19 +106,25 @@ class JobStore:
         return job
 
     def claim(self, worker: str = "", besides: Collection[str] = ()) -> Job | None:
-        """Take up the job that has waited longest, or whose lease is over; None if there is none `besides` those."""
+        """Take up the job that has waited longest, or whose lease is over; None if there is none
+        `besides` those."""
         with self._database.transaction() as connection:
             now = self._database.now(connection)
             abandoned = and_(jobs.c.state.in_(_RUNNING), jobs.c.lease_end < now)
             free = and_(or_(jobs.c.state == JobState.QUEUED, abandoned), jobs.c.id.not_in(besides))
-            first = _ROW.where(free).order_by(jobs.c.position).limit(1).with_for_update(skip_locked=True)
+            first = (
+                _ROW.where(free)
+                .order_by(jobs.c.position)
+                .limit(1)
+                .with_for_update(skip_locked=True)
+            )
             while (job := self._one(connection, first)) is not None:
                 if job.state != JobState.QUEUED and self._given_up(connection, job, now):
                     continue
                 taken = replace(
                     job, state=JobState.RUNNING, attempts=job.attempts + 1, token=job.token + 1,
-                    worker=worker, started=now, lease_end=self._lease_end(now), stage=None, progress=0.0,
-                    event=_number(job, now),
+                    worker=worker, started=now, lease_end=self._lease_end(now), stage=None,
+                    progress=0.0, event=_number(job, now),
                 )  # fmt: skip
                 return self._write(connection, taken)
             return None
@@ -105,7 +132,8 @@ class JobStore:
     def renew(self, running: Iterable[Job]) -> dict[str, JobState | None]:
         """Lease jobs on, and record their `stage`, `progress` and `event`.
 
-        Returns the state of each by its id: a job that is "cancelling" is to be stopped, one with None is another's.
+        Returns the state of each by its id: a job that is "cancelling" is to be stopped, one with
+        None is another's.
         """
         states: dict[str, JobState | None] = {}
         with self._database.transaction() as connection:
@@ -114,17 +142,28 @@ class JobStore:
                 held = self._held(connection, job)
                 states[job.id] = None if held is None else held.state
                 if held is not None:
-                    updated = replace(held, stage=job.stage, progress=job.progress, event=max(held.event, job.event))
+                    updated = replace(
+                        held,
+                        stage=job.stage,
+                        progress=job.progress,
+                        event=max(held.event, job.event),
+                    )
                     self._write(connection, replace(updated, lease_end=self._lease_end(now)))
         return states
 
     def finish(
-        self, job: Job, state: JobState, problem: dict[str, Any] | None = None, after: int = 0, bytes: int = 0
+        self,
+        job: Job,
+        state: JobState,
+        problem: dict[str, Any] | None = None,
+        after: int = 0,
+        bytes: int = 0,
     ) -> Job | None:
-        """Record a job's end, with an event numbered above `after`. For a success this makes its result exist.
+        """Record a job's end, with an event numbered above `after`. For a success this makes its
+        result exist.
 
-        Returns the job as it is recorded, cancelled if that was asked for meanwhile; None if it has been taken up by
-        another worker since, whose job it now is: then nothing is recorded.
+        Returns the job as it is recorded, cancelled if that was asked for meanwhile; None if it has
+        been taken up by another worker since, whose job it now is: then nothing is recorded.
         """
         with self._database.transaction() as connection:
             held = self._held(connection, job)
@@ -133,11 +172,17 @@ class JobStore:
             if held.state == JobState.CANCELLING and state == JobState.SUCCEEDED:
                 state = JobState.CANCELLED
             return self._end(
-                connection, replace(held, bytes=bytes), state, self._database.now(connection), problem, after
+                connection,
+                replace(held, bytes=bytes),
+                state,
+                self._database.now(connection),
+                problem,
+                after,
             )
 
     def requeue(self, job: Job) -> Job | None:
-        """Put a running job back at its place, as if it had not been tried. Returns what `finish` does."""
+        """Put a running job back at its place, as if it had not been tried. Returns what `finish`
+        does."""
         with self._database.transaction() as connection:
             held = self._held(connection, job)
             if held is None:
@@ -146,17 +191,20 @@ class JobStore:
             if held.state == JobState.CANCELLING:
                 return self._end(connection, held, JobState.CANCELLED, now)
             back = replace(
-                held, state=JobState.QUEUED, attempts=held.attempts - 1, started=None, lease_end=None, stage=None,
-                progress=0.0, event=_number(held, now),
+                held, state=JobState.QUEUED, attempts=held.attempts - 1, started=None,
+                lease_end=None, stage=None, progress=0.0, event=_number(held, now),
             )  # fmt: skip
             return self._write(connection, back)
 
     def cancel(self, id: str, after: int = 0) -> Job | None:
-        """A queued job is cancelled at once, a running one as soon as its worker sees it. Returns the job as it is."""
+        """A queued job is cancelled at once, a running one as soon as its worker sees it. Returns
+        the job as it is."""
         with self._database.transaction() as connection:
             job = self._one(connection, _ROW.where(jobs.c.id == id).with_for_update())
             if job is not None and job.state == JobState.QUEUED:
-                return self._end(connection, job, JobState.CANCELLED, self._database.now(connection), after=after)
+                return self._end(
+                    connection, job, JobState.CANCELLED, self._database.now(connection), after=after
+                )
             if job is not None and job.state == JobState.RUNNING:
                 return self._write(connection, replace(job, state=JobState.CANCELLING))
             return job
@@ -177,7 +225,9 @@ class JobStore:
         with self._database.transaction() as connection:
             return {job.id: job for job in self._all(connection, _ROW.where(jobs.c.id.in_(ids)))}
 
-    def page(self, client: str, limit: int, before: str | None, state: JobState | None) -> list[Job]:
+    def page(
+        self, client: str, limit: int, before: str | None, state: JobState | None
+    ) -> list[Job]:
         """A client's jobs, newest first; those before job `before`, if given."""
         wanted = _ROW.where(jobs.c.client == client).order_by(jobs.c.position.desc()).limit(limit)
         if before is not None:
@@ -191,7 +241,8 @@ class JobStore:
         """The jobs that a queued one waits for, in order."""
         with self._database.transaction() as connection:
             return self._all(
-                connection, _ROW.where(_UNDER_WAY, jobs.c.position < _position(id)).order_by(jobs.c.position)
+                connection,
+                _ROW.where(_UNDER_WAY, jobs.c.position < _position(id)).order_by(jobs.c.position),
             )
 
     def waiting(self) -> list[Job]:
@@ -202,7 +253,9 @@ class JobStore:
     def ended(self) -> list[Job]:
         """Every job that has ended, oldest end first."""
         with self._database.transaction() as connection:
-            return self._all(connection, _ROW.where(jobs.c.state.in_(ENDED)).order_by(jobs.c.finished))
+            return self._all(
+                connection, _ROW.where(jobs.c.state.in_(ENDED)).order_by(jobs.c.finished)
+            )
 
     def depth(self) -> int:
         """How many jobs have not ended."""
@@ -212,7 +265,9 @@ class JobStore:
     def close(self) -> None:
         self._database.close()
 
-    def _known(self, connection: Connection, client: str, fingerprint: str, key: str | None, reuse: bool) -> Job | None:
+    def _known(
+        self, connection: Connection, client: str, fingerprint: str, key: str | None, reuse: bool
+    ) -> Job | None:
         if key is not None:
             keys = idempotency_keys.c
             bound = connection.execute(
@@ -220,11 +275,17 @@ class JobStore:
             ).one_or_none()
             if bound is not None:
                 if bound.fingerprint != fingerprint:
-                    raise KeyReused("This Idempotency-Key was sent before with other pictures or options.")
+                    raise KeyReused(
+                        "This Idempotency-Key was sent before with other pictures or options."
+                    )
                 return self._one(connection, _ROW.where(jobs.c.id == bound.job))
         if not reuse:
             return None
-        equal = and_(jobs.c.fingerprint == fingerprint, jobs.c.client == client, jobs.c.state == JobState.SUCCEEDED)
+        equal = and_(
+            jobs.c.fingerprint == fingerprint,
+            jobs.c.client == client,
+            jobs.c.state == JobState.SUCCEEDED,
+        )
         twin = self._one(connection, _ROW.where(equal).order_by(jobs.c.position.desc()).limit(1))
         if twin is not None:
             self._bind(connection, twin, key)
@@ -236,7 +297,9 @@ class JobStore:
             connection.execute(insert(idempotency_keys).values(row))
 
     def _check_room(self, connection: Connection, uploads: int = 0) -> None:
-        counted = select(func.count(), func.coalesce(func.sum(jobs.c.predicted_seconds), 0.0)).where(_UNDER_WAY)
+        counted = select(
+            func.count(), func.coalesce(func.sum(jobs.c.predicted_seconds), 0.0)
+        ).where(_UNDER_WAY)
         count, seconds = connection.execute(counted).one()
         if count + uploads >= self.bounds.jobs:
             raise QueueFull(
@@ -253,7 +316,9 @@ class JobStore:
 
     def _check_quota(self, connection: Connection, job: Job, hourly: int) -> None:
         recent = and_(jobs.c.client == job.client, jobs.c.created > job.created - 3600)
-        used, oldest = connection.execute(select(func.count(), func.min(jobs.c.created)).where(recent)).one()
+        used, oldest = connection.execute(
+            select(func.count(), func.min(jobs.c.created)).where(recent)
+        ).one()
         if used >= hourly:
             raise QuotaExceeded(
                 f"This API key may start {hourly} reconstructions an hour.",
@@ -266,14 +331,17 @@ class JobStore:
         if job.state == JobState.CANCELLING:
             self._end(connection, job, JobState.CANCELLED, now)
         elif job.attempts >= _ATTEMPTS:
-            problem = Interrupted(f"The service ended {_ATTEMPTS} times while it worked on this reconstruction.")
+            problem = Interrupted(
+                f"The service ended {_ATTEMPTS} times while it worked on this reconstruction."
+            )
             self._end(connection, job, JobState.FAILED, now, problem.record())
         else:
             return False
         return True
 
     def _held(self, connection: Connection, job: Job) -> Job | None:
-        """The job as it is, locked, if its latest token is still that of `job` and it has not ended."""
+        """The job as it is, locked, if its latest token is still that of `job` and it has not
+        ended."""
         latest = and_(jobs.c.id == job.id, jobs.c.token == job.token, jobs.c.state.in_(_RUNNING))
         return self._one(connection, _ROW.where(latest).with_for_update())
 
@@ -281,7 +349,14 @@ class JobStore:
         self, connection: Connection, job: Job, state: JobState, now: float,
         problem: dict[str, Any] | None = None, after: int = 0,
     ) -> Job:  # fmt: skip
-        ended = replace(job, state=state, finished=now, problem=problem, lease_end=None, event=_number(job, now, after))
+        ended = replace(
+            job,
+            state=state,
+            finished=now,
+            problem=problem,
+            lease_end=None,
+            event=_number(job, now, after),
+        )
         return self._write(connection, ended)
 
     def _lease_end(self, now: float) -> float | None:
@@ -310,7 +385,8 @@ def _job(row: dict[str, Any]) -> Job:
 
 
 def _number(job: Job, now: float, after: int = 0) -> int:
-    """The number of a job's next event: the milliseconds of its time, and above all that came before."""
+    """The number of a job's next event: the milliseconds of its time, and above all that came
+    before."""
     return max(int(1000 * now), job.event + 1, after + 1)
 
 

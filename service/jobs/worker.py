@@ -31,12 +31,14 @@ _log = logging.getLogger("service")
 
 
 class _Stopped(Exception):  # noqa: N818 - not an error
-    """The job was cancelled, the service can't wait for it any longer, or it is another replica's now."""
+    """The job was cancelled, the service can't wait for it any longer, or it is another replica's
+    now."""
 
 
 @dataclass(frozen=True)
 class Activity:
-    """What is done on one job now: its stage, the share done, and when that last changed (monotonic)."""
+    """What is done on one job now: its stage, the share done, and when that last changed
+    (monotonic)."""
 
     job: Job
     stage: str
@@ -72,7 +74,8 @@ class Worker:
         self._let_go: set[tuple[str, int]] = set()
         self._activities: dict[str, Activity] = {}
         self._threads = [
-            threading.Thread(target=self._run, name=f"worker-{lane}", daemon=True) for lane in range(lanes)
+            threading.Thread(target=self._run, name=f"worker-{lane}", daemon=True)
+            for lane in range(lanes)
         ]
 
     def start(self) -> None:
@@ -90,7 +93,8 @@ class Worker:
         self._cancelled.add(id)
 
     def let_go(self, job: Job) -> None:
-        """Stop working on the job at its next step and leave it alone: another replica has taken it up."""
+        """Stop working on the job at its next step and leave it alone: another replica has taken it
+        up."""
         self._let_go.add((job.id, job.token))
 
     def drain(self) -> None:
@@ -99,7 +103,8 @@ class Worker:
         self.notify()
 
     def stop(self, patience: float) -> bool:
-        """Drain, give what runs `patience` seconds, then put it back into the queue. False if it won't end."""
+        """Drain, give what runs `patience` seconds, then put it back into the queue. False if it
+        won't end."""
         self.drain()
         self._join(patience)
         self._aborting.set()
@@ -147,7 +152,7 @@ class Worker:
                 continue
             try:
                 self._one(job)
-            except Exception:  # the thread must outlive whatever a full disk or a broken job does to its bookkeeping
+            except Exception:  # whatever a full disk or a broken job does, the thread must live on
                 _log.exception("job %s could not be recorded", job.id)
                 time.sleep(_IDLE_SECONDS)
 
@@ -158,13 +163,17 @@ class Worker:
     def _one(self, job: Job) -> None:
         began = time.monotonic()
         self._metrics.queue_wait.observe(max(time.time() - job.created, 0.0))
-        self._events.publish(job.id, "state", {"state": JobState.RUNNING, "progress": 0.0}, number=job.event)
+        self._events.publish(
+            job.id, "state", {"state": JobState.RUNNING, "progress": 0.0}, number=job.event
+        )
         self._activities[job.id] = Activity(job, "decode", 0.0, began)
         state = JobState.FAILED
         failure: ServiceError | None = None
         timings: dict[str, float] = {}
         try:
-            with tracer.start_as_current_span("reconstruction", attributes={"id": job.id, "frames": job.frames}):
+            with tracer.start_as_current_span(
+                "reconstruction", attributes={"id": job.id, "frames": job.frames}
+            ):
                 self._report(job, "decode", 0.0)
                 timings = self._work.do(job.task, partial(self._report, job))
             state = JobState.CANCELLED if job.id in self._cancelled else JobState.SUCCEEDED
@@ -174,7 +183,9 @@ class Worker:
                 return
             state = JobState.CANCELLED
         except StoreUnavailable:
-            _log.warning("job %s goes back into the queue until what it needs can be reached", job.id)
+            _log.warning(
+                "job %s goes back into the queue until what it needs can be reached", job.id
+            )
             self._put_back(job)
             time.sleep(_IDLE_SECONDS)
             return
@@ -182,7 +193,9 @@ class Worker:
             failure = error
         except Exception:
             _log.exception("unexpected error in job %s", job.id)
-            failure = ServiceError("The service met a condition that it did not expect; its log says more.")
+            failure = ServiceError(
+                "The service met a condition that it did not expect; its log says more."
+            )
         finally:
             del self._activities[job.id]
         if state == JobState.CANCELLED:
@@ -202,7 +215,9 @@ class Worker:
             self._storage.remove(job.result)
         problem = None if failure is None else failure.record()
         size = self._storage.size(job.result) if state == JobState.SUCCEEDED else 0
-        ended = self._insist(lambda: self._store.finish(job, state, problem, self._events.last_number(job.id), size))
+        ended = self._insist(
+            lambda: self._store.finish(job, state, problem, self._events.last_number(job.id), size)
+        )
         self._cancelled.discard(job.id)
         self._let_go.discard((job.id, job.token))
         if ended is None or ended.state != state:
@@ -235,7 +250,8 @@ class Worker:
             self._announce(back, {})
 
     def _insist(self, record: Callable[[], Job | None]) -> Job | None:
-        """Record something, as soon as the database can be reached; at a shutdown at once or never."""
+        """Record something, as soon as the database can be reached; at a shutdown at once or
+        never."""
         while True:
             try:
                 return record()
@@ -246,7 +262,11 @@ class Worker:
 
     def _report(self, job: Job, stage: str, progress: float) -> None:
         activity = self._activities[job.id]
-        if job.id in self._cancelled or (job.id, job.token) in self._let_go or self._aborting.is_set():
+        if (
+            job.id in self._cancelled
+            or (job.id, job.token) in self._let_go
+            or self._aborting.is_set()
+        ):
             raise _Stopped
         if time.time() > job.deadline:
             raise DeadlineExceeded(
@@ -254,7 +274,9 @@ class Worker:
                 f"at {progress:.0%} in stage {stage}."
             )
         progress = max(progress, activity.progress)
-        self._activities[job.id] = replace(activity, stage=stage, progress=progress, changed=time.monotonic())
+        self._activities[job.id] = replace(
+            activity, stage=stage, progress=progress, changed=time.monotonic()
+        )
         news = {"state": JobState.RUNNING, "stage": stage, "progress": round(progress, 4)}
         self._events.publish(job.id, "progress", news)
 

@@ -1,4 +1,5 @@
-"""What the client knew put to use: its intrinsics, its camera poses, one distance. Lengths become metres."""
+"""What the client knew put to use: its intrinsics, its camera poses, one distance. Lengths become
+metres."""
 
 from __future__ import annotations
 
@@ -16,14 +17,17 @@ from service.inputs.options import KnownCamera, KnownDistance, Options, PictureP
 from service.result.document import ScaleDocument, Unit
 
 
-def apply_knowledge(scene: Reconstruction, options: Options, unit: Unit) -> tuple[Reconstruction, ScaleDocument]:
+def apply_knowledge(
+    scene: Reconstruction, options: Options, unit: Unit
+) -> tuple[Reconstruction, ScaleDocument]:
     """The scene with known intrinsics, in the world of known poses or scaled by a known distance.
 
-    `unit` is the one that the network predicts lengths in; what is known of the scene makes it metres.
+    `unit` is the one that the network predicts lengths in; what is known of the scene makes it
+    metres.
 
-    Known intrinsics replace the network's; its depth stays. Known poses do not replace the network's: the whole scene
-    is moved and scaled onto them, and the residual says how well the two agree. With both, poses set the scale.
-    Raises InvalidOption if the scale can't be found.
+    Known intrinsics replace the network's; its depth stays. Known poses do not replace the
+    network's: the whole scene is moved and scaled onto them, and the residual says how well the two
+    agree. With both, poses set the scale. Raises InvalidOption if the scale can't be found.
     """
     if options.cameras is not None:
         scene = _with_intrinsics(scene, options.cameras)
@@ -45,25 +49,33 @@ def apply_knowledge(scene: Reconstruction, options: Options, unit: Unit) -> tupl
             provenance="known cameras",
             factor=similarity.scale,
             position_residual=float(distances.mean().sqrt()),
-            rotation_residual_degrees=median(rotation_angle(moved[:, :, :3], known[:, :, :3]).tolist()),
+            rotation_residual_degrees=median(
+                rotation_angle(moved[:, :, :3], known[:, :, :3]).tolist()
+            ),
         )
     if options.known_distance is not None:
         measured = measure(scene, options.known_distance)
         if posed:
-            return scene, scale.model_copy(update={"distance_residual": measured - options.known_distance.metres})
+            return scene, scale.model_copy(
+                update={"distance_residual": measured - options.known_distance.metres}
+            )
         factor = options.known_distance.metres / measured
         scene = _moved(scene, replace(Similarity.identity(), scale=factor))
-        scale = ScaleDocument(unit="metre", provenance="known distance", factor=factor, distance_residual=0.0)
+        scale = ScaleDocument(
+            unit="metre", provenance="known distance", factor=factor, distance_residual=0.0
+        )
     return scene, scale
 
 
 def measure(scene: Reconstruction, distance: KnownDistance) -> float:
-    """The distance between two places in the scene's unit. Raises InvalidOption if there is none."""
+    """The distance between two places in the scene's unit. Raises InvalidOption if there is
+    none."""
     a, b = (_locate(scene, point) for point in (distance.a, distance.b))
     length = float((a - b).norm())
     if not length > 0:
         raise InvalidOption(
-            "The two ends of known_distance are the same place, or lie where the network did not look; "
+            "The two ends of known_distance are the same place, or lie where the network did not "
+            "look; "
             "choose two places well inside the pictures.",
             option="known_distance",
         )
@@ -73,7 +85,10 @@ def measure(scene: Reconstruction, distance: KnownDistance) -> float:
 def _locate(scene: Reconstruction, point: PicturePoint) -> torch.Tensor:
     index = point.picture
     depth = scene.original_depth(index)[int(point.y), int(point.x)].double()
-    intrinsic, extrinsic = scene.original_intrinsics[index].double(), scene.extrinsics[index].double()
+    intrinsic, extrinsic = (
+        scene.original_intrinsics[index].double(),
+        scene.extrinsics[index].double(),
+    )
     ray = torch.linalg.solve(intrinsic, torch.tensor([point.x, point.y, 1.0], dtype=torch.float64))
     return extrinsic[:, :3].T @ (depth * ray - extrinsic[:, 3])
 
@@ -99,4 +114,6 @@ def _moved(scene: Reconstruction, similarity: Similarity) -> Reconstruction:
 
 
 def _unprojected(scene: Reconstruction) -> Reconstruction:
-    return replace(scene, world_points=unproject_depth(scene.depth, scene.extrinsics, scene.intrinsics))
+    return replace(
+        scene, world_points=unproject_depth(scene.depth, scene.extrinsics, scene.intrinsics)
+    )

@@ -1,4 +1,5 @@
-"""Places that a chunked scene comes back to: the passes that look at them, and what the result says of them."""
+"""Places that a chunked scene comes back to: the passes that look at them, and what the result says
+of them."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ _log = logging.getLogger("service")
 
 @dataclass(frozen=True)
 class Revisits:
-    """Where the chunks lie once loops are closed, the extra passes that took, and what was found."""
+    """Where the chunks lie once loops are closed, the extra passes that took, and what was
+    found."""
 
     places: list[Place]
     passes: list[Pass]
@@ -47,10 +49,12 @@ def revisit(
     done: Sequence[Pass],
     observer: Callable[[int], Observer],
 ) -> Revisits:
-    """Look for loops between the passes `done` over `chunks` of `batch`, with one more pass for each candidate.
+    """Look for loops between the passes `done` over `chunks` of `batch`, with one more pass for
+    each candidate.
 
-    Those of `done` hold descriptors. None of the others reads more pictures than a chunk has, and one that fails costs
-    its loop, not the scene. `observer(i)` watches pass number i; raises what it raises.
+    Those of `done` hold descriptors. None of the others reads more pictures than a chunk has, and
+    one that fails costs its loop, not the scene. `observer(i)` watches pass number i; raises what
+    it raises.
     """
     scenes = [each.reconstruction for each in done]
     places = place(scenes, chunks)

@@ -14,17 +14,20 @@ from service.inference.engine import Tracks
 class TrackHistory:
     """Where query points are, frame by frame, as passes find out.
 
-    Each chunk takes up the points where the chunk before has them in the frame that it begins with. What is lost there
-    stays lost: from then on visibility and confidence are multiplied by those at the handover.
+    Each chunk takes up the points where the chunk before has them in the frame that it begins with.
+    What is lost there stays lost: from then on visibility and confidence are multiplied by those at
+    the handover.
     """
 
     def __init__(self, points: Sequence[tuple[float, float]], first: ImageTransform) -> None:
-        """`points` are pixels of the first picture, which lies on the network grid as `first` says."""
+        """`points` are pixels of the first picture, which lies on the network grid as `first`
+        says."""
         self._points = first.to_network(torch.tensor(points))
         self.tracks: Tracks | None = None
 
     def queries(self, frame: int) -> Tensor:
-        """Where the points are in `frame`, network pixels `[N, 2]`: what a pass that begins there is asked for."""
+        """Where the points are in `frame`, network pixels `[N, 2]`: what a pass that begins there
+        is asked for."""
         return self._points if self.tracks is None else self.tracks.points[frame]
 
     def extend(self, frame: int, found: Tracks | None) -> None:
@@ -37,7 +40,9 @@ class TrackHistory:
         new = slice(len(known.points) - frame, None)
         confidence = None
         if known.confidence is not None and found.confidence is not None:
-            confidence = torch.cat((known.confidence, known.confidence[frame] * found.confidence[new]))
+            confidence = torch.cat(
+                (known.confidence, known.confidence[frame] * found.confidence[new])
+            )
         self.tracks = Tracks(
             torch.cat((known.points, found.points[new])),
             torch.cat((known.visibility, known.visibility[frame] * found.visibility[new])),

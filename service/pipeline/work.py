@@ -1,4 +1,5 @@
-"""One job's work, from its input on disk to its result on disk, in stages that can be watched and stopped."""
+"""One job's work, from its input on disk to its result on disk, in stages that can be watched and
+stopped."""
 
 from __future__ import annotations
 
@@ -64,7 +65,9 @@ class _Run:
 class Work:
     """Everything that the work on a task needs."""
 
-    def __init__(self, engine: Engine, storage: Storage, catalogue: Catalogue, metrics: Metrics) -> None:
+    def __init__(
+        self, engine: Engine, storage: Storage, catalogue: Catalogue, metrics: Metrics
+    ) -> None:
         self._engine = engine
         self._storage = storage
         self._catalogue = catalogue
@@ -111,7 +114,9 @@ class Work:
         arrays = arrays_of(scene, prepared.keep if plan.factor == 1 else _resized(prepared, scene))
         if tracks is not None:
             values = (tracks.points, tracks.visibility, tracks.confidence)
-            found = {name: value for name, value in zip(TRACKS, values, strict=True) if value is not None}
+            found = {
+                name: value for name, value in zip(TRACKS, values, strict=True) if value is not None
+            }
             arrays.update({name: value.numpy() for name, value in found.items()})
         with tracer.start_as_current_span("store"):
             self._storage.save(task.result, arrays, document.model_dump_json().encode())
@@ -130,7 +135,8 @@ class Work:
     def _passes(
         self, prepared: PreparedScene, plan: Plan, run: _Run, report: Report
     ) -> tuple[Reconstruction, Tracks | None, Plan]:
-        """Run the network as planned; after running out of memory, with less, until nothing less is left."""
+        """Run the network as planned; after running out of memory, with less, until nothing less is
+        left."""
         while True:
             try:
                 return *self._planned(prepared, plan, run, report), plan
@@ -141,7 +147,9 @@ class Work:
             self._metrics.out_of_memory.labels("false" if less is None else "true").inc()
             if less is None:
                 raise problem
-            _log.warning("out of memory with %d frames a pass; trying %s", plan.pass_frames, less.document())
+            _log.warning(
+                "out of memory with %d frames a pass; trying %s", plan.pass_frames, less.document()
+            )
             plan = less
 
     def _planned(
@@ -150,7 +158,9 @@ class Work:
         batch = prepared.batch()
         if plan.factor < 1:
             batch = shrink(batch, plan.factor, self._engine.patch_size)
-        total = len(plan.chunks) + (most_loops(len(plan.chunks)) if prepared.options.close_loops else 0)
+        total = len(plan.chunks) + (
+            most_loops(len(plan.chunks)) if prepared.options.close_loops else 0
+        )
         seeks_loops = total > len(plan.chunks)
         points = prepared.options.query_points
         history = TrackHistory(points, batch.transforms[0]) if points else None
@@ -182,8 +192,11 @@ class Work:
         run.seconds["post"] = run.seconds.get("post", 0.0) + time.perf_counter() - began
         return scene, None if history is None else history.tracks
 
-    def _observer(self, report: Report, number: int, total: int, name: str | None = None) -> Observer:
-        """Tells `report` how far pass `number` of `total` is, under its stages' names or under one."""
+    def _observer(
+        self, report: Report, number: int, total: int, name: str | None = None
+    ) -> Observer:
+        """Tells `report` how far pass `number` of `total` is, under its stages' names or under
+        one."""
         heads = self._engine.family.heads_share
 
         def observe(stage: str, share: float) -> None:
@@ -201,7 +214,9 @@ class Work:
             "loops": run.loops,
         }
 
-    def _count(self, prepared: PreparedScene, plan: Plan, run: _Run, timings: dict[str, float]) -> None:
+    def _count(
+        self, prepared: PreparedScene, plan: Plan, run: _Run, timings: dict[str, float]
+    ) -> None:
         metrics = self._metrics
         for stage, seconds in timings.items():
             if stage != "upload":  # counted as it happened, also for requests that came to nothing
@@ -218,7 +233,9 @@ def _resized(prepared: PreparedScene, scene: Reconstruction) -> Any:
     """The user's masks on the smaller grid that the network ran on."""
     keep = torch.from_numpy(prepared.keep).float()[:, None]
     size = (scene.depth.shape[-2], scene.depth.shape[-1])
-    return torch.nn.functional.interpolate(keep, size=size, mode="nearest-exact")[:, 0].bool().numpy()
+    return (
+        torch.nn.functional.interpolate(keep, size=size, mode="nearest-exact")[:, 0].bool().numpy()
+    )
 
 
 def _utc(seconds: float) -> datetime:

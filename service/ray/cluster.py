@@ -1,4 +1,5 @@
-"""The engine whose passes run on replicas of the network, spread by Ray Serve over GPUs and machines."""
+"""The engine whose passes run on replicas of the network, spread by Ray Serve over GPUs and
+machines."""
 
 from __future__ import annotations
 
@@ -43,10 +44,12 @@ class _Silent(Exception):  # noqa: N818 - what is wrong with the replica is not 
 
 
 class ClusterEngine(Engine):
-    """As `Engine`, with the network in replicas. Several passes may run at a time, from several threads.
+    """As `Engine`, with the network in replicas. Several passes may run at a time, from several
+    threads.
 
-    A pass whose replica dies, falls silent or gets lost is sent again, to another one. Plans are made here, with what
-    one replica has measured. Given `handle`, the replicas belong to the application that this is part of.
+    A pass whose replica dies, falls silent or gets lost is sent again, to another one. Plans are
+    made here, with what one replica has measured. Given `handle`, the replicas belong to the
+    application that this is part of.
     """
 
     def __init__(self, settings: Settings, handle: DeploymentHandle | None = None) -> None:
@@ -78,25 +81,40 @@ class ClusterEngine(Engine):
     def document(self) -> ModelDocument:
         if self._model is not None:
             return self._model
-        return super().document().model_copy(update={"kernels": "those of the replicas, of which none has run yet"})
+        return (
+            super()
+            .document()
+            .model_copy(update={"kernels": "those of the replicas, of which none has run yet"})
+        )
 
     def load(self) -> None:
-        """Start replicas and learn from the first of them. Raises ArtifactError, SettingsError, RuntimeError."""
+        """Start replicas and learn from the first of them. Raises ArtifactError, SettingsError,
+        RuntimeError."""
         started = time.perf_counter()
         self._deployment.start()
         found: Description = self._deployment.handle.describe.remote().result()
         if found.digest != self.digest:
-            raise ArtifactError(f"{self.artifact} is another model at the replicas: {found.digest}, not {self.digest}.")
+            raise ArtifactError(
+                f"{self.artifact} is another model at the replicas: {found.digest}, not "
+                f"{self.digest}."
+            )
         self.planner.model.calibration = list(found.calibration)
         if self.planner.budget is None and found.budget is not None:
-            shared = torch.device(self.device).type == "cpu"  # replicas on one machine share its memory
+            # replicas on one machine share its memory
+            shared = torch.device(self.device).type == "cpu"
             self.planner.budget = found.budget // (self._cluster.replicas if shared else 1)
         self._model = ModelDocument.model_validate(found.model)
         _log.info(
-            "ready after %.1f s: %s in %d to %d replicas on %s, %s kernels; a pass may take %s bytes",
-            time.perf_counter() - started, self._model.name, self._cluster.min_replicas or self._cluster.replicas,
-            self._cluster.replicas, self._model.device, self._model.kernels, self.planner.budget,
-        )  # fmt: skip
+            "ready after %.1f s: %s in %d to %d replicas on %s, %s kernels; a pass may take %s "
+            "bytes",
+            time.perf_counter() - started,
+            self._model.name,
+            self._cluster.min_replicas or self._cluster.replicas,
+            self._cluster.replicas,
+            self._model.device,
+            self._model.kernels,
+            self.planner.budget,
+        )
         for sentence in self._model.fallbacks:
             _log.warning("%s", sentence)
 
@@ -110,22 +128,28 @@ class ClusterEngine(Engine):
         query_points: Tensor | None = None,
         describe: bool = False,
     ) -> Pass:
-        """As `Engine.infer`. While it waits for a replica `observer` is called all the same, so that it can stop it.
+        """As `Engine.infer`. While it waits for a replica `observer` is called all the same, so
+        that it can stop it.
 
-        Raises a ServiceError, Interrupted if replicas keep getting lost over it, and what `observer` raises.
+        Raises a ServiceError, Interrupted if replicas keep getting lost over it, and what
+        `observer` raises.
         """
         order = Order.of(batch, query_points, describe)
         for sending in range(_SENDINGS):
             try:
                 done = self._sent(order, observer)
             except (*_LOST, _Silent) as error:
-                _log.warning("replica lost, sending %d of %d: %s", sending + 1, _SENDINGS, _first_line(error))
+                _log.warning(
+                    "replica lost, sending %d of %d: %s", sending + 1, _SENDINGS, _first_line(error)
+                )
                 observer("transfer", 0.0)
                 time.sleep(_AGAIN_SECONDS)
             else:
                 self._learn(batch, query_points, done)
                 return done
-        raise Interrupted(f"{_SENDINGS} replicas of the network ended while they worked on this reconstruction.")
+        raise Interrupted(
+            f"{_SENDINGS} replicas of the network ended while they worked on this reconstruction."
+        )
 
     def _sent(self, order: Order, observer: Observer) -> Pass:
         """Send one pass and follow it to its end."""
@@ -157,7 +181,8 @@ class ClusterEngine(Engine):
 
 
 def _forward(answers: Any, news: queue.SimpleQueue[Any]) -> None:
-    """Put what the replica answers, or the exception that ended it, where it can be waited for with a time limit."""
+    """Put what the replica answers, or the exception that ended it, where it can be waited for with
+    a time limit."""
     try:
         for answer in answers:
             news.put(answer)

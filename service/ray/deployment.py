@@ -1,4 +1,5 @@
-"""The replicas as a Ray Serve deployment: how they are kept, and a thread that starts, watches and ends them."""
+"""The replicas as a Ray Serve deployment: how they are kept, and a thread that starts, watches and
+ends them."""
 
 from __future__ import annotations
 
@@ -33,21 +34,27 @@ REPLICA = "Replica"
 _ROOT = Path(__file__).parents[2]
 _WATCH_SECONDS = 1.0
 _LOST_SECONDS = 60.0  # a head node that restarts is back before
-_STORE_BYTES_PER_REPLICA = 512 * 2**20  # a pass of 32 pictures of 518 x 518 pixels and its result take half of it
-_TEMPORARY = Path("/tmp")  # not what TMPDIR says: paths of sockets have 107 bytes at most, and Ray needs 70 of them
+# a pass of 32 pictures of 518 x 518 pixels and its result take half of it
+_STORE_BYTES_PER_REPLICA = 512 * 2**20
+# not what TMPDIR says: paths of sockets have 107 bytes at most, and Ray needs 70 of them
+_TEMPORARY = Path("/tmp")
 
 
 def replicas(settings: Settings) -> serve.Application:
-    """The deployment of `settings.cluster.replicas` copies of the network, fewer when little is to do.
+    """The deployment of `settings.cluster.replicas` copies of the network, fewer when little is to
+    do.
 
-    Each has a GPU of its own where the device is one, the only one that it sees, and takes one pass at a time.
+    Each has a GPU of its own where the device is one, the only one that it sees, and takes one pass
+    at a time.
     """
     least = settings.cluster.min_replicas or settings.cluster.replicas
     cpus = cores_per_replica(settings)
     on_gpu = torch.device(settings.inference.device).type == "cuda"
-    # The rest of the settings, secrets among it, is none of its business, nor of the cluster that keeps it. Threads are
-    # those that its environment gives it.
-    own = replace(settings.inference, device="cuda:0" if on_gpu else settings.inference.device, threads=None)
+    # The rest of the settings, secrets among it, is none of its business, nor of the cluster that
+    # keeps it. Threads are those that its environment gives it.
+    own = replace(
+        settings.inference, device="cuda:0" if on_gpu else settings.inference.device, threads=None
+    )
     server = settings.server
     deployed = serve.deployment(
         name=REPLICA,
@@ -69,23 +76,32 @@ def replicas(settings: Settings) -> serve.Application:
             "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(cpus), "PYTHONPATH": str(_ROOT)}},
         },
     )
-    return deployed(Replica).bind(own, settings.queue.stall_timeout, server.log_level, server.log_format)
+    return deployed(Replica).bind(
+        own, settings.queue.stall_timeout, server.log_level, server.log_format
+    )
 
 
 def cores_per_replica(settings: Settings) -> int:
-    """Cores, and so threads, of each replica: those given, or an equal share of what this process may use."""
-    return settings.cluster.replica_cpus or max(1, len(os.sched_getaffinity(0)) // settings.cluster.replicas)
+    """Cores, and so threads, of each replica: those given, or an equal share of what this process
+    may use."""
+    return settings.cluster.replica_cpus or max(
+        1, len(os.sched_getaffinity(0)) // settings.cluster.replicas
+    )
 
 
 class Deployment:
     """The replicas from `start` to `stop`.
 
-    Everything that starts or ends Ray happens on one thread, for Ray's processes are told by the kernel to end with the
-    thread that started them. Given `handle`, the replicas are part of an application that Ray Serve runs already.
+    Everything that starts or ends Ray happens on one thread, for Ray's processes are told by the
+    kernel to end with the thread that started them. Given `handle`, the replicas are part of an
+    application that Ray Serve runs already.
     """
 
     def __init__(
-        self, settings: Settings, on_loss: Callable[[Exception], None], handle: DeploymentHandle | None = None
+        self,
+        settings: Settings,
+        on_loss: Callable[[Exception], None],
+        handle: DeploymentHandle | None = None,
     ) -> None:
         self._settings = settings
         self._on_loss = on_loss
@@ -106,10 +122,14 @@ class Deployment:
     def states(self) -> dict[str, int]:
         """How many replicas run and how many are being started."""
         running = self._states["RUNNING"]
-        return {"running": running, "starting": self._states.total() - running - self._states["STOPPING"]}
+        return {
+            "running": running,
+            "starting": self._states.total() - running - self._states["STOPPING"],
+        }
 
     def start(self) -> None:
-        """Returns once a replica runs. Raises ArtifactError, SettingsError, RuntimeError if none can be started."""
+        """Returns once a replica runs. Raises ArtifactError, SettingsError, RuntimeError if none
+        can be started."""
         self._thread.start()
         self._started.wait()
         if self._failure is not None:
@@ -147,14 +167,20 @@ class Deployment:
 
     def _watch(self) -> None:
         answered = time.monotonic()
-        while not self._ended.wait(_WATCH_SECONDS if self._started.is_set() else _WATCH_SECONDS / 10):
+        while not self._ended.wait(
+            _WATCH_SECONDS if self._started.is_set() else _WATCH_SECONDS / 10
+        ):
             try:
                 status = serve.status().applications[self._application]
                 answered = time.monotonic()
-            except Exception as error:  # of many kinds, and Ray mends most of what is behind them by itself
+            except (
+                Exception
+            ) as error:  # of many kinds, and Ray mends most of what is behind them by itself
                 self._states.clear()
                 if time.monotonic() - answered > _LOST_SECONDS:
-                    raise RuntimeError(f"the Ray cluster has not answered for {_LOST_SECONDS:g} seconds") from error
+                    raise RuntimeError(
+                        f"the Ray cluster has not answered for {_LOST_SECONDS:g} seconds"
+                    ) from error
                 continue
             if REPLICA not in status.deployments:
                 continue
@@ -168,7 +194,8 @@ class Deployment:
 
 @contextmanager
 def _connected(settings: Settings) -> Iterator[None]:
-    """Within the context this process is part of the cluster that was named, or of one of its own on this machine."""
+    """Within the context this process is part of the cluster that was named, or of one of its own
+    on this machine."""
     logging.getLogger("ray").setLevel(logging.ERROR)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     options: dict[str, Any] = {"configure_logging": False, "log_to_driver": False}
@@ -182,8 +209,10 @@ def _connected(settings: Settings) -> Iterator[None]:
         return
     os.environ |= {
         "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anybody
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),  # nobody else on this machine can join, for it is nowhere but here
-        "RAY_gcs_rpc_server_reconnect_timeout_s": "10",  # what is gone on one machine does not come back
+        # nobody else on this machine can join, for it is nowhere but here
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        # what is gone on one machine does not come back
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
     }
     folder = tempfile.mkdtemp(prefix="ray-", dir=_TEMPORARY)
     try:
@@ -198,7 +227,9 @@ def _connected(settings: Settings) -> Iterator[None]:
         gpus = int(ray.cluster_resources().get("GPU", 0))
         wanted = settings.cluster.replicas
         if torch.device(settings.inference.device).type == "cuda" and gpus < wanted:
-            raise SettingsError(f"--replicas {wanted}: each needs a GPU, and this machine has {gpus}.")
+            raise SettingsError(
+                f"--replicas {wanted}: each needs a GPU, and this machine has {gpus}."
+            )
         yield
     finally:
         ray.shutdown()
@@ -209,9 +240,12 @@ def _join(address: str, options: dict[str, Any]) -> None:
     """Become part of the cluster at `address`. Raises SettingsError."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=10).close()  # Ray itself would try for minutes
+        # Ray itself would try for minutes
+        socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, ValueError):
-        raise SettingsError(f"--ray-address {address}: nothing answers there; give the host:port of a head.") from None
+        raise SettingsError(
+            f"--ray-address {address}: nothing answers there; give the host:port of a head."
+        ) from None
     try:
         ray.init(address, **options)
     except ConnectionError:
@@ -222,14 +256,20 @@ def _join(address: str, options: dict[str, Any]) -> None:
 
 
 def _what_failed(message: str) -> Exception:
-    """The error whose traceback ends what Ray Serve tells: one of the service's own, or else all that is told."""
+    """The error whose traceback ends what Ray Serve tells: one of the service's own, or else all
+    that is told."""
     name, _, words = message.rstrip().splitlines()[-1].partition(": ")
-    kinds = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in (ArtifactError, SettingsError)}
+    kinds = {
+        f"{kind.__module__}.{kind.__qualname__}": kind for kind in (ArtifactError, SettingsError)
+    }
     return (
-        kinds[name](words) if name in kinds else RuntimeError(f"no replica of the network could be started: {message}")
+        kinds[name](words)
+        if name in kinds
+        else RuntimeError(f"no replica of the network could be started: {message}")
     )
 
 
 def _quiet() -> dict[str, Any]:
-    """Serve's own log lines of every request would be those of every pass, which the service logs itself."""
+    """Serve's own log lines of every request would be those of every pass, which the service logs
+    itself."""
     return {"log_level": "WARNING", "enable_access_log": False}

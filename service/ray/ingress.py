@@ -1,8 +1,9 @@
-"""The whole service as one Ray Serve application, for a cluster where Serve's own proxies take the requests (KubeRay).
+"""The whole service as one Ray Serve application, for a cluster where Serve's own proxies take the
+requests (KubeRay).
 
-Import path in a Serve configuration: ``service.ray.ingress:application``; settings are its arguments, by the names of
-flags with underscores, and the ``QUANTVGGT_…`` variables. On one machine ``quantvggt serve --engine ray`` is better:
-its server limits request heads and drains.
+Import path in a Serve configuration: ``service.ray.ingress:application``; settings are its
+arguments, by the names of flags with underscores, and the ``QUANTVGGT_…`` variables. On one machine
+``quantvggt serve --engine ray`` is better: its server limits request heads and drains.
 """
 
 from __future__ import annotations
@@ -22,17 +23,20 @@ from service.settings import Settings, load_settings
 from service.telemetry.logs import configure_logs
 
 RESOURCE = "ingress"
-"""The node with one of this custom resource runs the HTTP side, which keeps jobs and results on that node's disk."""
+"""The node with one of this custom resource runs the HTTP side, which keeps jobs and results on
+that node's disk."""
 
 _LOST = 70  # EX_SOFTWARE
-_OPEN_REQUESTS = 1000  # clients wait, follow events and download; the queue is bounded by the service itself
+# clients wait, follow events and download; the queue is bounded by the service itself
+_OPEN_REQUESTS = 1000
 
 
 class Ingress:
     """HTTP, jobs and results; the network is in the replicas."""
 
     def __init__(self, arguments: dict[str, Any], handle: DeploymentHandle) -> None:
-        self._arguments = arguments  # what the variables of its own process add stays there: secrets may be among it
+        # what the variables of its own process add stays there: secrets may be among it
+        self._arguments = arguments
         self._handle = handle
 
     def __serve_build_asgi_app__(self) -> ASGIApp:  # Ray's name

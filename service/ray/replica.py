@@ -1,4 +1,5 @@
-"""One copy of the network in a process of its own, as Ray Serve runs it. Knows nothing of Ray, so it needs none."""
+"""One copy of the network in a process of its own, as Ray Serve runs it. Knows nothing of Ray, so
+it needs none."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ class _Stopped(Exception):  # noqa: N818 - not an error
 
 
 class Replica:
-    """Loads the network, then runs one pass at a time. Raises what loading raises: ArtifactError, SettingsError."""
+    """Loads the network, then runs one pass at a time. Raises what loading raises: ArtifactError,
+    SettingsError."""
 
     def __init__(
         self,
@@ -43,16 +45,21 @@ class Replica:
     def describe(self) -> Description:
         engine = self._engine
         calibration = tuple(engine.planner.model.calibration)
-        return Description(engine.digest, engine.document().model_dump(), engine.planner.budget, calibration)
+        return Description(
+            engine.digest, engine.document().model_dump(), engine.planner.budget, calibration
+        )
 
     def check_health(self) -> None:
         """Raises RuntimeError if a pass is stuck, upon which Ray Serve replaces this replica."""
         moved = self._moved
         if moved is not None and time.monotonic() - moved > self._stall_timeout:
-            raise RuntimeError(f"the network has shown no progress for {self._stall_timeout:g} seconds")
+            raise RuntimeError(
+                f"the network has shown no progress for {self._stall_timeout:g} seconds"
+            )
 
     async def infer(self, order: Order) -> AsyncIterator[Progress | Refused | Done]:
-        """Run a pass; tells how far it is and at last how it ended. Closing or cancelling the iteration stops it.
+        """Run a pass; tells how far it is and at last how it ended. Closing or cancelling the
+        iteration stops it.
 
         Raises what no part of the service expects.
         """

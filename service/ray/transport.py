@@ -1,7 +1,8 @@
 """What travels between the service and a replica of the network: arrays and plain data.
 
-Errors travel as their records: an exception that was pickled at one end need not come to life at the other. What
-arrives lies read-only in memory that processes share, so tensors are made of copies, and the memory is given back.
+Errors travel as their records: an exception that was pickled at one end need not come to life at
+the other. What arrives lies read-only in memory that processes share, so tensors are made of
+copies, and the memory is given back.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from service.inference.engine import Pass, Tracks
 class Order:
     """One pass to run.
 
-    `pixels` [N,3,H,W] is uint8 where the network's input is whole 255ths, as it is unless it was shrunk, else float32
-    in [0, 1]; `query_points` is [N,2], network pixels of the first picture; `describe` asks for descriptors.
+    `pixels` [N,3,H,W] is uint8 where the network's input is whole 255ths, as it is unless it was
+    shrunk, else float32 in [0, 1]; `query_points` is [N,2], network pixels of the first picture;
+    `describe` asks for descriptors.
     """
 
     pixels: NDArray[Any]
@@ -33,7 +35,9 @@ class Order:
     describe: bool
 
     @classmethod
-    def of(cls, batch: PreprocessedImages, query_points: Tensor | None, describe: bool = False) -> Order:
+    def of(
+        cls, batch: PreprocessedImages, query_points: Tensor | None, describe: bool = False
+    ) -> Order:
         pixels = (batch.images * 255).round().to(torch.uint8)
         if not torch.equal(pixels.float() / 255, batch.images):
             pixels = batch.images
@@ -67,7 +71,8 @@ class Refused:
 
 @dataclass(frozen=True)
 class Done:
-    """The pass is done; the fields are those of `Pass`, without the transforms, which the sender of the order has."""
+    """The pass is done; the fields are those of `Pass`, without the transforms, which the sender of
+    the order has."""
 
     scene: dict[str, NDArray[Any]]
     descriptors: NDArray[Any] | None
@@ -82,8 +87,14 @@ class Done:
         return cls(_arrays(done.reconstruction), descriptors, tracks, done.seconds, done.peak_bytes)
 
     def to_pass(self, transforms: tuple[ImageTransform, ...]) -> Pass:
-        scene = Reconstruction(**{name: _tensor(array) for name, array in self.scene.items()}, transforms=transforms)
-        tracks = None if self.tracks is None else Tracks(**{name: _tensor(a) for name, a in self.tracks.items()})
+        scene = Reconstruction(
+            **{name: _tensor(array) for name, array in self.scene.items()}, transforms=transforms
+        )
+        tracks = (
+            None
+            if self.tracks is None
+            else Tracks(**{name: _tensor(a) for name, a in self.tracks.items()})
+        )
         descriptors = None if self.descriptors is None else _tensor(self.descriptors)
         return Pass(scene, descriptors, tracks, self.seconds, self.peak_bytes)
 
@@ -92,8 +103,8 @@ class Done:
 class Description:
     """A replica in its own words.
 
-    `model` is a ModelDocument, `budget` what a pass may take in bytes, `calibration` what its cost model learnt at the
-    start.
+    `model` is a ModelDocument, `budget` what a pass may take in bytes, `calibration` what its cost
+    model learnt at the start.
     """
 
     digest: str
@@ -104,7 +115,11 @@ class Description:
 
 def _arrays(item: Reconstruction | Tracks) -> dict[str, NDArray[Any]]:
     values = {field.name: getattr(item, field.name) for field in fields(item)}
-    return {name: np.ascontiguousarray(value.numpy()) for name, value in values.items() if isinstance(value, Tensor)}
+    return {
+        name: np.ascontiguousarray(value.numpy())
+        for name, value in values.items()
+        if isinstance(value, Tensor)
+    }
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:

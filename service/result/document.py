@@ -1,4 +1,5 @@
-"""The JSON that describes a reconstruction: its state while it is under way, cameras and files once it is done.
+"""The JSON that describes a reconstruction: its state while it is under way, cameras and files once
+it is done.
 
 The same document describes a served reconstruction and a folder on disk; only the links differ.
 """
@@ -15,16 +16,21 @@ from model.scene.reconstruction import Reconstruction
 from service.states import JobState
 
 _WORLD_OF_KNOWN_CAMERAS = (
-    "The world is that of the known cameras that were sent: OpenCV camera axes (x right, y down, z forward), metres."
+    "The world is that of the known cameras that were sent: OpenCV camera axes (x right, y down, "
+    "z forward), metres."
 )
 _WORLD_OF_THE_FIRST_PICTURE = (
-    "The world is the frame of the first picture's camera as the network predicts it: OpenCV axes (x right, y down, "
+    "The world is the frame of the first picture's camera as the network predicts it: OpenCV axes "
+    "(x right, y down, "
     "z forward)."
 )
 CONVENTIONS = (
-    "extrinsic is world-to-camera [R|t]. intrinsic is in pixels of the original picture after EXIF rotation, "
-    "intrinsic_network in pixels of the network's input; x_network = scale_x * x_original + offset_x, "
-    "likewise y, in continuous coordinates with pixel edges at integers, so a pixel's centre is at + 0.5."
+    "extrinsic is world-to-camera [R|t]. intrinsic is in pixels of the original picture after EXIF "
+    "rotation, "
+    "intrinsic_network in pixels of the network's input; x_network = scale_x * x_original + "
+    "offset_x, "
+    "likewise y, in continuous coordinates with pixel edges at integers, so a pixel's centre is at "
+    "+ 0.5."
 )
 
 RESULT_FILE = "result.json"
@@ -34,7 +40,8 @@ PNG_LEVELS = 65535
 
 Matrix = list[list[float]]
 Links = dict[str, str | None]
-"""Addresses by name. A stored document has none: they depend on where it is given out, see `service.exports.links`."""
+"""Addresses by name. A stored document has none: they depend on where it is given out, see
+`service.exports.links`."""
 
 Unit = Literal["arbitrary", "metre"]
 
@@ -58,13 +65,16 @@ class DomainDocument(_Document):
 
 
 class ModelDocument(_Document):
-    """Which network made this, and on what. `precision` lists the schemes of its quantised layers, `fallbacks` what of
-    it runs in another way on this device, and why. `domain` is null if the artifact does not state it."""
+    """Which network made this, and on what. `precision` lists the schemes of its quantised layers,
+    `fallbacks` what of it runs in another way on this device, and why. `domain` is null if the
+    artifact does not state it."""
 
     name: str
     artifact: str
     weights_licence: str | None
-    commercial_use: bool | None = Field(None, description="whether that licence allows it; null if not known")
+    commercial_use: bool | None = Field(
+        None, description="whether that licence allows it; null if not known"
+    )
     device: str
     kernels: str
     precision: str = ""
@@ -73,21 +83,29 @@ class ModelDocument(_Document):
 
 
 class WarningDocument(_Document):
-    """Something to know before an answer is used. `code` stays the same when the words of `message` change."""
+    """Something to know before an answer is used. `code` stays the same when the words of `message`
+    change."""
 
     code: str
     message: str
 
 
 class ScaleDocument(_Document):
-    """Where the unit of lengths comes from. Residuals say how well what was known fits what the network saw."""
+    """Where the unit of lengths comes from. Residuals say how well what was known fits what the
+    network saw."""
 
     unit: Unit = "arbitrary"
     provenance: Literal["network", "known cameras", "known distance"] = "network"
     factor: float = Field(1.0, description="lengths of the network times this are lengths here")
-    position_residual: float | None = Field(None, description="root mean square error of the known camera centres")
-    rotation_residual_degrees: float | None = Field(None, description="median error of the known cameras' rotations")
-    distance_residual: float | None = Field(None, description="measured minus known distance, metres")
+    position_residual: float | None = Field(
+        None, description="root mean square error of the known camera centres"
+    )
+    rotation_residual_degrees: float | None = Field(
+        None, description="median error of the known cameras' rotations"
+    )
+    distance_residual: float | None = Field(
+        None, description="measured minus known distance, metres"
+    )
 
 
 def world_frame(scale: ScaleDocument) -> str:
@@ -99,12 +117,16 @@ def world_frame(scale: ScaleDocument) -> str:
     elif scale.unit == "metre":
         unit = "The unit is the metre, as the network predicts it."
     else:
-        unit = "The scale is arbitrary: one unknown factor is common to all translations, depths and points."
+        unit = (
+            "The scale is arbitrary: one unknown factor is common to all translations, depths and "
+            "points."
+        )
     return f"{_WORLD_OF_THE_FIRST_PICTURE} {unit}"
 
 
 class DepthDocument(_Document):
-    """Depth along the camera's z axis. `png_scale` times a 16-bit PNG value is depth; the value 0 is no data."""
+    """Depth along the camera's z axis. `png_scale` times a 16-bit PNG value is depth; the value 0
+    is no data."""
 
     min: float
     max: float
@@ -113,7 +135,8 @@ class DepthDocument(_Document):
 
 
 class PictureDocument(_Document):
-    """One picture, in the order of the reconstruction. `links.picture` is what the network saw, at its resolution."""
+    """One picture, in the order of the reconstruction. `links.picture` is what the network saw, at
+    its resolution."""
 
     index: int
     filename: str
@@ -133,19 +156,26 @@ class StatusLinks(_Document):
 
 
 class StatusDocument(_Document):
-    """A reconstruction that is not done, or has ended without a result. Times are UTC, `eta_seconds` from now."""
+    """A reconstruction that is not done, or has ended without a result. Times are UTC,
+    `eta_seconds` from now."""
 
     id: str
-    state: Literal[JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING, JobState.FAILED, JobState.CANCELLED]
+    state: Literal[
+        JobState.QUEUED, JobState.RUNNING, JobState.CANCELLING, JobState.FAILED, JobState.CANCELLED
+    ]
     progress: float = Field(ge=0, le=1)
     stage: str | None
-    queue_position: int | None = Field(description="reconstructions that run before this one; null once it runs")
+    queue_position: int | None = Field(
+        description="reconstructions that run before this one; null once it runs"
+    )
     eta_seconds: float | None
     frames: int
     created: datetime
     started: datetime | None
     finished: datetime | None
-    problem: dict[str, Any] | None = Field(description="why it failed or was cancelled, as a problem document")
+    problem: dict[str, Any] | None = Field(
+        description="why it failed or was cancelled, as a problem document"
+    )
     links: StatusLinks
 
 
@@ -155,7 +185,9 @@ class ReconstructionDocument(_Document):
     id: str
     state: Literal[JobState.SUCCEEDED] = JobState.SUCCEEDED
     progress: Literal[1] = 1
-    reused: bool = Field(False, description="this is an earlier result of the same pictures and options")
+    reused: bool = Field(
+        False, description="this is an earlier result of the same pictures and options"
+    )
     created: datetime
     started: datetime | None = None
     finished: datetime | None = None
@@ -167,12 +199,15 @@ class ReconstructionDocument(_Document):
     options: dict[str, Any] = Field({}, description="the options that were sent, as they were sent")
     run: dict[str, Any] = Field(
         {},
-        description="passes, resolution, memory predicted and measured, what was given up, loops that were looked at",
+        description="passes, resolution, memory predicted and measured, what was given up, loops "
+        "that were looked at",
     )
     warnings: list[WarningDocument] = []
     timings: dict[str, float]
     pictures: list[PictureDocument]
-    links: Links = Field({}, description="addresses of the result, its events and its files; null for none")
+    links: Links = Field(
+        {}, description="addresses of the result, its events and its files; null for none"
+    )
 
     @property
     def has_tracks(self) -> bool:
@@ -185,17 +220,23 @@ def warnings_about(model: ModelDocument) -> list[WarningDocument]:
     if model.domain is None or model.domain.photographs:
         return []
     message = (
-        f"This model was trained on {model.domain.trained_on} only. On photographs its cameras, depth and points are "
-        "wrong. For photographs, quantise a checkpoint that was trained on them, such as facebook/VGGT-1B, and use "
+        f"This model was trained on {model.domain.trained_on} only. On photographs its cameras, "
+        "depth and points are "
+        "wrong. For photographs, quantise a checkpoint that was trained on them, such as "
+        "facebook/VGGT-1B, and use "
         "that artifact instead."
     )
     return [WarningDocument(code="not-for-photographs", message=message)]
 
 
-def describe_pictures(reconstruction: Reconstruction, filenames: tuple[str, ...]) -> list[PictureDocument]:
+def describe_pictures(
+    reconstruction: Reconstruction, filenames: tuple[str, ...]
+) -> list[PictureDocument]:
     """Every picture of a reconstruction."""
     pictures = []
-    for index, (filename, transform) in enumerate(zip(filenames, reconstruction.transforms, strict=True)):
+    for index, (filename, transform) in enumerate(
+        zip(filenames, reconstruction.transforms, strict=True)
+    ):
         seen = reconstruction.depth[index][reconstruction.mask[index]]
         nearest, farthest = float(seen.min()), float(seen.max())
         pictures.append(

@@ -1,4 +1,5 @@
-"""A reconstruction as it lies in storage: the dense maps as arrays, cameras and transforms in the document."""
+"""A reconstruction as it lies in storage: the dense maps as arrays, cameras and transforms in the
+document."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ TRACKS = ("track_points", "track_visibility", "track_confidence")
 
 
 def arrays_of(reconstruction: Reconstruction, keep: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
-    """What `Scene` needs beyond the document; points follow from depth and cameras and are not stored."""
+    """What `Scene` needs beyond the document; points follow from depth and cameras and are not
+    stored."""
     return {
         "depth": reconstruction.depth.numpy(),
         "confidence": reconstruction.depth_conf.numpy(),
@@ -37,9 +39,9 @@ def arrays_of(reconstruction: Reconstruction, keep: NDArray[np.bool_]) -> dict[s
 class Scene:
     """One reconstruction of S pictures on the network grid [H, W].
 
-    `depth` and `confidence` are [S,H,W] float32, `colors` [S,H,W,3] uint8, `mask` [S,H,W] bool (False on padding),
-    `keep` [S,H,W] bool (False where a user's mask hides a pixel). Tracks, if any, are pixels [S,N,2] of the network
-    grid and two probabilities [S,N].
+    `depth` and `confidence` are [S,H,W] float32, `colors` [S,H,W,3] uint8, `mask` [S,H,W] bool
+    (False on padding), `keep` [S,H,W] bool (False where a user's mask hides a pixel). Tracks, if
+    any, are pixels [S,N,2] of the network grid and two probabilities [S,N].
     """
 
     document: ReconstructionDocument
@@ -59,17 +61,20 @@ class Scene:
         return np.array([picture.intrinsic for picture in self.document.pictures])
 
     def depth_map(self, index: int, grid: Grid) -> NDArray[np.float32]:
-        """Depth of one picture [h, w], NaN where there is no data, on the original or the network's pixel grid."""
+        """Depth of one picture [h, w], NaN where there is no data, on the original or the network's
+        pixel grid."""
         return self._map(self.depth, index, grid)
 
     def confidence_map(self, index: int, grid: Grid) -> NDArray[np.float32]:
-        """Confidence of one picture [h, w], at least 1, NaN where there is no data, on either grid."""
+        """Confidence of one picture [h, w], at least 1, NaN where there is no data, on either
+        grid."""
         return self._map(self.confidence, index, grid)
 
     def world_points(self) -> NDArray[np.float32]:
         """Points [S,H,W,3] of all network pixels' centres in the world frame."""
         intrinsics = torch.tensor([picture.intrinsic_network for picture in self.document.pictures])
-        intrinsics[:, :2, 2] -= 0.5  # unprojection counts pixels from 0; a pixel's centre is half a pixel further
+        # unprojection counts pixels from 0; a pixel's centre is half a pixel further
+        intrinsics[:, :2, 2] -= 0.5
         depth = torch.from_numpy(np.array(self.depth))
         points = unproject_depth(depth, torch.from_numpy(self.extrinsics()).float(), intrinsics)
         return points.numpy()

@@ -36,7 +36,10 @@ def mapped(folder: Path) -> dict[str, NDArray[Any]]:
     Older versions left each in a file of its own.
     """
     if not (folder / FILE).exists():
-        return {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in folder.glob("*.npy")}
+        return {
+            path.stem: np.load(path, mmap_mode="r", allow_pickle=False)
+            for path in folder.glob("*.npy")
+        }
     content = np.memmap(folder / FILE, np.uint8, "r")
     start = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES].tobytes(), "little")
     header = json.loads(content[_LENGTH_BYTES:start].tobytes())

@@ -1,7 +1,9 @@
-"""Folders of files in an object store: S3 and what speaks like it, Google's, Azure's, or a file system that is mounted.
+"""Folders of files in an object store: S3 and what speaks like it, Google's, Azure's, or a file
+system that is mounted.
 
-Endpoint and credentials come from the variables that each provider's own tools read, for example AWS_ENDPOINT_URL,
-AWS_ACCESS_KEY_ID, AWS_REGION and, for a server without TLS, AWS_ALLOW_HTTP=true. An object appears whole or not at all.
+Endpoint and credentials come from the variables that each provider's own tools read, for example
+AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_REGION and, for a server without TLS, AWS_ALLOW_HTTP=true.
+An object appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ class Stored:
 class Bucket:
     """The object store at `url`, for example ``s3://bucket/prefix``. Raises BucketError.
 
-    Every method raises StoreUnavailable if the store can't be reached or refuses, after a few attempts.
+    Every method raises StoreUnavailable if the store can't be reached or refuses, after a few
+    attempts.
     """
 
     def __init__(self, url: str) -> None:
@@ -59,9 +62,14 @@ class Bucket:
 
         scheme, host = urlsplit(url)[:2]
         if "@" in host:
-            raise BucketError("an object store's address holds no user or key; give those in the provider's variables")
+            raise BucketError(
+                "an object store's address holds no user or key; give those in the provider's "
+                "variables"
+            )
         if scheme not in SCHEMES:
-            raise BucketError(f"{url!r} is no object store; give one of {', '.join(f'{s}://…' for s in SCHEMES)}")
+            raise BucketError(
+                f"{url!r} is no object store; give one of {', '.join(f'{s}://…' for s in SCHEMES)}"
+            )
         own: dict[str, Any] = {"mkdir": True} if scheme == "file" else {}
         if scheme != "file":
             plain = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true")
@@ -78,27 +86,43 @@ class Bucket:
             next(iter(self._obstore.list(self._store, "incoming/", chunk_size=1)), None)
 
     def send(self, source: Path, folder: str, last: str | None = None) -> None:
-        """Store every file that lies in `source` under `folder`, the one named `last` after all others."""
-        files = sorted((path for path in source.iterdir() if path.is_file()), key=lambda path: path.name == last)
+        """Store every file that lies in `source` under `folder`, the one named `last` after all
+        others."""
+        files = sorted(
+            (path for path in source.iterdir() if path.is_file()),
+            key=lambda path: path.name == last,
+        )
         with self._reached():
             for path in files:
                 self._obstore.put(self._store, f"{folder}/{path.name}", path)
 
     def fetch(self, folder: str, target: Path) -> None:
-        """Write every object of `folder` into the folder `target`. Raises FileNotFoundError if there is none."""
+        """Write every object of `folder` into the folder `target`. Raises FileNotFoundError if
+        there is none."""
         with self._reached():
-            paths = [meta["path"] for metas in self._obstore.list(self._store, f"{folder}/") for meta in metas]
+            paths = [
+                meta["path"]
+                for metas in self._obstore.list(self._store, f"{folder}/")
+                for meta in metas
+            ]
         if not paths:
             raise FileNotFoundError(folder)
         for path in paths:
-            with self._reached(missing=FileNotFoundError), (target / Path(path).name).open("wb") as file:
+            with (
+                self._reached(missing=FileNotFoundError),
+                (target / Path(path).name).open("wb") as file,
+            ):
                 for chunk in self._obstore.get(self._store, path):
                     file.write(chunk)
 
     def remove(self, folder: str) -> None:
         """Remove every object of `folder`, if there are any."""
         with self._reached():
-            paths = [meta["path"] for metas in self._obstore.list(self._store, f"{folder}/") for meta in metas]
+            paths = [
+                meta["path"]
+                for metas in self._obstore.list(self._store, f"{folder}/")
+                for meta in metas
+            ]
             if paths:
                 self._obstore.delete(self._store, paths)
 
@@ -107,11 +131,14 @@ class Bucket:
         with self._reached():
             for metas in self._obstore.list(self._store, f"{folder}/", chunk_size=1000):
                 for meta in metas:
-                    yield Stored(meta["path"].rpartition("/")[0], meta["size"], meta["last_modified"])
+                    yield Stored(
+                        meta["path"].rpartition("/")[0], meta["size"], meta["last_modified"]
+                    )
 
     @contextmanager
     def _reached(self, missing: type[Exception] = StoreUnavailable) -> Iterator[None]:
-        """Tell what the library raises in the service's words. A bucket that is missing looks like a missing object."""
+        """Tell what the library raises in the service's words. A bucket that is missing looks like
+        a missing object."""
         try:
             yield
             return

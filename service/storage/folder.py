@@ -1,13 +1,14 @@
 """Results and waiting inputs on disk, and the files made from results.
 
     incoming/{id}/     one accepted job's input, until it has ended
-    results/{name}/    the arrays in one file, and ``result.json``; ``exports/`` holds files made from them, each beside
-                       its SHA-256
+    results/{name}/    the arrays in one file, and ``result.json``; ``exports/`` holds files made
+                       from them, each beside its SHA-256
 
-A result's name is its job's id and which attempt made it, so two attempts never write to the same place. Every folder
-and file appears by renaming, so it is whole or not there; inputs and results are on the disk, not only in its cache,
-before a job's record says so, and so outlive a power cut. Whether a result exists is the job store's word: what it does
-not know is swept away at the next start. Names inside are fixed; nothing that a client sends becomes part of a path.
+A result's name is its job's id and which attempt made it, so two attempts never write to the same
+place. Every folder and file appears by renaming, so it is whole or not there; inputs and results
+are on the disk, not only in its cache, before a job's record says so, and so outlive a power cut.
+Whether a result exists is the job store's word: what it does not know is swept away at the next
+start. Names inside are fixed; nothing that a client sends becomes part of a path.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class Known:
 
 
 class Storage:
-    """The folder `root`, or a temporary one that goes with `close`. Safe to call from several threads.
+    """The folder `root`, or a temporary one that goes with `close`. Safe to call from several
+    threads.
 
     Raises StorageInUseError if another process has it.
     """
@@ -62,7 +64,9 @@ class Storage:
     shared = False
 
     def __init__(self, root: Path | None, min_free_bytes: int = 0) -> None:
-        self._temporary = tempfile.TemporaryDirectory(prefix="reconstructions-") if root is None else None
+        self._temporary = (
+            tempfile.TemporaryDirectory(prefix="reconstructions-") if root is None else None
+        )
         self.root = Path(self._temporary.name) if self._temporary else Path(root or "")
         self.min_free_bytes = min_free_bytes
         self._incoming, self._results = self.root / "incoming", self.root / "results"
@@ -93,7 +97,8 @@ class Storage:
             )
 
     def accept(self, id: str, write: Callable[[Path], None]) -> None:
-        """Let `write` fill the folder of a job's input. Raises StorageFull; then nothing is left."""
+        """Let `write` fill the folder of a job's input. Raises StorageFull; then nothing is
+        left."""
         self.check_room()
         self._appear(self._incoming / id, write)
 
@@ -113,13 +118,16 @@ class Storage:
             write_arrays(folder, arrays)
             (folder / RESULT).write_bytes(result)
 
-        shutil.rmtree(self._results / name, ignore_errors=True)  # an attempt that was cut off before it was recorded
+        # an attempt that was cut off before it was recorded
+        shutil.rmtree(self._results / name, ignore_errors=True)
         self._appear(self._results / name, write)
 
     def result(self, name: str) -> ReconstructionDocument:
         """The result's document. Raises NotFound."""
         try:
-            return ReconstructionDocument.model_validate_json((self._folder(name) / RESULT).read_bytes())
+            return ReconstructionDocument.model_validate_json(
+                (self._folder(name) / RESULT).read_bytes()
+            )
         except FileNotFoundError:
             raise gone() from None
 
@@ -134,7 +142,8 @@ class Storage:
             raise gone() from None
 
     def export(self, name: str, file: str, make: Callable[[Path], None]) -> MadeFile:
-        """The file `file` made from a result, by `make` if nobody asked for it before. Raises NotFound, StorageFull."""
+        """The file `file` made from a result, by `make` if nobody asked for it before. Raises
+        NotFound, StorageFull."""
         folder = self._folder(name)
         exports = folder / "exports"
         path, digest = exports / file, exports / f"{file}.sha256"
@@ -157,7 +166,8 @@ class Storage:
         return bytes_in(self._results / name)
 
     def sizes(self, recorded: Mapping[str, int]) -> dict[str, int]:
-        """Bytes of results by name, of which so many are on record; files made from them since count."""
+        """Bytes of results by name, of which so many are on record; files made from them since
+        count."""
         return {name: self.size(name) for name in recorded}
 
     def remove(self, name: str) -> None:

@@ -1,10 +1,11 @@
-"""Results and waiting inputs in an object store that replicas share; the disk holds copies of what was used lately.
+"""Results and waiting inputs in an object store that replicas share; the disk holds copies of what
+was used lately.
 
     incoming/{id}/             one accepted job's input
     results/{id}/{attempt}/    what that attempt made; ``result.json`` comes last
 
-An attempt that is not on record as the job's is nobody's result, however complete it is. Files made from a result are
-not stored: they follow from it, to the same bytes on every replica.
+An attempt that is not on record as the job's is nobody's result, however complete it is. Files made
+from a result are not stored: they follow from it, to the same bytes on every replica.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ class SharedStorage(Storage):
 
     shared = True
 
-    def __init__(self, root: Path | None, min_free_bytes: int, bucket: Bucket, cache_bytes: int) -> None:
+    def __init__(
+        self, root: Path | None, min_free_bytes: int, bucket: Bucket, cache_bytes: int
+    ) -> None:
         super().__init__(root, min_free_bytes)
         self._bucket = bucket
         self._cache_bytes = cache_bytes
@@ -75,7 +78,9 @@ class SharedStorage(Storage):
             try:
                 self._bucket.fetch(_input(id), Path(folder))
             except FileNotFoundError:
-                raise ServiceError("What was sent for this reconstruction is no longer in the object store.") from None
+                raise ServiceError(
+                    "What was sent for this reconstruction is no longer in the object store."
+                ) from None
             yield Path(folder)
 
     def drop_incoming(self, id: str) -> None:
@@ -103,7 +108,9 @@ class SharedStorage(Storage):
             return super().export(name, file, make)
 
     def size(self, name: str) -> int:
-        return sum(path.stat().st_size for path in (self._results / name).iterdir() if path.is_file())
+        return sum(
+            path.stat().st_size for path in (self._results / name).iterdir() if path.is_file()
+        )
 
     def sizes(self, recorded: Mapping[str, int]) -> dict[str, int]:
         return dict(recorded)
@@ -113,12 +120,14 @@ class SharedStorage(Storage):
         self._try_to_remove(_output(name))
 
     def sweep(self, known: Callable[[], Known]) -> set[str]:
-        """Remove objects that no job stands for and that are not new, and copies of what is gone."""
+        """Remove objects that no job stands for and that are not new, and copies of what is
+        gone."""
         written: dict[str, datetime] = {}
         for stored in (*self._bucket.listing("incoming"), *self._bucket.listing("results")):
             written[stored.folder] = max(stored.written, written.get(stored.folder, stored.written))
         copies = self._copies()
-        asked = known()  # after the listing, so that whatever was listed is on record by now, or stray
+        # after the listing, so that whatever was listed is on record by now, or stray
+        asked = known()
         kept = {_input(id) for id in asked.inputs} | {_output(name) for name in asked.results}
         oldest = datetime.now(timezone.utc) - _STRAY_AGE
         for folder, last in written.items():
@@ -169,7 +178,8 @@ class SharedStorage(Storage):
             raise gone() from None
 
     def _drop(self, copy: Path) -> bool:
-        """Remove a copy, unless it is used now or was lately; who wants it from here on fetches it anew."""
+        """Remove a copy, unless it is used now or was lately; who wants it from here on fetches it
+        anew."""
         away = copy.with_name(f"{copy.name}.{secrets.token_hex(4)}")
         with self._guard:
             fresh = time.monotonic() - self._used.get(copy.name, -_FRESH_SECONDS) < _FRESH_SECONDS
@@ -199,7 +209,8 @@ class SharedStorage(Storage):
         return [path for path in self._results.iterdir() if NAME.fullmatch(path.name)]
 
     def _try_to_remove(self, folder: str) -> None:
-        """Nothing on record leads there any more, so what can't be removed now is swept away later."""
+        """Nothing on record leads there any more, so what can't be removed now is swept away
+        later."""
         try:
             self._bucket.remove(folder)
         except StoreUnavailable:

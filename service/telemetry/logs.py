@@ -22,7 +22,8 @@ def configure_logs(level: str, format: Literal["text", "json"]) -> None:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, request id, and the traceback if there is one."""
+    """One JSON object a line: time, level, logger, message, request id, and the traceback if there
+    is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {

@@ -1,4 +1,5 @@
-"""What Prometheus reads from /metrics. Every app has its own registry; labels have few, known values."""
+"""What Prometheus reads from /metrics. Every app has its own registry; labels have few, known
+values."""
 
 from __future__ import annotations
 
@@ -36,33 +37,60 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self.requests = Counter(
-            "quantvggt_requests", "Reconstruction requests by outcome.", ["outcome"], registry=registry
+            "quantvggt_requests",
+            "Reconstruction requests by outcome.",
+            ["outcome"],
+            registry=registry,
         )
-        self.jobs = Counter("quantvggt_jobs", "Reconstructions by how they ended.", ["state"], registry=registry)
-        self.reused = Counter("quantvggt_reused", "Requests answered with an earlier result.", registry=registry)
+        self.jobs = Counter(
+            "quantvggt_jobs", "Reconstructions by how they ended.", ["state"], registry=registry
+        )
+        self.reused = Counter(
+            "quantvggt_reused", "Requests answered with an earlier result.", registry=registry
+        )
         self.queue_depth = Gauge(
             "quantvggt_queue_depth",
-            "Requests admitted and not done yet, those that run included. Of all replicas together where they share a "
+            "Requests admitted and not done yet, those that run included. Of all replicas together "
+            "where they share a "
             "database: take the maximum over them, not the sum.",
             registry=registry,
         )
-        capacity = Gauge("quantvggt_queue_capacity", "Requests that can be admitted at once.", registry=registry)
+        capacity = Gauge(
+            "quantvggt_queue_capacity", "Requests that can be admitted at once.", registry=registry
+        )
         capacity.set(queue_capacity)
         self.queue_wait = Histogram(
-            "quantvggt_queue_wait_seconds", "Time from acceptance to work.", buckets=_SECONDS, registry=registry
+            "quantvggt_queue_wait_seconds",
+            "Time from acceptance to work.",
+            buckets=_SECONDS,
+            registry=registry,
         )
         self.stages = Histogram(
-            "quantvggt_stage_seconds", "Time by stage.", ["stage"], buckets=_SECONDS, registry=registry
+            "quantvggt_stage_seconds",
+            "Time by stage.",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=registry,
         )
         self.job_seconds = Histogram(
-            "quantvggt_job_seconds", "Time of work by number of frames, rounded up to a power of two.",
-            ["frames_bucket"], buckets=_SECONDS, registry=registry,
-        )  # fmt: skip
+            "quantvggt_job_seconds",
+            "Time of work by number of frames, rounded up to a power of two.",
+            ["frames_bucket"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
         self.frames = Counter("quantvggt_frames", "Pictures reconstructed.", registry=registry)
-        self.points = Counter("quantvggt_points", "Pixels given a place in space.", registry=registry)
-        self.rejected = Counter("quantvggt_rejected", "Requests refused, by problem.", ["reason"], registry=registry)
+        self.points = Counter(
+            "quantvggt_points", "Pixels given a place in space.", registry=registry
+        )
+        self.rejected = Counter(
+            "quantvggt_rejected", "Requests refused, by problem.", ["reason"], registry=registry
+        )
         self.cancelled = Counter(
-            "quantvggt_cancelled", "Reconstructions cancelled, by what they were doing.", ["phase"], registry=registry
+            "quantvggt_cancelled",
+            "Reconstructions cancelled, by what they were doing.",
+            ["phase"],
+            registry=registry,
         )
         self.out_of_memory = Counter(
             "quantvggt_oom", "Times that the device ran out of memory, by whether less was tried.",
@@ -74,7 +102,9 @@ class Metrics:
             ["step"],
             registry=registry,
         )
-        self.artifact_bytes = Counter("quantvggt_artifact_bytes", "Bytes of files made.", ["format"], registry=registry)
+        self.artifact_bytes = Counter(
+            "quantvggt_artifact_bytes", "Bytes of files made.", ["format"], registry=registry
+        )
         self.admission_error = Histogram(
             "quantvggt_admission_error_ratio",
             "Predicted over measured peak memory.",
@@ -82,10 +112,16 @@ class Metrics:
             registry=registry,
         )
         self.ready = Gauge(
-            "quantvggt_ready", "1 once the model is loaded, until the service drains.", registry=registry
+            "quantvggt_ready",
+            "1 once the model is loaded, until the service drains.",
+            registry=registry,
         )
-        self.draining = Gauge("quantvggt_draining", "1 while the service shuts down.", registry=registry)
-        self.replicas = Gauge("quantvggt_replicas", "Copies of the network by state.", ["state"], registry=registry)
+        self.draining = Gauge(
+            "quantvggt_draining", "1 while the service shuts down.", registry=registry
+        )
+        self.replicas = Gauge(
+            "quantvggt_replicas", "Copies of the network by state.", ["state"], registry=registry
+        )
         self.build = Info("quantvggt_build", "What runs here.", registry=registry)
         for label, values in (
             (self.requests, ("ok", "accepted", "disconnected", *ERRORS)),
@@ -113,7 +149,9 @@ class Metrics:
     def _watch_memory(self, device: str | None) -> None:
         if device is None or torch.device(device).type != "cuda":
             return
-        memory = Gauge("quantvggt_gpu_memory_bytes", "GPU memory by kind.", ["kind"], registry=self.registry)
+        memory = Gauge(
+            "quantvggt_gpu_memory_bytes", "GPU memory by kind.", ["kind"], registry=self.registry
+        )
         memory.labels("allocated").set_function(lambda: torch.cuda.memory_allocated(device))
         memory.labels("reserved").set_function(lambda: torch.cuda.memory_reserved(device))
         memory.labels("peak").set_function(lambda: torch.cuda.max_memory_allocated(device))

@@ -1,4 +1,5 @@
-"""OpenTelemetry traces, an extra: requests by the framework, and here each reconstruction with its stages.
+"""OpenTelemetry traces, an extra: requests by the framework, and here each reconstruction with its
+stages.
 
 Without the extra, or with no endpoint configured, every span is a no-op of the API package.
 """
@@ -22,7 +23,8 @@ class TracingError(ValueError):
 
 
 def configure_tracing(environ: Mapping[str, str] = os.environ) -> bool:
-    """Export traces if OpenTelemetry's own variables name an endpoint; returns whether they do. Raises TracingError."""
+    """Export traces if OpenTelemetry's own variables name an endpoint; returns whether they do.
+    Raises TracingError."""
     if not any(environ.get(name) for name in _ENDPOINTS):
         return False
     try:

@@ -52,18 +52,26 @@ def test_the_demo_is_served_from_where_the_quantiser_leaves_it() -> None:
     assert "${ARTIFACTS:-" + volume.split(":")[0] + "}:/artifacts:ro" in service["volumes"]
 
 
-def test_prometheus_scrapes_the_service_and_alerts_by_the_rules_of_the_cluster(tmp_path: Path) -> None:
+def test_prometheus_scrapes_the_service_and_alerts_by_the_rules_of_the_cluster(
+    tmp_path: Path,
+) -> None:
     configuration = yaml.safe_load((DOCKER / "prometheus.yml").read_text())
     (scrape,) = configuration["scrape_configs"]
     assert scrape["job_name"] == "quantvggt"
     assert scrape["static_configs"] == [{"targets": ["service:8000"]}]
 
     prometheus = COMPOSE["services"]["prometheus"]
-    (rules,) = [volume.split(":")[0] for volume in prometheus["volumes"] if volume.endswith(":/rules.yaml:ro")]
+    (rules,) = [
+        volume.split(":")[0]
+        for volume in prometheus["volumes"]
+        if volume.endswith(":/rules.yaml:ro")
+    ]
     (command,) = prometheus["command"]
     cut = command.split(" && ")[0].replace("$$", "$").replace("/rules.yaml", str(DOCKER / rules))
     assert configuration["rule_files"] == [cut.split(" > ")[1]]
-    written = subprocess.run(("sh", "-c", cut.split(" > ")[0]), capture_output=True, text=True, check=True).stdout
+    written = subprocess.run(
+        ("sh", "-c", cut.split(" > ")[0]), capture_output=True, text=True, check=True
+    ).stdout
     assert yaml.safe_load(written) == yaml.safe_load((DOCKER / rules).read_text())["spec"]
 
 

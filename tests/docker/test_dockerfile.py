@@ -68,28 +68,50 @@ def test_an_image_holds_no_compiler_and_asks_no_registry(stage: str) -> None:
 
 
 def test_what_pip_downloads_is_kept_where_it_looks_for_it() -> None:
-    installing = [(stage, line) for stage, lines in stages().items() for line in lines if " ./install.sh " in line]
+    installing = [
+        (stage, line)
+        for stage, lines in stages().items()
+        for line in lines
+        if " ./install.sh " in line
+    ]
     assert installing
     for stage, line in installing:
-        assert re.findall(r"--mount=type=cache,target=(\S+)", line) == [environment(stage)["PIP_CACHE_DIR"]]
+        assert re.findall(r"--mount=type=cache,target=(\S+)", line) == [
+            environment(stage)["PIP_CACHE_DIR"]
+        ]
 
 
 def test_an_image_with_more_than_the_default_lacks_nothing_that_the_default_has() -> None:
-    (default,) = [line.removeprefix("ARG EXTRAS=") for line in stages()[""] if line.startswith("ARG EXTRAS=")]
-    for text in (ROOT / "k8s" / "README.md", ROOT / "k8s" / "overlays" / "ray" / "kustomization.yaml"):
+    (default,) = [
+        line.removeprefix("ARG EXTRAS=") for line in stages()[""] if line.startswith("ARG EXTRAS=")
+    ]
+    for text in (
+        ROOT / "k8s" / "README.md",
+        ROOT / "k8s" / "overlays" / "ray" / "kustomization.yaml",
+    ):
         (named,) = re.findall(r"--build-arg EXTRAS=([\w,]+)", text.read_text())
         assert set(named.split(",")) == {*default.split(","), "ray"}
 
 
 def test_the_service_holds_no_weights_and_nothing_of_the_offline_side() -> None:
-    copied = [line.split()[1] for line in lineage("service") if line.startswith("COPY ") and "--from" not in line]
+    copied = [
+        line.split()[1]
+        for line in lineage("service")
+        if line.startswith("COPY ") and "--from" not in line
+    ]
     model = [f"model/{path.name}" for path in (ROOT / "model").iterdir() if list(path.glob("*.py"))]
-    assert sorted(copied) == sorted(["LICENSE", "kernels", "model/*.py", *model, "quantvggt", "service"])
+    assert sorted(copied) == sorted(
+        ["LICENSE", "kernels", "model/*.py", *model, "quantvggt", "service"]
+    )
     assert not [path for name in copied for path in ROOT.glob(f"{name}/**/*.safetensors")]
 
 
 def test_the_quantizer_holds_all_that_the_offline_side_imports() -> None:
-    copied = [line.split()[1] for line in lineage("quantizer") if line.startswith("COPY ") and "--from" not in line]
+    copied = [
+        line.split()[1]
+        for line in lineage("quantizer")
+        if line.startswith("COPY ") and "--from" not in line
+    ]
     assert {*FOLDERS} - {"service"} < {*copied}
 
 
@@ -122,4 +144,7 @@ def test_health_is_asked_of_a_route_and_port_that_exist() -> None:
 def test_every_architecture_is_compiled_in_the_variant_for_gpus() -> None:
     (build,) = [line for line in stages()["kernels-cuda"] if "kernels.cuda" in line]
     assert build.endswith("-m kernels.cuda build")  # without names: all of kernels.cuda.targets
-    assert environment("service")["QUANTVGGT_KERNEL_CACHE"] == environment("kernels-cuda")["QUANTVGGT_KERNEL_CACHE"]
+    assert (
+        environment("service")["QUANTVGGT_KERNEL_CACHE"]
+        == environment("kernels-cuda")["QUANTVGGT_KERNEL_CACHE"]
+    )

@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("k8s/*.md"), *ROOT.glob("model/**/*.md")])
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("k8s/*.md"),
+        *ROOT.glob("model/**/*.md"),
+    ]
+)
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -19,7 +26,8 @@ _CONSOLE = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def anchors(page: Path) -> set[str]:
-    """What headings of a page are called in links: lower case, without punctuation, blanks as hyphens."""
+    """What headings of a page are called in links: lower case, without punctuation, blanks as
+    hyphens."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -40,7 +48,9 @@ def test_the_readme_stays_short_enough_to_be_read() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if _CONSOLE.search(page.read_text())], ids=str)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if _CONSOLE.search(page.read_text())], ids=str
+)
 def test_commands_that_need_no_gpu_and_no_download_run_as_they_are_shown(page: Path) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for block in _CONSOLE.findall(page.read_text()):

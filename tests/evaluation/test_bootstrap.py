@@ -46,11 +46,17 @@ def test_scenes_are_drawn_within_their_group() -> None:
 
 def test_the_pooled_mean_of_aucs_is_the_auc_of_the_pooled_pairs() -> None:
     generator = torch.Generator().manual_seed(0)
-    scenes = [40 * torch.rand(2, pairs, generator=generator, dtype=torch.float64) for pairs in (1, 6, 28)]
-    statistic = bootstrap.pooled_mean([pose_auc(r, t, 30) for r, t in scenes], [s.shape[1] for s in scenes])
+    scenes = [
+        40 * torch.rand(2, pairs, generator=generator, dtype=torch.float64) for pairs in (1, 6, 28)
+    ]
+    statistic = bootstrap.pooled_mean(
+        [pose_auc(r, t, 30) for r, t in scenes], [s.shape[1] for s in scenes]
+    )
     for drawn in ([0, 1, 2], [2, 2, 1], [0, 0, 0]):
         pooled = torch.cat([scenes[i] for i in drawn], dim=1)
-        assert float(statistic(np.array(drawn))) == pytest.approx(pose_auc(pooled[0], pooled[1], 30))
+        assert float(statistic(np.array(drawn))) == pytest.approx(
+            pose_auc(pooled[0], pooled[1], 30)
+        )
 
 
 def test_the_pooled_median_agrees_with_the_median_of_the_drawn_parts() -> None:
@@ -64,7 +70,9 @@ def test_the_pooled_median_agrees_with_the_median_of_the_drawn_parts() -> None:
 
 def test_the_mean_over_groups_weighs_groups_not_scenes() -> None:
     statistic = bootstrap.mean_over_scenes([0.0, 0.0, 0.0, 8.0])
-    over_groups = bootstrap.mean_over_groups([(np.array([0, 1, 2]), statistic), (np.array([3]), statistic)])
+    over_groups = bootstrap.mean_over_groups(
+        [(np.array([0, 1, 2]), statistic), (np.array([3]), statistic)]
+    )
     assert float(over_groups(np.arange(4))) == 4
 
 

@@ -43,11 +43,16 @@ def test_a_run_writes_a_report_and_a_picture_and_prints_a_table(
     assert document["seed"] == 7
     assert document["size"] == [36, 48]
     assert document["distribution"]["field_of_view"] == [50.0, 80.0]
-    assert [r["name"] for r in document["results"]["2"]["model"]["records"]] == ["test-000007", "test-000008"]
+    assert [r["name"] for r in document["results"]["2"]["model"]["records"]] == [
+        "test-000007",
+        "test-000008",
+    ]
     assert (tmp_path / "report.png").stat().st_size > 10_000
 
 
-def test_json_goes_to_standard_output_and_repeats_exactly(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_goes_to_standard_output_and_repeats_exactly(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     found: list[dict[str, Any]] = []
     for _ in range(2):
         assert run(parsed(*QUICK, "--json")) == 0
@@ -62,7 +67,11 @@ def test_another_seed_draws_other_scenes_and_another_network_scores_differently(
     errors = []
     for extra in ([], ["--seed", "9"], ["--untrained", "1"]):
         run(parsed(*QUICK, "--json", *extra))
-        errors.append(json.loads(capsys.readouterr().out)["results"]["2"]["model"]["records"][0]["rotation_deg"])
+        errors.append(
+            json.loads(capsys.readouterr().out)["results"]["2"]["model"]["records"][0][
+                "rotation_deg"
+            ]
+        )
     assert errors[0] != errors[1]
     assert errors[0] != errors[2]
 
@@ -88,10 +97,25 @@ def test_a_recorded_data_set_is_scored_and_what_is_missing_from_it_is_said(
     for i, scene in enumerate(SyntheticScenes("test", 2, 3, 24, 36)):
         write_folder(scene, root / f"room {i}")
     (root / "unfinished").mkdir()
-    arguments = ["--model", "demo", "--untrained", "0", "--dataset", "folder", "--data", str(root), "--bootstrap", "10"]
+    arguments = [
+        "--model",
+        "demo",
+        "--untrained",
+        "0",
+        "--dataset",
+        "folder",
+        "--data",
+        str(root),
+        "--bootstrap",
+        "10",
+    ]
     assert run(parsed(*arguments, "--frames", "2", "3", "--json")) == 0
     document = json.loads(capsys.readouterr().out)
-    assert (document["dataset"], document["data"], document["longer_side"]) == ("folder", "rooms", 96)
+    assert (document["dataset"], document["data"], document["longer_side"]) == (
+        "folder",
+        "rooms",
+        96,
+    )
     assert str(tmp_path) not in json.dumps(document)
     report = document["results"]["3"]["model"]
     assert [record["name"] for record in report["records"]] == ["room 0", "room 1"]
@@ -109,7 +133,10 @@ def checkpoint(tmp_path: Path) -> Path:
     folder = tmp_path / "float"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(net.config.to_dict()))
-    save_file({name: value.contiguous() for name, value in net.state_dict().items()}, folder / "model.safetensors")
+    save_file(
+        {name: value.contiguous() for name, value in net.state_dict().items()},
+        folder / "model.safetensors",
+    )
     return folder
 
 
@@ -117,7 +144,12 @@ def artifact(checkpoint: Path, calibration: dict[str, Any] | None) -> Path:
     torch.manual_seed(3)
     recipe = Recipe().of(families.named("vggt"))
     path = checkpoint.parent / "packed"
-    save(quantize_network(VGGT(PRESETS["demo"]), recipe), path, recipe=recipe.to_dict(), calibration=calibration)
+    save(
+        quantize_network(VGGT(PRESETS["demo"]), recipe),
+        path,
+        recipe=recipe.to_dict(),
+        calibration=calibration,
+    )
     return path
 
 

@@ -35,7 +35,9 @@ def test_synthetic_scenes_need_no_folder_and_say_what_they_were_drawn_from() -> 
 def test_pictures_come_on_the_networks_own_grid(tmp_path: Path) -> None:
     for i, scene in enumerate(SyntheticScenes("test", 2, 3, 24, 48)):
         write_folder(scene, tmp_path / f"room {i}")
-    opened = open_scenes(parsed("--dataset", "folder", "--data", str(tmp_path), "--scenes", "1"), 2, DEMO)
+    opened = open_scenes(
+        parsed("--dataset", "folder", "--data", str(tmp_path), "--scenes", "1"), 2, DEMO
+    )
     (found,) = opened.scenes
     assert found.images.shape == (2, 3, 48, 96)
     assert opened.facts == {"data": tmp_path.name, "longer_side": 96, "scenes_per_category": 1}
@@ -71,8 +73,14 @@ def test_every_data_set_needs_a_folder_that_is_there(dataset: str, tmp_path: Pat
     [
         (["--data", "."], "--data has no meaning for --dataset synthetic"),
         (["--categories", "apple"], "--categories has no meaning for --dataset synthetic"),
-        (["--dataset", "dtu", "--data", ".", "--size", "36", "48"], "--size has no meaning for --dataset dtu"),
-        (["--dataset", "dtu", "--data", ".", "--categories", "apple"], "--categories has no meaning for --dataset dtu"),
+        (
+            ["--dataset", "dtu", "--data", ".", "--size", "36", "48"],
+            "--size has no meaning for --dataset dtu",
+        ),
+        (
+            ["--dataset", "dtu", "--data", ".", "--categories", "apple"],
+            "--categories has no meaning for --dataset dtu",
+        ),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(arguments: list[str], sentence: str) -> None:

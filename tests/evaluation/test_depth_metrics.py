@@ -21,7 +21,10 @@ def test_a_prediction_right_up_to_scale_has_no_error(true: torch.Tensor, scale: 
 
 
 def test_the_errors_of_a_hand_computed_example() -> None:
-    predicted, true = torch.tensor([2.0, 2.0, 2.0, 3.0, 1.5]), torch.tensor([2.0, 2.0, 2.0, 2.0, 2.0])
+    predicted, true = (
+        torch.tensor([2.0, 2.0, 2.0, 3.0, 1.5]),
+        torch.tensor([2.0, 2.0, 2.0, 2.0, 2.0]),
+    )
     errors = depth_errors(predicted, true)  # the median ratio is 1
     assert errors.scale == 1
     assert errors.abs_rel == pytest.approx((0.5 + 0.25) / 5)

@@ -18,9 +18,13 @@ from scenes.scene import Scene
 from scenes.synthetic.generator import SyntheticScenes
 
 
-def test_a_network_that_knows_the_truth_scores_100_and_no_error(scenes: list[Scene], oracle: Callable) -> None:
+def test_a_network_that_knows_the_truth_scores_100_and_no_error(
+    scenes: list[Scene], oracle: Callable
+) -> None:
     report = evaluate(oracle(scenes), scenes, resamples=20)
-    assert {t: found.value for t, found in report.auc.items()} == pytest.approx({30: 100, 15: 100, 5: 100, 3: 100})
+    assert {t: found.value for t, found in report.auc.items()} == pytest.approx(
+        {30: 100, 15: 100, 5: 100, 3: 100}
+    )
     assert report.abs_rel.value == pytest.approx(0, abs=1e-5)
     assert report.delta.value == 1
     assert report.point_error.value == pytest.approx(0, abs=1e-4)
@@ -33,7 +37,9 @@ def test_a_network_that_knows_the_truth_scores_100_and_no_error(scenes: list[Sce
     assert report.surface is None
 
 
-def test_the_more_a_network_errs_the_worse_every_score(scenes: list[Scene], oracle: Callable) -> None:
+def test_the_more_a_network_errs_the_worse_every_score(
+    scenes: list[Scene], oracle: Callable
+) -> None:
     slight = evaluate(oracle(scenes, turn_deg=3, depth_noise=0.05), scenes, resamples=20)
     strong = evaluate(oracle(scenes, turn_deg=12, depth_noise=0.3), scenes, resamples=20)
     for threshold in (30, 15, 5):
@@ -44,7 +50,9 @@ def test_the_more_a_network_errs_the_worse_every_score(scenes: list[Scene], orac
     assert slight.auc[5].low <= slight.auc[5].value <= slight.auc[5].high
 
 
-def test_what_was_evaluated_is_on_record(scenes: list[Scene], oracle: Callable, make_scene: Callable) -> None:
+def test_what_was_evaluated_is_on_record(
+    scenes: list[Scene], oracle: Callable, make_scene: Callable
+) -> None:
     lonely = make_scene("lonely", views=1)
     report = evaluate(
         oracle(scenes),
@@ -68,7 +76,9 @@ def test_what_was_evaluated_is_on_record(scenes: list[Scene], oracle: Callable, 
 
 
 def test_a_report_survives_json_and_repeats_exactly(scenes: list[Scene], oracle: Callable) -> None:
-    first, second = (evaluate(oracle(scenes, turn_deg=2), scenes, resamples=20).to_dict() for _ in range(2))
+    first, second = (
+        evaluate(oracle(scenes, turn_deg=2), scenes, resamples=20).to_dict() for _ in range(2)
+    )
     assert json.loads(json.dumps(first)) == json.loads(json.dumps(second))
     assert len(first["records"]) == 6
     assert "records" not in evaluate(oracle(scenes), scenes, resamples=2).to_dict(records=False)
@@ -79,12 +89,21 @@ def test_scenes_of_the_calibration_split_are_refused(scenes: list[Scene], oracle
         evaluate(oracle(scenes), scenes, calibration_splits=["test"])
 
 
-def test_a_scene_that_was_calibrated_on_is_refused_in_any_split(scenes: list[Scene], oracle: Callable) -> None:
+def test_a_scene_that_was_calibrated_on_is_refused_in_any_split(
+    scenes: list[Scene], oracle: Callable
+) -> None:
     with pytest.raises(ValueError, match="'scene-3'"):
-        evaluate(oracle(scenes), scenes, calibration_splits=["calibration"], calibration_scenes=["scene-3"])
+        evaluate(
+            oracle(scenes),
+            scenes,
+            calibration_splits=["calibration"],
+            calibration_scenes=["scene-3"],
+        )
 
 
-def test_a_prediction_that_is_not_finite_counts_as_wrong_and_is_named(scenes: list[Scene], oracle: Callable) -> None:
+def test_a_prediction_that_is_not_finite_counts_as_wrong_and_is_named(
+    scenes: list[Scene], oracle: Callable
+) -> None:
     good = oracle(scenes)
 
     def broken_once(images: Tensor) -> Geometry:
@@ -101,7 +120,9 @@ def test_a_prediction_that_is_not_finite_counts_as_wrong_and_is_named(scenes: li
     assert report.abs_rel.value == pytest.approx(0, abs=1e-5)
 
 
-def test_scenes_without_depth_are_scored_by_their_poses(oracle: Callable, make_scene: Callable) -> None:
+def test_scenes_without_depth_are_scored_by_their_poses(
+    oracle: Callable, make_scene: Callable
+) -> None:
     scenes = [make_scene(f"bare-{i}", depth=False) for i in range(3)]
     report = evaluate(oracle(scenes), scenes, resamples=20)
     assert report.auc[3].value == pytest.approx(100)
@@ -110,7 +131,9 @@ def test_scenes_without_depth_are_scored_by_their_poses(oracle: Callable, make_s
     assert report.constant_abs_rel is None
 
 
-def test_no_scene_at_all_is_an_error_that_names_what_was_skipped(oracle: Callable, make_scene: Callable) -> None:
+def test_no_scene_at_all_is_an_error_that_names_what_was_skipped(
+    oracle: Callable, make_scene: Callable
+) -> None:
     with pytest.raises(ValueError, match="lonely: a relative pose"):
         evaluate(oracle([]), [make_scene("lonely", views=1)])
 
@@ -120,7 +143,9 @@ def test_a_network_without_a_camera_head_is_refused(scenes: list[Scene]) -> None
         evaluate(lambda images: Geometry(None, None, None, None, None), scenes)
 
 
-def test_surface_errors_of_the_truth_are_only_sampling_noise(oracle: Callable, make_scene: Callable) -> None:
+def test_surface_errors_of_the_truth_are_only_sampling_noise(
+    oracle: Callable, make_scene: Callable
+) -> None:
     scenes = [make_scene("one", views=2)]
     report = evaluate(oracle(scenes), scenes, surface=True, resamples=5)
     assert report.surface["overall_mean"].value == pytest.approx(0, abs=1e-3)

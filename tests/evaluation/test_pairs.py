@@ -7,7 +7,8 @@ from evaluation.pairs import all_pairs, by_turn, label, pair_errors, sideways
 
 
 def turned(degrees: list[float]) -> torch.Tensor:
-    """Pairs of cameras [P, 2, 3, 4]: the second turned about the vertical and a step to the right."""
+    """Pairs of cameras [P, 2, 3, 4]: the second turned about the vertical and a step to the
+    right."""
     angle = torch.deg2rad(torch.tensor(degrees, dtype=torch.float64))
     cameras = torch.eye(3, 4, dtype=torch.float64).repeat(len(degrees), 2, 1, 1)
     cameras[:, 1, 0, 0] = cameras[:, 1, 2, 2] = angle.cos()
@@ -43,7 +44,12 @@ def test_the_predictor_that_does_not_look_is_wrong_by_the_whole_turn() -> None:
 
 def test_a_bucket_without_a_pair_has_no_figures() -> None:
     found = by_turn(pair_errors(sideways(1), turned([5.0])))
-    assert found["10-20"] == {"pairs": 0, "auc_30": None, "rotation_deg": None, "translation_deg": None}
+    assert found["10-20"] == {
+        "pairs": 0,
+        "auc_30": None,
+        "rotation_deg": None,
+        "translation_deg": None,
+    }
 
 
 def test_a_half_turn_falls_into_the_last_bucket() -> None:

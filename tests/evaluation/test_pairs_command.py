@@ -15,7 +15,18 @@ def test_sets_and_folders_are_scored_beside_the_predictor_that_does_not_look(
 ) -> None:
     for seed in (3, 4):
         write_folder(SyntheticScenes("test", 1, 3, 96, 96, seed=seed)[0], tmp_path / f"room{seed}")
-    arguments = ["pairs", "--model", "demo", "--sets", "std", "free", "--scenes", "8", "--data", str(tmp_path)]
+    arguments = [
+        "pairs",
+        "--model",
+        "demo",
+        "--sets",
+        "std",
+        "free",
+        "--scenes",
+        "8",
+        "--data",
+        str(tmp_path),
+    ]
     assert main([*arguments, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert list(document["results"]) == ["std", "free", "room3", "room4"]

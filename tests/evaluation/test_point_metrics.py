@@ -17,7 +17,9 @@ from evaluation.point_metrics import (
 
 def rotation(*angles: float) -> Tensor:
     return torch.matrix_exp(
-        torch.tensor([[0, -angles[2], angles[1]], [angles[2], 0, -angles[0]], [-angles[1], angles[0], 0]]).double()
+        torch.tensor(
+            [[0, -angles[2], angles[1]], [angles[2], 0, -angles[0]], [-angles[1], angles[0], 0]]
+        ).double()
     )
 
 
@@ -36,7 +38,9 @@ def sphere(count: int, radius: float = 1.0) -> Tensor:
 def test_icp_undoes_a_small_motion_without_correspondences() -> None:
     surface = cloud(1500)
     turn, shift = rotation(0.02, -0.03, 0.02), torch.tensor([0.02, 0.01, -0.02]).double()
-    moved = (surface @ turn.T + shift)[torch.randperm(1500, generator=torch.Generator().manual_seed(3))]
+    moved = (surface @ turn.T + shift)[
+        torch.randperm(1500, generator=torch.Generator().manual_seed(3))
+    ]
     motion = icp(moved, surface, max_distance=0.5, iterations=100, tolerance=1e-12)
     torch.testing.assert_close(motion.rotation, turn.T, atol=1e-6, rtol=0)
     assert motion.scale == 1
@@ -62,9 +66,16 @@ def test_equal_clouds_have_no_surface_error() -> None:
 
 def test_an_inflated_sphere_is_off_by_the_difference_of_radii() -> None:
     errors = surface_errors(sphere(4000, 1.1), sphere(4000, 1.0))
-    for found in (errors.accuracy_mean, errors.accuracy_median, errors.completeness_mean, errors.completeness_median):
+    for found in (
+        errors.accuracy_mean,
+        errors.accuracy_median,
+        errors.completeness_mean,
+        errors.completeness_median,
+    ):
         assert found == pytest.approx(0.1, rel=1e-3)
-    assert errors.overall_mean == pytest.approx((errors.accuracy_mean + errors.completeness_mean) / 2)
+    assert errors.overall_mean == pytest.approx(
+        (errors.accuracy_mean + errors.completeness_mean) / 2
+    )
 
 
 def test_a_half_seen_object_is_accurate_but_incomplete() -> None:

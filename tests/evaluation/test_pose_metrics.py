@@ -41,7 +41,9 @@ def true_poses() -> Tensor:
 @pytest.mark.parametrize("axis", ["x", "y", "z"])
 def test_the_angle_of_a_known_rotation_is_found(axis: str, degrees: float) -> None:
     base = about("x", 33)
-    assert float(rotation_angle(base @ about(axis, degrees), base)) == pytest.approx(degrees, abs=1e-5)
+    assert float(rotation_angle(base @ about(axis, degrees), base)) == pytest.approx(
+        degrees, abs=1e-5
+    )
 
 
 def test_float32_rounding_does_not_look_like_a_rotation() -> None:
@@ -54,7 +56,9 @@ def test_a_turn_of_one_camera_shows_in_every_pair_that_contains_it(true_poses: T
     predicted[2, :, :3] = about("y", 7) @ predicted[2, :, :3]
     rotation, _ = relative_pose_errors(predicted, true_poses)
     # pairs (0,1) (0,2) (0,3) (1,2) (1,3) (2,3)
-    torch.testing.assert_close(rotation, torch.tensor([0, 7, 0, 7, 0, 7], dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        rotation, torch.tensor([0, 7, 0, 7, 0, 7], dtype=torch.float64), atol=1e-6, rtol=0
+    )
 
 
 def test_neither_world_frame_nor_scale_matters(true_poses: Tensor) -> None:
@@ -73,7 +77,9 @@ def test_homogeneous_and_three_row_poses_give_the_same(true_poses: Tensor) -> No
     last = torch.tensor([0.0, 0, 0, 1]).double().expand(4, 1, 4)
     predicted = true_poses.flip(0)
     expected = relative_pose_errors(predicted, true_poses)
-    found = relative_pose_errors(torch.cat((predicted, last), dim=1), torch.cat((true_poses, last), dim=1))
+    found = relative_pose_errors(
+        torch.cat((predicted, last), dim=1), torch.cat((true_poses, last), dim=1)
+    )
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
@@ -91,17 +97,23 @@ def test_the_sign_of_a_translation_direction_is_ignored(degrees: float, expected
     origin = pose(identity, (0, 0, 0))
     true = torch.stack((origin, pose(identity, (2, 0, 0))))
     turned = (about("z", degrees) @ torch.tensor([1.0, 0, 0]).double()).tolist()
-    _, translation = relative_pose_errors(torch.stack((origin, pose(identity, tuple(turned)))), true)
+    _, translation = relative_pose_errors(
+        torch.stack((origin, pose(identity, tuple(turned)))), true
+    )
     assert float(translation) == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_zero_translation_has_no_direction_and_scores_90(true_poses: Tensor) -> None:
-    still = torch.cat((relative_to_first(true_poses)[..., :3], torch.zeros(4, 3, 1).double()), dim=-1)
+    still = torch.cat(
+        (relative_to_first(true_poses)[..., :3], torch.zeros(4, 3, 1).double()), dim=-1
+    )
     _, translation = relative_pose_errors(still, true_poses)
     assert translation.tolist() == [90.0] * 6
 
 
-def test_a_pose_that_is_not_finite_counts_as_wrong_and_stays_in_the_mean(true_poses: Tensor) -> None:
+def test_a_pose_that_is_not_finite_counts_as_wrong_and_stays_in_the_mean(
+    true_poses: Tensor,
+) -> None:
     predicted = true_poses.clone()
     predicted[3] = torch.nan
     rotation, translation = relative_pose_errors(predicted, true_poses)
@@ -133,7 +145,9 @@ def test_a_pytorch3d_camera_sees_the_same_point_at_the_flipped_place() -> None:
     left_up_forward = point @ rotation + translation  # PyTorch3D: row vectors, x left, y up
     extrinsic = pytorch3d_to_opencv(rotation, translation)
     right_down_forward = extrinsic[:, :3] @ point + extrinsic[:, 3]
-    torch.testing.assert_close(right_down_forward, left_up_forward * torch.tensor([-1.0, -1, 1]).double())
+    torch.testing.assert_close(
+        right_down_forward, left_up_forward * torch.tensor([-1.0, -1, 1]).double()
+    )
     assert float(torch.linalg.det(extrinsic[:, :3])) == pytest.approx(1)
 
 

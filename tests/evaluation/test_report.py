@@ -5,8 +5,12 @@ import pytest
 from evaluation.report import Report, SceneRecord, auc_retained, summarise
 
 
-def record(name: str, error_deg: float, *, category: str = "chair", pairs: int = 1, **figures: float) -> SceneRecord:
-    missing = dict.fromkeys(("abs_rel", "delta", "constant_abs_rel", "point_error", "point_head_error", "surface"))
+def record(
+    name: str, error_deg: float, *, category: str = "chair", pairs: int = 1, **figures: float
+) -> SceneRecord:
+    missing = dict.fromkeys(
+        ("abs_rel", "delta", "constant_abs_rel", "point_error", "point_head_error", "surface")
+    )
     return SceneRecord(
         name=name,
         category=category,
@@ -24,7 +28,10 @@ def report(*errors: float) -> Report:
 
 
 def test_the_mean_auc_weighs_categories_not_scenes() -> None:
-    found = summarise([record("a", 0), record("b", 0), record("c", 0), record("d", 90, category="vase")], resamples=10)
+    found = summarise(
+        [record("a", 0), record("b", 0), record("c", 0), record("d", 90, category="vase")],
+        resamples=10,
+    )
     assert found.auc[30].value == pytest.approx(50)
     assert found.category_auc["chair"][30].value == pytest.approx(100)
     assert found.category_auc["vase"][30].value == 0
@@ -37,7 +44,9 @@ def test_pairs_pool_within_a_category() -> None:
 
 
 def test_depth_figures_average_the_scenes_that_have_them() -> None:
-    found = summarise([record("a", 0, abs_rel=0.1), record("b", 0), record("c", 0, abs_rel=0.3)], resamples=10)
+    found = summarise(
+        [record("a", 0, abs_rel=0.1), record("b", 0), record("c", 0, abs_rel=0.3)], resamples=10
+    )
     assert found.abs_rel is not None
     assert found.abs_rel.value == pytest.approx(0.2)
     assert found.delta is None

@@ -1,4 +1,5 @@
-"""What an overlay applies, read as the cluster would: rendered by kubectl, with a few questions asked often."""
+"""What an overlay applies, read as the cluster would: rendered by kubectl, with a few questions
+asked often."""
 
 from __future__ import annotations
 
@@ -38,7 +39,9 @@ def pod_templates(objects: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:
     templates = [item["spec"]["template"] for item in objects if "template" in item.get("spec", {})]
     for service in of_kind("RayService", objects):
         cluster = service["spec"]["rayClusterConfig"]
-        templates += [group["template"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+        templates += [
+            group["template"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
+        ]
     return templates
 
 

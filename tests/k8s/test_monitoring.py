@@ -49,7 +49,9 @@ def test_rules_are_well_formed(promtool: Path) -> None:
 def test_every_alert_fires_on_what_it_is_about_and_not_on_a_healthy_service(promtool: Path) -> None:
     cases = Path(__file__).with_name("alerts_test.yaml").read_text()
     (promtool / "cases.yaml").write_text(cases)
-    finished = subprocess.run(("promtool", "test", "rules", "cases.yaml"), cwd=promtool, capture_output=True, text=True)
+    finished = subprocess.run(
+        ("promtool", "test", "rules", "cases.yaml"), cwd=promtool, capture_output=True, text=True
+    )
     assert finished.returncode == 0, finished.stdout + finished.stderr
     checks = [check for case in yaml.safe_load(cases)["tests"] for check in case["alert_rule_test"]]
     fired = {check["alertname"] for check in checks if check.get("exp_alerts")}
@@ -69,8 +71,12 @@ def test_every_metric_that_is_asked_for_exists() -> None:
     metrics.build.info({})
     exported = set(re.findall(r"^([a-z_]+)[{ ]", metrics.text().decode(), re.MULTILINE))
     recorded = {rule["record"] for rule in rules() if "record" in rule}
-    queries = [rule["expr"] for rule in rules()] + [query for each in dashboard_queries().values() for query in each]
-    (scaler,) = yaml.safe_load_all((K8S / "overlays" / "autoscaling" / "scaled-object.yaml").read_text())
+    queries = [rule["expr"] for rule in rules()] + [
+        query for each in dashboard_queries().values() for query in each
+    ]
+    (scaler,) = yaml.safe_load_all(
+        (K8S / "overlays" / "autoscaling" / "scaled-object.yaml").read_text()
+    )
     queries += [trigger["metadata"]["query"] for trigger in scaler["spec"]["triggers"]]
     for query in queries:
         asked = set(_METRIC.findall(query))

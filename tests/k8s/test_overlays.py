@@ -11,7 +11,16 @@ import kubernetes_validate
 import pytest
 
 from service.settings import load_settings
-from tests.k8s.cluster import K8S, OVERLAYS, containers, environment, of_kind, pod_templates, quantity, render
+from tests.k8s.cluster import (
+    K8S,
+    OVERLAYS,
+    containers,
+    environment,
+    of_kind,
+    pod_templates,
+    quantity,
+    render,
+)
 
 CUSTOM = {"ScaledObject", "ServiceMonitor", "PrometheusRule", "RayService"}
 VERSIONS = ("1.33", kubernetes_validate.latest_version())
@@ -36,12 +45,19 @@ def service_of(objects: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], dic
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_object_fits_the_schemas_of_kubernetes(objects: tuple[dict[str, Any], ...], version: str) -> None:
+def test_every_object_fits_the_schemas_of_kubernetes(
+    objects: tuple[dict[str, Any], ...], version: str
+) -> None:
     for item in objects:
         if item["kind"] not in CUSTOM:
             kubernetes_validate.validate(item, version, strict=True)
     for template in pod_templates(objects):  # those in custom resources too
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"]}
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": template["metadata"],
+            "spec": template["spec"],
+        }
         kubernetes_validate.validate(pod, version, strict=True)
 
 
@@ -54,7 +70,11 @@ def test_a_misspelt_field_does_not_fit_the_schemas() -> None:
 
 @pytest.mark.parametrize("overlay", ["autoscaling", "monitoring"])
 def test_custom_resources_fit_the_schemas_of_their_operators(overlay: str) -> None:
-    models = Path(os.environ.get("KUBERNETES_MODELS", K8S.parent / "build" / "kubernetes-models" / "node_modules"))
+    models = Path(
+        os.environ.get(
+            "KUBERNETES_MODELS", K8S.parent / "build" / "kubernetes-models" / "node_modules"
+        )
+    )
     if not models.is_dir() or shutil.which("node") is None:
         pytest.skip("the operators' schemas are not here; `make k8s-check` fetches them")
     custom = [item for item in render(overlay) if item["kind"] in CUSTOM]
@@ -85,7 +105,9 @@ def test_every_container_is_hardened(objects: tuple[dict[str, Any], ...]) -> Non
             }
 
 
-def test_requests_do_not_exceed_limits_and_memory_is_bounded(objects: tuple[dict[str, Any], ...]) -> None:
+def test_requests_do_not_exceed_limits_and_memory_is_bounded(
+    objects: tuple[dict[str, Any], ...],
+) -> None:
     for template in pod_templates(objects):
         for container in containers(template):
             requests, limits = container["resources"]["requests"], container["resources"]["limits"]
@@ -95,17 +117,24 @@ def test_requests_do_not_exceed_limits_and_memory_is_bounded(objects: tuple[dict
                 assert quantity(requests[name]) <= quantity(limits[name]), name
 
 
-def test_what_a_pod_keeps_in_tmp_fits_its_ephemeral_storage(objects: tuple[dict[str, Any], ...]) -> None:
+def test_what_a_pod_keeps_in_tmp_fits_its_ephemeral_storage(
+    objects: tuple[dict[str, Any], ...],
+) -> None:
     for template in pod_templates(objects):
-        empty = [volume["emptyDir"] for volume in template["spec"]["volumes"] if "emptyDir" in volume]
+        empty = [
+            volume["emptyDir"] for volume in template["spec"]["volumes"] if "emptyDir" in volume
+        ]
         empty = [directory for directory in empty if directory.get("medium") != "Memory"]
         limit = min(
-            quantity(container["resources"]["limits"]["ephemeral-storage"]) for container in containers(template)
+            quantity(container["resources"]["limits"]["ephemeral-storage"])
+            for container in containers(template)
         )
         assert sum(quantity(directory["sizeLimit"]) for directory in empty) <= limit
 
 
-def test_every_mount_has_a_volume_and_every_volume_a_mount(objects: tuple[dict[str, Any], ...]) -> None:
+def test_every_mount_has_a_volume_and_every_volume_a_mount(
+    objects: tuple[dict[str, Any], ...],
+) -> None:
     claims = {
         claim["metadata"]["name"]
         for workload in of_kind("StatefulSet", objects)
@@ -113,7 +142,11 @@ def test_every_mount_has_a_volume_and_every_volume_a_mount(objects: tuple[dict[s
     }
     for template in pod_templates(objects):
         volumes = {volume["name"] for volume in template["spec"]["volumes"]}
-        mounts = {mount["name"] for container in containers(template) for mount in container["volumeMounts"]}
+        mounts = {
+            mount["name"]
+            for container in containers(template)
+            for mount in container["volumeMounts"]
+        }
         assert mounts == volumes | claims
 
 
@@ -132,12 +165,17 @@ def test_every_selector_selects_what_is_there(overlay: str) -> None:
         elif item["kind"] == "NetworkPolicy":
             selector, candidates = spec["podSelector"].get("matchLabels", {}), pods
         elif item["kind"] == "StatefulSet":
-            selector, candidates = spec["selector"]["matchLabels"], [spec["template"]["metadata"]["labels"]]
+            selector, candidates = (
+                spec["selector"]["matchLabels"],
+                [spec["template"]["metadata"]["labels"]],
+            )
         elif item["kind"] == "PodDisruptionBudget":
             selector, candidates = spec["selector"]["matchLabels"], pods
         else:
             continue
-        assert any(selector.items() <= labels.items() for labels in candidates), f"{item['kind']} {selector}"
+        assert any(selector.items() <= labels.items() for labels in candidates), (
+            f"{item['kind']} {selector}"
+        )
 
 
 def test_the_service_never_sends_requests_to_a_quantiser() -> None:
@@ -151,10 +189,14 @@ def test_ports_are_found_by_the_names_that_others_use(serving: tuple[dict[str, A
     names = {port["name"] for port in container["ports"]}
     (service,) = of_kind("Service", serving)
     assert {port["targetPort"] for port in service["spec"]["ports"]} <= names
-    (policy, *_) = [item for item in render("network-policy") if item["metadata"]["name"] == "quantvggt"]
+    (policy, *_) = [
+        item for item in render("network-policy") if item["metadata"]["name"] == "quantvggt"
+    ]
     assert {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]} <= names
     (monitor,) = of_kind("ServiceMonitor", render("monitoring"))
-    assert {end["port"] for end in monitor["spec"]["endpoints"]} <= {port["name"] for port in service["spec"]["ports"]}
+    assert {end["port"] for end in monitor["spec"]["endpoints"]} <= {
+        port["name"] for port in service["spec"]["ports"]
+    }
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert container[probe]["httpGet"]["port"] in names
 
@@ -164,19 +206,32 @@ def test_probes_ask_different_questions(serving: tuple[dict[str, Any], ...]) -> 
     assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
     assert container["startupProbe"]["httpGet"]["path"] == "/readyz"
-    assert container["startupProbe"]["failureThreshold"] * container["startupProbe"]["periodSeconds"] >= 600
+    assert (
+        container["startupProbe"]["failureThreshold"] * container["startupProbe"]["periodSeconds"]
+        >= 600
+    )
 
 
 def test_a_pod_has_time_to_drain(serving: tuple[dict[str, Any], ...]) -> None:
     pod, container = service_of(serving)
-    drain = 3 * int(environment(container)["QUANTVGGT_SHUTDOWN_TIMEOUT"])  # jobs, then connections, then the worker
-    assert pod["terminationGracePeriodSeconds"] > container["lifecycle"]["preStop"]["sleep"]["seconds"] + drain
+    # jobs, then connections, then the worker
+    drain = 3 * int(environment(container)["QUANTVGGT_SHUTDOWN_TIMEOUT"])
+    assert (
+        pod["terminationGracePeriodSeconds"]
+        > container["lifecycle"]["preStop"]["sleep"]["seconds"] + drain
+    )
 
 
-def test_variables_are_settings_of_the_service_with_values_that_it_takes(serving: tuple[dict[str, Any], ...]) -> None:
+def test_variables_are_settings_of_the_service_with_values_that_it_takes(
+    serving: tuple[dict[str, Any], ...],
+) -> None:
     pod, container = service_of(serving)
-    given = {name.removeprefix("QUANTVGGT_").lower(): value for name, value in environment(container).items()}
-    assert pod["enableServiceLinks"] is False  # a Service called quantvggt would bring variables such as QUANTVGGT_PORT
+    given = {
+        name.removeprefix("QUANTVGGT_").lower(): value
+        for name, value in environment(container).items()
+    }
+    # a Service called quantvggt would bring variables such as QUANTVGGT_PORT
+    assert pod["enableServiceLinks"] is False
     settings = load_settings({**given, "device": "cpu"}, {})
     assert settings.inference.artifact.is_relative_to("/artifacts")
 
@@ -196,7 +251,9 @@ def test_replicas_keep_nothing_on_disks_of_their_own_and_may_all_be_asked() -> N
     assert "volumeClaimTemplates" not in workload["spec"]
     pod, container = service_of(render("replicas"))
     (data,) = [volume for volume in pod["volumes"] if volume["name"] == "data"]
-    assert int(environment(container)["QUANTVGGT_CACHE_BYTES"]) <= 0.8 * quantity(data["emptyDir"]["sizeLimit"])
+    assert int(environment(container)["QUANTVGGT_CACHE_BYTES"]) <= 0.8 * quantity(
+        data["emptyDir"]["sizeLimit"]
+    )
     (service,) = of_kind("Service", render("replicas"))
     assert service["spec"]["sessionAffinity"] == "None"
 
@@ -205,15 +262,23 @@ def test_replicas_read_the_address_of_their_database_from_a_secret_and_may_call_
     pod, container = service_of(render("replicas"))
     (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == "database"]
     (volume,) = [volume for volume in pod["volumes"] if volume["name"] == "database"]
-    assert Path(environment(container)["QUANTVGGT_DATABASE_FILE"]).parent == Path(mount["mountPath"])
+    assert Path(environment(container)["QUANTVGGT_DATABASE_FILE"]).parent == Path(
+        mount["mountPath"]
+    )
     assert mount["readOnly"] is True
     created = (K8S / "README.md").read_text()
     for secret in (volume["secret"]["secretName"], container["envFrom"][0]["secretRef"]["name"]):
         assert f"create secret generic {secret}" in created
-    assert f"--from-literal={Path(environment(container)['QUANTVGGT_DATABASE_FILE']).name}=" in created
+    assert (
+        f"--from-literal={Path(environment(container)['QUANTVGGT_DATABASE_FILE']).name}=" in created
+    )
     (policy,) = of_kind("NetworkPolicy", render("replicas"))
     assert policy["spec"]["podSelector"]["matchLabels"].items() <= pod_labels("replicas").items()
-    assert {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]} == {53, 5432, 443}
+    assert {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]} == {
+        53,
+        5432,
+        443,
+    }
 
 
 def pod_labels(overlay: str) -> dict[str, str]:
@@ -241,20 +306,34 @@ def test_the_quantiser_fills_the_volume_that_the_service_reads() -> None:
     (quantiser,) = template["spec"]["containers"]
     pod, service = service_of(render("gpu"))
     assert environment(service)["QUANTVGGT_ARTIFACT"] in quantiser["args"]
-    (written,) = [item["persistentVolumeClaim"] for item in template["spec"]["volumes"] if item["name"] == "artifacts"]
-    (read,) = [item["persistentVolumeClaim"] for item in pod["volumes"] if item["name"] == "artifact"]
+    (written,) = [
+        item["persistentVolumeClaim"]
+        for item in template["spec"]["volumes"]
+        if item["name"] == "artifacts"
+    ]
+    (read,) = [
+        item["persistentVolumeClaim"] for item in pod["volumes"] if item["name"] == "artifact"
+    ]
     assert written["claimName"] == read["claimName"]
-    assert read["claimName"] in {item["metadata"]["name"] for item in of_kind("PersistentVolumeClaim", render("gpu"))}
+    assert read["claimName"] in {
+        item["metadata"]["name"] for item in of_kind("PersistentVolumeClaim", render("gpu"))
+    }
 
 
 def test_the_autoscaler_scales_the_workload_that_is_there() -> None:
     (scaler,) = of_kind("ScaledObject", render("autoscaling"))
     target = scaler["spec"]["scaleTargetRef"]
     (workload,) = of_kind(target["kind"], render("replicas"))
-    assert (target["apiVersion"], target["name"]) == (workload["apiVersion"], workload["metadata"]["name"])
-    assert scaler["spec"]["minReplicaCount"] == workload["spec"]["replicas"]  # what an apply goes back to for a moment
+    assert (target["apiVersion"], target["name"]) == (
+        workload["apiVersion"],
+        workload["metadata"]["name"],
+    )
+    # what an apply goes back to for a moment
+    assert scaler["spec"]["minReplicaCount"] == workload["spec"]["replicas"]
     for trigger in scaler["spec"]["triggers"]:
-        assert trigger["metadata"]["query"].startswith("max("), "the queue is shared, so every replica tells all of it"
+        assert trigger["metadata"]["query"].startswith("max("), (
+            "the queue is shared, so every replica tells all of it"
+        )
     assert scaler["metadata"]["namespace"] == workload["metadata"]["namespace"]
 
 

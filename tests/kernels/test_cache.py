@@ -27,7 +27,9 @@ def test_else_it_is_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert cache_folder().is_dir()
 
 
-def test_where_nothing_can_be_written_it_is_a_temporary_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_where_nothing_can_be_written_it_is_a_temporary_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("QUANTVGGT_KERNEL_CACHE", raising=False)
     blocked = tmp_path / "file"
     blocked.touch()

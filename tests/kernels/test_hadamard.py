@@ -11,12 +11,16 @@ WIDTHS = [1, 2, 64, 96, 128, 160, 512, 768]
 @pytest.mark.parametrize("width", WIDTHS)
 def test_matrix_is_orthonormal(width: int) -> None:
     matrix = hadamard_matrix(width)
-    torch.testing.assert_close(matrix @ matrix.T, torch.eye(width, dtype=torch.float64), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        matrix @ matrix.T, torch.eye(width, dtype=torch.float64), atol=1e-12, rtol=0
+    )
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_entry_has_the_same_magnitude(width: int) -> None:
-    torch.testing.assert_close(hadamard_matrix(width).abs(), torch.full((width, width), width**-0.5).double())
+    torch.testing.assert_close(
+        hadamard_matrix(width).abs(), torch.full((width, width), width**-0.5).double()
+    )
 
 
 @pytest.mark.parametrize("width", [1024, 4096, 8192])
@@ -30,11 +34,15 @@ def test_the_widths_of_vggt_1b_keep_lengths_and_undo_themselves(width: int) -> N
 @pytest.mark.parametrize("width", [64, 96, 512])
 def test_fast_transform_equals_the_dense_product(width: int) -> None:
     x = torch.randn(3, 5, width, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(hadamard_transform(x), x @ hadamard_matrix(width), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        hadamard_transform(x), x @ hadamard_matrix(width), atol=1e-12, rtol=0
+    )
 
 
 def test_powers_of_two_are_in_natural_order() -> None:
-    expected = torch.tensor([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]).double() / 2
+    expected = (
+        torch.tensor([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]).double() / 2
+    )
     torch.testing.assert_close(hadamard_matrix(4), expected)
 
 

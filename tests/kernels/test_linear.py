@@ -17,7 +17,9 @@ def _float_layer(features_in: int, features_out: int) -> torch.nn.Linear:
 
 
 def _signs(width: int) -> torch.Tensor:
-    return (2 * torch.randint(0, 2, (width,), generator=torch.Generator().manual_seed(1)) - 1).to(torch.int8)
+    return (2 * torch.randint(0, 2, (width,), generator=torch.Generator().manual_seed(1)) - 1).to(
+        torch.int8
+    )
 
 
 def _relative_error(layer: QuantizedLinear, linear: torch.nn.Linear, x: torch.Tensor) -> float:
@@ -28,7 +30,9 @@ def _relative_error(layer: QuantizedLinear, linear: torch.nn.Linear, x: torch.Te
 
 @pytest.mark.parametrize(("features_in", "features_out"), SHAPES)
 @pytest.mark.parametrize("scheme", ["w4a4", "w4a8", "w8a8"])
-def test_output_is_the_dequantised_product(scheme: str, features_in: int, features_out: int) -> None:
+def test_output_is_the_dequantised_product(
+    scheme: str, features_in: int, features_out: int
+) -> None:
     linear = _float_layer(features_in, features_out)
     layer = QuantizedLinear.from_float(
         FORMATS[scheme], linear.weight.detach(), linear.bias.detach(), signs=_signs(features_in)
@@ -52,14 +56,22 @@ def test_a_weight_only_layer_keeps_its_activations_in_float() -> None:
 
 
 def test_what_stands_around_a_layer_may_be_given_along() -> None:
-    layer = QuantizedLinear.from_float(FORMATS["w4a8"], torch.randn(96, 128), torch.randn(96), signs=_signs(128))
+    layer = QuantizedLinear.from_float(
+        FORMATS["w4a8"], torch.randn(96, 128), torch.randn(96), signs=_signs(128)
+    )
     norm = torch.nn.LayerNorm(128)
     gamma, residual, x = torch.randn(96), torch.randn(5, 96), torch.randn(5, 128)
     with torch.no_grad():
         fused = layer(x, norm=norm, gelu=True, layer_scale=gamma, residual=residual)
         apart = residual + gamma * layer(torch.nn.functional.gelu(norm(x)))
-        step = layer.weight_scale.amax() * 8 * gamma.abs().amax() * layer.quantize_input(norm(x))[1].amax()
-    assert (fused - apart).abs().amax() < step  # one code may differ where a value lies on a rounding edge
+        step = (
+            layer.weight_scale.amax()
+            * 8
+            * gamma.abs().amax()
+            * layer.quantize_input(norm(x))[1].amax()
+        )
+    # one code may differ where a value lies on a rounding edge
+    assert (fused - apart).abs().amax() < step
 
 
 def test_more_bits_give_a_smaller_error() -> None:
@@ -67,7 +79,11 @@ def test_more_bits_give_a_smaller_error() -> None:
     x = torch.randn(64, 512)
     errors = [
         _relative_error(
-            QuantizedLinear.from_float(FORMATS[scheme], linear.weight.detach(), linear.bias.detach()), linear, x
+            QuantizedLinear.from_float(
+                FORMATS[scheme], linear.weight.detach(), linear.bias.detach()
+            ),
+            linear,
+            x,
         )
         for scheme in ("w4a4", "w4a8", "w8a8")
     ]
@@ -125,7 +141,9 @@ def test_a_wrong_input_width_is_named() -> None:
         ({"smoothing": torch.ones(16).half()}, "smoothing is torch.float16"),
     ],
 )
-def test_tensors_that_do_not_belong_together_are_refused(tensors: dict[str, torch.Tensor], message: str) -> None:
+def test_tensors_that_do_not_belong_together_are_refused(
+    tensors: dict[str, torch.Tensor], message: str
+) -> None:
     right = {"weight": torch.zeros(8, 8, dtype=torch.uint8), "weight_scale": torch.ones(8)}
     with pytest.raises(ValueError, match=message):
         QuantizedLinear(W4A4, **{**right, **tensors})

@@ -32,7 +32,10 @@ def _weight(bits: int) -> torch.Tensor:
 
 def _arguments(op: str) -> tuple[Any, ...]:
     torch.manual_seed(0)
-    x, prologue = torch.randn(5, K), (*list(_prologue().values())[:2], 1e-5, *list(_prologue().values())[2:])
+    x, prologue = (
+        torch.randn(5, K),
+        (*list(_prologue().values())[:2], 1e-5, *list(_prologue().values())[2:]),
+    )
     attention = tuple(torch.randn(1, 2, 9, 16) for _ in range(3))
     return {
         "quantize_rows": (x, *prologue, 4),
@@ -82,7 +85,10 @@ def _linear(**changes: Any) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"x": torch.randn(5, K).double()}, r"x is torch.float64 \[5, 64\] on cpu; expected contiguous float32"),
+        (
+            {"x": torch.randn(5, K).double()},
+            r"x is torch.float64 \[5, 64\] on cpu; expected contiguous float32",
+        ),
         ({"x": torch.randn(K, 5).T}, r"x is torch.float32 \[5, 64\] on cpu, not contiguous"),
         ({"x": torch.randn(5, K + 2)}, r"x is .* \[5, 66\] on cpu; expected .* \[..., 64\]"),
         ({"x": torch.randn(5, K, device="meta")}, "norm_weight is .* on cpu; expected .* on meta"),
@@ -98,7 +104,9 @@ def _linear(**changes: Any) -> torch.Tensor:
         ({"weight_bits": 3}, "weight_bits is 3; expected one of 4, 8"),
     ],
 )
-def test_a_wrong_argument_is_named_with_what_was_expected(changes: dict[str, Any], message: str) -> None:
+def test_a_wrong_argument_is_named_with_what_was_expected(
+    changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=f"linear: {message}"):
         _linear(**changes)
 
@@ -131,13 +139,18 @@ def test_the_output_has_the_inputs_dtype(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
-        (((1, 2, 9, 16), (1, 2, 9, 16), (1, 2, 8, 16)), r"v is .*; expected torch.float32 \[1, 2, 9, 16\]"),
+        (
+            ((1, 2, 9, 16), (1, 2, 9, 16), (1, 2, 8, 16)),
+            r"v is .*; expected torch.float32 \[1, 2, 9, 16\]",
+        ),
         (((1, 2, 9, 16), (1, 3, 9, 16), (1, 3, 9, 16)), "k is"),
         (((1, 2, 9, 256),) * 3, "heads are 256 wide; expected at most 128"),
         (((2, 9, 16),) * 3, "q is"),
     ],
 )
-def test_attention_names_a_wrong_argument(shapes: tuple[tuple[int, ...], ...], message: str) -> None:
+def test_attention_names_a_wrong_argument(
+    shapes: tuple[tuple[int, ...], ...], message: str
+) -> None:
     with pytest.raises(ValueError, match=f"int8_attention: {message}"):
         ops.int8_attention(*(torch.randn(shape) for shape in shapes))
 

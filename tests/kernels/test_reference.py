@@ -36,7 +36,9 @@ def test_an_odd_number_of_codes_cannot_be_packed() -> None:
 
 @pytest.mark.parametrize(("activation_bits", "weight_bits"), SCHEMES)
 @pytest.mark.parametrize("depth", [2, 1024, 4096, 8192, 1500])
-def test_accumulators_are_exact_at_the_extremes(activation_bits: int, weight_bits: int, depth: int) -> None:
+def test_accumulators_are_exact_at_the_extremes(
+    activation_bits: int, weight_bits: int, depth: int
+) -> None:
     lowest = -reference.largest_code(activation_bits) - 1, -reference.largest_code(weight_bits) - 1
     activation = torch.full((1, depth), lowest[0], dtype=torch.int8)
     weight = torch.full((1, depth), lowest[1], dtype=torch.int8)
@@ -46,7 +48,9 @@ def test_accumulators_are_exact_at_the_extremes(activation_bits: int, weight_bit
 
 
 @pytest.mark.parametrize(("activation_bits", "weight_bits"), SCHEMES)
-def test_accumulators_equal_a_64_bit_integer_product(activation_bits: int, weight_bits: int) -> None:
+def test_accumulators_equal_a_64_bit_integer_product(
+    activation_bits: int, weight_bits: int
+) -> None:
     activation = _random_codes((2, 7, 4096), activation_bits, 0)
     weight = _random_codes((33, 4096), weight_bits, 1)
     got = reference.integer_matmul(activation, weight, activation_bits, weight_bits)
@@ -54,7 +58,9 @@ def test_accumulators_equal_a_64_bit_integer_product(activation_bits: int, weigh
 
 
 def test_a_token_is_scaled_by_its_own_extreme() -> None:
-    codes, scale = reference.quantize_activation(torch.tensor([[0.0, 7.0, -3.4], [0.0, 0.0, 0.0]]), 4)
+    codes, scale = reference.quantize_activation(
+        torch.tensor([[0.0, 7.0, -3.4], [0.0, 0.0, 0.0]]), 4
+    )
     assert scale.tolist() == [[1.0], [1.0]]
     assert codes.tolist() == [[0, 7, -3], [0, 0, 0]]
 
@@ -65,7 +71,9 @@ def test_rounding_is_half_to_even() -> None:
 
 
 def test_clipping_a_token_saturates_at_the_lowest_code() -> None:
-    codes, scale = reference.quantize_activation(torch.tensor([[-10.0, 7.0]]), 4, clip=torch.tensor([0.5, 1.0]))
+    codes, scale = reference.quantize_activation(
+        torch.tensor([[-10.0, 7.0]]), 4, clip=torch.tensor([0.5, 1.0])
+    )
     assert scale.item() == 1.0
     assert codes.tolist() == [[-8, 7]]
 
@@ -85,7 +93,10 @@ def test_an_all_zero_weight_row_quantises_to_zero() -> None:
 @pytest.mark.parametrize("width", [64, 96, 1024])
 def test_rotation_and_smoothing_leave_the_product_unchanged(width: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    x, weight = torch.randn(5, width, generator=generator), torch.randn(7, width, generator=generator)
+    x, weight = (
+        torch.randn(5, width, generator=generator),
+        torch.randn(7, width, generator=generator),
+    )
     signs = (2 * torch.randint(0, 2, (width,), generator=generator) - 1).to(torch.int8)
     smoothing = torch.rand(width, generator=generator) + 0.5
     rotated_x = reference.transform_activation(x, signs, smoothing)
@@ -101,7 +112,9 @@ def test_rotation_spreads_an_outlier_over_all_channels() -> None:
 
 
 def test_signs_are_recovered_from_the_rotation_matrix() -> None:
-    signs = (2 * torch.randint(0, 2, (96,), generator=torch.Generator().manual_seed(3)) - 1).to(torch.int8)
+    signs = (2 * torch.randint(0, 2, (96,), generator=torch.Generator().manual_seed(3)) - 1).to(
+        torch.int8
+    )
     assert torch.equal(reference.rotation_signs(reference.rotation_matrix(signs)), signs)
 
 
@@ -109,8 +122,11 @@ def test_signs_are_recovered_from_the_rotation_matrix() -> None:
 def test_8_bit_attention_is_close_to_attention(tokens: int) -> None:
     torch.manual_seed(0)
     q, k, v = (torch.randn(2, 3, tokens, 64) for _ in range(3))
-    k += 20 * torch.randn(64)  # a mean over the tokens is invisible to softmax and would cost the codes everything
-    exact = torch.nn.functional.scaled_dot_product_attention(q.double(), k.double(), v.double()).transpose(1, 2)
+    # a mean over the tokens is invisible to softmax and would cost the codes everything
+    k += 20 * torch.randn(64)
+    exact = torch.nn.functional.scaled_dot_product_attention(
+        q.double(), k.double(), v.double()
+    ).transpose(1, 2)
     got = reference.int8_attention(q, k, v)
     assert (got - exact).norm() < 0.02 * exact.norm()
 

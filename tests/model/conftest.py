@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from model import VGGT, VGGTConfig
-from model.network.config import CameraHeadConfig, DPTHeadConfig, TrackHeadConfig, VisionTransformerConfig
+from model.network.config import (
+    CameraHeadConfig,
+    DPTHeadConfig,
+    TrackHeadConfig,
+    VisionTransformerConfig,
+)
 
 LAYERS = (0, 0, 1, 1)
 

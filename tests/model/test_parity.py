@@ -1,6 +1,8 @@
-"""Golden inputs and outputs of the public network at tiny sizes, within the tolerances that come with them.
+"""Golden inputs and outputs of the public network at tiny sizes, within the tolerances that come
+with them.
 
-Another folder of the same format can be checked with `PARITY_DIR=... pytest tests/model/test_parity.py`.
+Another folder of the same format can be checked with `PARITY_DIR=... pytest
+tests/model/test_parity.py`.
 """
 
 from __future__ import annotations
@@ -25,17 +27,38 @@ from kernels.hadamard import base_order
 from model import VGGT, VGGTConfig
 from model.families.vggt.aggregator import Aggregator
 from model.families.vggt.cameras import cameras_to_pose_encoding, pose_encoding_to_cameras
-from model.network.activations import CONFIDENCE_ACTIVATIONS, VALUE_ACTIVATIONS, activate_dense, inverse_log
+from model.network.activations import (
+    CONFIDENCE_ACTIVATIONS,
+    VALUE_ACTIVATIONS,
+    activate_dense,
+    inverse_log,
+)
 from model.network.camera_head import CameraHead, activate_pose
-from model.network.config import CameraHeadConfig, DPTHeadConfig, TrackHeadConfig, VisionTransformerConfig
+from model.network.config import (
+    CameraHeadConfig,
+    DPTHeadConfig,
+    TrackHeadConfig,
+    VisionTransformerConfig,
+)
 from model.network.dpt_head import DPTHead
 from model.network.position_maps import sincos_grid, view_grid
 from model.network.rope import patch_positions, rotation
-from model.network.track_head import CorrelationPyramid, TrackHead, embed_flow, position_code, sample_bilinear
+from model.network.track_head import (
+    CorrelationPyramid,
+    TrackHead,
+    embed_flow,
+    position_code,
+    sample_bilinear,
+)
 from model.network.vision_transformer import VisionTransformer
 from model.preprocess import preprocess_images
 from model.rotations import matrix_to_quaternion, quaternion_to_matrix
-from model.scene.geometry import depth_to_camera_points, invert_extrinsics, pytorch3d_to_opencv, unproject_depth
+from model.scene.geometry import (
+    depth_to_camera_points,
+    invert_extrinsics,
+    pytorch3d_to_opencv,
+    unproject_depth,
+)
 from quantization.dsfq import channel_scale, update_activation_maximum
 from quantization.nfds import cluster_features, frame_similarity, noise_filter
 
@@ -48,7 +71,9 @@ class Fixture:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-        self.weights, self.inputs, self.outputs = (self._load(part) for part in ("weights", "inputs", "outputs"))
+        self.weights, self.inputs, self.outputs = (
+            self._load(part) for part in ("weights", "inputs", "outputs")
+        )
 
     def _load(self, part: str) -> dict[str, Tensor]:
         path = self.folder / f"{part}.safetensors"
@@ -56,13 +81,19 @@ class Fixture:
 
     def check(self, name: str, got: Tensor) -> None:
         expected = self.outputs[name]
-        assert got.shape == expected.shape, f"{name}: shape {tuple(got.shape)}, expected {tuple(expected.shape)}"
+        assert got.shape == expected.shape, (
+            f"{name}: shape {tuple(got.shape)}, expected {tuple(expected.shape)}"
+        )
         if not expected.is_floating_point():
             assert torch.equal(got.to(expected.dtype), expected), name
             return
         atol = self.config["atol"].get(name, self.config["atol"].get("*", 0.0))
         torch.testing.assert_close(
-            got.to(expected.dtype), expected, atol=atol, rtol=self.config.get("rtol", 0.0), msg=lambda m: f"{name}: {m}"
+            got.to(expected.dtype),
+            expected,
+            atol=atol,
+            rtol=self.config.get("rtol", 0.0),
+            msg=lambda m: f"{name}: {m}",
         )
 
 
@@ -86,13 +117,22 @@ def _vit(values: dict[str, Any]) -> VisionTransformerConfig:
 def _network(values: dict[str, Any], **heads: Any) -> VGGTConfig:
     vit = values["patch_embed_vit"] if values["patch_embed"] == "dino_vit" else None
     absent = {f"{name}_head": None for name in ("camera", "depth", "point", "track")}
-    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k != "patch_embed_vit"}
+    plain = {
+        k: tuple(v) if isinstance(v, list) else v
+        for k, v in values.items()
+        if k != "patch_embed_vit"
+    }
     return VGGTConfig(**plain, patch_embed_vit=_vit(vit) if vit else None, **{**absent, **heads})
 
 
 def _head(cls: type, values: dict[str, Any]) -> Any:
-    """A head's configuration from the fixture's constructor values; width and patch size follow from the network."""
-    kept = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k not in ("dim_in", "patch_size")}
+    """A head's configuration from the fixture's constructor values; width and patch size follow
+    from the network."""
+    kept = {
+        k: tuple(v) if isinstance(v, list) else v
+        for k, v in values.items()
+        if k not in ("dim_in", "patch_size")
+    }
     return cls(**kept)
 
 
@@ -153,7 +193,9 @@ def test_dense_heads(folder: Path) -> None:
         start = fixture.config["patch_start_idx"]
         net = DPTHead(values["dim_in"], values["patch_size"], start, _head(DPTHeadConfig, values))
         prefix = f"{name}."
-        net.load_state_dict({k.removeprefix(prefix): v for k, v in fixture.weights.items() if k.startswith(prefix)})
+        net.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in fixture.weights.items() if k.startswith(prefix)}
+        )
         for case, size in cases(fixture):
             tokens = {i: fixture.inputs[f"{case}.tokens.{i}"] for i in net.layers}
             prediction, confidence = net(tokens, (size["H"], size["W"]), size["frames_chunk_size"])
@@ -186,7 +228,9 @@ def test_track_head(folder: Path) -> None:
         coords = query[:, None].expand(-1, frames, -1, -1)
         repeated = features[:, None].expand(-1, frames, -1, -1)
         fixture.check(f"{case}.corr_iter0", pyramid.sample(repeated, coords))
-        inputs = tracker.update_inputs(coords, repeated, pyramid, tracker.place_code(normalised, query)).transpose(1, 2)
+        inputs = tracker.update_inputs(
+            coords, repeated, pyramid, tracker.place_code(normalised, query)
+        ).transpose(1, 2)
         fixture.check(f"{case}.updateformer_in_iter0", inputs)
         fixture.check(f"{case}.updateformer_out_iter0", tracker.updateformer(inputs))
 
@@ -202,7 +246,11 @@ def test_track_head(folder: Path) -> None:
 def test_whole_network(folder: Path) -> None:
     fixture = Fixture(folder)
     module = fixture.config["module"]
-    kinds = {"camera_head": CameraHeadConfig, "depth_head": DPTHeadConfig, "point_head": DPTHeadConfig}
+    kinds = {
+        "camera_head": CameraHeadConfig,
+        "depth_head": DPTHeadConfig,
+        "point_head": DPTHeadConfig,
+    }
     kinds["track_head"] = TrackHeadConfig
     heads = {name: _head(cls, module[name]) for name, cls in kinds.items() if name in module}
     net = VGGT(_network(module["aggregator"], **heads))
@@ -210,7 +258,9 @@ def test_whole_network(folder: Path) -> None:
     for case, _ in cases(fixture):
         query_points = fixture.inputs.get(f"{case}.query_points")
         prediction = net(fixture.inputs[f"{case}.images"], query_points)
-        for name in [key.removeprefix(f"{case}.") for key in fixture.outputs if key.startswith(f"{case}.")]:
+        for name in [
+            key.removeprefix(f"{case}.") for key in fixture.outputs if key.startswith(f"{case}.")
+        ]:
             if name != "images":
                 fixture.check(f"{case}.{name}", getattr(prediction, name))
 
@@ -234,7 +284,9 @@ def test_activations_and_position_codes(folder: Path) -> None:
     queries = inputs["rope_in"]
     positions = patch_positions(rows, columns, config["n_special"]).expand(len(queries), -1, -1)
     fixture.check("rope.positions", positions)
-    fixture.check("rope.out", rotation(positions, queries.shape[-1], config["rope_freq"]).apply(queries))
+    fixture.check(
+        "rope.out", rotation(positions, queries.shape[-1], config["rope_freq"]).apply(queries)
+    )
     fixture.check("track.flow_embedding", embed_flow(inputs["flows"], config["flow_C"]))
     fixture.check("track.sampled", sample_bilinear(inputs["fmap"], inputs["coords"]))
     height, width = config["sincos_grid"]
@@ -253,9 +305,14 @@ def test_geometry(folder: Path) -> None:
         fixture.check(f"{name}.extrinsics", extrinsics)
         expected = fixture.outputs[f"{name}.intrinsics"]
         torch.testing.assert_close(intrinsics, expected, atol=0, rtol=1e-4)
-        encoded = cameras_to_pose_encoding(inputs["cam_extrinsics"], inputs["cam_intrinsics"], tuple(size))
+        encoded = cameras_to_pose_encoding(
+            inputs["cam_extrinsics"], inputs["cam_intrinsics"], tuple(size)
+        )
         fixture.check(f"{name}.pose_enc_from_cams", encoded)
-        fixture.check(f"{name}.pose_enc_roundtrip", cameras_to_pose_encoding(extrinsics, intrinsics, tuple(size)))
+        fixture.check(
+            f"{name}.pose_enc_roundtrip",
+            cameras_to_pose_encoding(extrinsics, intrinsics, tuple(size)),
+        )
     depth, intrinsics = inputs["depth"], inputs["unproj_intrinsics"]
     camera_points = depth_to_camera_points(depth[0, ..., 0], intrinsics[0])
     fixture.check("cam_points_frame0", camera_points)
@@ -282,7 +339,9 @@ def test_pose_metrics(folder: Path) -> None:
         auc = torch.tensor(pose_auc(rotations, translations, threshold) / 100, dtype=torch.float64)
         fixture.check(f"auc.{threshold}", auc)
     fixture.check("edge_hist5", pose_histogram(inputs["edge_r"], inputs["edge_t"], 5))
-    edge_auc = torch.tensor(pose_auc(inputs["edge_r"], inputs["edge_t"], 5) / 100, dtype=torch.float64)
+    edge_auc = torch.tensor(
+        pose_auc(inputs["edge_r"], inputs["edge_t"], 5) / 100, dtype=torch.float64
+    )
     fixture.check("edge_auc5", edge_auc)
     fixture.check("pt3d_to_opencv", pytorch3d_to_opencv(inputs["pt3d_R"], inputs["pt3d_T"]))
 
@@ -292,7 +351,9 @@ def test_preprocessing(folder: Path) -> None:
     fixture = Fixture(folder)
     for case in fixture.config["cases"].values():
         files = [folder / "inputs" / name for name in case["files"]]
-        images = preprocess_images(files, mode=case["mode"], image_size=fixture.config["target_size"]).images
+        images = preprocess_images(
+            files, mode=case["mode"], image_size=fixture.config["target_size"]
+        ).images
         assert list(images.shape) == case["shape"]
         assert str(images.dtype) == f"torch.{case['dtype']}"
         for image, expected in zip(images, case["expected"], strict=True):
@@ -305,7 +366,8 @@ def test_preprocessing(folder: Path) -> None:
 
 
 def _ties(got: Tensor, expected: Tensor, step: Tensor, atol: float) -> Tensor:
-    """Which elements a rounding tie moved by one step: at most 0.5 % of them; all others must be equal."""
+    """Which elements a rounding tie moved by one step: at most 0.5 % of them; all others must be
+    equal."""
     error = (got - expected).abs()
     moved = error > atol
     assert moved.float().mean() <= 0.005, f"{int(moved.sum())} of {moved.numel()} elements differ"
@@ -317,9 +379,21 @@ def _ties(got: Tensor, expected: Tensor, step: Tensor, atol: float) -> Tensor:
 def test_quantised_linear(folder: Path) -> None:
     fixture = Fixture(folder)
     for case, values in fixture.config["cases"].items():
-        weights = {k.removeprefix(f"{case}."): v for k, v in fixture.weights.items() if k.startswith(f"{case}.")}
-        inputs = {k.removeprefix(f"{case}."): v for k, v in fixture.inputs.items() if k.startswith(f"{case}.")}
-        outputs = {k.removeprefix(f"{case}."): v for k, v in fixture.outputs.items() if k.startswith(f"{case}.")}
+        weights = {
+            k.removeprefix(f"{case}."): v
+            for k, v in fixture.weights.items()
+            if k.startswith(f"{case}.")
+        }
+        inputs = {
+            k.removeprefix(f"{case}."): v
+            for k, v in fixture.inputs.items()
+            if k.startswith(f"{case}.")
+        }
+        outputs = {
+            k.removeprefix(f"{case}."): v
+            for k, v in fixture.outputs.items()
+            if k.startswith(f"{case}.")
+        }
         turn = weights.get("rotation_matrix")
         weight, x = weights["weight"], inputs["x"]
         calibration = [inputs[f"calib.{i}"] for i in range(values["num_calib"])]
@@ -327,13 +401,21 @@ def test_quantised_linear(folder: Path) -> None:
         if turn is not None and base_order(len(turn)) <= 12:
             signs = reference.rotation_signs(turn)
             torch.testing.assert_close(reference.rotation_matrix(signs), turn, atol=1e-6, rtol=0)
-        elif turn is not None:  # larger base matrices are a matter of choice: turn by the fixture's own
-            weight, x, calibration = weight @ turn, x @ turn, [batch @ turn for batch in calibration]
+        elif (
+            turn is not None
+        ):  # larger base matrices are a matter of choice: turn by the fixture's own
+            weight, x, calibration = (
+                weight @ turn,
+                x @ turn,
+                [batch @ turn for batch in calibration],
+            )
 
         if values["smooth"]:
             maximum = None
             for batch in calibration:
-                maximum = update_activation_maximum(maximum, batch if signs is None else reference.rotate(batch, signs))
+                maximum = update_activation_maximum(
+                    maximum, batch if signs is None else reference.rotate(batch, signs)
+                )
             assert maximum is not None
             torch.testing.assert_close(maximum, outputs["act_scale"][0], atol=2e-5, rtol=0)
             # the published code takes the maximum of the weight before rotation
@@ -343,24 +425,41 @@ def test_quantised_linear(folder: Path) -> None:
         smoothing = inputs["channel_scale_learned"][0] if values["smooth"] else None
         clips: dict[str, Any] = {}
         if values["lwc"]:
-            clips["weight_clip"] = torch.cat((weights["clip_factor_w_min"], weights["clip_factor_w_max"]), 1).sigmoid()
+            clips["weight_clip"] = torch.cat(
+                (weights["clip_factor_w_min"], weights["clip_factor_w_max"]), 1
+            ).sigmoid()
         if values["lac"]:
-            clips["activation_clip"] = torch.cat((weights["clip_factor_a_min"], weights["clip_factor_a_max"])).sigmoid()
+            clips["activation_clip"] = torch.cat(
+                (weights["clip_factor_a_min"], weights["clip_factor_a_max"])
+            ).sigmoid()
         scheme = FORMATS[f"w{values['w_bits']}a{values['a_bits']}"]
-        layer = QuantizedLinear.from_float(scheme, weight, weights["bias"], signs=signs, smoothing=smoothing, **clips)
+        layer = QuantizedLinear.from_float(
+            scheme, weight, weights["bias"], signs=signs, smoothing=smoothing, **clips
+        )
         atol = fixture.config["atol"]["*"]
-        torch.testing.assert_close(layer.weight_scale[:, None], outputs["weight_scale"], atol=atol, rtol=0)
+        torch.testing.assert_close(
+            layer.weight_scale[:, None], outputs["weight_scale"], atol=atol, rtol=0
+        )
         dequantised = layer.weight_codes().float() * layer.weight_scale[:, None]
-        other_weights = _ties(dequantised, outputs["weight_fake_quant"], outputs["weight_scale"], atol)
+        other_weights = _ties(
+            dequantised, outputs["weight_fake_quant"], outputs["weight_scale"], atol
+        )
         codes, scale = layer.quantize_input(x)
         torch.testing.assert_close(scale, outputs["act_token_scale"], atol=atol, rtol=0)
-        other_codes = _ties(codes * scale, outputs["act_fake_quant"], outputs["act_token_scale"], atol)
-        touched = other_codes.any(dim=-1, keepdim=True) | other_weights.any(dim=-1)  # outputs downstream of a tie
+        other_codes = _ties(
+            codes * scale, outputs["act_fake_quant"], outputs["act_token_scale"], atol
+        )
+        # outputs downstream of a tie
+        touched = other_codes.any(dim=-1, keepdim=True) | other_weights.any(dim=-1)
         for name in ("eval_forward", "train_forward"):
             error = (layer(x) - outputs[name]).abs()
             assert (error[~touched] <= atol).all(), f"{case}.{name}"
             # one step of a code times the largest factor that it meets
-            assert (error <= dequantised.abs().amax() * scale + outputs["weight_scale"].amax() * x.abs().amax()).all()
+            assert (
+                error
+                <= dequantised.abs().amax() * scale
+                + outputs["weight_scale"].amax() * x.abs().amax()
+            ).all()
 
 
 @pytest.mark.parametrize("folder", fixtures("nfds"))
@@ -370,9 +469,15 @@ def test_calibration_sampling(folder: Path) -> None:
     features = torch.stack(
         [frame_similarity(fixture.inputs[f"tokens.{i}"], num_special=5) for i in range(count)]
     ).double()
-    torch.testing.assert_close(features, fixture.outputs["features"], atol=fixture.config["atol"]["features"], rtol=0)
-    kept = noise_filter(fixture.inputs["ln_mean"], fixture.inputs["ln_std"], fixture.config["categories"])
+    torch.testing.assert_close(
+        features, fixture.outputs["features"], atol=fixture.config["atol"]["features"], rtol=0
+    )
+    kept = noise_filter(
+        fixture.inputs["ln_mean"], fixture.inputs["ln_std"], fixture.config["categories"]
+    )
     assert kept == fixture.outputs["kept"].tolist()
     assert sorted(set(range(count)) - set(kept)) == fixture.outputs["removed"].tolist()
-    labels = torch.as_tensor(cluster_features(fixture.outputs["features"], fixture.config["n_clusters"]))
+    labels = torch.as_tensor(
+        cluster_features(fixture.outputs["features"], fixture.config["n_clusters"])
+    )
     fixture.check("same_cluster", labels[:, None] == labels[None])

@@ -67,7 +67,9 @@ def test_a_field_of_view_of_zero_still_gives_finite_cameras() -> None:
     prediction = _prediction(2, 28, 28)
     prediction.pose_enc[..., 7:] = 0
     assert not pose_encoding_to_cameras(prediction.pose_enc, (28, 28))[1].isfinite().all()
-    scene = decode(VGGT_FAMILY, prediction, preprocess_images(_pictures((40, 40), (40, 40)), image_size=28))
+    scene = decode(
+        VGGT_FAMILY, prediction, preprocess_images(_pictures((40, 40), (40, 40)), image_size=28)
+    )
     assert scene.intrinsics.isfinite().all()
 
 

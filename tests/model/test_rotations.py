@@ -7,8 +7,12 @@ from model.rotations import matrix_to_quaternion, quaternion_to_matrix
 
 
 def test_rotations_are_orthonormal_whatever_the_quaternions_length() -> None:
-    rotation = quaternion_to_matrix(5 * torch.randn(50, 4, generator=torch.Generator().manual_seed(0)))
-    torch.testing.assert_close(rotation @ rotation.mT, torch.eye(3).expand_as(rotation), atol=1e-5, rtol=0)
+    rotation = quaternion_to_matrix(
+        5 * torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    )
+    torch.testing.assert_close(
+        rotation @ rotation.mT, torch.eye(3).expand_as(rotation), atol=1e-5, rtol=0
+    )
     torch.testing.assert_close(torch.linalg.det(rotation), torch.ones(50))
 
 

@@ -25,16 +25,22 @@ def net() -> VGGT:
             num_heads=2,
             init_values=1.0,
             patch_embed="dino_vit",
-            patch_embed_vit=VisionTransformerConfig(img_size=56, embed_dim=32, depth=1, num_heads=2, init_values=1.0),
+            patch_embed_vit=VisionTransformerConfig(
+                img_size=56, embed_dim=32, depth=1, num_heads=2, init_values=1.0
+            ),
             camera_head=CameraHeadConfig(trunk_depth=1, num_heads=2, init_values=1.0),
-            depth_head=DPTHeadConfig(features=8, out_channels=(8, 8, 8, 8), intermediate_layer_idx=(0, 0, 1, 1)),
+            depth_head=DPTHeadConfig(
+                features=8, out_channels=(8, 8, 8, 8), intermediate_layer_idx=(0, 0, 1, 1)
+            ),
             point_head=None,
             track_head=None,
         )
     )
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            if "token" in name or name.endswith(("norm.weight", "norm1.weight", "norm2.weight", "bias", "gamma")):
+            if "token" in name or name.endswith(
+                ("norm.weight", "norm1.weight", "norm2.weight", "bias", "gamma")
+            ):
                 parameter.add_(0.3 * torch.randn_like(parameter))
     return network.eval().requires_grad_(False)
 

@@ -17,7 +17,10 @@ def test_a_row_with_one_stray_weight_is_clipped_and_an_even_one_is_not() -> None
 
 def test_the_found_clip_never_loses_to_the_whole_range() -> None:
     generator = torch.Generator().manual_seed(0)
-    weight, importance = torch.randn(16, 64, generator=generator), torch.rand(64, generator=generator)
+    weight, importance = (
+        torch.randn(16, 64, generator=generator),
+        torch.rand(64, generator=generator),
+    )
 
     def loss(clip: torch.Tensor | None) -> torch.Tensor:
         codes, scale = quantize_weight(weight, 4, clip)
@@ -28,7 +31,10 @@ def test_the_found_clip_never_loses_to_the_whole_range() -> None:
 
 def test_normal_activations_are_worth_clipping_at_four_bits_and_not_at_eight() -> None:
     generator = torch.Generator().manual_seed(0)
-    rows, weight = torch.randn(256, 512, generator=generator), torch.randn(32, 512, generator=generator)
+    rows, weight = (
+        torch.randn(256, 512, generator=generator),
+        torch.randn(32, 512, generator=generator),
+    )
     four, eight = (search_activation_clip(rows, weight, bits) for bits in (4, 8))
     assert four[0] < 1
     assert eight[0] > four[0]

@@ -17,7 +17,9 @@ def _quantize(checkpoint: Path, out: Path, *more: str) -> int:
     return main(["quantize", "--checkpoint", str(checkpoint), "--out", str(out), *more])
 
 
-def test_calibration_is_recorded_in_the_manifest_and_reported_beside_it(checkpoint: Path, tmp_path: Path) -> None:
+def test_calibration_is_recorded_in_the_manifest_and_reported_beside_it(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "artifact"
     assert _quantize(checkpoint, out, "--calibration", "synthetic", *QUICK) == 0
     manifest = json.loads((out / "manifest.json").read_text())
@@ -30,10 +32,14 @@ def test_calibration_is_recorded_in_the_manifest_and_reported_beside_it(checkpoi
     assert len(report["layers"]) == len(manifest["layers"]) == 24
     assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
     assert "| aggregator.frame_blocks.0.attn.qkv | w4a4 |" in (out / "report.md").read_text()
-    assert not (tmp_path / ".artifact.blocks").exists(), "finished blocks are removed once the artifact is there"
+    assert not (tmp_path / ".artifact.blocks").exists(), (
+        "finished blocks are removed once the artifact is there"
+    )
 
 
-def test_what_the_checkpoint_was_trained_on_is_recorded_in_the_manifest(checkpoint: Path, tmp_path: Path) -> None:
+def test_what_the_checkpoint_was_trained_on_is_recorded_in_the_manifest(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     domain = Domain("drawn rooms", photographs=False)
     (checkpoint / "domain.json").write_text(json.dumps(domain.to_dict()))
     assert _quantize(checkpoint, tmp_path / "artifact") == 0
@@ -56,11 +62,12 @@ def test_a_killed_command_goes_on_where_it_was(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command.artifact, "save", killed)
-    with pytest.raises(KeyboardInterrupt):
-        _quantize(checkpoint, out, "--calibration", "synthetic", *QUICK)
+    assert _quantize(checkpoint, out, "--calibration", "synthetic", *QUICK) == 130
     monkeypatch.undo()
     assert len(list((tmp_path / ".artifact.blocks").glob("*.safetensors"))) == 6
-    assert _quantize(checkpoint, out, "--calibration", "synthetic", "--seed", "1", *QUICK) == 2, "other samples"
+    assert _quantize(checkpoint, out, "--calibration", "synthetic", "--seed", "1", *QUICK) == 2, (
+        "other samples"
+    )
     assert _quantize(checkpoint, out, "--calibration", "synthetic", *QUICK) == 0
 
 
@@ -76,20 +83,34 @@ def test_reduced_arithmetic_is_recorded_and_comes_back(checkpoint: Path, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--recipe", "best"], "recipe best looks at activations: name calibration data by --calibration"),
+        (
+            ["--recipe", "best"],
+            "recipe best looks at activations: name calibration data by --calibration",
+        ),
         (["--overrides", "{tmp}/nothing.json"], "expected JSON with layer names and schemes"),
         (["--calibration", "{tmp}/nothing"], "nor a folder of photographs"),
     ],
 )
 def test_what_is_missing_is_named_in_one_sentence(
-    arguments: list[str], sentence: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    sentence: str,
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert _quantize(checkpoint, tmp_path / "new", *(argument.format(tmp=tmp_path) for argument in arguments)) == 2
+    assert (
+        _quantize(
+            checkpoint, tmp_path / "new", *(argument.format(tmp=tmp_path) for argument in arguments)
+        )
+        == 2
+    )
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1
     assert sentence in error[0]
 
 
-def test_a_checkpoint_is_named_once(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_is_named_once(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["quantize", "--out", str(tmp_path / "new")]) == 2
     assert "name one checkpoint" in capsys.readouterr().err

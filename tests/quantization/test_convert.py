@@ -65,13 +65,18 @@ def test_eight_bits_hardly_change_the_prediction_and_four_bits_change_it_more(ne
     four = Recipe().with_parts(aggregator="w4a4", image_encoder="w4a4", camera_head="w4a4")
     with torch.no_grad():
         exact = net(images).depth
-        errors = [(quantize_network(net, r)(images).depth - exact).norm() / exact.norm() for r in (eight, four)]
+        errors = [
+            (quantize_network(net, r)(images).depth - exact).norm() / exact.norm()
+            for r in (eight, four)
+        ]
     assert errors[0] < 0.01
     assert errors[0] < errors[1]
 
 
 @pytest.mark.parametrize("recipe", ["quarot", "best"])
-def test_the_float_network_is_left_as_it_was(net: VGGT, pictures: list[Tensor], recipe: str) -> None:
+def test_the_float_network_is_left_as_it_was(
+    net: VGGT, pictures: list[Tensor], recipe: str
+) -> None:
     before = {name: value.clone() for name, value in net.state_dict().items()}
     quantize_network(net, RECIPES[recipe], pictures)
     assert not _schemes(net)

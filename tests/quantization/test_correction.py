@@ -18,7 +18,9 @@ def test_without_rounding_nothing_is_corrected() -> None:
     weight = torch.randn(8, 16, generator=generator, dtype=torch.float64)
     moments = _moments(x, x, x)
     torch.testing.assert_close(corrected_weight(weight, moments, 0.1), weight)
-    torch.testing.assert_close(corrected_bias(torch.ones(8), weight, weight, moments), torch.ones(8).double())
+    torch.testing.assert_close(
+        corrected_bias(torch.ones(8), weight, weight, moments), torch.ones(8).double()
+    )
 
 
 def test_the_corrected_layer_is_the_better_one_on_coarse_inputs() -> None:
@@ -44,7 +46,9 @@ def test_the_bias_brings_back_the_float_networks_mean_output() -> None:
     quantised = weight.mul(4).round() / 4
     moments = _moments(seen, seen, meant)
     bias = corrected_bias(torch.zeros(8), weight, quantised, moments)
-    torch.testing.assert_close((seen @ quantised.T + bias).mean(dim=0), (meant @ weight.T).mean(dim=0))
+    torch.testing.assert_close(
+        (seen @ quantised.T + bias).mean(dim=0), (meant @ weight.T).mean(dim=0)
+    )
 
 
 def test_a_strong_ridge_keeps_the_weight() -> None:

@@ -10,7 +10,9 @@ def test_the_first_batch_sets_the_statistic_and_later_ones_move_it_slowly() -> N
     first, second = torch.full((2, 3, 4), 1.0), torch.full((2, 3, 4), -3.0)
     maximum = update_activation_maximum(None, first)
     assert maximum.tolist() == [1.0] * 4
-    torch.testing.assert_close(update_activation_maximum(maximum, second), torch.full((4,), 0.95 + 0.05 * 3))
+    torch.testing.assert_close(
+        update_activation_maximum(maximum, second), torch.full((4,), 0.95 + 0.05 * 3)
+    )
 
 
 def test_the_maximum_is_over_tokens_and_the_mean_over_frames() -> None:
@@ -35,5 +37,7 @@ def test_smoothing_lowers_the_error_where_one_channel_dominates() -> None:
     exact = x @ weight.T
     scale = channel_scale(x.abs().amax(dim=0), weight.abs().amax(dim=0))
     plain = (QuantizedLinear.from_float(FORMATS["w4a4"], weight)(x) - exact).norm()
-    smoothed = (QuantizedLinear.from_float(FORMATS["w4a4"], weight, smoothing=scale)(x) - exact).norm()
+    smoothed = (
+        QuantizedLinear.from_float(FORMATS["w4a4"], weight, smoothing=scale)(x) - exact
+    ).norm()
     assert smoothed < 0.8 * plain

@@ -41,7 +41,9 @@ def test_means_are_taken_off_the_inputs(block: Block) -> None:
     inputs = {}
     for name in centred(block):
         layer = block.get_submodule(name)
-        layer.register_forward_pre_hook(lambda _, given, name=name: inputs.__setitem__(name, given[0].flatten(0, -2)))
+        layer.register_forward_pre_hook(
+            lambda _, given, name=name: inputs.__setitem__(name, given[0].flatten(0, -2))
+        )
     block(x)
     fold_means(block, {name: rows.mean(dim=0) for name, rows in inputs.items()})
     block(x)

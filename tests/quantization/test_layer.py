@@ -47,30 +47,46 @@ def test_without_inputs_a_layer_is_rounded_as_the_definition_does(weight: Tensor
 
 
 @pytest.mark.parametrize("part", ["rounding", "correct", "clip_activations"])
-def test_every_part_of_our_recipe_lowers_the_error(part: str, weight: Tensor, observed: Observed) -> None:
+def test_every_part_of_our_recipe_lowers_the_error(
+    part: str, weight: Tensor, observed: Observed
+) -> None:
     best = replace(RECIPES["best"], fold=False)
     without = replace(best, **{part: "nearest" if part == "rounding" else False})
     assert _error(best, weight, observed) < _error(without, weight, observed)
 
 
 def test_our_recipe_is_far_below_rounding_to_nearest(weight: Tensor, observed: Observed) -> None:
-    assert _error(RECIPES["best"], weight, observed) < 0.5 * _error(RECIPES["rtn"], weight, observed)
+    assert _error(RECIPES["best"], weight, observed) < 0.5 * _error(
+        RECIPES["rtn"], weight, observed
+    )
 
 
 def test_a_free_alpha_is_never_worse_than_half(weight: Tensor, observed: Observed) -> None:
     fixed = Recipe(smooth=True)
-    assert _error(replace(fixed, alpha=None), weight, observed) <= _error(fixed, weight, observed) * 1.001
+    assert (
+        _error(replace(fixed, alpha=None), weight, observed)
+        <= _error(fixed, weight, observed) * 1.001
+    )
 
 
-def test_smoothing_takes_its_statistics_after_the_rotation(weight: Tensor, observed: Observed) -> None:
+def test_smoothing_takes_its_statistics_after_the_rotation(
+    weight: Tensor, observed: Observed
+) -> None:
     signs = rotation_signs(64, "layer", 0)
     layer = quantize_layer(
-        weight, None, W4A4, Recipe(smooth=True), signs, Observed(observed.meant[:1], observed.seen[:1])
+        weight,
+        None,
+        W4A4,
+        Recipe(smooth=True),
+        signs,
+        Observed(observed.meant[:1], observed.seen[:1]),
     )
     inputs = reference.rotate(observed.seen[0], signs).abs().amax(dim=1).mean(dim=0)
     weights = reference.rotate(weight.double(), signs).abs().amax(dim=0)
     assert layer.smoothing is not None
-    torch.testing.assert_close(layer.smoothing.double(), (inputs.double() / weights).sqrt(), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        layer.smoothing.double(), (inputs.double() / weights).sqrt(), atol=1e-5, rtol=1e-4
+    )
 
 
 def test_searches_look_at_a_bounded_number_of_tokens_from_everywhere() -> None:

@@ -21,7 +21,9 @@ def test_the_simulated_layer_rounds_as_the_integer_one() -> None:
     layer, signs = _layer()
     simulated = SimulatedLinear(layer, W4A4, signs, torch.rand(64) + 0.5)
     x = torch.randn(2, 7, 64)
-    quantised = quantize_layer(layer.weight, layer.bias, W4A4, Recipe(), signs, learned=simulated.learned())
+    quantised = quantize_layer(
+        layer.weight, layer.bias, W4A4, Recipe(), signs, learned=simulated.learned()
+    )
     torch.testing.assert_close(simulated(x).detach(), quantised(x), atol=1e-4, rtol=1e-4)
 
 
@@ -31,7 +33,9 @@ def test_learning_lowers_the_error_and_changes_all_three_parameters() -> None:
     samples = [torch.randn(2, 40, 64) * torch.logspace(-1, 0.5, 64) for _ in range(4)]
     targets = [block(sample) for sample in samples]
     start = torch.ones(64)
-    found = learn_block(block, {"0": (W4A4, signs, start)}, targets, lambda m, i: m(samples[i]), epochs=10)["0"]
+    found = learn_block(
+        block, {"0": (W4A4, signs, start)}, targets, lambda m, i: m(samples[i]), epochs=10
+    )["0"]
     assert found.smoothing is not None
     assert found.weight_clip is not None
     assert found.activation_clip is not None
@@ -41,7 +45,9 @@ def test_learning_lowers_the_error_and_changes_all_three_parameters() -> None:
     after = quantize_layer(layer.weight, layer.bias, W4A4, Recipe(), signs, learned=found)
 
     def error(quantised: nn.Module) -> float:
-        return sum(float((quantised(s) - t).square().sum()) for s, t in zip(samples, targets, strict=True))
+        return sum(
+            float((quantised(s) - t).square().sum()) for s, t in zip(samples, targets, strict=True)
+        )
 
     assert error(after) < error(before)
     assert isinstance(block[0], nn.Linear), "the float block is left as it was"

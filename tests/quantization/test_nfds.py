@@ -5,17 +5,28 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from quantization.nfds import Features, cluster_features, frame_similarity, noise_filter, noise_scores, select
+from quantization.nfds import (
+    Features,
+    cluster_features,
+    frame_similarity,
+    noise_filter,
+    noise_scores,
+    select,
+)
 
 
 def test_identical_frames_are_entirely_similar() -> None:
     frame = torch.randn(1, 9, 8, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(frame_similarity(frame.expand(4, -1, -1), num_special=5), torch.ones(3))
+    torch.testing.assert_close(
+        frame_similarity(frame.expand(4, -1, -1), num_special=5), torch.ones(3)
+    )
 
 
 def test_opposite_frames_are_entirely_dissimilar() -> None:
     frame = torch.randn(1, 9, 8, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(frame_similarity(torch.cat((frame, -frame)), num_special=5), -torch.ones(1))
+    torch.testing.assert_close(
+        frame_similarity(torch.cat((frame, -frame)), num_special=5), -torch.ones(1)
+    )
 
 
 @pytest.mark.parametrize("statistic", ["mean", "deviation"])
@@ -30,16 +41,24 @@ def test_an_outlier_in_any_layer_is_dropped(statistic: str) -> None:
 def test_quartiles_are_those_of_the_samples_own_category() -> None:
     means = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.4, 100.0, 100.1, 100.2, 100.3, 100.4])[:, None]
     assert noise_filter(means, torch.zeros(10, 1), ["chair"] * 5 + ["car"] * 5) == list(range(10))
-    assert 9 not in noise_filter(torch.cat((means[:5].repeat(2, 1)[:9], means[9:])), torch.zeros(10, 1), ["chair"] * 10)
+    assert 9 not in noise_filter(
+        torch.cat((means[:5].repeat(2, 1)[:9], means[9:])), torch.zeros(10, 1), ["chair"] * 10
+    )
 
 
 def test_a_category_with_too_few_samples_is_kept_whole() -> None:
-    assert noise_filter(torch.tensor([[0.0], [0.0], [1e6]]), torch.zeros(3, 1), ["chair"] * 3) == [0, 1, 2]
+    assert noise_filter(torch.tensor([[0.0], [0.0], [1e6]]), torch.zeros(3, 1), ["chair"] * 3) == [
+        0,
+        1,
+        2,
+    ]
 
 
 def test_clusters_follow_the_features() -> None:
     generator = torch.Generator().manual_seed(0)
-    features = torch.cat([centre + 0.01 * torch.randn(5, 4, generator=generator) for centre in (0.0, 1.0, 2.0)])
+    features = torch.cat(
+        [centre + 0.01 * torch.randn(5, 4, generator=generator) for centre in (0.0, 1.0, 2.0)]
+    )
     labels = cluster_features(features, 3)
     assert len(set(labels)) == 3
     assert all(len(set(labels[start : start + 5])) == 1 for start in (0, 5, 10))
@@ -55,7 +74,9 @@ def _features(similarity: torch.Tensor, odd: Sequence[int] = ()) -> Features:
 def _grouped() -> torch.Tensor:
     """Twelve candidates in five places, eight of them in the first."""
     places = torch.tensor([0] * 8 + [1, 2, 3, 4])
-    return torch.eye(5)[places] + 0.01 * torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
+    return torch.eye(5)[places] + 0.01 * torch.randn(
+        12, 5, generator=torch.Generator().manual_seed(0)
+    )
 
 
 def test_a_noisy_candidate_is_the_most_unusual_and_is_never_drawn() -> None:
@@ -64,14 +85,18 @@ def test_a_noisy_candidate_is_the_most_unusual_and_is_never_drawn() -> None:
     assert int(scores.argmax()) == 3
     for seed in range(20):
         assert 3 not in select(features, 6, seed=seed, diverse=False)
-    assert any(3 in select(features, 6, seed=seed, noise=False, diverse=False) for seed in range(20))
+    assert any(
+        3 in select(features, 6, seed=seed, noise=False, diverse=False) for seed in range(20)
+    )
 
 
 def test_every_cluster_gives_before_any_gives_twice() -> None:
     features = _features(_grouped())
     for seed in range(5):
         assert {8, 9, 10, 11} <= set(select(features, 5, seed=seed))
-    assert not all({8, 9, 10, 11} <= set(select(features, 5, seed=seed, diverse=False)) for seed in range(5))
+    assert not all(
+        {8, 9, 10, 11} <= set(select(features, 5, seed=seed, diverse=False)) for seed in range(5)
+    )
 
 
 def test_the_draw_depends_on_the_seed_only() -> None:

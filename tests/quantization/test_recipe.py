@@ -21,13 +21,19 @@ def test_a_recipe_that_quantises_nothing_is_refused() -> None:
 
 
 def test_a_part_that_the_network_lacks_is_refused_and_those_it_has_are_named() -> None:
-    with pytest.raises(ValueError, match="no part point_decoder; they have aggregator, image_encoder, camera_head"):
+    with pytest.raises(
+        ValueError, match="no part point_decoder; they have aggregator, image_encoder, camera_head"
+    ):
         Recipe().with_parts(point_decoder="w4a4").of(VGGT)
 
 
 def test_parts_get_the_familys_usual_scheme_unless_the_recipe_names_another() -> None:
     recipe = Recipe().with_parts(camera_head="w8a8").of(VGGT)
-    assert dict(recipe.parts) == {"aggregator": "w4a4", "image_encoder": "w4a8", "camera_head": "w8a8"}
+    assert dict(recipe.parts) == {
+        "aggregator": "w4a4",
+        "image_encoder": "w4a8",
+        "camera_head": "w8a8",
+    }
     layer = "aggregator.frame_blocks.3.mlp.fc2"
     assert recipe.scheme(VGGT, layer) == Recipe().scheme(VGGT, layer) == FORMATS["w4a4"]
     assert recipe.scheme(VGGT, "depth_head.projects.0") is None
@@ -40,7 +46,8 @@ def test_the_manifest_lists_the_parts_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("rounding", "up"), ("propagate", "nothing"), ("alpha", 1.5), ("learning_epochs", -1)]
+    ("field", "value"),
+    [("rounding", "up"), ("propagate", "nothing"), ("alpha", 1.5), ("learning_epochs", -1)],
 )
 def test_a_setting_out_of_range_is_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"{field} is {value!r}"):
@@ -48,7 +55,10 @@ def test_a_setting_out_of_range_is_refused_by_name(field: str, value: object) ->
 
 
 def test_only_plain_rounding_and_rotation_need_no_calibration() -> None:
-    assert {name for name, recipe in RECIPES.items() if not recipe.needs_calibration} == {"rtn", "quarot"}
+    assert {name for name, recipe in RECIPES.items() if not recipe.needs_calibration} == {
+        "rtn",
+        "quarot",
+    }
 
 
 def test_a_scheme_is_a_number_format_or_float() -> None:

@@ -28,7 +28,9 @@ def test_looking_at_correlated_inputs_beats_rounding_to_nearest() -> None:
 def test_with_independent_inputs_of_one_strength_it_is_rounding_to_nearest() -> None:
     weight = torch.randn(8, 64, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     nearest, scale = quantize_weight(weight, 4)
-    assert torch.equal(round_by_inputs(weight, scale, 4, torch.eye(64, dtype=torch.float64)), nearest)
+    assert torch.equal(
+        round_by_inputs(weight, scale, 4, torch.eye(64, dtype=torch.float64)), nearest
+    )
 
 
 def test_codes_stay_in_range_also_where_the_scale_is_too_small() -> None:

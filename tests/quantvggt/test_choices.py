@@ -52,12 +52,17 @@ def test_what_a_parser_offers_is_what_there_is(offered: tuple[str, ...], known: 
 def test_single_names_and_numbers_are_those_of_their_sources() -> None:
     assert choices.SYNTHETIC == samples.SYNTHETIC == datasets.SYNTHETIC
     assert choices.SYNTHETIC_SCENES == datasets.SYNTHETIC_SCENES
-    assert {Recipe(propagate=name).propagate for name in choices.PROPAGATE} == set(choices.PROPAGATE)
+    assert {Recipe(propagate=name).propagate for name in choices.PROPAGATE} == set(
+        choices.PROPAGATE
+    )
     assert choices.WITHOUT_CALIBRATION == command.WITHOUT_CALIBRATION
     assert choices.WITH_CALIBRATION == command.WITH_CALIBRATION
     assert choices.HUB_FORMS == HUB_FORMS
     training = TrainingConfig()
-    assert (training.seed, training.processes) == (choices.TRAINING_SEED, choices.TRAINING_PROCESSES)
+    assert (training.seed, training.processes) == (
+        choices.TRAINING_SEED,
+        choices.TRAINING_PROCESSES,
+    )
     assert __version__ == version_of_the_service
 
 

@@ -77,7 +77,9 @@ def test_a_result_is_points_colors_depth_and_cameras_as_arrays(
     result.save(tmp_path / "out", overwrite=True)
 
 
-def test_what_a_result_has_on_disk_goes_with_it_but_not_before_its_maps(client: Client, pictures: list[Path]) -> None:
+def test_what_a_result_has_on_disk_goes_with_it_but_not_before_its_maps(
+    client: Client, pictures: list[Path]
+) -> None:
     result = client.reconstruct(pictures)
     folder, depth = result.folder, result.depth
     del result
@@ -86,7 +88,9 @@ def test_what_a_result_has_on_disk_goes_with_it_but_not_before_its_maps(client: 
     assert not folder.exists()
 
 
-def test_the_async_client_gives_the_same(client: Client, pictures: list[Path], tmp_path: Path) -> None:
+def test_the_async_client_gives_the_same(
+    client: Client, pictures: list[Path], tmp_path: Path
+) -> None:
     stages: list[str] = []
 
     async def both() -> list[Result]:
@@ -131,12 +135,16 @@ def test_a_folder_holds_the_documents_files_and_links_to_no_other(
         assert set(archive.namelist()) == files_in(tmp_path / "all")
 
 
-def test_an_output_that_no_result_has_is_refused_before_anything_is_sent(pictures: list[Path]) -> None:
+def test_an_output_that_no_result_has_is_refused_before_anything_is_sent(
+    pictures: list[Path],
+) -> None:
     with pytest.raises(BadInputError, match=r"scene\.obj: no result has such a file"):
         Client("http://127.0.0.1:9").reconstruct(pictures, outputs=["scene.obj"])
 
 
-def test_an_output_that_this_result_lacks_is_named(client: Client, pictures: list[Path], tmp_path: Path) -> None:
+def test_an_output_that_this_result_lacks_is_named(
+    client: Client, pictures: list[Path], tmp_path: Path
+) -> None:
     id = client.submit(pictures)
     client.follow(id)
     with pytest.raises(BadInputError, match=r"no file depth/7\.npy, tracks\.json"):
@@ -145,7 +153,11 @@ def test_an_output_that_this_result_lacks_is_named(client: Client, pictures: lis
 
 
 def test_a_file_name_that_leads_out_of_the_folder_is_refused() -> None:
-    document = {"id": "1", "links": {"self": "x", "points": "/reconstructions/1/../../etc/passwd"}, "pictures": []}
+    document = {
+        "id": "1",
+        "links": {"self": "x", "points": "/reconstructions/1/../../etc/passwd"},
+        "pictures": [],
+    }
     with pytest.raises(BadInputError, match="leads out"):
         chosen(document, ["*"])
 
@@ -172,18 +184,24 @@ def test_progress_rises_in_every_stage_and_the_same_key_gives_the_same_reconstru
     assert seen["download"][:half] == sorted(seen["download"][:half])
 
 
-def test_a_url_is_left_to_the_service_to_fetch(serve: Serve, certificates: trustme.CA, tmp_path: Path) -> None:
+def test_a_url_is_left_to_the_service_to_fetch(
+    serve: Serve, certificates: trustme.CA, tmp_path: Path
+) -> None:
     (tmp_path / "a.png").write_bytes(encode(make_picture()))
     origin = Origin(certificates, answers={"/b.png": plain(encode(make_picture(seed=1)))})
     fetching = serve(fetch_urls=True, fetch_hosts=origin.url(""))
-    result = Client(f"http://127.0.0.1:{fetching.port}").reconstruct([origin.url("/b.png"), tmp_path / "a.png"])
+    result = Client(f"http://127.0.0.1:{fetching.port}").reconstruct(
+        [origin.url("/b.png"), tmp_path / "a.png"]
+    )
     origin.stop()
     assert [camera.filename for camera in result.cameras] == ["b.png", "a.png"]
 
 
 def test_the_services_own_words_are_passed_on(client: Client, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("no picture")
-    with pytest.raises(ServiceError, match=r"a\.txt is not a JPEG, PNG, WebP or HEIC picture") as caught:
+    with pytest.raises(
+        ServiceError, match=r"a\.txt is not a JPEG, PNG, WebP or HEIC picture"
+    ) as caught:
         client.reconstruct([tmp_path / "a.txt"])
     assert caught.value.blames_input
     with pytest.raises(ServiceError, match="text field 'modus'"):
@@ -201,7 +219,9 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
         asyncio.run(AsyncClient("http://127.0.0.1:9").document("0"))
 
 
-@pytest.mark.parametrize("server", ["", "127.0.0.1:8000", "ftp://x", "file:///etc/passwd", "http://"])
+@pytest.mark.parametrize(
+    "server", ["", "127.0.0.1:8000", "ftp://x", "file:///etc/passwd", "http://"]
+)
 def test_an_address_that_is_none_is_refused(server: str) -> None:
     with pytest.raises(BadInputError, match="not an address"):
         Client(server)

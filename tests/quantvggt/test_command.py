@@ -22,9 +22,16 @@ from tests.service.pictures import encode, form, make_picture
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = {
-    "result.json", "points.ply", "cameras.json",
-    "pictures/0.png", "depth/0.png", "depth/0.npy", "pictures/1.png", "depth/1.png", "depth/1.npy",
-}  # fmt: skip
+    "result.json",
+    "points.ply",
+    "cameras.json",
+    "pictures/0.png",
+    "depth/0.png",
+    "depth/0.npy",
+    "pictures/1.png",
+    "depth/1.png",
+    "depth/1.npy",
+}
 
 
 @pytest.fixture
@@ -58,7 +65,9 @@ class Process:
 def process(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """A true ``serve`` process, its settings half flags and half environment."""
     scratch = tmp_path_factory.mktemp("scratch")
-    process = start("serve", "--port", "0", "--json", QUANTVGGT_ARTIFACT=str(artifact), TMPDIR=str(scratch))
+    process = start(
+        "serve", "--port", "0", "--json", QUANTVGGT_ARTIFACT=str(artifact), TMPDIR=str(scratch)
+    )
     assert process.stdout is not None
     url = json.loads(process.stdout.readline())["url"]
     Client(url).wait_until_ready(60)
@@ -76,19 +85,42 @@ def files_in(folder: Path) -> set[str]:
     [
         pytest.param([], DEFAULT, id="by default"),
         pytest.param(
-            ["scene.glb", "depth/*.exr"], {"result.json", "scene.glb", "depth/0.exr", "depth/1.exr"}, id="some"
+            ["scene.glb", "depth/*.exr"],
+            {"result.json", "scene.glb", "depth/0.exr", "depth/1.exr"},
+            id="some",
         ),
     ],
-)  # fmt: skip
+)
 def test_with_and_without_a_server_the_same_files_come_out(
-    process: Process, artifact: Path, pictures: list[str], outputs: list[str], expected: set[str], tmp_path: Path,
+    process: Process,
+    artifact: Path,
+    pictures: list[str],
+    outputs: list[str],
+    expected: set[str],
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     chosen = [word for output in outputs for word in ("--output", output)]
-    assert main(["reconstruct", *pictures, *chosen, "--artifact", str(artifact), "--out", str(here), "--json"]) == 0
+    assert (
+        main(
+            [
+                "reconstruct",
+                *pictures,
+                *chosen,
+                "--artifact",
+                str(artifact),
+                "--out",
+                str(here),
+                "--json",
+            ]
+        )
+        == 0
+    )
     local = capsys.readouterr()
-    assert main(["reconstruct", *pictures, *chosen, "--server", process.url, "--out", str(there)]) == 0
+    assert (
+        main(["reconstruct", *pictures, *chosen, "--server", process.url, "--out", str(there)]) == 0
+    )
     served = capsys.readouterr()
     assert str(there) in served.out
     for stage in ("load", "reconstruct", "export"):
@@ -115,6 +147,23 @@ def test_with_and_without_a_server_the_same_files_come_out(
         assert len(trimesh.load(here / "points.ply").vertices) > 1000
 
 
+def test_what_to_know_of_a_result_is_said_on_standard_error(
+    artifact: Path, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rooms = shutil.copytree(artifact, tmp_path / "rooms")
+    manifest = json.loads((rooms / "manifest.json").read_text())
+    manifest["domain"] = {"trained_on": "drawn rooms", "photographs": False}
+    (rooms / "manifest.json").write_text(json.dumps(manifest))
+    command = ["reconstruct", *pictures, "--output", "cameras.json", "--json"]
+    assert main([*command, "--artifact", str(rooms), "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr()
+    (warning,) = json.loads(said.out)["warnings"]
+    assert f"warning: {warning['message']}\n" in said.err
+    assert "drawn rooms only" in warning["message"]
+    assert main([*command, "--artifact", str(artifact), "--out", str(tmp_path / "unknown")]) == 0
+    assert "warning" not in capsys.readouterr().err
+
+
 def test_folders_patterns_and_files_are_sent_in_the_order_given(
     process: Process, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,8 +172,17 @@ def test_folders_patterns_and_files_are_sent_in_the_order_given(
     for number in (1, 2, 10):
         (folder / f"{number}.png").write_bytes(encode(make_picture(seed=number)))
     (folder / "notes.txt").write_text("no picture")
-    command = ["reconstruct", str(folder / "1?.png"), str(folder), str(folder / "2.png"), "--server", process.url]
-    assert main([*command, "--out", str(tmp_path / "out"), "--output", "cameras.json", "--json"]) == 0
+    command = [
+        "reconstruct",
+        str(folder / "1?.png"),
+        str(folder),
+        str(folder / "2.png"),
+        "--server",
+        process.url,
+    ]
+    assert (
+        main([*command, "--out", str(tmp_path / "out"), "--output", "cameras.json", "--json"]) == 0
+    )
     document = json.loads(capsys.readouterr().out)
     sent = [picture["filename"] for picture in document["pictures"]]
     assert sent == ["10.png", "1.png", "2.png", "10.png", "2.png"]
@@ -153,7 +211,9 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
 ) -> None:
     (tmp_path / "file").write_text("")
     for place in (["--server", "http://127.0.0.1:9"], ["--artifact", str(tmp_path / "none")]):
-        assert main(["reconstruct", *pictures, *place, "--out", str(tmp_path / "file" / "out")]) == 2
+        assert (
+            main(["reconstruct", *pictures, *place, "--out", str(tmp_path / "file" / "out")]) == 2
+        )
         assert "can't be written to" in capsys.readouterr().err
 
 
@@ -161,7 +221,16 @@ def test_an_interrupted_run_goes_on_where_it_was(
     process: Process, pictures: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    command = ["reconstruct", *pictures, "--server", process.url, "--out", str(out), "-o", "confidence=7"]
+    command = [
+        "reconstruct",
+        *pictures,
+        "--server",
+        process.url,
+        "--out",
+        str(out),
+        "-o",
+        "confidence=7",
+    ]
 
     def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
@@ -181,25 +250,54 @@ def test_a_url_is_passed_on_to_the_server_which_has_the_last_word(
     process: Process, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = "https://images.example.org/a.png"
-    assert main(["reconstruct", pictures[0], url, "--server", process.url, "--out", str(tmp_path / "out")]) == 2
+    assert (
+        main(
+            [
+                "reconstruct",
+                pictures[0],
+                url,
+                "--server",
+                process.url,
+                "--out",
+                str(tmp_path / "out"),
+            ]
+        )
+        == 2
+    )
     assert "fetches nothing by URL" in capsys.readouterr().err
 
 
 def test_a_server_that_cannot_be_reached_is_status_1(
     pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["reconstruct", *pictures, "--server", "http://127.0.0.1:9", "--out", str(tmp_path / "out")]) == 1
+    assert (
+        main(
+            [
+                "reconstruct",
+                *pictures,
+                "--server",
+                "http://127.0.0.1:9",
+                "--out",
+                str(tmp_path / "out"),
+            ]
+        )
+        == 1
+    )
     assert "can't be reached" in capsys.readouterr().err
 
 
-def test_a_key_is_shown_once_and_stored_as_a_hash(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_key_is_shown_once_and_stored_as_a_hash(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["key", "alice", "--file", str(tmp_path / "keys.json"), "--json"]) == 0
     key = json.loads(capsys.readouterr().out)["key"]
     assert key not in (tmp_path / "keys.json").read_text()
 
 
 def test_sigterm_ends_the_service_with_status_0_and_removes_its_files(process: Process) -> None:
-    answer = httpx.post(f"{process.url}/reconstruct", files=form(encode(make_picture())), trust_env=False)
+    answer = httpx.post(
+        f"{process.url}/reconstruct", files=form(encode(make_picture())), trust_env=False
+    )
     assert answer.status_code == 200
     assert any(process.scratch.glob("reconstructions-*"))
     process.process.send_signal(signal.SIGTERM)
@@ -210,7 +308,9 @@ def test_sigterm_ends_the_service_with_status_0_and_removes_its_files(process: P
     assert list(process.scratch.iterdir()) == []
 
 
-def test_an_artifact_with_damaged_weights_stops_the_service_with_one_sentence(artifact: Path, tmp_path: Path) -> None:
+def test_an_artifact_with_damaged_weights_stops_the_service_with_one_sentence(
+    artifact: Path, tmp_path: Path
+) -> None:
     damaged = tmp_path / "damaged"
     shutil.copytree(artifact, damaged)
     weights = damaged / "model.safetensors"
@@ -226,12 +326,22 @@ def test_an_artifact_with_damaged_weights_stops_the_service_with_one_sentence(ar
     ("arguments", "words"),
     [
         pytest.param(["serve"], "--artifact", id="no artifact"),
-        pytest.param(["serve", "--artifact", "{tmp}/none"], "no artifact at", id="a missing artifact"),
-        pytest.param(["serve", "--artifact", "{tmp}"], "not an artifact", id="a foreign folder"),
-        pytest.param(["serve", "--artifact", "{artifact}", "--port", "x"], "--port x", id="a bad port"),
-        pytest.param(["serve", "--artifact", "{artifact}", "--host", "no such host"], "no such host", id="a bad host"),
         pytest.param(
-            ["reconstruct", "{tmp}/none.png", "--artifact", "{artifact}", "--out", "{tmp}/o"], "none.png", id="no file"
+            ["serve", "--artifact", "{tmp}/none"], "no artifact at", id="a missing artifact"
+        ),
+        pytest.param(["serve", "--artifact", "{tmp}"], "not an artifact", id="a foreign folder"),
+        pytest.param(
+            ["serve", "--artifact", "{artifact}", "--port", "x"], "--port x", id="a bad port"
+        ),
+        pytest.param(
+            ["serve", "--artifact", "{artifact}", "--host", "no such host"],
+            "no such host",
+            id="a bad host",
+        ),
+        pytest.param(
+            ["reconstruct", "{tmp}/none.png", "--artifact", "{artifact}", "--out", "{tmp}/o"],
+            "none.png",
+            id="no file",
         ),
         pytest.param(
             ["reconstruct", "{tmp}/text.png", "--artifact", "{artifact}", "--out", "{tmp}/o"],
@@ -239,17 +349,44 @@ def test_an_artifact_with_damaged_weights_stops_the_service_with_one_sentence(ar
             id="no picture",
         ),
         pytest.param(
-            ["reconstruct", "{tmp}/text.png", "--server", "http://127.0.0.1:9", "--device", "cpu", "--out", "{tmp}/o"],
+            [
+                "reconstruct",
+                "{tmp}/text.png",
+                "--server",
+                "http://127.0.0.1:9",
+                "--device",
+                "cpu",
+                "--out",
+                "{tmp}/o",
+            ],
             "--device",
             id="a device for a server",
         ),
         pytest.param(
-            ["reconstruct", "a.png", "--server", "http://127.0.0.1:9", "-o", "modus=fit", "--out", "{tmp}/o"],
+            [
+                "reconstruct",
+                "a.png",
+                "--server",
+                "http://127.0.0.1:9",
+                "-o",
+                "modus=fit",
+                "--out",
+                "{tmp}/o",
+            ],
             "modus=fit",
             id="an unknown option",
         ),
         pytest.param(
-            ["reconstruct", "a.png", "--artifact", "{artifact}", "--output", "scene.obj", "--out", "{tmp}/o"],
+            [
+                "reconstruct",
+                "a.png",
+                "--artifact",
+                "{artifact}",
+                "--output",
+                "scene.obj",
+                "--out",
+                "{tmp}/o",
+            ],
             "scene.obj",
             id="an output that there is none of",
         ),
@@ -264,36 +401,77 @@ def test_an_artifact_with_damaged_weights_stops_the_service_with_one_sentence(ar
             id="a folder without pictures",
         ),
         pytest.param(
-            ["reconstruct", "{tmp}/text.png", "--artifact", "{artifact}", "--out", "{tmp}/o", "-o", "confidence=x"],
+            [
+                "reconstruct",
+                "{tmp}/text.png",
+                "--artifact",
+                "{artifact}",
+                "--out",
+                "{tmp}/o",
+                "-o",
+                "confidence=x",
+            ],
             "confidence",
             id="an option that is no number",
         ),
         pytest.param(
-            ["reconstruct", "https://images.example.org/a.png", "--artifact", "{artifact}", "--out", "{tmp}/o"],
+            [
+                "reconstruct",
+                "https://images.example.org/a.png",
+                "--artifact",
+                "{artifact}",
+                "--out",
+                "{tmp}/o",
+            ],
             "give --server",
             id="a URL without a server",
         ),
         pytest.param(
-            ["serve", "--artifact", "{artifact}", "--fetch-hosts", "a,*"], "--fetch-hosts a,*", id="a host that is none"
+            ["serve", "--artifact", "{artifact}", "--fetch-hosts", "a,*"],
+            "--fetch-hosts a,*",
+            id="a host that is none",
         ),
         pytest.param(["key", "", "--file", "{tmp}/keys.json"], "1 to 100", id="a key for nobody"),
         pytest.param(
-            ["serve", "--artifact", "{artifact}", "--api-keys", "{tmp}/none.json"], "none.json", id="no file of keys"
+            ["serve", "--artifact", "{artifact}", "--api-keys", "{tmp}/none.json"],
+            "none.json",
+            id="no file of keys",
         ),
         pytest.param(
-            ["serve", "--artifact", "{artifact}", "--object-store", "s3://bucket"], "database",
+            ["serve", "--artifact", "{artifact}", "--object-store", "s3://bucket"],
+            "database",
             id="an object store without a database",
         ),
         pytest.param(
-            ["serve", "--artifact", "{artifact}", "--database", "mysql://h/d", "--object-store", "file:///{tmp}/objects"],
-            "an address for mysql", id="a foreign database",
+            [
+                "serve",
+                "--artifact",
+                "{artifact}",
+                "--database",
+                "mysql://h/d",
+                "--object-store",
+                "file:///{tmp}/objects",
+            ],
+            "an address for mysql",
+            id="a foreign database",
         ),
         pytest.param(
-            ["serve", "--artifact", "{artifact}", "--database", "postgresql://h/d", "--object-store", "ftp://h/d"],
-            "no object store", id="a foreign object store",
+            [
+                "serve",
+                "--artifact",
+                "{artifact}",
+                "--database",
+                "postgresql://h/d",
+                "--object-store",
+                "ftp://h/d",
+            ],
+            "no object store",
+            id="a foreign object store",
         ),
         pytest.param(
-            ["key", "bob", "--file", "{tmp}/keys.json", "--per-hour", "0"], "--per-hour 0", id="a key for nothing"
+            ["key", "bob", "--file", "{tmp}/keys.json", "--per-hour", "0"],
+            "--per-hour 0",
+            id="a key for nothing",
         ),
         pytest.param(["demo"], "quantvggt quantize demo", id="a demo of nothing"),
         pytest.param(
@@ -302,9 +480,13 @@ def test_an_artifact_with_damaged_weights_stops_the_service_with_one_sentence(ar
             id="no samples",
         ),
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_one_sentence_and_status_2(
-    arguments: list[str], words: str, artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    words: str,
+    artifact: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "text.png").write_text("no picture")
     assert main([argument.format(tmp=tmp_path, artifact=artifact) for argument in arguments]) == 2
@@ -324,7 +506,9 @@ def test_an_unknown_variable_refuses_to_start(
 
 
 @pytest.mark.parametrize("program", ["quantvggt", "python -m service", "python -m quantization"])
-def test_every_program_explains_itself_by_its_own_name(program: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_program_explains_itself_by_its_own_name(
+    program: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--help"], program)
     assert ended.value.code == 0
@@ -349,10 +533,34 @@ def test_the_old_programs_offer_their_own_commands_only(
 
 
 COMMANDS = [
-    [], ["quantize"], ["sensitivity"], ["inspect"], ["evaluate"], ["pairs"], ["download"], ["serve"],
-    ["reconstruct"], ["key"], ["demo"], ["demo", "train"], ["demo", "export"], ["demo", "samples"],
-]  # fmt: skip
-HEAVY = ("torch", "numpy", "PIL", "httpx", "tqdm", "trimesh", "fastapi", "pydantic", "sqlalchemy", "uvicorn", "scipy")
+    [],
+    ["quantize"],
+    ["sensitivity"],
+    ["inspect"],
+    ["evaluate"],
+    ["pairs"],
+    ["download"],
+    ["serve"],
+    ["reconstruct"],
+    ["key"],
+    ["demo"],
+    ["demo", "train"],
+    ["demo", "export"],
+    ["demo", "samples"],
+]
+HEAVY = (
+    "torch",
+    "numpy",
+    "PIL",
+    "httpx",
+    "tqdm",
+    "trimesh",
+    "fastapi",
+    "pydantic",
+    "sqlalchemy",
+    "uvicorn",
+    "scipy",
+)
 
 
 def loaded_by(*arguments: str) -> tuple[int, list[str], str]:
@@ -366,7 +574,9 @@ def loaded_by(*arguments: str) -> tuple[int, list[str], str]:
         "    status = ended.code\n"
         f"print(status, *sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr)\n"
     )
-    finished = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True)
+    finished = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True
+    )
     status, *loaded = finished.stderr.splitlines()[-1].split()
     return int(status), loaded, finished.stdout
 
@@ -385,7 +595,9 @@ def test_keys_artifacts_and_names_that_lead_nowhere_import_nothing_that_computes
     assert loaded_by("key", "alice", "--file", str(tmp_path / "keys.json"))[:2] == (0, [])
     assert loaded_by("inspect", str(artifact))[:2] == (0, [])
     assert loaded_by("inspect", str(tmp_path))[:2] == (2, [])
-    assert loaded_by("reconstruct", "none.png", "--server", "http://x", "--out", str(tmp_path / "o"))[:2] == (2, [])
+    assert loaded_by(
+        "reconstruct", "none.png", "--server", "http://x", "--out", str(tmp_path / "o")
+    )[:2] == (2, [])
 
 
 def test_help_lists_every_setting_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
@@ -399,13 +611,19 @@ def test_help_lists_every_setting_with_its_default(capsys: pytest.CaptureFixture
 
 
 def test_what_is_not_installed_is_named_with_what_installs_it(tmp_path: Path) -> None:
-    without_torch = "import sys; sys.modules['torch'] = None; from quantvggt.command import main; sys.exit(main())"
+    without_torch = (
+        "import sys; sys.modules['torch'] = None; "
+        "from quantvggt.command import main; sys.exit(main())"
+    )
     for command, extra in (
         (["quantize", "demo", "--out", str(tmp_path / "a")], "quantization"),
         (["serve", "--artifact", "a"], "service"),
     ):
         finished = subprocess.run(
-            [sys.executable, "-c", without_torch, *command], cwd=ROOT, capture_output=True, text=True
+            [sys.executable, "-c", without_torch, *command],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
         )
         assert finished.returncode == 2
         sentence = f"needs torch, which is not installed: pip install 'quantvggt[{extra}]'"

@@ -15,7 +15,14 @@ def files_in(folder: Path) -> set[str]:
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     """A folder with an earlier result of three pictures and somebody's own files."""
-    for name in ("result.json", "scene.glb", "overview.png", "depth/2.npy", "depth/2/preview.png", "pictures/0.png"):
+    for name in (
+        "result.json",
+        "scene.glb",
+        "overview.png",
+        "depth/2.npy",
+        "depth/2/preview.png",
+        "pictures/0.png",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("old")
     for name in ("notes.txt", "pictures/mine.png", "own/points.ply"):
@@ -29,7 +36,13 @@ def test_a_new_result_replaces_the_old_one_and_nothing_else(out: Path) -> None:
         (staging / "depth").mkdir()
         (staging / "depth" / "0.npy").write_text("new")
         (staging / "result.json").write_text("new")
-    assert files_in(out) == {"result.json", "depth/0.npy", "notes.txt", "pictures/mine.png", "own/points.ply"}
+    assert files_in(out) == {
+        "result.json",
+        "depth/0.npy",
+        "notes.txt",
+        "pictures/mine.png",
+        "own/points.ply",
+    }
     assert (out / "result.json").read_text() == "new"
 
 

@@ -17,7 +17,9 @@ ROOT = Path(__file__).parents[2]
 HERE = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "OMP_NUM_THREADS": "1"}
 
 
-def test_in_a_checkout_the_folders_beside_the_package_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_a_checkout_the_folders_beside_the_package_are_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert packages_folder() == ROOT
     monkeypatch.setattr(sys, "path", ["elsewhere"])
     make_importable()
@@ -28,19 +30,36 @@ def test_in_a_checkout_the_folders_beside_the_package_are_used(monkeypatch: pyte
 def test_the_folders_are_those_with_code_and_the_same_for_whoever_builds_the_wheel() -> None:
     for folder in FOLDERS:
         assert (ROOT / folder / "__init__.py").is_file()
-    (packed,) = [line for line in (ROOT / "setup.py").read_text().splitlines() if line.startswith("FOLDERS = ")]
+    (packed,) = [
+        line
+        for line in (ROOT / "setup.py").read_text().splitlines()
+        if line.startswith("FOLDERS = ")
+    ]
     assert ast.literal_eval(packed.removeprefix("FOLDERS = ")) == FOLDERS
 
 
 def test_importing_the_client_makes_nothing_of_ours_importable() -> None:
-    code = "import sys, quantvggt; before = list(sys.path); quantvggt.Client; assert sys.path == before"
+    code = (
+        "import sys, quantvggt; before = list(sys.path); quantvggt.Client; "
+        "assert sys.path == before"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(folder),
+        str(ROOT),
+    ]
     subprocess.run(command, check=True)
     (built,) = folder.iterdir()
     return built
@@ -51,17 +70,23 @@ def test_a_wheel_holds_every_tracked_file_of_the_project_inside_one_package(whee
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert {name.partition("/")[0] for name in names} == {"quantvggt"}
-    listed = subprocess.run(["git", "ls-files", *FOLDERS], cwd=ROOT, check=True, capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "ls-files", *FOLDERS], cwd=ROOT, check=True, capture_output=True, text=True
+    )
     assert {f"quantvggt/_packages/{name}" for name in listed.stdout.splitlines()} <= names
 
 
 @pytest.mark.slow
-def test_the_base_install_reconstructs_on_a_server_without_torch(wheel: Path, serve: Serve, tmp_path: Path) -> None:
+def test_the_base_install_reconstructs_on_a_server_without_torch(
+    wheel: Path, serve: Serve, tmp_path: Path
+) -> None:
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
     python, command = environment / "bin" / "python", environment / "bin" / "quantvggt"
     constraints = str(ROOT / "constraints.txt")
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "-c", constraints, str(wheel)], check=True)
+    subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "-c", constraints, str(wheel)], check=True
+    )
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(arguments, cwd=tmp_path, env=HERE, capture_output=True, text=True)

@@ -39,7 +39,8 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(folder: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("none.jpg", "no such file"), ("*.gif", "matches no file"), ("empty", "holds no pictures")]
+    ("name", "words"),
+    [("none.jpg", "no such file"), ("*.gif", "matches no file"), ("empty", "holds no pictures")],
 )
 def test_a_name_that_leads_to_nothing_is_refused(folder: Path, name: str, words: str) -> None:
     (folder / "empty").mkdir()

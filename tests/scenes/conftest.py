@@ -1,4 +1,5 @@
-"""A small scene with known cameras and depth, written to disk by each test in a data set's own format."""
+"""A small scene with known cameras and depth, written to disk by each test in a data set's own
+format."""
 
 from __future__ import annotations
 
@@ -41,9 +42,12 @@ def write_pictures() -> Callable[[Scene, Iterable[Path]], None]:
 
 @pytest.fixture(scope="session")
 def assert_same() -> Callable[..., None]:
-    """Pictures to a grey level, cameras to float32, depth to `relative` (None: there must be none)."""
+    """Pictures to a grey level, cameras to float32, depth to `relative` (None: there must be
+    none)."""
 
-    def compare(found: Scene, true: Scene, *, relative: float | None, absolute: float = 0.0) -> None:
+    def compare(
+        found: Scene, true: Scene, *, relative: float | None, absolute: float = 0.0
+    ) -> None:
         assert (found.images - true.images).abs().max() <= 0.5 / 255 + 1e-6
         torch.testing.assert_close(found.extrinsics, true.extrinsics, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(found.intrinsics, true.intrinsics, rtol=1e-6, atol=1e-5)
@@ -62,6 +66,8 @@ def camera_to_world() -> Callable[[Scene], list[np.ndarray]]:
 
     def invert(scene: Scene) -> list[np.ndarray]:
         bottom = np.array([[0.0, 0, 0, 1]])
-        return [np.linalg.inv(np.concatenate([e.double().numpy(), bottom])) for e in scene.extrinsics]
+        return [
+            np.linalg.inv(np.concatenate([e.double().numpy(), bottom])) for e in scene.extrinsics
+        ]
 
     return invert

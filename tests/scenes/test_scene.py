@@ -36,7 +36,9 @@ def mean_distance(batch: SceneBatch) -> torch.Tensor:
     return (batch.world_points.norm(dim=-1) * valid).sum((1, 2, 3)) / valid.sum((1, 2, 3))
 
 
-def test_normalising_makes_the_first_camera_the_world_and_the_mean_distance_one(batch: SceneBatch) -> None:
+def test_normalising_makes_the_first_camera_the_world_and_the_mean_distance_one(
+    batch: SceneBatch,
+) -> None:
     normalised = batch.normalised()
     assert torch.equal(normalised.extrinsics[:, 0], torch.eye(3, 4).expand(2, 3, 4))
     torch.testing.assert_close(mean_distance(normalised), torch.ones(2))
@@ -66,9 +68,15 @@ def test_pixels_without_ground_truth_do_not_enter_the_scale(batch: SceneBatch) -
 
 
 def test_a_scene_without_any_depth_value_keeps_its_scale(batch: SceneBatch) -> None:
-    empty = SceneBatch(batch.images, batch.extrinsics, batch.intrinsics, torch.zeros_like(batch.depth)).normalised()
-    baseline = (invert_extrinsics(batch.extrinsics[:, 1]) - invert_extrinsics(batch.extrinsics[:, 0]))[:, :3, 3]
-    torch.testing.assert_close(invert_extrinsics(empty.extrinsics[:, 1])[:, :3, 3].norm(dim=-1), baseline.norm(dim=-1))
+    empty = SceneBatch(
+        batch.images, batch.extrinsics, batch.intrinsics, torch.zeros_like(batch.depth)
+    ).normalised()
+    baseline = (
+        invert_extrinsics(batch.extrinsics[:, 1]) - invert_extrinsics(batch.extrinsics[:, 0])
+    )[:, :3, 3]
+    torch.testing.assert_close(
+        invert_extrinsics(empty.extrinsics[:, 1])[:, :3, 3].norm(dim=-1), baseline.norm(dim=-1)
+    )
 
 
 def test_selected_frames_stay_with_their_cameras_and_depth(batch: SceneBatch) -> None:
@@ -77,7 +85,9 @@ def test_selected_frames_stay_with_their_cameras_and_depth(batch: SceneBatch) ->
     for scene in range(2):
         for place, frame in enumerate(frames[scene].tolist()):
             for name in ("images", "extrinsics", "intrinsics", "depth"):
-                assert torch.equal(getattr(chosen, name)[scene, place], getattr(batch, name)[scene, frame]), name
+                assert torch.equal(
+                    getattr(chosen, name)[scene, place], getattr(batch, name)[scene, frame]
+                ), name
 
 
 def test_the_first_selected_frame_becomes_the_world(batch: SceneBatch) -> None:
@@ -86,8 +96,12 @@ def test_the_first_selected_frame_becomes_the_world(batch: SceneBatch) -> None:
     assert not torch.equal(chosen.extrinsics[:, 1], torch.eye(3, 4).expand(2, 3, 4))
 
 
-@pytest.mark.parametrize("frames", [torch.tensor([0, 1]), torch.tensor([[0, 1]])], ids=["flat", "one row for two"])
-def test_a_selection_that_does_not_fit_the_batch_is_refused(batch: SceneBatch, frames: torch.Tensor) -> None:
+@pytest.mark.parametrize(
+    "frames", [torch.tensor([0, 1]), torch.tensor([[0, 1]])], ids=["flat", "one row for two"]
+)
+def test_a_selection_that_does_not_fit_the_batch_is_refused(
+    batch: SceneBatch, frames: torch.Tensor
+) -> None:
     with pytest.raises(ValueError, match=r"expected \[2, number of frames"):
         batch.select(frames)
 
@@ -103,7 +117,9 @@ def test_a_scene_of_a_batch_normalises_like_the_batch(batch: SceneBatch) -> None
 
 
 def test_a_scene_without_depth_names_itself_when_points_are_asked_for(batch: SceneBatch) -> None:
-    scene = Scene("attic", "room", "test", batch.images[0], batch.extrinsics[0], batch.intrinsics[0], None)
+    scene = Scene(
+        "attic", "room", "test", batch.images[0], batch.extrinsics[0], batch.intrinsics[0], None
+    )
     with pytest.raises(ValueError, match="'attic' has no depth"):
         _ = scene.world_points
     with pytest.raises(ValueError, match="'attic' has no depth"):

@@ -45,7 +45,8 @@ def no_settings_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def log_handlers_of_this_test_only() -> Iterator[None]:
-    """A command that a test runs may configure the root logger for a standard error that ends with the test."""
+    """A command that a test runs may configure the root logger for a standard error that ends with
+    the test."""
     before = logging.root.handlers[:]
     yield
     logging.root.handlers[:] = before
@@ -104,14 +105,18 @@ def serve(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """Start services: serve(engine_class, wait=True, **settings)."""
     with ExitStack() as stack:
 
-        def start(engine_class: type[Engine] = Engine, wait: bool = True, **options: Any) -> Running:
+        def start(
+            engine_class: type[Engine] = Engine, wait: bool = True, **options: Any
+        ) -> Running:
             options.setdefault("data_dir", tmp_path_factory.mktemp("data"))
             options.setdefault("shutdown_timeout", 1)
             settings = Settings.of(**{"artifact": artifact, **options})
             application = Application(settings, engine_class(settings.inference))
             app = create_app(application)
             protocol = limited_protocol(settings.server.header_timeout)
-            server = uvicorn.Server(uvicorn.Config(app, http=protocol, port=0, log_config=None, server_header=False))
+            server = uvicorn.Server(
+                uvicorn.Config(app, http=protocol, port=0, log_config=None, server_header=False)
+            )
             thread = threading.Thread(target=server.run)
             thread.start()
 
@@ -123,7 +128,9 @@ def serve(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             while not server.started:
                 time.sleep(0.01)
             port = server.servers[0].sockets[0].getsockname()[1]
-            client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False))
+            client = stack.enter_context(
+                httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False)
+            )
             while wait and client.get("/readyz").status_code != 200:
                 time.sleep(0.02)
             return Running(client, application, port, settings.storage.data_dir or Path(), stop)

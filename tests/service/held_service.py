@@ -1,4 +1,5 @@
-"""``python -m service`` as it is, but for passes of the network: they wait while the file $HOLD is there."""
+"""``python -m service`` as it is, but for passes of the network: they wait while the file $HOLD is
+there."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ from service.inference.engine import Engine, Pass
 
 
 class HeldEngine(Engine):
-    def infer(self, batch: PreprocessedImages, observer: Any = lambda stage, share: None, *rest: Any) -> Pass:
+    def infer(
+        self, batch: PreprocessedImages, observer: Any = lambda stage, share: None, *rest: Any
+    ) -> Pass:
         while Path(os.environ["HOLD"]).exists():
             observer("aggregator", 0.5)  # a pass that goes on and can be stopped
             time.sleep(0.01)

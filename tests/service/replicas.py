@@ -34,7 +34,12 @@ class Replica:
         self.log = log
         with log.open("w") as errors:
             self.process = subprocess.Popen(
-                command, cwd=_ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
+                command,
+                cwd=_ROOT,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
             )
         assert self.process.stdout is not None
         self.url = json.loads(self.process.stdout.readline())["url"]
@@ -84,15 +89,35 @@ class Replica:
 class Cluster:
     """Starts replicas and knows what is on record about their jobs."""
 
-    def __init__(self, artifact: Path, folder: Path, postgres: Postgres, objects: ObjectServer, **flags: Any) -> None:
+    def __init__(
+        self, artifact: Path, folder: Path, postgres: Postgres, objects: ObjectServer, **flags: Any
+    ) -> None:
         self._folder = folder
         self._held = folder / "hold"
         self.database = postgres.url()
         self.object_store = objects.url()
         self._objects = objects
-        settings = {"artifact": artifact, "port": 0, "log-level": "warning", "lease": 2, "shutdown-timeout": 1, **flags}
-        words = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-        self._command = [sys.executable, "-m", "tests.service.held_service", "serve", "--json", *words]
+        settings = {
+            "artifact": artifact,
+            "port": 0,
+            "log-level": "warning",
+            "lease": 2,
+            "shutdown-timeout": 1,
+            **flags,
+        }
+        words = [
+            word
+            for name, value in settings.items()
+            for word in (f"--{name.replace('_', '-')}", str(value))
+        ]
+        self._command = [
+            sys.executable,
+            "-m",
+            "tests.service.held_service",
+            "serve",
+            "--json",
+            *words,
+        ]
         self._environment = {
             **os.environ,
             **objects.environment,
@@ -134,9 +159,15 @@ class Cluster:
 
         def look() -> bool:
             with psycopg.connect(self.database) as connection:
-                running = connection.execute("SELECT worker FROM jobs WHERE state = 'running'").fetchall()
+                running = connection.execute(
+                    "SELECT worker FROM jobs WHERE state = 'running'"
+                ).fetchall()
             processes = {int(worker.split("-")[-2]) for (worker,) in running}
-            found.extend(replica for replica in self.replicas if replica.alive and replica.process.pid in processes)
+            found.extend(
+                replica
+                for replica in self.replicas
+                if replica.alive and replica.process.pid in processes
+            )
             return bool(found)
 
         wait_until(look)

@@ -16,7 +16,7 @@ from service.application import Application
 from service.inference.cost import Cost, CostModel
 from service.inference.engine import Engine, Pass
 
-PATIENCE = 30.0
+PATIENCE = 120.0  # for what comes at once unless the machine has other work, too
 
 
 @dataclass
@@ -88,7 +88,9 @@ class Gate(Engine):
         self.opened, self.entered = threading.Event(), threading.Event()
         self.at_once = self.most_at_once = self.calls = 0
 
-    def infer(self, batch: PreprocessedImages, observer: Any = lambda stage, share: None, *rest: Any) -> Pass:
+    def infer(
+        self, batch: PreprocessedImages, observer: Any = lambda stage, share: None, *rest: Any
+    ) -> Pass:
         self.calls += 1
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -102,7 +104,8 @@ class Gate(Engine):
 
 
 class Tight(Engine):
-    """A budget of less than one frame of 96 x 72 pixels; what passes cost is stated, not measured."""
+    """A budget of less than one frame of 96 x 72 pixels; what passes cost is stated, not
+    measured."""
 
     def load(self) -> None:
         super().load()

@@ -1,4 +1,5 @@
-"""True servers of what replicas share: a PostgreSQL, and an object store that speaks S3. Each ends with its context."""
+"""True servers of what replicas share: a PostgreSQL, and an object store that speaks S3. Each ends
+with its context."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ _UNPRIVILEGED = 65534  # PostgreSQL refuses to run as root
 
 
 class Postgres:
-    """A PostgreSQL on a free port of the loopback interface, with its data in a temporary folder."""
+    """A PostgreSQL on a free port of the loopback interface, with its data in a temporary
+    folder."""
 
     def __init__(self) -> None:
         found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
@@ -47,7 +49,9 @@ class Postgres:
             "-E",
             "UTF8",
         )
-        subprocess.run(self._command(*initialise), check=True, stdout=subprocess.DEVNULL, env={"LC_ALL": "C"})
+        subprocess.run(
+            self._command(*initialise), check=True, stdout=subprocess.DEVNULL, env={"LC_ALL": "C"}
+        )
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -64,14 +68,14 @@ class Postgres:
 
     def start(self) -> None:
         options = {
-            "port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": self._folder,
-            "fsync": "off", "max_connections": 100,
+            "port": self.port, "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": self._folder, "fsync": "off", "max_connections": 100,
         }  # fmt: skip
         flags = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         command = self._command("postgres", "-D", str(self._data), *flags)
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, env={"LC_ALL": "C"})
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             try:
                 psycopg.connect(self._address("postgres")).close()
@@ -102,7 +106,8 @@ class Postgres:
 
 
 class ObjectServer:
-    """moto's S3 server, a process of its own, behind a door that can be shut. What it holds goes with it."""
+    """moto's S3 server, a process of its own, behind a door that can be shut. What it holds goes
+    with it."""
 
     def __init__(self) -> None:
         self._program = _ROOT / "build" / "moto" / "bin" / "moto_server"
@@ -125,9 +130,11 @@ class ObjectServer:
 
     def start(self) -> None:
         command = [str(self._program), "-H", "127.0.0.1", "-p", str(self._inner_port)]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         threading.Thread(target=self._door.serve_forever, daemon=True).start()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             try:
                 return self._make_bucket("recon")

@@ -26,12 +26,20 @@ from tests.service.pictures import make_picture
 
 @pytest.fixture(scope="session")
 def scene() -> Scene:
-    """A landscape and a portrait picture, so that both are padded, with smooth depth and cameras apart."""
+    """A landscape and a portrait picture, so that both are padded, with smooth depth and cameras
+    apart."""
     batch = preprocess_images([make_picture(120, 90), make_picture(90, 120, 1)], "fit", 96, 12)
-    encoding = torch.tensor([[0.0, 0, 0, 0, 0, 0, 1, 0.9, 1.0], [-0.5, 0.1, 0.2, 0.05, 0.1, -0.02, 1, 0.9, 1.0]])
+    encoding = torch.tensor(
+        [[0.0, 0, 0, 0, 0, 0, 1, 0.9, 1.0], [-0.5, 0.1, 0.2, 0.05, 0.1, -0.02, 1, 0.9, 1.0]]
+    )
     extrinsics, intrinsics = pose_encoding_to_cameras(encoding, (96, 96))
     ramp = torch.linspace(0, 1, 96)
-    depth = 2 + ramp[None, :, None] + 0.5 * ramp[None, None, :] + torch.tensor([0.0, 0.3])[:, None, None]
+    depth = (
+        2
+        + ramp[None, :, None]
+        + 0.5 * ramp[None, None, :]
+        + torch.tensor([0.0, 0.3])[:, None, None]
+    )
     reconstruction = Reconstruction(
         extrinsics=extrinsics,
         intrinsics=intrinsics,
@@ -49,7 +57,9 @@ def scene() -> Scene:
         id="0" * 32,
         created=datetime.now(timezone.utc),
         mode="fit",
-        model=ModelDocument(name="m", artifact="a", weights_licence=None, device="cpu", kernels="reference"),
+        model=ModelDocument(
+            name="m", artifact="a", weights_licence=None, device="cpu", kernels="reference"
+        ),
         world_frame=world_frame(ScaleDocument()),
         conventions=CONVENTIONS,
         timings={},

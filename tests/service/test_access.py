@@ -26,10 +26,14 @@ def service(serve: Serve, keys: tuple[Path, str, str]) -> Running:
 
 def post(service: Running, key: str, seed: int = 0) -> httpx.Response:
     headers = {"Authorization": f"Bearer {key}"}
-    return service.client.post("/reconstruct", files=form(encode(make_picture(seed=seed))), headers=headers)
+    return service.client.post(
+        "/reconstruct", files=form(encode(make_picture(seed=seed))), headers=headers
+    )
 
 
-def test_only_hashes_are_kept_and_only_their_owner_may_read_them(keys: tuple[Path, str, str]) -> None:
+def test_only_hashes_are_kept_and_only_their_owner_may_read_them(
+    keys: tuple[Path, str, str],
+) -> None:
     path, alice, bob = keys
     assert alice not in path.read_text()
     assert bob not in path.read_text()
@@ -50,7 +54,9 @@ def test_a_name_has_one_key(keys: tuple[Path, str, str]) -> None:
         add_key(keys[0], "alice")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"keys": []}', '{"keys": [{"name": "a"}]}', '{"keys": [1]}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"keys": []}', '{"keys": [{"name": "a"}]}', '{"keys": [1]}']
+)
 def test_a_damaged_file_of_keys_refuses_to_start(tmp_path: Path, content: str) -> None:
     (tmp_path / "keys.json").write_text(content)
     with pytest.raises(KeysError):
@@ -58,7 +64,15 @@ def test_a_damaged_file_of_keys_refuses_to_start(tmp_path: Path, content: str) -
 
 
 def test_without_a_key_only_public_routes_answer(service: Running) -> None:
-    for path in ("/livez", "/readyz", "/metrics", "/capabilities", "/", "/openapi.json", "/problems/key-required"):
+    for path in (
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/capabilities",
+        "/",
+        "/openapi.json",
+        "/problems/key-required",
+    ):
         assert service.client.get(path).status_code == 200, path
     assert service.client.get("/capabilities").json()["authentication"] == "bearer"
     for answer in (
@@ -78,7 +92,15 @@ def test_one_client_sees_nothing_of_another(service: Running, keys: tuple[Path, 
     assert mine.status_code == 200
     url = mine.headers["location"]
     as_bob = {"Authorization": f"Bearer {bob}"}
-    for path in ("", "/events", "/points.ply", "/depth/0.npy", "/manifest.json", "/everything.zip", "/pictures/0.png"):
+    for path in (
+        "",
+        "/events",
+        "/points.ply",
+        "/depth/0.npy",
+        "/manifest.json",
+        "/everything.zip",
+        "/pictures/0.png",
+    ):
         problem(service.client.get(url + path, headers=as_bob), 404, "not-found")
     problem(service.client.delete(url, headers=as_bob), 404, "not-found")
     assert service.client.get("/reconstructions", headers=as_bob).json()["reconstructions"] == []
@@ -90,7 +112,9 @@ def test_one_client_sees_nothing_of_another(service: Running, keys: tuple[Path, 
     assert [line["id"] for line in listed] == [mine.json()["id"]]
 
 
-def test_a_quota_is_a_problem_that_says_when_to_come_back(service: Running, keys: tuple[Path, str, str]) -> None:
+def test_a_quota_is_a_problem_that_says_when_to_come_back(
+    service: Running, keys: tuple[Path, str, str]
+) -> None:
     answers = [post(service, keys[2], seed) for seed in (1, 2)]
     assert answers[-1].status_code == 429
     assert problem(answers[-1], 429, "quota-exceeded")["per_hour"] == 1

@@ -30,7 +30,9 @@ def run(artifact: Path, tmp_path: Path) -> Run:
 
     def run(act: Callable[[Application], Awaitable[None]]) -> None:
         async def whole() -> None:
-            settings = Settings.of(artifact=artifact, data_dir=tmp_path, queue_limit=1, shutdown_timeout=1)
+            settings = Settings.of(
+                artifact=artifact, data_dir=tmp_path, queue_limit=1, shutdown_timeout=1
+            )
             application = Application(settings, Gate(settings.inference))
             await application.start()
             try:
@@ -172,7 +174,9 @@ def test_who_goes_away_while_the_job_is_recorded_takes_it_along_unless_detached(
     run(act)
 
 
-def test_who_goes_away_while_pictures_are_decoded_leaves_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_goes_away_while_pictures_are_decoded_leaves_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def act(application: Application) -> None:
         reached, go, over = threading.Event(), threading.Event(), threading.Event()
         prepare = application.prepare
@@ -210,7 +214,9 @@ def test_requests_that_are_being_read_count_for_the_queue(run: Run) -> None:
             async with upload() as sent:
                 yield sent
 
-        reading = [asyncio.create_task(application.submit(trickling(), {}, Terms())) for _ in range(2)]
+        reading = [
+            asyncio.create_task(application.submit(trickling(), {}, Terms())) for _ in range(2)
+        ]
         await arrived.wait()
         while application.under_way() < 2:
             await asyncio.sleep(0.01)
@@ -222,7 +228,9 @@ def test_requests_that_are_being_read_count_for_the_queue(run: Run) -> None:
     run(act)
 
 
-def test_an_application_that_was_not_started_reconstructs_at_once(artifact: Path, tmp_path: Path) -> None:
+def test_an_application_that_was_not_started_reconstructs_at_once(
+    artifact: Path, tmp_path: Path
+) -> None:
     settings = Settings.of(artifact=artifact, data_dir=tmp_path)
     application = Application(settings, Engine(settings.inference))
     try:

@@ -19,7 +19,11 @@ def test_an_error_comes_back_from_its_record() -> None:
 def test_problem_documents_in_the_job_stores_of_older_versions_are_read() -> None:
     document = {"type": "/problems/out-of-memory", "title": "Out of memory", "status": 503}
     error = restored({**document, "detail": "No room.", "pictures": 3})
-    assert (error.code, error.message, error.fields) == ("out-of-memory", "No room.", {"pictures": 3})
+    assert (error.code, error.message, error.fields) == (
+        "out-of-memory",
+        "No room.",
+        {"pictures": 3},
+    )
 
 
 def test_a_record_of_an_error_that_is_not_known_is_still_an_error() -> None:

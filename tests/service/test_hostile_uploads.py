@@ -1,5 +1,5 @@
-"""What a malicious client might send. Each is answered with a documented 4xx (or works, where it is merely odd), memory
-stays bounded, and afterwards the service still answers correctly."""
+"""What a malicious client might send. Each is answered with a documented 4xx (or works, where it is
+merely odd), memory stays bounded, and afterwards the service still answers correctly."""
 
 from __future__ import annotations
 
@@ -61,8 +61,12 @@ def refused(answer: httpx.Response) -> None:
     assert len(answer.content) < 20_000
 
 
-def send(service: Running, data: bytes, name: str = "a.png", field: str = "images") -> httpx.Response:
-    return service.client.post("/reconstruct", files=[(field, (name, data, "application/octet-stream"))])
+def send(
+    service: Running, data: bytes, name: str = "a.png", field: str = "images"
+) -> httpx.Response:
+    return service.client.post(
+        "/reconstruct", files=[(field, (name, data, "application/octet-stream"))]
+    )
 
 
 def noise(width: int = 120, height: int = 90) -> Image.Image:
@@ -76,9 +80,21 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(width: int, height: int, depth: int = 8, color: int = 2, pixels: bytes = b"", before: bytes = b"") -> bytes:
+def png(
+    width: int,
+    height: int,
+    depth: int = 8,
+    color: int = 2,
+    pixels: bytes = b"",
+    before: bytes = b"",
+) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
-    body = png_chunk(b"IHDR", header) + before + png_chunk(b"IDAT", zlib.compress(pixels)) + png_chunk(b"IEND", b"")
+    body = (
+        png_chunk(b"IHDR", header)
+        + before
+        + png_chunk(b"IDAT", zlib.compress(pixels))
+        + png_chunk(b"IEND", b"")
+    )
     return b"\x89PNG\r\n\x1a\n" + body
 
 
@@ -99,7 +115,8 @@ def test_truncated(service: Running, format: str, share: float) -> None:
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("format", list(WHOLE))
 def test_with_bytes_overwritten(service: Running, format: str, seed: int) -> None:
-    """Damage that a decoder notices is refused; what it doesn't notice is a picture, if an odd one."""
+    """Damage that a decoder notices is refused; what it doesn't notice is a picture, if an odd
+    one."""
     chance = random.Random(seed)
     data = bytearray(WHOLE[format])
     for _ in range(40):
@@ -133,21 +150,27 @@ def test_with_a_header_of_absurd_size(service: Running, width: int, height: int)
         pytest.param(png(100, 100, color=7), id="a colour type that does not exist"),
         pytest.param(png(1000, 1000, pixels=b"x"), id="too few pixels"),
         pytest.param(
-            png(50, 50, before=png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000)))), id="a text bomb"
+            png(50, 50, before=png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000)))),
+            id="a text bomb",
         ),
         pytest.param(
-            png(50, 50, before=png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(50_000_000)))), id="a profile bomb"
+            png(50, 50, before=png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(50_000_000)))),
+            id="a profile bomb",
         ),
         pytest.param(b"\x89PNG\r\n\x1a\n" + b"\xff" * 500, id="a magic number and nothing"),
         pytest.param(b"\xff\xd8\xff" + b"\xff" * 500, id="a JPEG of markers"),
         pytest.param(
-            b"\xff\xd8\xff\xe1\xff\xffExif\0\0" + b"II*\0\xff\xff\xff\xff" + bytes(65527), id="EXIF that points away"
+            b"\xff\xd8\xff\xe1\xff\xffExif\0\0" + b"II*\0\xff\xff\xff\xff" + bytes(65527),
+            id="EXIF that points away",
         ),
-        pytest.param(b"RIFF\xff\xff\xff\xffWEBPVP8X" + b"\xff" * 100, id="a WebP of the largest size"),
+        pytest.param(
+            b"RIFF\xff\xff\xff\xffWEBPVP8X" + b"\xff" * 100, id="a WebP of the largest size"
+        ),
         pytest.param(b"RIFF\x04\0\0\0WEBP", id="an empty WebP"),
         pytest.param(b"\0\0\0\x18ftypheic" + bytes(200), id="an empty HEIC"),
         pytest.param(
-            b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0\0\xff\xffmeta" + bytes(500), id="a HEIC with a wild box"
+            b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0\0\xff\xffmeta" + bytes(500),
+            id="a HEIC with a wild box",
         ),
     ],
 )
@@ -196,24 +219,32 @@ def test_that_is_no_picture(service: Running, data: bytes) -> None:
     "data",
     [
         pytest.param(zipped(("a.png", bytes(100_000_000))), id="a bomb"),
-        pytest.param(zipped(*((f"{i}.png", bytes(1_900_000)) for i in range(8))), id="many smaller bombs"),
+        pytest.param(
+            zipped(*((f"{i}.png", bytes(1_900_000)) for i in range(8))), id="many smaller bombs"
+        ),
         pytest.param(zipped(*((f"{i}.png", b"") for i in range(9))), id="too many"),
         pytest.param(zipped(*((f"{i:05d}.png", b"") for i in range(10_000))), id="ten thousand"),
         pytest.param(zipped(("../../etc/cron.d/x", WHOLE["PNG"])), id="a path upward"),
         pytest.param(zipped(("/etc/passwd", WHOLE["PNG"])), id="an absolute path"),
         pytest.param(zipped(("C:\\windows\\x.png", WHOLE["PNG"])), id="a drive"),
         pytest.param(zipped(("x.png", zipped(("y.png", b"z")))), id="nested"),
-        pytest.param(zipped(("x.zip", zipped(("y.zip", zipped(("z.png", b"")))))), id="nested twice"),
+        pytest.param(
+            zipped(("x.zip", zipped(("y.zip", zipped(("z.png", b"")))))), id="nested twice"
+        ),
         pytest.param(zipped(("a.png", b"text")), id="text inside"),
         pytest.param(zipped(("a.png", b"")), id="an empty file inside"),
         pytest.param(zipped(), id="an empty archive"),
         pytest.param(zipped(("folder/", b"")), id="only a folder"),
-        pytest.param(zipped(("a.png", WHOLE["PNG"]), compression=zipfile.ZIP_LZMA), id="another compression"),
+        pytest.param(
+            zipped(("a.png", WHOLE["PNG"]), compression=zipfile.ZIP_LZMA), id="another compression"
+        ),
         pytest.param(zipped(("a.png", WHOLE["PNG"]))[:-30], id="cut off at the end"),
         pytest.param(zipped(("a.png", WHOLE["PNG"]))[30:], id="cut off at the start"),
         pytest.param(b"PK\x03\x04" + b"\xff" * 1000, id="a header of ones"),
         pytest.param(b"PK\x05\x06" + b"\xff" * 18, id="an end of ones"),
-        pytest.param(b"PK\x05\x06" + bytes(12) + b"\xff\xff\xff\x7f\0\0", id="a directory far away"),
+        pytest.param(
+            b"PK\x05\x06" + bytes(12) + b"\xff\xff\xff\x7f\0\0", id="a directory far away"
+        ),
     ],
 )
 @pytest.mark.parametrize("field", ["images", "archive"])
@@ -225,7 +256,10 @@ def test_archives(service: Running, data: bytes, field: str) -> None:
     "data",
     [
         pytest.param(b"\0\0\0\x18ftypisom" + bytes(5000), id="nothing"),
-        pytest.param(b"\0\0\0\x18ftypisom\0\0\0\0isomavc1" + b"\xff\xff\xff\xffmoov" + bytes(500), id="a wild box"),
+        pytest.param(
+            b"\0\0\0\x18ftypisom\0\0\0\0isomavc1" + b"\xff\xff\xff\xffmoov" + bytes(500),
+            id="a wild box",
+        ),
         pytest.param(b"\x1a\x45\xdf\xa3" + b"\xff" * 5000, id="Matroska of ones"),
         pytest.param(b"RIFF\xff\xff\xff\xffAVI LIST" + bytes(5000), id="an AVI of nothing"),
         pytest.param(b"\0\0\0\x18ftypisom" + random.Random(0).randbytes(50_000), id="noise"),
@@ -297,7 +331,9 @@ def test_of_an_animation_the_first_picture_counts(service: Running, format: str)
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 255, 65535])
-def test_an_orientation_that_does_not_exist_is_passed_over(service: Running, orientation: int) -> None:
+def test_an_orientation_that_does_not_exist_is_passed_over(
+    service: Running, orientation: int
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     answer = send(service, encode(make_picture(), "JPEG", exif=exif))
@@ -311,7 +347,11 @@ def test_a_picture_that_is_also_an_archive_is_taken_as_a_picture(service: Runnin
 
 
 def test_an_archive_that_is_also_a_picture_is_taken_as_an_archive(service: Running) -> None:
-    answer = send(service, zipped(("a.jpg", encode(make_picture(), "JPEG"))) + encode(make_picture(), "JPEG"), "a.jpg")
+    answer = send(
+        service,
+        zipped(("a.jpg", encode(make_picture(), "JPEG"))) + encode(make_picture(), "JPEG"),
+        "a.jpg",
+    )
     if answer.status_code != 200:
         refused(answer)
 
@@ -363,7 +403,9 @@ PART = b'Content-Disposition: form-data; name="images"; filename="a.png"\r\n\r\n
         ("5, 7", b" 400 "),
     ],
 )
-def test_a_content_length_that_lies_gets_an_answer(service: Running, length: str, expected: bytes) -> None:
+def test_a_content_length_that_lies_gets_an_answer(
+    service: Running, length: str, expected: bytes
+) -> None:
     answer = raw(service, head(length), multipart(PART + encode(make_picture())))
     assert expected in answer[:20]
 
@@ -395,22 +437,34 @@ def test_a_body_that_trickles_is_cut_off_at_the_time_limit(service: Running) -> 
         pytest.param(b"--y\r\n\r\n--y--\r\n", id="another boundary"),
         pytest.param(multipart(*[PART + b"x"] * 10_000), id="ten thousand parts"),
         pytest.param(
-            multipart(*[b'Content-Disposition: form-data; name="mode"\r\n\r\nfit'] * 10_000), id="ten thousand options"
+            multipart(*[b'Content-Disposition: form-data; name="mode"\r\n\r\nfit'] * 10_000),
+            id="ten thousand options",
         ),
         pytest.param(
-            multipart(b'Content-Disposition: form-data; name="cameras"\r\n\r\n' + b"[" * 2_000_000), id="a huge option"
-        ),
-        pytest.param(multipart(b"X-Header: " + b"x" * 1_000_000 + b"\r\n\r\nx"), id="a huge part header"),
-        pytest.param(multipart(b"".join(b"X-%d: y\r\n" % i for i in range(20_000)) + b"\r\nx"), id="many part headers"),
-        pytest.param(multipart(b"Content-Disposition: form-data\r\n\r\nx"), id="a part without a name"),
-        pytest.param(
-            multipart(b'Content-Disposition: form-data; name="\xff\xfe"\r\n\r\nx'), id="a name that is no text"
+            multipart(b'Content-Disposition: form-data; name="cameras"\r\n\r\n' + b"[" * 2_000_000),
+            id="a huge option",
         ),
         pytest.param(
-            multipart(b'Content-Disposition: form-data; name="mode"\r\n\r\n\xff\xfe'), id="an option that is no text"
+            multipart(b"X-Header: " + b"x" * 1_000_000 + b"\r\n\r\nx"), id="a huge part header"
         ),
         pytest.param(
-            multipart(b'Content-Disposition: form-data; name="masks"; filename="m"\r\n\r\nx'), id="only a mask"
+            multipart(b"".join(b"X-%d: y\r\n" % i for i in range(20_000)) + b"\r\nx"),
+            id="many part headers",
+        ),
+        pytest.param(
+            multipart(b"Content-Disposition: form-data\r\n\r\nx"), id="a part without a name"
+        ),
+        pytest.param(
+            multipart(b'Content-Disposition: form-data; name="\xff\xfe"\r\n\r\nx'),
+            id="a name that is no text",
+        ),
+        pytest.param(
+            multipart(b'Content-Disposition: form-data; name="mode"\r\n\r\n\xff\xfe'),
+            id="an option that is no text",
+        ),
+        pytest.param(
+            multipart(b'Content-Disposition: form-data; name="masks"; filename="m"\r\n\r\nx'),
+            id="only a mask",
         ),
         pytest.param(b"\r\n" * 100_000, id="a preamble of blank lines"),
         pytest.param(b"x" * 3_000_000, id="a preamble of letters"),
@@ -440,7 +494,9 @@ def test_bodies(service: Running, body: bytes) -> None:
 )
 def test_content_types(service: Running, content_type: str) -> None:
     body = multipart(b'Content-Disposition: form-data; name="mode"\r\n\r\nfit')
-    answer = service.client.post("/reconstruct", content=body, headers={"Content-Type": content_type})
+    answer = service.client.post(
+        "/reconstruct", content=body, headers={"Content-Type": content_type}
+    )
     refused(answer)
 
 

@@ -1,4 +1,5 @@
-"""Two true processes of the service on one PostgreSQL and one object store answer for each other's reconstructions."""
+"""Two true processes of the service on one PostgreSQL and one object store answer for each other's
+reconstructions."""
 
 from __future__ import annotations
 
@@ -23,9 +24,14 @@ from tests.service.servers import ObjectServer, Postgres
 
 @pytest.fixture(scope="module")
 def cluster(
-    artifact: Path, tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, object_server: ObjectServer
+    artifact: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    postgres: Postgres,
+    object_server: ObjectServer,
 ) -> Iterator[Cluster]:
-    cluster = Cluster(artifact, tmp_path_factory.mktemp("replicas"), postgres, object_server, heartbeat=1)
+    cluster = Cluster(
+        artifact, tmp_path_factory.mktemp("replicas"), postgres, object_server, heartbeat=1
+    )
     for _ in range(2):
         cluster.start()
     yield cluster
@@ -50,7 +56,9 @@ def other(pair: tuple[Replica, Replica], one: Replica) -> Replica:
     return pair[1] if one is pair[0] else pair[0]
 
 
-def test_what_one_accepts_the_other_answers_for_to_the_same_bytes(pair: tuple[Replica, Replica]) -> None:
+def test_what_one_accepts_the_other_answers_for_to_the_same_bytes(
+    pair: tuple[Replica, Replica],
+) -> None:
     a, b = pair
     answer = a.post(seed=0, headers={})
     assert answer.status_code == 200, answer.text
@@ -58,7 +66,14 @@ def test_what_one_accepts_the_other_answers_for_to_the_same_bytes(pair: tuple[Re
     document = answer.json()
     address = document["links"]["self"]
     assert b.client.get(address).json() == document
-    names = ["points.ply?confidence=20", "scene.glb", "colmap.zip", "scene.npz", "depth/1.exr", "depth/0/preview.png"]
+    names = [
+        "points.ply?confidence=20",
+        "scene.glb",
+        "colmap.zip",
+        "scene.npz",
+        "depth/1.exr",
+        "depth/0/preview.png",
+    ]
     for name in [*names, "manifest.json", "everything.zip"]:
         ours, theirs = (replica.client.get(f"{address}/{name}") for replica in pair)
         assert ours.status_code == 200
@@ -81,7 +96,9 @@ def test_the_same_request_is_known_to_both(pair: tuple[Replica, Replica]) -> Non
     assert listed[0]["reconstructions"][0]["id"] == first["id"]
 
 
-def test_events_go_on_from_one_to_the_other(cluster: Cluster, pair: tuple[Replica, Replica]) -> None:
+def test_events_go_on_from_one_to_the_other(
+    cluster: Cluster, pair: tuple[Replica, Replica]
+) -> None:
     cluster.hold()
     id = pair[0].post(seed=100).json()["id"]
     runner = cluster.runner(id)
@@ -89,7 +106,9 @@ def test_events_go_on_from_one_to_the_other(cluster: Cluster, pair: tuple[Replic
     assert elsewhere.wait_for_stage(id, "aggregator")["queue_position"] is None
     seen = followed(elsewhere, id, lambda event: event[2].get("stage") == "aggregator")
     begun = followed(runner, id, lambda event: event[0] >= seen[-1][0])
-    assert seen[-1] == begun[-1], "what is told elsewhere is what was told here, under the same number"
+    assert seen[-1] == begun[-1], (
+        "what is told elsewhere is what was told here, under the same number"
+    )
     threading.Timer(1.0, cluster.let_go).start()
     headers = {"Last-Event-ID": str(begun[-1][0])}
     rest = read_events(elsewhere.client.get(f"/reconstructions/{id}/events", headers=headers).text)
@@ -117,7 +136,9 @@ def followed(replica: Replica, id: str, last: Callable[[Told], bool]) -> list[To
     raise AssertionError(text)
 
 
-def test_who_waits_gets_the_result_wherever_it_is_made(cluster: Cluster, pair: tuple[Replica, Replica]) -> None:
+def test_who_waits_gets_the_result_wherever_it_is_made(
+    cluster: Cluster, pair: tuple[Replica, Replica]
+) -> None:
     cluster.hold()
     first = pair[0].post(seed=150).json()["id"]
     busy = cluster.runner(first)
@@ -138,7 +159,9 @@ def newest(replica: Replica) -> str:
     return str(listed["id"])
 
 
-def test_work_is_shared_and_cancelled_from_anywhere(cluster: Cluster, pair: tuple[Replica, Replica]) -> None:
+def test_work_is_shared_and_cancelled_from_anywhere(
+    cluster: Cluster, pair: tuple[Replica, Replica]
+) -> None:
     cluster.hold()
     ids = [pair[0].post(seed=200 + 10 * i).json()["id"] for i in range(4)]
     runners = [cluster.runner(id) for id in ids[:2]]
@@ -155,7 +178,9 @@ def test_work_is_shared_and_cancelled_from_anywhere(cluster: Cluster, pair: tupl
         pair[1].wait_for_state(id, "succeeded")
 
 
-def test_a_result_that_is_removed_through_one_is_gone_from_the_other(pair: tuple[Replica, Replica]) -> None:
+def test_a_result_that_is_removed_through_one_is_gone_from_the_other(
+    pair: tuple[Replica, Replica],
+) -> None:
     a, b = pair
     id = a.post(seed=30, headers={}).json()["id"]
     for replica in pair:
@@ -165,7 +190,9 @@ def test_a_result_that_is_removed_through_one_is_gone_from_the_other(pair: tuple
         problem(b.client.get(f"/reconstructions/{id}{path}"), 404, "not-found")
 
 
-def test_what_a_killed_replica_ran_is_finished_by_the_other(cluster: Cluster, pair: tuple[Replica, Replica]) -> None:
+def test_what_a_killed_replica_ran_is_finished_by_the_other(
+    cluster: Cluster, pair: tuple[Replica, Replica]
+) -> None:
     cluster.hold()
     id = pair[0].post(seed=300).json()["id"]
     runner = cluster.runner(id)
@@ -225,7 +252,12 @@ def test_an_outage_of_the_database_is_told_and_survived(
     b = other(pair, cluster.runner(id))
     postgres.stop()
     try:
-        for path in (f"/reconstructions/{id}", f"/reconstructions/{id}/events", "/reconstructions", "/readyz"):
+        for path in (
+            f"/reconstructions/{id}",
+            f"/reconstructions/{id}/events",
+            "/reconstructions",
+            "/readyz",
+        ):
             answer = b.client.get(path)
             problem(answer, 503, "store-unavailable")
             assert answer.headers["retry-after"]

@@ -12,5 +12,9 @@ def test_a_state_is_its_word_in_messages_and_in_json() -> None:
 
 
 def test_three_states_are_final_and_the_network_is_three_stages_of_a_request() -> None:
-    assert [state for state in JobState if state not in ENDED] == ["queued", "running", "cancelling"]
+    assert [state for state in JobState if state not in ENDED] == [
+        "queued",
+        "running",
+        "cancelling",
+    ]
     assert set(NETWORK_STAGES) < set(STAGES)

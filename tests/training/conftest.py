@@ -29,7 +29,9 @@ TINY_NETWORK = VGGTConfig(
     point_head=replace(DPT, output_dim=4, activation="inv_log"),
     track_head=None,
 )
-BATCHES = BatchConfig(frames_per_step=4, pool_frames=8, reuse=2, sizes=((24, 24), (24, 36)), size_weights=(0.5, 0.5))
+BATCHES = BatchConfig(
+    frames_per_step=4, pool_frames=8, reuse=2, sizes=((24, 24), (24, 36)), size_weights=(0.5, 0.5)
+)
 
 
 @pytest.fixture

@@ -8,7 +8,9 @@ import torch
 from scenes.synthetic.distribution import FreeScenes, SceneDistribution
 from training.batches import BatchConfig, TrainingBatches, concatenate, distribution_at
 
-SMALL = BatchConfig(frames_per_step=8, pool_frames=16, reuse=2, sizes=((24, 24), (24, 36)), size_weights=(0.5, 0.5))
+SMALL = BatchConfig(
+    frames_per_step=8, pool_frames=16, reuse=2, sizes=((24, 24), (24, 36)), size_weights=(0.5, 0.5)
+)
 
 
 def _prepare(batches: TrainingBatches, step: int, parts: int = 1) -> None:
@@ -85,7 +87,9 @@ def test_the_dial_turns_from_standard_rooms_to_free_cameras_in_the_first_half() 
     assert distribution_at(0, 1000, config) == SceneDistribution()
     assert distribution_at(250, 1000, config).free == FreeScenes().narrowed(0.5)
     for step in (500, 999):
-        assert distribution_at(step, 1000, config) == SceneDistribution(free_share=0.6, free=FreeScenes())
+        assert distribution_at(step, 1000, config) == SceneDistribution(
+            free_share=0.6, free=FreeScenes()
+        )
 
 
 def test_a_run_ends_with_larger_pictures_if_so_configured() -> None:

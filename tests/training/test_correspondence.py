@@ -11,14 +11,22 @@ PATCH, SIDE = 4, 16  # a grid of 4 x 4 patches
 
 
 def wall(shift: float) -> SceneBatch:
-    """Two cameras with parallel axes look at a wall at depth 2; the second stands `shift` to the right."""
+    """Two cameras with parallel axes look at a wall at depth 2; the second stands `shift` to the
+    right."""
     extrinsics = torch.eye(4)[:3].repeat(1, 2, 1, 1)
     extrinsics[0, 1, 0, 3] = -shift
     intrinsics = torch.tensor([[8.0, 0, 8], [0, 8, 8], [0, 0, 1]]).repeat(1, 2, 1, 1)
-    return SceneBatch(torch.zeros(1, 2, 3, SIDE, SIDE), extrinsics, intrinsics, torch.full((1, 2, SIDE, SIDE), 2.0))
+    return SceneBatch(
+        torch.zeros(1, 2, 3, SIDE, SIDE),
+        extrinsics,
+        intrinsics,
+        torch.full((1, 2, SIDE, SIDE), 2.0),
+    )
 
 
-def look_up(batch: SceneBatch, source: int = 0, target: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+def look_up(
+    batch: SceneBatch, source: int = 0, target: int = 1
+) -> tuple[torch.Tensor, torch.Tensor]:
     points = patch_points(batch, PATCH)
     matches = patch_matches(points, batch, torch.tensor([source]), torch.tensor([target]), PATCH)
     return matches.index[0, 0].view(4, 4), matches.visible[0, 0].view(4, 4)

@@ -9,7 +9,8 @@ from training.drawing import DrawingProcesses
 
 def test_scenes_drawn_in_processes_are_the_same_scenes() -> None:
     first, second = (
-        SceneRequest(range(start, start + 3), "train", 2, 24, 36, SceneDistribution.at_dial(1.0)) for start in (0, 10)
+        SceneRequest(range(start, start + 3), "train", 2, 24, 36, SceneDistribution.at_dial(1.0))
+        for start in (0, 10)
     )
     drawing = DrawingProcesses(2)
     try:
@@ -17,7 +18,9 @@ def test_scenes_drawn_in_processes_are_the_same_scenes() -> None:
         for request in (first, second):  # the first was not asked for
             found, expected = drawing.take(request), draw_scenes(request)
             assert list(found.request.seeds) == list(request.seeds)
-            assert all(torch.equal(a, b) for a, b in zip(found.frames, expected.frames, strict=True))
+            assert all(
+                torch.equal(a, b) for a, b in zip(found.frames, expected.frames, strict=True)
+            )
             assert torch.equal(render(found).images, render(expected).images)
     finally:
         drawing.close()

@@ -16,7 +16,9 @@ def test_neighbouring_positions_are_alike_and_distant_ones_differ() -> None:
     assert near < 0.6 * far
 
 
-def test_special_tokens_start_visible_and_the_first_camera_differs(tiny_network: VGGTConfig) -> None:
+def test_special_tokens_start_visible_and_the_first_camera_differs(
+    tiny_network: VGGTConfig,
+) -> None:
     torch.manual_seed(0)
     net = VGGT(tiny_network)
     initialise(net)

@@ -54,7 +54,8 @@ def test_relative_pose_loss_is_the_angle_while_it_is_small_and_ignores_the_scale
     farther = true.clone()
     farther[0, 1, 1, 3] = 3.0
     assert relative_pose_loss(farther, true).item() == pytest.approx(0, abs=2e-3)
-    # the rotation is wrong both ways; the direction of translation only from the turned camera's side
+    # the rotation is wrong both ways; the direction of translation only from the turned camera's
+    # side
     assert relative_pose_loss(turned, true).item() == pytest.approx(0.1 + 0.1 / 2, abs=3e-3)
 
 

@@ -15,7 +15,9 @@ from training.initialisation import initialise
 from training.objective import LossWeights, Objective
 
 
-def test_training_on_one_batch_lowers_every_supervised_loss(tiny: TrainingConfig, tiny_network: VGGTConfig) -> None:
+def test_training_on_one_batch_lowers_every_supervised_loss(
+    tiny: TrainingConfig, tiny_network: VGGTConfig
+) -> None:
 
     torch.manual_seed(0)
     net = VGGT(tiny_network)
@@ -50,9 +52,15 @@ def test_the_attention_that_is_taught_is_the_one_that_the_block_computes(
 ) -> None:
     computed, taught = [], []
     attend, teach = F.scaled_dot_product_attention, objective_module.attention_matching_loss
-    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda q, k, v: computed.append((q, k)) or attend(q, k, v))
     monkeypatch.setattr(
-        objective_module, "attention_matching_loss", lambda q, k, *rest: taught.append((q, k)) or teach(q, k, *rest)
+        F,
+        "scaled_dot_product_attention",
+        lambda q, k, v: computed.append((q, k)) or attend(q, k, v),
+    )
+    monkeypatch.setattr(
+        objective_module,
+        "attention_matching_loss",
+        lambda q, k, *rest: taught.append((q, k)) or teach(q, k, *rest),
     )
     net = VGGT(tiny_network)
     with torch.no_grad():  # a norm that changes its input
@@ -62,7 +70,11 @@ def test_the_attention_that_is_taught_is_the_one_that_the_block_computes(
     batch = render_batch([0], split="train", num_views=2, height=24, width=24).normalised()
     objective(batch, torch.tensor([0]), 1.0)
     (q, k), *_ = taught
-    assert any(torch.equal(q, other) and torch.equal(k, keys) for other, keys in computed if other.shape == q.shape)
+    assert any(
+        torch.equal(q, other) and torch.equal(k, keys)
+        for other, keys in computed
+        if other.shape == q.shape
+    )
 
 
 def test_a_network_without_the_heads_to_train_is_refused(tiny_network: VGGTConfig) -> None:

@@ -28,12 +28,24 @@ def test_parameters_become_views_of_one_buffer(tiny: TrainingConfig) -> None:
     assert all(torch.equal(a, b) for a, b in zip(parameters, before, strict=True))
     flat.zero_()
     assert not any(parameter.any() for parameter in parameters)
-    assert [view.shape for view in views(parameters, flat)] == [parameter.shape for parameter in parameters]
+    assert [view.shape for view in views(parameters, flat)] == [
+        parameter.shape for parameter in parameters
+    ]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes under /proc")
 def test_a_killed_run_leaves_no_process_behind(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "quantization", "demo", "train", "--out", str(tmp_path), "--processes", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "quantization",
+        "demo",
+        "train",
+        "--out",
+        str(tmp_path),
+        "--processes",
+        "2",
+    ]
     run = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
     children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
     try:
@@ -43,18 +55,19 @@ def test_a_killed_run_leaves_no_process_behind(tmp_path: Path) -> None:
         (child,) = _trainers(children)
         run.kill()
         run.wait()
-        for _ in range(100):
+        for _ in range(600):
             if not Path(f"/proc/{child}").exists() or _is_zombie(child):
                 return
             time.sleep(0.1)
-        raise AssertionError("the other part still runs 10 seconds after its parent was killed")
+        raise AssertionError("the other part still runs a minute after its parent was killed")
     finally:
         with suppress(ProcessLookupError):
             os.killpg(run.pid, signal.SIGKILL)
 
 
 def _trainers(children: Path) -> list[int]:
-    """Child processes that compute a part; multiprocessing's resource tracker is one too, but not of ours."""
+    """Child processes that compute a part; multiprocessing's resource tracker is one too, but not
+    of ours."""
     pids = [int(pid) for pid in children.read_text().split()] if children.exists() else []
     return [pid for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 

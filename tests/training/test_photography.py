@@ -14,7 +14,9 @@ def picture(size: int = 32) -> torch.Tensor:
     """[1, 3, size, size]: smooth colours with some grain."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, 3, 4, 4, generator=generator)
-    smooth = torch.nn.functional.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=False)
+    smooth = torch.nn.functional.interpolate(
+        coarse, size=(size, size), mode="bicubic", align_corners=False
+    )
     return (smooth + 0.05 * torch.randn(1, 3, size, size, generator=generator)).clamp(0, 1)
 
 

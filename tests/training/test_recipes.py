@@ -32,8 +32,11 @@ def test_every_step_of_the_recipe_for_a_gpu_has_the_same_number_of_frames() -> N
         assert batches.frames_per_step % frames == 0
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch.compile looks at it, and hides that
-def test_the_recipe_for_a_gpu_runs_on_a_cpu_when_it_is_tiny(tiny: TrainingConfig, tmp_path: Path) -> None:
+# torch.compile looks at it, and hides that
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+def test_the_recipe_for_a_gpu_runs_on_a_cpu_when_it_is_tiny(
+    tiny: TrainingConfig, tmp_path: Path
+) -> None:
     train(tiny, tmp_path / "start", minutes=0.0)
     export(tmp_path / "start", tmp_path / "checkpoint")
     recipe = RECIPES["free-gpu"]
@@ -59,7 +62,10 @@ def test_the_recipe_for_a_gpu_runs_on_a_cpu_when_it_is_tiny(tiny: TrainingConfig
     facts = json.loads((tmp_path / "exported" / "training.json").read_text())
     assert facts["steps"] == 4
     assert "--recipe free-gpu" in facts["command"]
-    assert [record["step"] for record in read_log(tmp_path / "run") if "validation" in record] == [0, 4]
+    assert [record["step"] for record in read_log(tmp_path / "run") if "validation" in record] == [
+        0,
+        4,
+    ]
 
 
 def test_the_number_of_steps_can_follow_the_time(
@@ -74,6 +80,8 @@ def test_the_number_of_steps_can_follow_the_time(
     assert "validation" in last  # the schedule came to its end
 
 
-def test_a_run_of_several_processes_cannot_follow_the_time(tiny: TrainingConfig, tmp_path: Path) -> None:
+def test_a_run_of_several_processes_cannot_follow_the_time(
+    tiny: TrainingConfig, tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match="one process"):
         train(replace(tiny, processes=2), tmp_path, fit_minutes=1.0)

@@ -22,7 +22,9 @@ def tensors_of(folder: Path) -> dict[str, torch.Tensor]:
     return state[1]
 
 
-def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(tiny: TrainingConfig, tmp_path: Path) -> None:
+def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(
+    tiny: TrainingConfig, tmp_path: Path
+) -> None:
     train(tiny, tmp_path / "whole")
     train(tiny, tmp_path / "pieces", minutes=0.0)
     for step in (1, 4):
@@ -51,7 +53,9 @@ def _interrupt_at(step: int, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(trainer._Run, "_advance", interrupted)
 
 
-def test_a_resumed_run_to_free_cameras_ends_with_the_same_bits(tiny: TrainingConfig, tmp_path: Path) -> None:
+def test_a_resumed_run_to_free_cameras_ends_with_the_same_bits(
+    tiny: TrainingConfig, tmp_path: Path
+) -> None:
     train(tiny, tmp_path / "start")
     export(tmp_path / "start", tmp_path / "checkpoint")
     free = replace(
@@ -72,14 +76,17 @@ def test_a_resumed_run_to_free_cameras_ends_with_the_same_bits(tiny: TrainingCon
     whole, pieces = tensors_of(tmp_path / "whole"), tensors_of(tmp_path / "pieces")
     assert [name for name in whole if not torch.equal(whole[name], pieces[name])] == []
     log, log_of_pieces = (
-        [record for record in read_log(tmp_path / run) if "validation" in record] for run in ("whole", "pieces")
+        [record for record in read_log(tmp_path / run) if "validation" in record]
+        for run in ("whole", "pieces")
     )
     assert log == log_of_pieces
     assert [record["step"] for record in log] == [0, 6]
     assert {"auc_30", "free_auc_30"} <= log[0]["validation"].keys()
 
 
-def test_auxiliary_heads_that_warm_up_leave_the_network_alone(tiny: TrainingConfig, tmp_path: Path) -> None:
+def test_auxiliary_heads_that_warm_up_leave_the_network_alone(
+    tiny: TrainingConfig, tmp_path: Path
+) -> None:
     only = LossWeights(0, 0, 0, 0, 0, 0, 0, 1.0, 0)  # patch matching and nothing else
     plain = replace(tiny, losses=only, weight_decay=0.0)
     train(replace(plain, steps=2, auxiliary_warmup=2), tmp_path / "warm")
@@ -89,14 +96,21 @@ def test_auxiliary_heads_that_warm_up_leave_the_network_alone(tiny: TrainingConf
     network = [name for name in fresh if name.startswith("weights.net.aggregator.")]
     assert all(torch.equal(warm[name], fresh[name]) for name in network)
     assert not all(torch.equal(taught[name], fresh[name]) for name in network)
-    assert not torch.equal(warm["weights.auxiliary.descriptor.weight"], fresh["weights.auxiliary.descriptor.weight"])
+    assert not torch.equal(
+        warm["weights.auxiliary.descriptor.weight"], fresh["weights.auxiliary.descriptor.weight"]
+    )
 
 
 @pytest.mark.parametrize(
     ("standard", "free", "exported"), [(50.0, 20.0, True), (50.0, 9.0, False), (41.0, 20.0, False)]
 )
 def test_weights_are_kept_when_free_cameras_gain_and_rooms_lose_little(
-    tiny: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, standard: float, free: float, exported: bool
+    tiny: TrainingConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    standard: float,
+    free: float,
+    exported: bool,
 ) -> None:
     from training import trainer
 
@@ -106,12 +120,20 @@ def test_weights_are_kept_when_free_cameras_gain_and_rooms_lose_little(
     def scored(*_: object) -> dict[str, float]:
         if not current:
             current.extend(next(scores))
-        return {"auc_30": current.pop(0), "rotation_deg": 1.0, "translation_deg": 1.0, "depth_abs_rel": 0.1}
+        return {
+            "auc_30": current.pop(0),
+            "rotation_deg": 1.0,
+            "translation_deg": 1.0,
+            "depth_abs_rel": 0.1,
+        }
 
     train(tiny, tmp_path / "start")
     export(tmp_path / "start", tmp_path / "checkpoint")
     monkeypatch.setattr(trainer, "validate", scored)
-    train(replace(tiny, start=str(tmp_path / "checkpoint"), validation_sets=("std", "free")), tmp_path / "run")
+    train(
+        replace(tiny, start=str(tmp_path / "checkpoint"), validation_sets=("std", "free")),
+        tmp_path / "run",
+    )
     assert (tmp_path / "run" / "best" / "model.safetensors").is_file() == exported
 
 
@@ -146,10 +168,14 @@ def test_a_run_can_start_from_the_weights_of_another(tiny: TrainingConfig, tmp_p
     train(replace(tiny, start=str(tmp_path / "checkpoint")), tmp_path / "second", minutes=0.0)
     weights = load_file(tmp_path / "checkpoint" / "model.safetensors")
     started = tensors_of(tmp_path / "second")
-    assert all(torch.equal(started[f"average.{name}"], tensor.float()) for name, tensor in weights.items())
+    assert all(
+        torch.equal(started[f"average.{name}"], tensor.float()) for name, tensor in weights.items()
+    )
 
 
-def test_weights_of_another_shape_cannot_be_started_from(tiny: TrainingConfig, tmp_path: Path) -> None:
+def test_weights_of_another_shape_cannot_be_started_from(
+    tiny: TrainingConfig, tmp_path: Path
+) -> None:
     with pytest.raises(TrainingError, match="has another shape"):
         train(replace(tiny, start="demo"), tmp_path)
 

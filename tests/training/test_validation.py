@@ -22,7 +22,9 @@ class Oracle(nn.Module):
 
 def test_the_truth_scores_perfectly() -> None:
     scenes = validation_scenes(4, (24, 24))
-    oracle = Oracle(cameras_to_pose_encoding(scenes.extrinsics, scenes.intrinsics, (24, 24)), scenes.depth)
+    oracle = Oracle(
+        cameras_to_pose_encoding(scenes.extrinsics, scenes.intrinsics, (24, 24)), scenes.depth
+    )
     scores = validate(oracle, scenes)  # type: ignore[arg-type]
     assert scores["rotation_deg"] < 0.1
     assert scores["translation_deg"] < 0.1

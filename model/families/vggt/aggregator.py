@@ -19,7 +19,8 @@ _IMAGENET_STD = (0.229, 0.224, 0.225)
 class Aggregator(nn.Module):
     """Turns images into tokens: per frame one camera token, registers, then patches row-major.
 
-    `camera_token` and `register_token` hold two sets: the first for frame 0, the second for every other frame.
+    `camera_token` and `register_token` hold two sets: the first for frame 0, the second for every
+    other frame.
     """
 
     _mean: Tensor
@@ -44,10 +45,14 @@ class Aggregator(nn.Module):
         self.frame_blocks = blocks()
         self.global_blocks = blocks()
         self.camera_token = nn.Parameter(1e-6 * torch.randn(1, 2, 1, dim))
-        self.register_token = nn.Parameter(1e-6 * torch.randn(1, 2, config.num_register_tokens, dim))
+        self.register_token = nn.Parameter(
+            1e-6 * torch.randn(1, 2, config.num_register_tokens, dim)
+        )
         # the explicit device keeps these constants real in a network that is built without storage
         for name, values in (("_mean", _IMAGENET_MEAN), ("_std", _IMAGENET_STD)):
-            self.register_buffer(name, torch.tensor(values, device="cpu").view(1, 3, 1, 1), persistent=False)
+            self.register_buffer(
+                name, torch.tensor(values, device="cpu").view(1, 3, 1, 1), persistent=False
+            )
 
     @property
     def patch_start(self) -> int:
@@ -57,7 +62,8 @@ class Aggregator(nn.Module):
     def forward(self, images: Tensor, layers: Collection[int]) -> dict[int, Tensor]:
         """Tokens `[B, S, P, 2C]` of the asked layers, channels = (frame output | global output).
 
-        `images` `[B, S, 3, H, W]` in [0, 1]. Only the asked layers are kept: all of them would take 24 x 8 KiB a token.
+        `images` `[B, S, 3, H, W]` in [0, 1]. Only the asked layers are kept: all of them would take
+        24 x 8 KiB a token.
         """
         batch, frames = images.shape[:2]
         tokens = self.embed(images)
@@ -68,14 +74,22 @@ class Aggregator(nn.Module):
             tokens = blocks[kind][layer](self.arrange(tokens, kind, batch, frames), ropes[kind])
             if layer in layers:
                 kept[kind][layer] = tokens.view(batch, frames, -1, tokens.shape[-1])
-        return {i: torch.cat((kept["frame"][i], kept["global"][i]), dim=-1) for i in sorted(kept["frame"])}
+        return {
+            i: torch.cat((kept["frame"][i], kept["global"][i]), dim=-1)
+            for i in sorted(kept["frame"])
+        }
 
     @property
     def schedule(self) -> list[tuple[str, int]]:
         """The blocks in the order in which they run: ("frame" or "global", index)."""
         size = self.config.aa_block_size
         starts = range(0, self.config.depth, size)
-        return [(kind, i) for start in starts for kind in self.config.aa_order for i in range(start, start + size)]
+        return [
+            (kind, i)
+            for start in starts
+            for kind in self.config.aa_order
+            for i in range(start, start + size)
+        ]
 
     def embed(self, images: Tensor) -> Tensor:
         """What the first block takes: tokens `[B * S, P, C]` of images `[B, S, 3, H, W]`."""
@@ -101,7 +115,8 @@ class Aggregator(nn.Module):
 
     @staticmethod
     def arrange(tokens: Tensor, kind: str, batch: int, frames: int) -> Tensor:
-        """Tokens as a kind of block attends over them: `[B * S, P, C]` for "frame", `[B, S * P, C]` for "global"."""
+        """Tokens as a kind of block attends over them: `[B * S, P, C]` for "frame", `[B, S * P, C]`
+        for "global"."""
         return tokens.reshape(batch if kind == "global" else batch * frames, -1, tokens.shape[-1])
 
     def _special_tokens(self, batch: int, frames: int) -> Tensor:
@@ -111,5 +126,6 @@ class Aggregator(nn.Module):
 
 
 def patch_tokens(encoded: Tensor | EncodedImages) -> Tensor:
-    """The tokens `[N, h * w, C]` of N frames in what either kind of `Aggregator.patch_embed` gives."""
+    """The tokens `[N, h * w, C]` of N frames in what either kind of `Aggregator.patch_embed`
+    gives."""
     return encoded if isinstance(encoded, Tensor) else encoded.patch_tokens

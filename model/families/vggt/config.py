@@ -1,4 +1,5 @@
-"""The shape of a VGGT network. Field names follow the public constructor; every object is frozen and strict."""
+"""The shape of a VGGT network. Field names follow the public constructor; every object is frozen
+and strict."""
 
 from __future__ import annotations
 
@@ -31,8 +32,9 @@ _ENCODERS = {
 class VGGTConfig:
     """A whole network. A head that is None is not built and its predictions are None.
 
-    `patch_embed` is a public encoder name, "conv" (a plain patch convolution), or "dino_vit" (the encoder that
-    `patch_embed_vit` describes). Parts may be given as plain mappings. Raises ValueError for what cannot be built.
+    `patch_embed` is a public encoder name, "conv" (a plain patch convolution), or "dino_vit" (the
+    encoder that `patch_embed_vit` describes). Parts may be given as plain mappings. Raises
+    ValueError for what cannot be built.
     """
 
     family: ClassVar[str] = "vggt"
@@ -68,7 +70,8 @@ class VGGTConfig:
             raise ValueError(f"patch_embed is {self.patch_embed!r}; expected one of {known}")
         if (self.patch_embed == "dino_vit") != (self.patch_embed_vit is not None):
             raise ValueError(
-                f"patch_embed is {self.patch_embed!r} and patch_embed_vit is {self.patch_embed_vit}: "
+                f"patch_embed is {self.patch_embed!r} and patch_embed_vit is "
+                f"{self.patch_embed_vit}: "
                 "'dino_vit' needs patch_embed_vit, and nothing else takes it"
             )
         if self.encoder is not None:
@@ -79,16 +82,27 @@ class VGGTConfig:
                         f"the aggregator's is {getattr(self, name)}: they must be equal"
                     )
         if sorted(self.aa_order) != ["frame", "global"]:
-            raise ValueError(f"aa_order is {self.aa_order!r}; expected 'frame' and 'global' in some order")
+            raise ValueError(
+                f"aa_order is {self.aa_order!r}; expected 'frame' and 'global' in some order"
+            )
         if self.aa_block_size < 1 or self.depth % self.aa_block_size:
-            raise ValueError(f"depth {self.depth} is not a multiple of aa_block_size {self.aa_block_size}")
+            raise ValueError(
+                f"depth {self.depth} is not a multiple of aa_block_size {self.aa_block_size}"
+            )
         if self.rope_freq <= 0:
-            raise ValueError(f"rope_freq is {self.rope_freq}; it must be positive (rotary positions are mandatory)")
+            raise ValueError(
+                f"rope_freq is {self.rope_freq}; it must be positive (rotary positions are "
+                "mandatory)"
+            )
         if self.embed_dim % (4 * self.num_heads):
-            raise ValueError(f"embed_dim {self.embed_dim} is not a multiple of 4 x {self.num_heads} heads")
+            raise ValueError(
+                f"embed_dim {self.embed_dim} is not a multiple of 4 x {self.num_heads} heads"
+            )
         for name in ("depth_head", "point_head", "track_head"):
             head = getattr(self, name)
-            if head is not None and not all(0 <= i < self.depth for i in head.intermediate_layer_idx):
+            if head is not None and not all(
+                0 <= i < self.depth for i in head.intermediate_layer_idx
+            ):
                 layers = head.intermediate_layer_idx
                 raise ValueError(f"{name} reads layers {layers} of a network of depth {self.depth}")
 
@@ -106,11 +120,17 @@ class VGGTConfig:
         return tuple(name for name in HEADS if getattr(self, f"{name}_head") is not None)
 
     def with_heads(self, heads: Sequence[str]) -> VGGTConfig:
-        """The same network with only `heads` kept. Raises ValueError for a head that it does not have."""
+        """The same network with only `heads` kept. Raises ValueError for a head that it does not
+        have."""
         for name in heads:
             if name not in self.heads:
-                raise ValueError(f"head {name!r} was asked for; this network has {', '.join(self.heads) or 'none'}")
-        left_out: dict[str, Any] = {f"{name}_head": None for name in self.heads if name not in heads}
+                raise ValueError(
+                    f"head {name!r} was asked for; this network has "
+                    f"{', '.join(self.heads) or 'none'}"
+                )
+        left_out: dict[str, Any] = {
+            f"{name}_head": None for name in self.heads if name not in heads
+        }
         return dataclasses.replace(self, **left_out)
 
     def to_dict(self) -> dict[str, Any]:
@@ -119,7 +139,8 @@ class VGGTConfig:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> VGGTConfig:
-        """Builds a configuration from plain data. Raises ValueError naming any key that is unknown."""
+        """Builds a configuration from plain data. Raises ValueError naming any key that is
+        unknown."""
         result = read_config(cls, data, "network")
         assert isinstance(result, cls)
         return result

@@ -18,7 +18,8 @@ _BLOCK_LINEARS = r"\.\d+\.(attn\.(qkv|proj)|mlp\.(fc1|fc2))"
 
 
 def _recognise(config_json: Mapping[str, Any] | None, names: Collection[str]) -> VGGTConfig | None:
-    """VGGT-1B unless a configuration of our own says more: the hub's lists three arguments of the constructor.
+    """VGGT-1B unless a configuration of our own says more: the hub's lists three arguments of the
+    constructor.
 
     Heads without any tensor are left out.
     """
@@ -27,7 +28,9 @@ def _recognise(config_json: Mapping[str, Any] | None, names: Collection[str]) ->
     config = PRESETS["vggt-1b"]
     if config_json is not None and "depth" in config_json:
         config = VGGTConfig.from_dict(config_json)
-    return config.with_heads([head for head in config.heads if any(name.startswith(f"{head}_head.") for name in names)])
+    return config.with_heads(
+        [head for head in config.heads if any(name.startswith(f"{head}_head.") for name in names)]
+    )
 
 
 def _without_absent_heads(config: VGGTConfig) -> tuple[str, ...]:
@@ -35,9 +38,12 @@ def _without_absent_heads(config: VGGTConfig) -> tuple[str, ...]:
 
 
 def _decode(prediction: Prediction, size: tuple[int, int]) -> Geometry:
-    """VGGT's cameras are world-to-camera, its world is the first camera's frame, its confidence is 1 or more."""
+    """VGGT's cameras are world-to-camera, its world is the first camera's frame, its confidence is
+    1 or more."""
     encoding, depth = prediction.pose_enc, prediction.depth
-    extrinsics, intrinsics = (None, None) if encoding is None else pose_encoding_to_cameras(encoding, size)
+    extrinsics, intrinsics = (
+        (None, None) if encoding is None else pose_encoding_to_cameras(encoding, size)
+    )
     return Geometry(
         extrinsics,
         intrinsics,
@@ -62,8 +68,12 @@ VGGT = Family(
     stages=VGGTStages,
     # the paper quantises the aggregator's blocks only; the other two hold 40 % of the parameters
     parts={
-        "aggregator": Part(re.compile(rf"aggregator\.(frame|global)_blocks{_BLOCK_LINEARS}"), "w4a4"),
-        "image_encoder": Part(re.compile(rf"aggregator\.patch_embed\.blocks{_BLOCK_LINEARS}"), "w4a8"),
+        "aggregator": Part(
+            re.compile(rf"aggregator\.(frame|global)_blocks{_BLOCK_LINEARS}"), "w4a4"
+        ),
+        "image_encoder": Part(
+            re.compile(rf"aggregator\.patch_embed\.blocks{_BLOCK_LINEARS}"), "w4a8"
+        ),
         "camera_head": Part(re.compile(rf"camera_head\.trunk{_BLOCK_LINEARS}"), "w4a8"),
     },
     grid=lambda config: Grid(config.img_size, config.patch_size),

@@ -29,31 +29,47 @@ class VGGT(Network):
         dim = 2 * config.embed_dim
         self.aggregator = Aggregator(config)
         start = self.aggregator.patch_start
-        self.camera_head = None if config.camera_head is None else CameraHead(dim, config.camera_head)
+        self.camera_head = (
+            None if config.camera_head is None else CameraHead(dim, config.camera_head)
+        )
         self.point_head = (
-            None if config.point_head is None else DPTHead(dim, config.patch_size, start, config.point_head)
+            None
+            if config.point_head is None
+            else DPTHead(dim, config.patch_size, start, config.point_head)
         )
         self.depth_head = (
-            None if config.depth_head is None else DPTHead(dim, config.patch_size, start, config.depth_head)
+            None
+            if config.depth_head is None
+            else DPTHead(dim, config.patch_size, start, config.depth_head)
         )
         self.track_head = (
-            None if config.track_head is None else TrackHead(dim, config.patch_size, start, config.track_head)
+            None
+            if config.track_head is None
+            else TrackHead(dim, config.patch_size, start, config.track_head)
         )
 
     def blocks(self) -> tuple[Stage, ...]:
-        """Those of the image encoder, then of the aggregator: "local" within a frame, "global" over the scene."""
+        """Those of the image encoder, then of the aggregator: "local" within a frame, "global" over
+        the scene."""
         encoder = self.aggregator.patch_embed
         count = len(encoder.blocks) if isinstance(encoder, VisionTransformer) else 0
         kinds: dict[str, Kind] = {"frame": "local", "global": "global"}
         return (
             *(Stage(f"aggregator.patch_embed.blocks.{i}", "local") for i in range(count)),
-            *(Stage(f"aggregator.{name}_blocks.{i}", kinds[name]) for name, i in self.aggregator.schedule),
+            *(
+                Stage(f"aggregator.{name}_blocks.{i}", kinds[name])
+                for name, i in self.aggregator.schedule
+            ),
         )
 
     def heads(self, with_tracks: bool = False) -> list[nn.Module]:
         """Camera, depth and point head, and with query points the track head."""
         tracker = self.track_head if with_tracks else None
-        return [head for head in (self.camera_head, self.depth_head, self.point_head, tracker) if head is not None]
+        return [
+            head
+            for head in (self.camera_head, self.depth_head, self.point_head, tracker)
+            if head is not None
+        ]
 
     def describe_at(self) -> tuple[nn.Module, Callable[[Any], Tensor]]:
         """The image encoder, which sees every frame by itself."""
@@ -66,9 +82,9 @@ class VGGT(Network):
     def forward(self, images: Tensor, query_points: Tensor | None = None) -> Prediction:
         """Predicts cameras, depth, points and, for `query_points`, tracks.
 
-        `images` `[B, S, 3, H, W]` or `[S, 3, H, W]` (then B = 1) in [0, 1], H and W multiples of the patch size.
-        `query_points` `[B, N, 2]` or `[N, 2]`: pixels (x, y) of frame 0. Heads run in float32, whatever the caller's
-        autocast says. Raises ValueError for any other shape.
+        `images` `[B, S, 3, H, W]` or `[S, 3, H, W]` (then B = 1) in [0, 1], H and W multiples of
+        the patch size. `query_points` `[B, N, 2]` or `[N, 2]`: pixels (x, y) of frame 0. Heads run
+        in float32, whatever the caller's autocast says. Raises ValueError for any other shape.
         """
         images, query_points = self._checked(images, query_points)
         size = (images.shape[-2], images.shape[-1])
@@ -99,20 +115,30 @@ class VGGT(Network):
         if images.dim() == 4:
             images = images[None]
         if images.dim() != 5 or images.shape[2] != 3 or 0 in images.shape:
-            raise ValueError(f"images have shape {tuple(images.shape)}; expected [B, S, 3, H, W] or [S, 3, H, W]")
+            raise ValueError(
+                f"images have shape {tuple(images.shape)}; expected [B, S, 3, H, W] or [S, 3, H, W]"
+            )
         patch = self.config.patch_size
         if images.shape[-2] % patch or images.shape[-1] % patch:
             raise ValueError(
-                f"images are {images.shape[-2]}x{images.shape[-1]} pixels; both sides must be multiples of {patch}"
+                f"images are {images.shape[-2]}x{images.shape[-1]} pixels; both sides must be "
+                f"multiples of {patch}"
             )
         if query_points is None:
             return images, None
         if self.track_head is None:
-            raise ValueError("query_points were given, but this network was built without its track head")
+            raise ValueError(
+                "query_points were given, but this network was built without its track head"
+            )
         if query_points.dim() == 2:
             query_points = query_points[None]
-        if query_points.dim() != 3 or query_points.shape[-1] != 2 or query_points.shape[0] != images.shape[0]:
+        if (
+            query_points.dim() != 3
+            or query_points.shape[-1] != 2
+            or query_points.shape[0] != images.shape[0]
+        ):
             raise ValueError(
-                f"query_points have shape {tuple(query_points.shape)}; expected [{images.shape[0]}, N, 2] or [N, 2]"
+                f"query_points have shape {tuple(query_points.shape)}; expected "
+                f"[{images.shape[0]}, N, 2] or [N, 2]"
             )
         return images, query_points

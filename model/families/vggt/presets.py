@@ -1,4 +1,5 @@
-"""Named network shapes: the public checkpoint's, and the small one that this project trains and bundles."""
+"""Named network shapes: the public checkpoint's, and the small one that this project trains and
+bundles."""
 
 from __future__ import annotations
 
@@ -7,7 +8,9 @@ from dataclasses import replace
 from model.families.vggt.config import VGGTConfig
 from model.network.config import CameraHeadConfig, DPTHeadConfig, VisionTransformerConfig
 
-_DEMO_DPT = DPTHeadConfig(features=32, out_channels=(32, 48, 64, 64), intermediate_layer_idx=(0, 1, 2, 3))
+_DEMO_DPT = DPTHeadConfig(
+    features=32, out_channels=(32, 48, 64, 64), intermediate_layer_idx=(0, 1, 2, 3)
+)
 
 PRESETS: dict[str, VGGTConfig] = {
     "vggt-1b": VGGTConfig(),

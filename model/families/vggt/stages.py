@@ -19,8 +19,8 @@ _DEEP_SHARE = 6  # the last sixth of the pairs of blocks, two at least
 class VGGTStages(Stages):
     """The blocks of a VGGT one by one, then its camera head as a whole.
 
-    The head's blocks run several times over, on one token a frame: the two halves of its camera token,
-    from the last block of each kind.
+    The head's blocks run several times over, on one token a frame: the two halves of its camera
+    token, from the last block of each kind.
     """
 
     def __init__(self, net: VGGT) -> None:
@@ -36,7 +36,9 @@ class VGGTStages(Stages):
         self.row = (*blocks, _CAMERA) if net.camera_head is not None else blocks
         first_deep = config.depth - max(2, config.depth // _DEEP_SHARE)
         schedule = net.aggregator.schedule
-        self.deep = tuple(s for s, (_, i) in zip(alternating, schedule, strict=True) if i >= first_deep)
+        self.deep = tuple(
+            s for s, (_, i) in zip(alternating, schedule, strict=True) if i >= first_deep
+        )
 
     @property
     def _aggregator(self) -> Aggregator:

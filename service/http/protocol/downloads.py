@@ -1,4 +1,5 @@
-"""Finished files over HTTP: strong validators, ranges, and constant memory (RFC 9110; digests by RFC 9530)."""
+"""Finished files over HTTP: strong validators, ranges, and constant memory (RFC 9110; digests by
+RFC 9530)."""
 
 from __future__ import annotations
 
@@ -21,22 +22,29 @@ _CHUNK = 2**18
 class Download(Response):
     """One file, whole or one range of it, or 304 if the client has it.
 
-    The file is open from the start, so it can be sent even if the reconstruction is removed meanwhile. A Range header
-    that is malformed or asks for several ranges is answered with the whole file, as the RFC allows.
-    Raises RangeNotSatisfiable, and NotFound if the reconstruction is gone by now.
+    The file is open from the start, so it can be sent even if the reconstruction is removed
+    meanwhile. A Range header that is malformed or asks for several ranges is answered with the
+    whole file, as the RFC allows. Raises RangeNotSatisfiable, and NotFound if the reconstruction is
+    gone by now.
     """
 
     def __init__(
-        self, request: Headers, file: MadeFile, media_type: str, name: str, headers: dict[str, str] | None = None
+        self,
+        request: Headers,
+        file: MadeFile,
+        media_type: str,
+        name: str,
+        headers: dict[str, str] | None = None,
     ) -> None:
         etag = f'"{file.sha256}"'
         kind = "inline" if media_type.startswith("image/") else "attachment"
         encoded = f"; filename*=UTF-8''{quote(name)}" if not name.isascii() else ""
+        plain = name.encode("ascii", "replace").decode()
         fixed = {
             "ETag": etag,
             "Accept-Ranges": "bytes",
             "Cache-Control": "private, max-age=86400, immutable",
-            "Content-Disposition": f'{kind}; filename="{name.encode("ascii", "replace").decode()}"{encoded}',
+            "Content-Disposition": f'{kind}; filename="{plain}"{encoded}',
             "Repr-Digest": f"sha-256=:{base64.b64encode(bytes.fromhex(file.sha256)).decode()}:",
         }
         self._first, self._length = 0, file.bytes
@@ -62,7 +70,13 @@ class Download(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._file as file:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": self.status_code,
+                    "headers": self.raw_headers,
+                }
+            )
             left = self._length
             await anyio.to_thread.run_sync(file.seek, self._first)
             while left > 0:
@@ -92,5 +106,7 @@ def _read_range(header: str, size: int) -> tuple[int, int] | None:
         if last and int(last) < start:
             return None
     if start >= size or (not first and int(last) == 0):
-        raise RangeNotSatisfiable(f"The file has {size} bytes; {header[:60]} is beyond it.", bytes=size)
+        raise RangeNotSatisfiable(
+            f"The file has {size} bytes; {header[:60]} is beyond it.", bytes=size
+        )
     return start, end - start

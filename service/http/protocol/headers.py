@@ -16,7 +16,9 @@ from service.access import Client
 from service.errors import InvalidOption, NotAcceptable
 
 _KEY_LENGTH = 255
-_BEARER = HTTPBearer(auto_error=False, description="An API key; needed only where /capabilities says so.")
+_BEARER = HTTPBearer(
+    auto_error=False, description="An API key; needed only where /capabilities says so."
+)
 
 
 async def client(
@@ -34,7 +36,8 @@ Asking = Annotated[Client, Depends(client)]
 
 
 def choose(accept: str | None, offered: Sequence[str]) -> str:
-    """The best of the media types `offered`, the first one being the default. Raises NotAcceptable."""
+    """The best of the media types `offered`, the first one being the default. Raises
+    NotAcceptable."""
     if not accept or not accept.strip():
         return offered[0]
     ranges = [_parse(part) for part in accept.split(",") if part.strip()]
@@ -44,7 +47,9 @@ def choose(accept: str | None, offered: Sequence[str]) -> str:
         if quality > best_quality:
             best, best_quality = media_type, quality
     if best_quality == 0.0:
-        raise NotAcceptable(f"There is no {accept[:120]}; there is {', '.join(offered)}.", available=list(offered))
+        raise NotAcceptable(
+            f"There is no {accept[:120]}; there is {', '.join(offered)}.", available=list(offered)
+        )
     return best
 
 
@@ -71,7 +76,8 @@ def _quality(media_type: str, ranges: list[tuple[str, float]]) -> float:
 
 @dataclass(frozen=True)
 class Preference:
-    """How long a client wants to wait: forever (None), or so many seconds, and what of Prefer was applied."""
+    """How long a client wants to wait: forever (None), or so many seconds, and what of Prefer was
+    applied."""
 
     wait: float | None
     applied: str | None
@@ -101,6 +107,7 @@ def read_idempotency_key(header: str | None) -> str | None:
         key = key[1:-1]
     if not 0 < len(key) <= _KEY_LENGTH or not key.isascii() or not key.isprintable():
         raise InvalidOption(
-            f"Idempotency-Key must be 1 to {_KEY_LENGTH} printable ASCII characters.", option="Idempotency-Key"
+            f"Idempotency-Key must be 1 to {_KEY_LENGTH} printable ASCII characters.",
+            option="Idempotency-Key",
         )
     return key

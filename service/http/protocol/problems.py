@@ -127,7 +127,9 @@ def answer_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
         document = {"type": "about:blank", "title": error.detail, "status": error.status_code}
-        return JSONResponse(document, error.status_code, headers=error.headers, media_type=MEDIA_TYPE)
+        return JSONResponse(
+            document, error.status_code, headers=error.headers, media_type=MEDIA_TYPE
+        )
 
     @app.exception_handler(ClientDisconnect)
     async def disconnected(request: Request, error: ClientDisconnect) -> Response:

@@ -1,4 +1,5 @@
-"""What /openapi.json says beyond what the routes' signatures say: problems by status, and the upload's form."""
+"""What /openapi.json says beyond what the routes' signatures say: problems by status, and the
+upload's form."""
 
 from __future__ import annotations
 
@@ -15,20 +16,30 @@ RECONSTRUCT, RECONSTRUCTIONS, FILES, SERVICE = "Reconstruct", "Reconstructions",
 TAGS = [
     {"name": RECONSTRUCT, "description": "Send pictures of one scene."},
     {"name": RECONSTRUCTIONS, "description": "Find, follow, read and remove reconstructions."},
-    {"name": FILES, "description": "Files made from a finished reconstruction, in other programs' formats."},
+    {
+        "name": FILES,
+        "description": "Files made from a finished reconstruction, in other programs' formats.",
+    },
     {"name": SERVICE, "description": "Health, metrics, and what this service can do. All public."},
 ]
 
 _ID = "3f2504e04f8911d39a0c0305e82c3301"
-Id = Annotated[str, Path(description="The reconstruction's id: 32 hexadecimal digits.", examples=[_ID])]
+Id = Annotated[
+    str, Path(description="The reconstruction's id: 32 hexadecimal digits.", examples=[_ID])
+]
 Index = Annotated[int, Path(description="Number of the picture, from 0.", examples=[0])]
 
 _FILE = {"type": "string", "format": "binary"}
-_LINKED = {"result": "ReconstructionDocument", "picture": "PictureDocument", "depth": "DepthDocument"}
+_LINKED = {
+    "result": "ReconstructionDocument",
+    "picture": "PictureDocument",
+    "depth": "DepthDocument",
+}
 
 
 def documented(*problems: str) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that may answer with these problems, and with those that any route may."""
+    """The `responses` of a route that may answer with these problems, and with those that any route
+    may."""
     answers: dict[int | str, dict[str, Any]] = {}
     for problem in (KINDS[code] for code in dict.fromkeys((*problems, "internal-error"))):
         known = answers.get(problem.status, {}).get("description")
@@ -48,9 +59,17 @@ def file_answer(media_type: str, description: str) -> dict[int | str, dict[str, 
         200: {"description": description, "content": content},
         206: {"description": "The range that was asked for", "content": content},
         304: {"description": "The client has it already"},
-        **documented("not-found", "not-finished", "range-not-satisfiable", "invalid-option", "key-required",
-                     "storage-full", "no-tracks", "store-unavailable"),
-    }  # fmt: skip
+        **documented(
+            "not-found",
+            "not-finished",
+            "range-not-satisfiable",
+            "invalid-option",
+            "key-required",
+            "storage-full",
+            "no-tracks",
+            "store-unavailable",
+        ),
+    }
 
 
 PROBLEM_SCHEMA = {
@@ -58,7 +77,10 @@ PROBLEM_SCHEMA = {
     "description": "RFC 9457 problem details; some types have further fields.",
     "required": ["type", "title", "status"],
     "properties": {
-        "type": {"type": "string", "description": "about:blank, or /problems/{slug}, which explains it"},
+        "type": {
+            "type": "string",
+            "description": "about:blank, or /problems/{slug}, which explains it",
+        },
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "detail": {"type": "string"},
@@ -83,8 +105,10 @@ def form_body() -> dict[str, Any]:
             "minItems": 1,
             "items": _FILE,
             "examples": [["left.jpg", "right.jpg"]],
-            "description": "JPEG, PNG, WebP or HEIC pictures of one scene, one part each; zip archives of pictures and "
-            "videos are taken too. Their order is the order of the result; the first one's camera is the world. "
+            "description": "JPEG, PNG, WebP or HEIC pictures of one scene, one part each; zip "
+            "archives of pictures and "
+            "videos are taken too. Their order is the order of the result; the first one's camera "
+            "is the world. "
             "The name `files` is accepted too.",
         },
         "archive": {
@@ -100,26 +124,35 @@ def form_body() -> dict[str, Any]:
         "urls": {
             "type": "array",
             "items": {"type": "string", "format": "uri", "maxLength": URL_LENGTH},
-            "description": "https URLs of pictures, archives or videos, one part each, in one order with `images`; the "
-            "last part of the path is the name. Only where the operator allows it: `urls` of /capabilities says so.",
+            "description": "https URLs of pictures, archives or videos, one part each, in one "
+            "order with `images`; the "
+            "last part of the path is the name. Only where the operator allows it: `urls` of "
+            "/capabilities says so.",
             "examples": [["https://images.example.org/left.jpg"]],
         },
         "masks": {
             "type": "array",
             "items": _FILE,
             "examples": [["left.png", "right.png"]],
-            "description": "Grey pictures of their pictures' sizes; what is dark is left out of the cloud. Named like "
+            "description": "Grey pictures of their pictures' sizes; what is dark is left out of "
+            "the cloud. Named like "
             "their pictures, or one for each in the same order.",
         },
     }
     for name, schema in options["properties"].items():
-        properties[name] = {key: value for key, value in schema.items() if key != "default" or value is not None}
+        properties[name] = {
+            key: value for key, value in schema.items() if key != "default" or value is not None
+        }
     return {
         "requestBody": {
             "required": True,
             "content": {
                 "multipart/form-data": {
-                    "schema": {"type": "object", "properties": properties, "additionalProperties": False},
+                    "schema": {
+                        "type": "object",
+                        "properties": properties,
+                        "additionalProperties": False,
+                    },
                 }
             },
         }
@@ -127,9 +160,12 @@ def form_body() -> dict[str, Any]:
 
 
 def describe(schema: dict[str, Any]) -> dict[str, Any]:
-    """Complete what FastAPI has made of the routes: problems, options, and the links of a result."""
+    """Complete what FastAPI has made of the routes: problems, options, and the links of a
+    result."""
     schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-    options = Options.model_json_schema(ref_template="#/components/schemas/{model}").get("$defs", {})
+    options = Options.model_json_schema(ref_template="#/components/schemas/{model}").get(
+        "$defs", {}
+    )
     schemas.update({"Problem": PROBLEM_SCHEMA, **options})
     for of, document in _LINKED.items():
         schemas[document]["properties"]["links"] = _links(of)
@@ -137,7 +173,9 @@ def describe(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _links(of: str) -> dict[str, Any]:
-    addresses = {export.link: (export.summary, export.name_of(0)) for export in EXPORTS if export.of == of}
+    addresses = {
+        export.link: (export.summary, export.name_of(0)) for export in EXPORTS if export.of == of
+    }
     if of == "result":
         addresses = {"self": ("This document", ""), "events": ("Its events", "events"), **addresses}
     needed = {export.link for export in EXPORTS if export.of == of and export.needs is not None}

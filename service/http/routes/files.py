@@ -1,4 +1,5 @@
-"""The files of a finished reconstruction, one route an export. Points may be asked for with other options."""
+"""The files of a finished reconstruction, one route an export. Points may be asked for with other
+options."""
 
 from __future__ import annotations
 
@@ -35,10 +36,15 @@ def files_router(application: Application) -> APIRouter:
 
 
 def _download(application: Application, export: Export[Any]) -> Callable[..., Response]:
-    """The route's function: it takes an index if there is one file a picture, options if the export has any."""
+    """The route's function: it takes an index if there is one file a picture, options if the export
+    has any."""
 
     def download(
-        id: Id, request: Request, client: Asking, index: Index = 0, options: ExportOptions | None = None
+        id: Id,
+        request: Request,
+        client: Asking,
+        index: Index = 0,
+        options: ExportOptions | None = None,
     ) -> Response:
         job = application.finished(client, id)
         asked = BY_NAME[export.variants.get(getattr(options, "format", ""), export.name)]
@@ -47,10 +53,16 @@ def _download(application: Application, export: Export[Any]) -> Callable[..., Re
             made = files.file(asked, options, index)
         application.metrics.artifact_bytes.labels(asked.metric_label).inc(made.bytes)
         headers = dict(asked.headers(files.document.pictures[index]))
-        return Download(request.headers, made, asked.media_type, asked.saved_name(id[:8], index), headers)
+        return Download(
+            request.headers, made, asked.media_type, asked.saved_name(id[:8], index), headers
+        )
 
     signature = inspect.signature(download, eval_str=True)
-    taken = {name: parameter for name, parameter in signature.parameters.items() if name not in ("index", "options")}
+    taken = {
+        name: parameter
+        for name, parameter in signature.parameters.items()
+        if name not in ("index", "options")
+    }
     if export.per_picture:
         taken["index"] = signature.parameters["index"].replace(default=inspect.Parameter.empty)
     query = _query(export)
@@ -63,9 +75,13 @@ def _download(application: Application, export: Export[Any]) -> Callable[..., Re
 
 
 def _query(export: Export[Any]) -> type[BaseModel]:
-    """The query parameters of an export: its options, and `format` where it stands for variants too."""
+    """The query parameters of an export: its options, and `format` where it stands for variants
+    too."""
     if not export.variants:
         return export.options
     formats = ("binary", *export.variants)
-    format: Any = (Literal[formats], Field("binary", examples=[formats[-1]], description="binary, or text"))
+    format: Any = (
+        Literal[formats],
+        Field("binary", examples=[formats[-1]], description="binary, or text"),
+    )
     return create_model(f"{export.id}_query", __base__=export.options, format=format)

@@ -1,4 +1,5 @@
-"""What those who run and those who use the service ask about it: health, metrics, capabilities. All public."""
+"""What those who run and those who use the service ask about it: health, metrics, capabilities. All
+public."""
 
 from __future__ import annotations
 
@@ -23,14 +24,20 @@ from service.result.document import warnings_about
 from service.result.scene import Grid
 from service.settings import AccessSettings
 
-Slug = Annotated[str, Path(description="The last part of a problem's type.", examples=["no-pictures"])]
+Slug = Annotated[
+    str, Path(description="The last part of a problem's type.", examples=["no-pictures"])
+]
 
 
 def operations_router(application: Application) -> APIRouter:
     """Health, metrics, capabilities and the meaning of problems."""
     router = APIRouter(tags=[SERVICE])
 
-    @router.get("/livez", summary="Is the process alive and its worker moving?", responses=documented("worker-stuck"))
+    @router.get(
+        "/livez",
+        summary="Is the process alive and its worker moving?",
+        responses=documented("worker-stuck"),
+    )
     async def get_liveness() -> dict[str, str]:
         application.check_alive()
         return {"status": "alive"}
@@ -50,19 +57,30 @@ def operations_router(application: Application) -> APIRouter:
     def get_metrics() -> Response:
         return Response(application.exposition(), media_type=CONTENT_TYPE_LATEST)
 
-    @router.get("/capabilities", summary="Limits, options, formats and the model", response_model=dict[str, Any])
+    @router.get(
+        "/capabilities",
+        summary="Limits, options, formats and the model",
+        response_model=dict[str, Any],
+    )
     async def get_capabilities() -> Response:
         return JSONResponse(_capabilities(application))
 
     @router.get(
-        "/problems/{slug}", summary="What a problem's type means", responses=documented("not-found"),
+        "/problems/{slug}",
+        summary="What a problem's type means",
+        responses=documented("not-found"),
         response_model=dict[str, Any],
-    )  # fmt: skip
+    )
     async def get_problem(slug: Slug) -> dict[str, Any]:
         if slug not in KINDS:
             raise NotFound("There is no such problem type.")
         kind, meaning = KINDS[slug], ERRORS[slug].meaning()
-        return {"type": f"/problems/{slug}", "title": kind.title, "status": kind.status, "meaning": meaning}
+        return {
+            "type": f"/problems/{slug}",
+            "title": kind.title,
+            "status": kind.status,
+            "meaning": meaning,
+        }
 
     return router
 
@@ -82,10 +100,16 @@ def _capabilities(application: Application) -> dict[str, Any]:
         "modes": list(MODES),
         "default_mode": limits.pop("mode"),
         "input_formats": list(FORMATS),
-        "container_formats": {"archive": ["ZIP"], "video": ["MP4", "QuickTime", "Matroska", "WebM", "AVI"]},
+        "container_formats": {
+            "archive": ["ZIP"],
+            "video": ["MP4", "QuickTime", "Matroska", "WebM", "AVI"],
+        },
         "urls": _urls(settings.access),
         "output_formats": {
-            **{kind: [export.formats[kind] for export in exports if kind in export.formats] for kind in get_args(Kind)},
+            **{
+                kind: [export.formats[kind] for export in exports if kind in export.formats]
+                for kind in get_args(Kind)
+            },
             "depth_grids": list(get_args(Grid)),
             "files": [export.name for export in exports if not export.per_picture],
             "orderable": list(OUTPUTS),
@@ -104,14 +128,17 @@ def _capabilities(application: Application) -> dict[str, Any]:
         },
         "memory": {
             "budget_bytes": engine.planner.budget,
-            "max_frames_per_pass": engine.planner.max_frames(side, side, most) if engine.ready else None,
+            "max_frames_per_pass": engine.planner.max_frames(side, side, most)
+            if engine.ready
+            else None,
         },
         "authentication": "bearer" if application.restricted else "none",
     }
 
 
 def _urls(settings: AccessSettings) -> str:
-    """What the form's field `urls` may name. Which hosts are listed is the operator's own business."""
+    """What the form's field `urls` may name. Which hosts are listed is the operator's own
+    business."""
     if not settings.fetch_urls:
         return "off"
     return "public https servers" if settings.fetch_hosts is None else "listed hosts"

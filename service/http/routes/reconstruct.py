@@ -63,7 +63,10 @@ def reconstruct_router(application: Application) -> APIRouter:
         client: Asking,
         prefer: Annotated[
             str | None,
-            Header(description="how long to wait for the result (RFC 7240)", examples=["respond-async, wait=30"]),
+            Header(
+                description="how long to wait for the result (RFC 7240)",
+                examples=["respond-async, wait=30"],
+            ),
         ] = None,
         idempotency_key: Annotated[
             str | None,

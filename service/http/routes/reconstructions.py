@@ -61,7 +61,9 @@ def reconstructions_router(application: Application) -> APIRouter:
     )
     def list_reconstructions(
         client: Asking,
-        limit: Annotated[int, Query(ge=1, le=_MOST_LISTED, description="how many at most", examples=[20])] = 20,
+        limit: Annotated[
+            int, Query(ge=1, le=_MOST_LISTED, description="how many at most", examples=[20])
+        ] = 20,
         before: Annotated[
             str | None,
             Query(
@@ -70,20 +72,30 @@ def reconstructions_router(application: Application) -> APIRouter:
                 examples=["3f2504e04f8911d39a0c0305e82c3301"],
             ),
         ] = None,
-        state: Annotated[JobState | None, Query(description="list those in this state", examples=["succeeded"])] = None,
+        state: Annotated[
+            JobState | None, Query(description="list those in this state", examples=["succeeded"])
+        ] = None,
     ) -> Response:
         jobs = application.page(client, limit + 1, before, state)
         more = len(jobs) > limit
         listed = [
             ListedDocument(
-                id=job.id, state=job.state, frames=job.frames, created=job.created, finished=job.finished,
+                id=job.id,
+                state=job.state,
+                frames=job.frames,
+                created=job.created,
+                finished=job.finished,
                 link=address(job.id),
             )
             for job in jobs[:limit]
-        ]  # fmt: skip
+        ]
         following = None
         if more:
-            query: dict[str, Any] = {"limit": limit, "before": listed[-1].id, **({"state": state} if state else {})}
+            query: dict[str, Any] = {
+                "limit": limit,
+                "before": listed[-1].id,
+                **({"state": state} if state else {}),
+            }
             following = f"/reconstructions?{urlencode(query)}"
         headers = {"Link": f'<{following}>; rel="next"'} if following else {}
         document = ListDocument(reconstructions=listed, next=following)
@@ -130,7 +142,10 @@ def reconstructions_router(application: Application) -> APIRouter:
         "/{id}",
         status_code=204,
         responses={
-            202: {"model": StatusDocument, "description": "It is running and stops at its next step"},
+            202: {
+                "model": StatusDocument,
+                "description": "It is running and stops at its next step",
+            },
             **documented("not-found", "key-required", "store-unavailable"),
         },
         summary="Cancel it if it waits or runs, else remove it and its files",
@@ -144,9 +159,14 @@ def reconstructions_router(application: Application) -> APIRouter:
     @router.get(
         "/{id}/events",
         responses={
-            200: {"description": "Server-sent events until it has ended", "content": {"text/event-stream": {}}},
+            200: {
+                "description": "Server-sent events until it has ended",
+                "content": {"text/event-stream": {}},
+            },
             204: {"description": "It has ended and the client has seen that"},
-            **documented("not-found", "key-required", "not-acceptable", "invalid-option", "store-unavailable"),
+            **documented(
+                "not-found", "key-required", "not-acceptable", "invalid-option", "store-unavailable"
+            ),
         },
         response_class=StreamingResponse,
         summary="Follow it: states, stages, progress",
@@ -156,7 +176,8 @@ def reconstructions_router(application: Application) -> APIRouter:
         request: Request,
         client: Asking,
         last_event_id: Annotated[
-            str | None, Header(description="number of the last event that was received", examples=["12"])
+            str | None,
+            Header(description="number of the last event that was received", examples=["12"]),
         ] = None,
     ) -> Response:
         choose(request.headers.get("accept"), ("text/event-stream",))

@@ -1,7 +1,8 @@
-"""Which IP addresses belong to the public internet; all others could lead a URL to what stands behind a firewall.
+"""Which IP addresses belong to the public internet; all others could lead a URL to what stands
+behind a firewall.
 
-The IANA special-purpose registries, stated here because `ipaddress` learnt some of them only lately and counts
-multicast as global.
+The IANA special-purpose registries, stated here because `ipaddress` learnt some of them only lately
+and counts multicast as global.
 """
 
 from __future__ import annotations
@@ -34,21 +35,31 @@ _INTERNAL = tuple(
         "fc00::/7",
     )
 )
-_METADATA = (IPv4Address("100.100.100.200"), IPv6Address("fd00:ec2::254"), IPv6Address("fd20:ce::254"))
+_METADATA = (
+    IPv4Address("100.100.100.200"),
+    IPv6Address("fd00:ec2::254"),
+    IPv6Address("fd20:ce::254"),
+)
 
 
 def is_public(address: Address) -> bool:
-    """Whether `address` is globally routable unicast, and so is the IPv4 address that it embeds, if any."""
+    """Whether `address` is globally routable unicast, and so is the IPv4 address that it embeds, if
+    any."""
     embedded = _embedded(address)
     if embedded is not None:
         return is_public(embedded)
     if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST:
         return False
-    return address.is_global and not address.is_multicast and not any(address in network for network in _SPECIAL)
+    return (
+        address.is_global
+        and not address.is_multicast
+        and not any(address in network for network in _SPECIAL)
+    )
 
 
 def is_internal(address: Address) -> bool:
-    """Whether `address` is a private network's or this machine's own; never a cloud's metadata service."""
+    """Whether `address` is a private network's or this machine's own; never a cloud's metadata
+    service."""
     address = _embedded(address) or address
     return address not in _METADATA and any(address in network for network in _INTERNAL)
 

@@ -14,10 +14,12 @@ AT_ONCE = 4
 
 
 class Batch:
-    """Open files by their indices in the request, in rising order; `spent` of the request's bytes are used up already.
+    """Open files by their indices in the request, in rising order; `spent` of the request's bytes
+    are used up already.
 
-    It ends as if they were filled one after the other: with the error of the first one, by index, that fails. Those
-    after it are given up and closed at once; those before it go on, for one of them may fail yet.
+    It ends as if they were filled one after the other: with the error of the first one, by index,
+    that fails. Those after it are given up and closed at once; those before it go on, for one of
+    them may fail yet.
     """
 
     def __init__(self, files: Mapping[int, UploadFile], most_bytes: int, spent: int) -> None:
@@ -30,7 +32,8 @@ class Batch:
         self._error: Exception | None = None
 
     async def fill(self, work: Callable[[int], Awaitable[None]]) -> None:
-        """Let `work(index)` fill the file at every index, a few at a time. Raises what it raises, or TooManyBytes."""
+        """Let `work(index)` fill the file at every index, a few at a time. Raises what it raises,
+        or TooManyBytes."""
         async with anyio.create_task_group() as group:
             for index in self.files:
                 group.start_soon(self._fill_one, index, work)
@@ -38,8 +41,13 @@ class Batch:
             raise self._error
 
     def left(self, index: int) -> int:
-        """How many bytes the files before it leave to the file at `index`, as far as they are filled."""
-        return self._most_bytes - self._spent - sum(self._size(other) for other in self.files if other < index)
+        """How many bytes the files before it leave to the file at `index`, as far as they are
+        filled."""
+        return (
+            self._most_bytes
+            - self._spent
+            - sum(self._size(other) for other in self.files if other < index)
+        )
 
     def check_room(self) -> None:
         """Give up the files from the first one on that has no room beside those before it."""
@@ -50,7 +58,9 @@ class Batch:
 
     def too_many_bytes(self) -> TooManyBytes:
         most = self._most_bytes
-        return TooManyBytes(f"The request and what its URLs name have more than {most} bytes.", max_total_bytes=most)
+        return TooManyBytes(
+            f"The request and what its URLs name have more than {most} bytes.", max_total_bytes=most
+        )
 
     async def _fill_one(self, index: int, work: Callable[[int], Awaitable[None]]) -> None:
         scope = self._scopes[index]

@@ -1,7 +1,8 @@
 """Fetching what URLs name, under the limits of an upload, into files like those of an upload.
 
-httpcore speaks HTTP/1.1 and adds nothing to it: no proxy from the environment, no cookies, no redirects, no decoding of
-compressed bodies. Redirects are followed here, each one checked like the URL that was sent.
+httpcore speaks HTTP/1.1 and adds nothing to it: no proxy from the environment, no cookies, no
+redirects, no decoding of compressed bodies. Redirects are followed here, each one checked like the
+URL that was sent.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ _log = logging.getLogger("service")
 
 
 class Fetcher:
-    """Fetches for many requests; what it holds for one of them, connections included, no other one sees.
+    """Fetches for many requests; what it holds for one of them, connections included, no other one
+    sees.
 
     Raises SettingsError if `fetch_hosts` can't be read.
     """
@@ -56,16 +58,19 @@ class Fetcher:
         return httpx.create_ssl_context()
 
     async def fetch(self, urls: Mapping[int, str], spent: int) -> dict[int, UploadFile]:
-        """A file for each URL, open and at its start; `spent` bytes of the request's limit are used up already.
+        """A file for each URL, open and at its start; `spent` bytes of the request's limit are used
+        up already.
 
-        The keys are the pictures' indices in the request, in rising order; problems name them. Raises URLRefused,
-        FetchFailed, TooManyBytes or, for a full disk, OSError, that of the first picture at fault; then no file stays
-        open.
+        The keys are the pictures' indices in the request, in rising order; problems name them.
+        Raises URLRefused, FetchFailed, TooManyBytes or, for a full disk, OSError, that of the first
+        picture at fault; then no file stays open.
         """
         files = {index: UploadFile(_spool(), size=0) for index in urls}
         batch = Batch(files, self.limits.max_total_bytes, spent)
         try:
-            async with httpcore.AsyncConnectionPool(self._encryption, network_backend=self._network) as pool:
+            async with httpcore.AsyncConnectionPool(
+                self._encryption, network_backend=self._network
+            ) as pool:
                 await batch.fill(lambda index: _Fetch(self, pool, batch, index).run(urls[index]))
         except BaseException:
             for file in files.values():
@@ -77,7 +82,9 @@ class Fetcher:
 class _Fetch:
     """One URL's way, over its redirects, into its file of the batch."""
 
-    def __init__(self, fetcher: Fetcher, pool: httpcore.AsyncConnectionPool, batch: Batch, index: int) -> None:
+    def __init__(
+        self, fetcher: Fetcher, pool: httpcore.AsyncConnectionPool, batch: Batch, index: int
+    ) -> None:
         self._access = fetcher.access
         self._limits = fetcher.limits
         self._hosts = fetcher.hosts
@@ -99,7 +106,9 @@ class _Fetch:
                 redirected = "redirects to a URL that "
                 url = _followed(url, target)
         except URLRefusedError as error:
-            raise URLRefused(f"The URL of picture {self._index} {redirected}{error}.", index=self._index) from None
+            raise URLRefused(
+                f"The URL of picture {self._index} {redirected}{error}.", index=self._index
+            ) from None
         except (httpcore.TimeoutException, httpcore.NetworkError) as error:
             raise self._failed(_NOT_GIVEN, error) from None
         except (httpcore.ProtocolError, ssl.SSLError) as error:
@@ -113,7 +122,9 @@ class _Fetch:
         seconds = self._access.fetch_timeout
         async with self._pool.stream(
             "GET",
-            httpcore.URL(scheme=origin.scheme, host=origin.host, port=origin.port, target=url.raw_path),
+            httpcore.URL(
+                scheme=origin.scheme, host=origin.host, port=origin.port, target=url.raw_path
+            ),
             headers={
                 "Host": url.netloc,
                 "Accept": "*/*",
@@ -153,10 +164,15 @@ class _Fetch:
         await file.seek(0)
 
     def _failed(self, why: str, error: Exception | None = None) -> FetchFailed:
-        """What the client is told. Listed hosts may be internal: why they gave nothing is for the log alone."""
-        _log.info("the URL of picture %d on %s was not fetched: %s", self._index, self._host, error or why)
+        """What the client is told. Listed hosts may be internal: why they gave nothing is for the
+        log alone."""
+        _log.info(
+            "the URL of picture %d on %s was not fetched: %s", self._index, self._host, error or why
+        )
         reason = _NOT_GIVEN if self._hosts.listed else why
-        return FetchFailed(f"The URL of picture {self._index} could not be fetched: {reason}.", index=self._index)
+        return FetchFailed(
+            f"The URL of picture {self._index} could not be fetched: {reason}.", index=self._index
+        )
 
 
 def _followed(url: httpx.URL, location: str) -> httpx.URL:
@@ -171,7 +187,9 @@ def _followed(url: httpx.URL, location: str) -> httpx.URL:
 
 
 def _header(answer: httpcore.Response, name: bytes) -> str:
-    return next((value.decode("latin-1") for key, value in answer.headers if key.lower() == name), "")
+    return next(
+        (value.decode("latin-1") for key, value in answer.headers if key.lower() == name), ""
+    )
 
 
 def _is_container(file: BinaryIO) -> bool:

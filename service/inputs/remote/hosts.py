@@ -1,4 +1,5 @@
-"""Which URLs may be fetched, judged by their text alone; where their names lead is `network`'s to judge."""
+"""Which URLs may be fetched, judged by their text alone; where their names lead is `network`'s to
+judge."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ from service.settings import SettingsError
 URL_LENGTH = 2048
 
 _PORTS = {"https": 443, "http": 80}
-_NAME = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*", re.IGNORECASE)
+_NAME = re.compile(
+    r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*", re.IGNORECASE
+)
 _NUMBER = re.compile(r"(0x[0-9a-f]*|[0-9]+)", re.IGNORECASE)
 
 
@@ -30,10 +33,12 @@ class Origin:
 
 
 class Hosts:
-    """The hosts of one setting: without it every public one over https, with it those that it lists and no other.
+    """The hosts of one setting: without it every public one over https, with it those that it lists
+    and no other.
 
-    An entry is a host, with a port if it is not the scheme's own, and with ``http://`` before it to do without
-    encryption: ``images.example.org, http://minio.storage.svc:9000``. Raises SettingsError for anything else.
+    An entry is a host, with a port if it is not the scheme's own, and with ``http://`` before it to
+    do without encryption: ``images.example.org, http://minio.storage.svc:9000``. Raises
+    SettingsError for anything else.
     """
 
     def __init__(self, setting: str | None = None) -> None:
@@ -54,7 +59,9 @@ class Hosts:
         origin = _origin(url)
         if self._listed is not None:
             if origin not in self._listed:
-                raise URLRefusedError("is on a host, scheme or port that this service does not fetch from")
+                raise URLRefusedError(
+                    "is on a host, scheme or port that this service does not fetch from"
+                )
         elif origin.scheme != "https":
             raise URLRefusedError("does not begin with https://")
         elif origin.port != _PORTS["https"]:
@@ -92,7 +99,8 @@ def _origin(url: httpx.URL) -> Origin:
         if "%" in host:
             raise URLRefusedError("has a host with a zone")
     elif _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2]):
-        # such a host is an address however it is spelt (WHATWG URL, "ends in a number"), and one spelling is taken
+        # such a host is an address however it is spelt (WHATWG URL, "ends in a number"), and one
+        # spelling is taken
         try:
             host = str(IPv4Address(host))
         except AddressValueError:
@@ -112,7 +120,9 @@ def _entry(text: str) -> Origin:
             raise URLRefusedError("has more than scheme, host and port")
         return _origin(url)
     except (httpx.InvalidURL, URLRefusedError):
-        raise ValueError(f"{text!r} is not a host such as images.example.org or http://10.0.0.5:9000") from None
+        raise ValueError(
+            f"{text!r} is not a host such as images.example.org or http://10.0.0.5:9000"
+        ) from None
 
 
 def _is_refused_address(host: str) -> bool:

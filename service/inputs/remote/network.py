@@ -1,4 +1,5 @@
-"""Connections whose addresses were checked: a name is resolved once, and what was checked is what is connected to."""
+"""Connections whose addresses were checked: a name is resolved once, and what was checked is what
+is connected to."""
 
 from __future__ import annotations
 
@@ -25,12 +26,15 @@ _MOST_ADDRESSES = 4  # of one name that are tried
 class CheckedNetwork(httpcore.AsyncNetworkBackend):
     """What httpcore connects through. A name with one address that is not public is refused whole.
 
-    Why a connection failed is for the log: towards the client a name that leads inwards, one that leads nowhere, and
-    one that does not answer are the same.
+    Why a connection failed is for the log: towards the client a name that leads inwards, one that
+    leads nowhere, and one that does not answer are the same.
     """
 
     def __init__(
-        self, hosts: Hosts, resolve: Resolve | None = None, dial: httpcore.AsyncNetworkBackend | None = None
+        self,
+        hosts: Hosts,
+        resolve: Resolve | None = None,
+        dial: httpcore.AsyncNetworkBackend | None = None,
     ) -> None:
         self._hosts = hosts
         self._resolve = resolve or _Names().resolve
@@ -44,7 +48,8 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Raises httpcore.ConnectError or ConnectTimeout; `timeout` covers the name and each address."""
+        """Raises httpcore.ConnectError or ConnectTimeout; `timeout` covers the name and each
+        address."""
         try:
             with anyio.fail_after(timeout):
                 addresses = await self._checked(host, port)
@@ -64,14 +69,21 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         except (OSError, ValueError) as error:
             raise httpcore.ConnectError(f"its name is not resolved: {error}") from None
         internal = self._hosts.may_be_internal(host, port)
-        refused = [address for address in found if not (is_public(address) or (internal and is_internal(address)))]
+        refused = [
+            address
+            for address in found
+            if not (is_public(address) or (internal and is_internal(address)))
+        ]
         if refused or not found:
-            raise httpcore.ConnectError(f"its name leads to {', '.join(map(str, refused)) or 'no address'}")
+            raise httpcore.ConnectError(
+                f"its name leads to {', '.join(map(str, refused)) or 'no address'}"
+            )
         return found[:_MOST_ADDRESSES]
 
 
 class _Stream(httpcore.AsyncNetworkStream):
-    """A connection that is closed if it is given up before it is encrypted, which nobody in httpcore sees to."""
+    """A connection that is closed if it is given up before it is encrypted, which nobody in
+    httpcore sees to."""
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self._stream = stream
@@ -86,7 +98,10 @@ class _Stream(httpcore.AsyncNetworkStream):
         await self._stream.aclose()
 
     async def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
     ) -> httpcore.AsyncNetworkStream:
         try:
             return await self._stream.start_tls(ssl_context, server_hostname, timeout)
@@ -100,13 +115,17 @@ class _Stream(httpcore.AsyncNetworkStream):
 
 
 class _Names:
-    """The system's resolver, on threads of its own: a slow name server delays other names, and nothing else."""
+    """The system's resolver, on threads of its own: a slow name server delays other names, and
+    nothing else."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="names")
 
     async def resolve(self, host: str, port: int) -> list[str]:
         def look_up() -> list[str]:
-            return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+            return [
+                str(found[4][0])
+                for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            ]
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, look_up)

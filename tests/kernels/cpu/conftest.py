@@ -7,7 +7,11 @@ import pytest
 
 from kernels import cpu
 
-_INSTRUCTION_SETS = ["neon"] if platform.machine() in ("aarch64", "arm64") else ["amx", "avx512", "avx-vnni", "avx2"]
+_INSTRUCTION_SETS = (
+    ["neon"]
+    if platform.machine() in ("aarch64", "arm64")
+    else ["amx", "avx512", "avx-vnni", "avx2"]
+)
 
 
 @pytest.fixture(params=_INSTRUCTION_SETS)

@@ -55,13 +55,15 @@ def test_a_library_that_was_built_before_needs_no_compiler() -> None:
 
 
 def test_the_environment_chooses_the_kernels() -> None:
-    assert _python("import kernels; print(kernels.kernel_path())", QUANTVGGT_KERNELS="reference") == (
-        "reference (asked for)"
-    )
+    assert _python(
+        "import kernels; print(kernels.kernel_path())", QUANTVGGT_KERNELS="reference"
+    ) == ("reference (asked for)")
 
 
 def test_kernels_that_cannot_run_are_refused_with_those_that_can() -> None:
-    with pytest.raises(ValueError, match="kernels 'altivec' cannot run here; expected one of auto, reference"):
+    with pytest.raises(
+        ValueError, match="kernels 'altivec' cannot run here; expected one of auto, reference"
+    ):
         cpu.select("altivec")
 
 

@@ -1,4 +1,5 @@
-"""Every instruction set against the definition in plain torch: codes and accumulators bit for bit."""
+"""Every instruction set against the definition in plain torch: codes and accumulators bit for
+bit."""
 
 from __future__ import annotations
 
@@ -42,15 +43,23 @@ def _stored(codes: Tensor, bits: int) -> Tensor:
     return reference.pack_int4(codes) if bits == 4 else codes
 
 
-def _assert_exact(activation: Tensor, weight: Tensor, activation_bits: int, weight_bits: int) -> None:
+def _assert_exact(
+    activation: Tensor, weight: Tensor, activation_bits: int, weight_bits: int
+) -> None:
     stored = _stored(weight, weight_bits)
-    got = ops.integer_matmul(activation, stored, activation_bits=activation_bits, weight_bits=weight_bits)
-    assert torch.equal(got, reference.integer_matmul(activation, weight, activation_bits, weight_bits))
+    got = ops.integer_matmul(
+        activation, stored, activation_bits=activation_bits, weight_bits=weight_bits
+    )
+    assert torch.equal(
+        got, reference.integer_matmul(activation, weight, activation_bits, weight_bits)
+    )
 
 
 @pytest.mark.parametrize(("activation_bits", "weight_bits"), SCHEMES)
 @pytest.mark.parametrize("layer", LAYERS)
-def test_accumulators_of_every_layer_are_exact(layer: str, activation_bits: int, weight_bits: int) -> None:
+def test_accumulators_of_every_layer_are_exact(
+    layer: str, activation_bits: int, weight_bits: int
+) -> None:
     torch.manual_seed(0)
     features_in, features_out = LAYERS[layer]
     for rows in (1, 37):
@@ -66,7 +75,8 @@ def test_accumulators_of_every_layer_are_exact(layer: str, activation_bits: int,
 def test_accumulators_of_the_largest_codes_do_not_overflow(
     extremes: tuple[int, int], activation_bits: int, weight_bits: int
 ) -> None:
-    """-1 stands for the lowest code, 1 for the highest; the deepest product that the operators accept."""
+    """-1 stands for the lowest code, 1 for the highest; the deepest product that the operators
+    accept."""
     depth = LARGEST_FEATURES
     operands = []
     for sign, bits in zip(extremes, (activation_bits, weight_bits), strict=True):
@@ -75,7 +85,9 @@ def test_accumulators_of_the_largest_codes_do_not_overflow(
     _assert_exact(*operands, activation_bits, weight_bits)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     rows=st.integers(1, 70),
     columns=st.integers(1, 100),
@@ -87,18 +99,26 @@ def test_accumulators_of_any_shape_are_exact(
     rows: int, columns: int, pairs: int, scheme: tuple[int, int], seed: int
 ) -> None:
     torch.manual_seed(seed)
-    _assert_exact(_codes((rows, 2 * pairs), scheme[0]), _codes((columns, 2 * pairs), scheme[1]), *scheme)
+    _assert_exact(
+        _codes((rows, 2 * pairs), scheme[0]), _codes((columns, 2 * pairs), scheme[1]), *scheme
+    )
 
 
 def _transforms(width: int) -> dict[str, Any]:
     signs = (2 * torch.randint(0, 2, (width,)) - 1).to(torch.int8)
-    return {"signs": signs, "smoothing": torch.rand(width) * 4 + 0.1, "clip": torch.tensor([0.9, 0.7])}
+    return {
+        "signs": signs,
+        "smoothing": torch.rand(width) * 4 + 0.1,
+        "clip": torch.tensor([0.9, 0.7]),
+    }
 
 
 def _defined(x: Tensor, bits: int, **parts: Any) -> tuple[Tensor, Tensor]:
     names = ("norm_weight", "norm_bias", "norm_eps", "gelu", "signs", "smoothing", "clip")
     defaults = {"norm_eps": ops.NORM_EPS, "gelu": False}
-    return reference.quantize_rows(x, *(parts.get(name, defaults.get(name)) for name in names), bits)
+    return reference.quantize_rows(
+        x, *(parts.get(name, defaults.get(name)) for name in names), bits
+    )
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -108,7 +128,13 @@ def test_codes_of_rotated_and_smoothed_tokens_are_exact(width: int, bits: int) -
     x = torch.randn(19, width) * torch.rand(width) * 10
     x[3] = 0
     parts = _transforms(width)
-    for names in ((), ("signs",), ("signs", "smoothing"), ("signs", "smoothing", "clip"), ("smoothing",)):
+    for names in (
+        (),
+        ("signs",),
+        ("signs", "smoothing"),
+        ("signs", "smoothing", "clip"),
+        ("smoothing",),
+    ):
         chosen = {name: parts[name] for name in names}
         codes, scale = ops.quantize_rows(x, bits=bits, **chosen)
         expected_codes, expected_scale = _defined(x, bits, **chosen)
@@ -145,11 +171,16 @@ def test_values_on_a_rounding_edge_go_to_the_even_code() -> None:
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("width", [128, 100, 1024, 4096])
 def test_codes_after_a_norm_differ_only_at_ties(width: int, bits: int) -> None:
-    """The order of LayerNorm's sums and GELU's polynomial are an implementation's own, so a value within their error of
-    a rounding edge may fall on either side. In a thousand codes at most one does, and by one step."""
+    """The order of LayerNorm's sums and GELU's polynomial are an implementation's own, so a value
+    within their error of a rounding edge may fall on either side. In a thousand codes at most one
+    does, and by one step."""
     torch.manual_seed(0)
     x = torch.randn(64, width) * 3
-    parts: dict[str, Any] = {"norm_weight": torch.rand(width) + 0.5, "norm_bias": torch.randn(width), "gelu": True}
+    parts: dict[str, Any] = {
+        "norm_weight": torch.rand(width) + 0.5,
+        "norm_bias": torch.randn(width),
+        "gelu": True,
+    }
     if width != 100:
         parts |= _transforms(width)
     codes, scale = ops.quantize_rows(x, bits=bits, **parts)
@@ -157,7 +188,13 @@ def test_codes_after_a_norm_differ_only_at_ties(width: int, bits: int) -> None:
     torch.testing.assert_close(scale, expected_scale, rtol=2e-6, atol=0)
     differs = codes != expected
     assert differs.float().mean() <= 1e-3
-    norm = F.layer_norm(x.double(), (width,), parts["norm_weight"].double(), parts["norm_bias"].double(), ops.NORM_EPS)
+    norm = F.layer_norm(
+        x.double(),
+        (width,),
+        parts["norm_weight"].double(),
+        parts["norm_bias"].double(),
+        ops.NORM_EPS,
+    )
     exact = F.gelu(norm)
     if width != 100:
         exact = reference.rotate(exact, parts["signs"]) / parts["smoothing"]
@@ -179,12 +216,16 @@ def _layer(features_in: int, features_out: int, bits: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("activation_bits", "weight_bits"), SCHEMES)
 @pytest.mark.parametrize("features_out", [1, 16, 31, 200])
-def test_a_whole_layer_equals_its_definition(features_out: int, activation_bits: int, weight_bits: int) -> None:
+def test_a_whole_layer_equals_its_definition(
+    features_out: int, activation_bits: int, weight_bits: int
+) -> None:
     torch.manual_seed(0)
     x, residual = torch.randn(2, 21, 96), torch.randn(2, 21, features_out)
     layer = _layer(96, features_out, weight_bits) | _transforms(96)
     got = ops.linear(x, **layer, activation_bits=activation_bits, residual=residual)
-    codes, scale = _defined(x.flatten(0, 1), activation_bits, **_only(layer, "signs", "smoothing", "clip"))
+    codes, scale = _defined(
+        x.flatten(0, 1), activation_bits, **_only(layer, "signs", "smoothing", "clip")
+    )
     accumulators = reference.integer_matmul(codes, layer["weight"], activation_bits, weight_bits)
     y = reference.scale_accumulators(accumulators, scale, layer["weight_scale"], layer["bias"])
     assert torch.equal(got, residual + (y * layer["layer_scale"]).view(residual.shape))
@@ -199,7 +240,9 @@ def test_more_tokens_than_are_quantised_at_a_time_change_nothing() -> None:
     x = torch.randn(200, 2**16)
     layer = _layer(2**16, 32, 8)
     whole = ops.linear(x, **layer, activation_bits=8)
-    assert torch.equal(whole, torch.cat([ops.linear(part, **layer, activation_bits=8) for part in x.split(70)]))
+    assert torch.equal(
+        whole, torch.cat([ops.linear(part, **layer, activation_bits=8) for part in x.split(70)])
+    )
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -234,13 +277,20 @@ def test_half_precision_is_computed_in_float32_and_rounded_once(dtype: torch.dty
     torch.manual_seed(0)
     x, layer = torch.randn(9, 128).to(dtype), _layer(128, 40, 4)
     assert torch.equal(
-        ops.linear(x, **layer, activation_bits=4), ops.linear(x.float(), **layer, activation_bits=4).to(dtype)
+        ops.linear(x, **layer, activation_bits=4),
+        ops.linear(x.float(), **layer, activation_bits=4).to(dtype),
     )
 
 
-@pytest.mark.parametrize(("tokens", "heads", "width"), [(1, 1, 4), (33, 3, 64), (50, 2, 12), (7, 1, 128)])
-@pytest.mark.parametrize(("norm", "rope"), [(True, True), (True, False), (False, True), (False, False)])
-def test_queries_and_keys_equal_norm_and_rotation(tokens: int, heads: int, width: int, norm: bool, rope: bool) -> None:
+@pytest.mark.parametrize(
+    ("tokens", "heads", "width"), [(1, 1, 4), (33, 3, 64), (50, 2, 12), (7, 1, 128)]
+)
+@pytest.mark.parametrize(
+    ("norm", "rope"), [(True, True), (True, False), (False, True), (False, False)]
+)
+def test_queries_and_keys_equal_norm_and_rotation(
+    tokens: int, heads: int, width: int, norm: bool, rope: bool
+) -> None:
     torch.manual_seed(0)
     qkv = torch.randn(2, tokens, 3, heads, width)
     weights = [torch.randn(width) if norm else None for _ in range(4)]
@@ -253,10 +303,12 @@ def test_queries_and_keys_equal_norm_and_rotation(tokens: int, heads: int, width
 
 
 @pytest.mark.parametrize(
-    ("queries", "keys", "width"), [(1, 1, 4), (40, 64, 64), (33, 130, 32), (5, 65, 12), (64, 9, 128)]
+    ("queries", "keys", "width"),
+    [(1, 1, 4), (40, 64, 64), (33, 130, 32), (5, 65, 12), (64, 9, 128)],
 )
 def test_attention_equals_its_definition(queries: int, keys: int, width: int) -> None:
-    """Up to the last bit of exponentials, which may move a weight's code by one of its 127 steps."""
+    """Up to the last bit of exponentials, which may move a weight's code by one of its 127
+    steps."""
     torch.manual_seed(0)
     q = torch.randn(2, queries, 3, width).transpose(1, 2)  # strided, as a network gives them
     k, v = (torch.randn(2, keys, 3, width).transpose(1, 2) for _ in range(2))
@@ -268,4 +320,6 @@ def test_attention_equals_its_definition(queries: int, keys: int, width: int) ->
 def test_attention_that_looks_at_one_key_returns_its_value() -> None:
     q = torch.eye(64)[None, None] * 200
     v = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(ops.int8_attention(q, q, v)[0, :, 0], v[0, 0], atol=v.abs().max().item() / 127, rtol=0)
+    torch.testing.assert_close(
+        ops.int8_attention(q, q, v)[0, :, 0], v[0, 0], atol=v.abs().max().item() / 127, rtol=0
+    )

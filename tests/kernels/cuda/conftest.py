@@ -1,4 +1,5 @@
-"""The CUDA kernels' own source, compiled for a CPU against `emulation/`, behind the same C interface."""
+"""The CUDA kernels' own source, compiled for a CPU against `emulation/`, behind the same C
+interface."""
 
 from __future__ import annotations
 
@@ -28,13 +29,34 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 EMULATION = Path(__file__).parent / "emulation"
 
 
-def compile_emulation(*flags: str, sources: tuple[Path, ...] = tuple(sorted(SOURCES.glob("*.cu")))) -> Path:
-    """The shared object of `sources`, by default all kernels, in emulation; cached by its sources and flags."""
+def compile_emulation(
+    *flags: str, sources: tuple[Path, ...] = tuple(sorted(SOURCES.glob("*.cu")))
+) -> Path:
+    """The shared object of `sources`, by default all kernels, in emulation; cached by its sources
+    and flags."""
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
         pytest.skip("no C++ compiler: the emulated kernels cannot be built")
-    command = [compiler, "-shared", "-fPIC", "-std=c++17", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"]
-    command += ["-Wno-unknown-pragmas", *DEFINITIONS, *flags, "-I", str(EMULATION), "-x", "c++", *map(str, sources)]
+    command = [
+        compiler,
+        "-shared",
+        "-fPIC",
+        "-std=c++17",
+        "-ffp-contract=off",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+    ]
+    command += [
+        "-Wno-unknown-pragmas",
+        *DEFINITIONS,
+        *flags,
+        "-I",
+        str(EMULATION),
+        "-x",
+        "c++",
+        *map(str, sources),
+    ]
     command += [str(EMULATION / "schedule.cc")]
     digest = hashlib.sha256(" ".join(command).encode())
     headers = [*SOURCES.glob("*.cuh"), *SOURCES.glob("*.h"), SOURCES.parent / "formats.h"]
@@ -44,7 +66,9 @@ def compile_emulation(*flags: str, sources: tuple[Path, ...] = tuple(sorted(SOUR
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(f".{os.getpid()}")
-        finished = subprocess.run([*command, "-o", str(unfinished)], capture_output=True, text=True, check=False)
+        finished = subprocess.run(
+            [*command, "-o", str(unfinished)], capture_output=True, text=True, check=False
+        )
         assert finished.returncode == 0, finished.stderr
         unfinished.replace(path)
     return path
@@ -70,7 +94,9 @@ def emulate() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def emulated_library() -> KernelLibrary:
     """Set EMULATION_FLAGS to compile with more flags, such as sanitizers."""
-    return KernelLibrary(compile_emulation("-O3", "-march=native", *os.environ.get("EMULATION_FLAGS", "").split()))
+    return KernelLibrary(
+        compile_emulation("-O3", "-march=native", *os.environ.get("EMULATION_FLAGS", "").split())
+    )
 
 
 EMULATED = ["sm_80 rising", "sm_80 falling", "sm_90a rising", "sm_90a falling"]
@@ -79,7 +105,8 @@ GPU = [pytest.param("gpu", marks=pytest.mark.cuda)] if torch.cuda.is_available()
 
 @pytest.fixture(params=EMULATED + GPU)
 def machine(request: pytest.FixtureRequest) -> Machine:
-    """A real GPU, or the emulation: its two ways to multiply 4-bit codes, each in its two schedules (`device.cuh`)."""
+    """A real GPU, or the emulation: its two ways to multiply 4-bit codes, each in its two schedules
+    (`device.cuh`)."""
     if request.param == "gpu":
         device = torch.device("cuda", torch.cuda.current_device())
         backend = find_backend(device)
@@ -93,4 +120,6 @@ def machine(request: pytest.FixtureRequest) -> Machine:
 
 def emulated_backend(library: KernelLibrary, architecture: str) -> CudaBackend:
     target = find_target(architecture)
-    return CudaBackend(library, target, multiprocessors=1, stream=lambda device: 0, tiles=tiles_of(target))
+    return CudaBackend(
+        library, target, multiprocessors=1, stream=lambda device: 0, tiles=tiles_of(target)
+    )

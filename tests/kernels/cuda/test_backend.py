@@ -16,14 +16,17 @@ from kernels.cuda.tiles import TILES, Tile, tiles_of
 from kernels.hadamard import hadamard_matrix
 
 SCHEMES = [(4, 4), (8, 4), (8, 8)]  # bits of activations and weights
-# tokens x depth x channels: ragged everywhere, less than one tile, more than one slice and one ring of slices
+# tokens x depth x channels: ragged everywhere, less than one tile, more than one slice and one ring
+# of slices
 PRODUCTS = [(1, 32, 1), (37, 352, 75), (130, 160, 264), (16, 1024, 64)]
-WIDTHS = [32, 128, 512, 1024, 2048, 4096]  # demo model, VGGT-1B, its camera head, the hidden layer of an MLP
+# demo model, VGGT-1B, its camera head, the hidden layer of an MLP
+WIDTHS = [32, 128, 512, 1024, 2048, 4096]
 
 
 @pytest.fixture(autouse=True)
 def _poisoned_memory() -> Iterator[None]:
-    """Fresh memory is full of NaN or of the largest integer: what a kernel leaves unwritten shows."""
+    """Fresh memory is full of NaN or of the largest integer: what a kernel leaves unwritten
+    shows."""
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(True)
     yield
@@ -46,7 +49,9 @@ def _signs(width: int) -> torch.Tensor:
 _hadamard = functools.cache(hadamard_matrix)
 
 
-def _accumulators(machine: Any, activation: torch.Tensor, weight: torch.Tensor, bits: tuple[int, int]) -> torch.Tensor:
+def _accumulators(
+    machine: Any, activation: torch.Tensor, weight: torch.Tensor, bits: tuple[int, int]
+) -> torch.Tensor:
     on_device = machine(activation, _stored(weight, bits[1]))
     return machine.backend.integer_matmul(*on_device, *bits).cpu()
 
@@ -76,11 +81,15 @@ def test_accumulators_are_the_definitions(
 
 @pytest.mark.parametrize("bits", SCHEMES, ids=lambda bits: f"a{bits[0]}w{bits[1]}")
 @pytest.mark.parametrize("sign", [1, -1])
-def test_the_largest_products_do_not_overflow(machine: Any, bits: tuple[int, int], sign: int) -> None:
+def test_the_largest_products_do_not_overflow(
+    machine: Any, bits: tuple[int, int], sign: int
+) -> None:
     depth = 2**16
     extremes = [-reference.largest_code(b) - 1 for b in bits]
     activation = torch.full((2, depth), extremes[0], dtype=torch.int8)
-    weight = torch.full((3, depth), extremes[1] if sign == 1 else -extremes[1] - 1, dtype=torch.int8)
+    weight = torch.full(
+        (3, depth), extremes[1] if sign == 1 else -extremes[1] - 1, dtype=torch.int8
+    )
     expected = depth * extremes[0] * int(weight[0, 0])
     assert (_accumulators(machine, activation, weight, bits) == expected).all()
 
@@ -90,7 +99,9 @@ def test_the_largest_products_do_not_overflow(machine: Any, bits: tuple[int, int
     [(1024, 3072), (4096, 1024)],
     ids=["qkv of VGGT-1B", "fc2 of VGGT-1B"],
 )
-def test_layers_of_the_full_model_have_the_definitions_accumulators(machine: Any, depth: int, channels: int) -> None:
+def test_layers_of_the_full_model_have_the_definitions_accumulators(
+    machine: Any, depth: int, channels: int
+) -> None:
     activation, weight = _codes((19, depth), 4), _codes((channels, depth), 4)
     expected = reference.integer_matmul(activation, weight, 4, 4)
     assert torch.equal(_accumulators(machine, activation, weight, (4, 4)), expected)
@@ -99,14 +110,24 @@ def test_layers_of_the_full_model_have_the_definitions_accumulators(machine: Any
 def test_random_shapes_and_codes_have_the_definitions_accumulators(machine: Any) -> None:
     generator = torch.Generator().manual_seed(7)
     for _ in range(12):
-        tokens, groups, channels = (int(torch.randint(1, top, (), generator=generator)) for top in (90, 9, 90))
+        tokens, groups, channels = (
+            int(torch.randint(1, top, (), generator=generator)) for top in (90, 9, 90)
+        )
         bits = SCHEMES[int(torch.randint(0, len(SCHEMES), (), generator=generator))]
         usable = tiles_of(machine.backend.target)
         tile = usable[int(torch.randint(0, len(usable), (), generator=generator))]
         forced = _with_tile(machine, tile)
-        activation, weight = _codes((tokens, 32 * groups), bits[0]), _codes((channels, 32 * groups), bits[1])
+        activation, weight = (
+            _codes((tokens, 32 * groups), bits[0]),
+            _codes((channels, 32 * groups), bits[1]),
+        )
         expected = reference.integer_matmul(activation, weight, *bits)
-        assert torch.equal(_accumulators(forced, activation, weight, bits), expected), (tokens, groups, channels, bits)
+        assert torch.equal(_accumulators(forced, activation, weight, bits), expected), (
+            tokens,
+            groups,
+            channels,
+            bits,
+        )
 
 
 def test_a_depth_without_a_kernel_has_the_definitions_accumulators(machine: Any) -> None:
@@ -115,7 +136,9 @@ def test_a_depth_without_a_kernel_has_the_definitions_accumulators(machine: Any)
     assert torch.equal(_accumulators(machine, activation, weight, (4, 4)), expected)
 
 
-def _prologue(width: int, *, norm: bool, gelu: bool, clip: bool = False, rotated: bool = True) -> tuple[Any, ...]:
+def _prologue(
+    width: int, *, norm: bool, gelu: bool, clip: bool = False, rotated: bool = True
+) -> tuple[Any, ...]:
     return (
         torch.rand(width) + 0.5 if norm else None,
         torch.randn(width) if norm else None,
@@ -160,7 +183,10 @@ def test_widths_that_are_no_power_of_two_are_quantised_unrotated(machine: Any, w
 
 @pytest.mark.parametrize("width", [40, 384, 8192])
 def test_a_width_without_a_kernel_is_quantised_by_the_definition(machine: Any, width: int) -> None:
-    x, prologue = torch.randn(2, width), _prologue(width, norm=False, gelu=False, rotated=width != 40)
+    x, prologue = (
+        torch.randn(2, width),
+        _prologue(width, norm=False, gelu=False, rotated=width != 40),
+    )
     codes, _ = _quantized(machine, x, prologue, 4)
     assert (codes - reference.quantize_rows(x, *prologue, 4)[0]).abs().max() <= (
         0 if machine.device.type == "cpu" else 1
@@ -202,7 +228,9 @@ def test_extreme_tokens(machine: Any, row: list[float], code: int, scale: float)
     assert float(scales) == scale
 
 
-def _linear_arguments(bits: tuple[int, int], tokens: int, depth: int, channels: int, dtype: torch.dtype) -> list[Any]:
+def _linear_arguments(
+    bits: tuple[int, int], tokens: int, depth: int, channels: int, dtype: torch.dtype
+) -> list[Any]:
     return [
         torch.randn(tokens, depth).to(dtype),
         _stored(_codes((channels, depth), bits[1]), bits[1]),
@@ -281,6 +309,7 @@ def test_queries_and_keys_are_normalised_and_turned_as_defined(
     norms = [torch.randn(width) if norm else None for _ in range(4)]
     tables = [torch.randn(5, width) if rope else None for _ in range(2)]
     got = machine.backend.qk_norm_rope(*machine(qkv, *norms), 1e-5, *machine(*tables))
-    tolerance = 4e-6 if dtype == torch.float32 else torch.finfo(dtype).eps  # of a half type: one rounding
+    # of a half type: one rounding
+    tolerance = 4e-6 if dtype == torch.float32 else torch.finfo(dtype).eps
     for ours, expected in zip(got, reference.qk_norm_rope(qkv, *norms, 1e-5, *tables), strict=True):
         torch.testing.assert_close(ours.cpu(), expected, rtol=tolerance, atol=tolerance)

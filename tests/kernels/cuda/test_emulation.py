@@ -1,4 +1,5 @@
-"""The emulation shows faults, and the kernels run in it without touching memory that is not theirs."""
+"""The emulation shows faults, and the kernels run in it without touching memory that is not
+theirs."""
 
 from __future__ import annotations
 
@@ -14,7 +15,14 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[3]
-CORRECT_MIRROR, MISSING_BARRIER, CORRECT_COPY, MISSING_WAIT, BARRIER_FOR_SOME, BEYOND_SHARED_MEMORY = range(6)
+(
+    CORRECT_MIRROR,
+    MISSING_BARRIER,
+    CORRECT_COPY,
+    MISSING_WAIT,
+    BARRIER_FOR_SOME,
+    BEYOND_SHARED_MEMORY,
+) = range(6)
 RISING, FALLING = 0, 1
 DEADLOCK = -2
 FAULTY = Path(__file__).parent / "emulation" / "faulty.cu"
@@ -29,14 +37,22 @@ def faulty(emulate: Any) -> ctypes.CDLL:
 def _run(library: ctypes.CDLL, kernel: int, schedule: int) -> tuple[int, torch.Tensor]:
     library.emulation_schedule(schedule)
     values, output = torch.arange(256, dtype=torch.float32), torch.full((64,), -1.0)
-    error = library.run(kernel, ctypes.c_void_p(values.data_ptr()), ctypes.c_void_p(output.data_ptr()))
+    error = library.run(
+        kernel, ctypes.c_void_p(values.data_ptr()), ctypes.c_void_p(output.data_ptr())
+    )
     return error, output
 
 
 @pytest.mark.parametrize("schedule", [RISING, FALLING])
-def test_correct_kernels_compute_the_same_in_both_schedules(faulty: ctypes.CDLL, schedule: int) -> None:
-    assert torch.equal(_run(faulty, CORRECT_MIRROR, schedule)[1], torch.arange(63, -1, -1, dtype=torch.float32))
-    assert torch.equal(_run(faulty, CORRECT_COPY, schedule)[1], torch.arange(0, 256, 4, dtype=torch.float32))
+def test_correct_kernels_compute_the_same_in_both_schedules(
+    faulty: ctypes.CDLL, schedule: int
+) -> None:
+    assert torch.equal(
+        _run(faulty, CORRECT_MIRROR, schedule)[1], torch.arange(63, -1, -1, dtype=torch.float32)
+    )
+    assert torch.equal(
+        _run(faulty, CORRECT_COPY, schedule)[1], torch.arange(0, 256, 4, dtype=torch.float32)
+    )
 
 
 @pytest.mark.parametrize("schedule", [RISING, FALLING])
@@ -46,7 +62,9 @@ def test_a_missing_barrier_gives_a_wrong_result(faulty: ctypes.CDLL, schedule: i
 
 
 def test_a_missing_wait_gives_a_wrong_result_when_copies_are_late(faulty: ctypes.CDLL) -> None:
-    assert not torch.equal(_run(faulty, MISSING_WAIT, FALLING)[1], _run(faulty, CORRECT_COPY, FALLING)[1])
+    assert not torch.equal(
+        _run(faulty, MISSING_WAIT, FALLING)[1], _run(faulty, CORRECT_COPY, FALLING)[1]
+    )
 
 
 def test_a_barrier_that_not_all_threads_reach_is_an_error(faulty: ctypes.CDLL) -> None:
@@ -57,7 +75,9 @@ def _run_sanitized(*command: str) -> subprocess.CompletedProcess[str]:
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
         pytest.skip("no C++ compiler")
-    runtime = subprocess.run([compiler, "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip()
+    runtime = subprocess.run(
+        [compiler, "-print-file-name=libasan.so"], capture_output=True, text=True
+    ).stdout.strip()
     if not Path(runtime).is_file():
         pytest.skip(f"{compiler} has no address sanitizer")
     environment = os.environ | {
@@ -67,7 +87,12 @@ def _run_sanitized(*command: str) -> subprocess.CompletedProcess[str]:
         "OMP_NUM_THREADS": "1",
     }
     return subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -79,12 +104,20 @@ def test_the_address_sanitizer_shows_a_read_beyond_shared_memory(emulate: Any) -
         f"ctypes.CDLL({str(library)!r}).run(int(sys.argv[1]), values, output)\n"
     )
     assert _run_sanitized("-c", code, str(CORRECT_COPY)).returncode == 0
-    assert "AddressSanitizer: heap-buffer-overflow" in _run_sanitized("-c", code, str(BEYOND_SHARED_MEMORY)).stderr
+    assert (
+        "AddressSanitizer: heap-buffer-overflow"
+        in _run_sanitized("-c", code, str(BEYOND_SHARED_MEMORY)).stderr
+    )
 
 
+@pytest.mark.slow
 def test_kernels_stay_inside_their_memory_under_the_address_sanitizer() -> None:
-    """The ragged cases of `test_backend.py` again, with guards around every tensor and around shared memory."""
-    chosen = "(accumulators_are and 130) or view or no_power_of_two or (float32 and (surroundings or queries))"
+    """The ragged cases of `test_backend.py` again, with guards around every tensor and around
+    shared memory."""
+    chosen = (
+        "(accumulators_are and 130) or view or no_power_of_two "
+        "or (float32 and (surroundings or queries))"
+    )
     options = ("-q", "-p", "no:cacheprovider", "-k", f"rising and ({chosen})")
     finished = _run_sanitized("-m", "pytest", "tests/kernels/cuda/test_backend.py", *options)
     assert finished.returncode == 0, finished.stdout[-3000:] + finished.stderr[-3000:]

@@ -1,4 +1,5 @@
-"""What the compiler made of the kernels, read from the machine code: no GPU is needed, but nvcc is."""
+"""What the compiler made of the kernels, read from the machine code: no GPU is needed, but nvcc
+is."""
 
 from __future__ import annotations
 
@@ -20,11 +21,15 @@ from kernels.formats import DEFINITIONS
 ALWAYS_BUILT = ("sm_80", "sm_90a")  # the others are read where `make kernels-cuda` has built them
 SPILLS = ("STL", "LDL")  # stores to and loads from a thread's own memory
 
+pytestmark = pytest.mark.slow
+
 
 def _tool(name: str) -> str:
     installed = Path(sysconfig.get_path("purelib")) / "nvidia" / "cu13" / "bin" / name
     found = (
-        str(installed) if installed.is_file() else shutil.which(name, path="/usr/local/cuda/bin") or shutil.which(name)
+        str(installed)
+        if installed.is_file()
+        else shutil.which(name, path="/usr/local/cuda/bin") or shutil.which(name)
     )
     if found is None:
         pytest.skip(f"{name} is not installed")
@@ -33,7 +38,9 @@ def _tool(name: str) -> str:
 
 @cache
 def _listing(cubin: Path) -> str:
-    return subprocess.run([_tool("nvdisasm"), "-c", str(cubin)], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        [_tool("nvdisasm"), "-c", str(cubin)], capture_output=True, text=True, check=True
+    ).stdout
 
 
 READ = [t for t in TARGETS.values() if t.architecture in ALWAYS_BUILT or object_path(t).exists()]
@@ -52,7 +59,10 @@ def listing(target: Target, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The machine code of all kernels in the shared object."""
     folder = tmp_path_factory.mktemp(target.architecture)
     subprocess.run(
-        [_tool("cuobjdump"), "-xelf", "all", str(build(target))], cwd=folder, check=True, capture_output=True
+        [_tool("cuobjdump"), "-xelf", "all", str(build(target))],
+        cwd=folder,
+        check=True,
+        capture_output=True,
     )
     cubins = sorted(folder.glob("*.cubin"))
     assert cubins
@@ -84,7 +94,9 @@ def _main_loop(lines: list[str]) -> list[str]:
     for place, line in enumerate(lines):
         jump = re.search(r"\bBRA\b.*`\((\.L\S+)\)", line)
         if jump and labels[jump[1]] < place:
-            body = [_opcode(line) for line in lines[labels[jump[1]] : place] if not line.endswith(":")]
+            body = [
+                _opcode(line) for line in lines[labels[jump[1]] : place] if not line.endswith(":")
+            ]
             if any("MMA" in opcode for opcode in body):
                 loops.append(body)
     assert loops, "there is no loop with matrix instructions"
@@ -110,11 +122,17 @@ def test_every_scheme_has_a_kernel_for_every_tile(target: Target, listing: str) 
     assert set(_product_loops(listing)) == {
         (scheme, str(tile))
         for tile in tiles_of(target)
-        for scheme in ((four_bits, Scheme.W4A8, Scheme.W8A8) if not tile.warpgroup else (Scheme.W4A8, Scheme.W8A8))
+        for scheme in (
+            (four_bits, Scheme.W4A8, Scheme.W8A8)
+            if not tile.warpgroup
+            else (Scheme.W4A8, Scheme.W8A8)
+        )
     }
 
 
-def test_four_bit_codes_are_multiplied_as_such_where_the_hardware_can(target: Target, listing: str) -> None:
+def test_four_bit_codes_are_multiplied_as_such_where_the_hardware_can(
+    target: Target, listing: str
+) -> None:
     for (scheme, tile), loop in _product_loops(listing).items():
         opcodes = {opcode for opcode in loop if "MMA" in opcode}
         if tile.endswith("by warpgroups"):
@@ -123,7 +141,9 @@ def test_four_bit_codes_are_multiplied_as_such_where_the_hardware_can(target: Ta
             assert opcodes == {"IMMA.16864.S4.S4" if scheme is Scheme.W4A4 else "IMMA.16832.S8.S8"}
 
 
-def test_products_of_warpgroups_are_not_made_to_wait_for_each_other(target: Target, listing: str) -> None:
+def test_products_of_warpgroups_are_not_made_to_wait_for_each_other(
+    target: Target, listing: str
+) -> None:
     for (_, tile), loop in _product_loops(listing).items():
         if tile.endswith("by warpgroups"):
             assert loop.count("WARPGROUP.DEPBAR.LE") == 1  # for all products of a slice together
@@ -148,7 +168,17 @@ def test_the_search_for_emulated_products_finds_one(tmp_path: Path) -> None:
         "  out[threadIdx.x] = d[0] + d[1] + d[2] + d[3];\n"
         "}\n"
     )
-    command = [compiler, "-cubin", "-arch", "sm_90a", "-I", str(SOURCES / "hardware"), str(source), "-o", str(cubin)]
+    command = [
+        compiler,
+        "-cubin",
+        "-arch",
+        "sm_90a",
+        "-I",
+        str(SOURCES / "hardware"),
+        str(source),
+        "-o",
+        str(cubin),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     assert "sub_byte" in _listing(cubin)
 
@@ -160,16 +190,29 @@ def warpgroup_ptx(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     if compiler is None:
         pytest.skip("nvcc is not installed")
     output = tmp_path_factory.mktemp("ptx") / "warpgroup.ptx"
-    command = [compiler, "-O3", "-std=c++17", "-ptx", "-arch", "compute_90a", "-I", str(SOURCES / "hardware")]
+    command = [
+        compiler,
+        "-O3",
+        "-std=c++17",
+        "-ptx",
+        "-arch",
+        "compute_90a",
+        "-I",
+        str(SOURCES / "hardware"),
+    ]
     subprocess.run(
-        [*command, *DEFINITIONS, str(SOURCES / "warpgroup_gemm.cu"), "-o", str(output)], check=True, capture_output=True
+        [*command, *DEFINITIONS, str(SOURCES / "warpgroup_gemm.cu"), "-o", str(output)],
+        check=True,
+        capture_output=True,
     )
     kernels = output.read_text().split(".entry ")[1:]
     assert len(kernels) == 4
     return kernels
 
 
-def test_no_register_of_a_warpgroup_product_is_touched_before_it_is_waited_for(warpgroup_ptx: list[str]) -> None:
+def test_no_register_of_a_warpgroup_product_is_touched_before_it_is_waited_for(
+    warpgroup_ptx: list[str],
+) -> None:
     """PTX ISA, "Asynchronous warpgroup-level matrix instructions": to touch one is undefined."""
     for kernel in warpgroup_ptx:
         operands = set()
@@ -193,13 +236,19 @@ def test_no_thread_spills_registers(target: Target, listing: str) -> None:
 def test_main_loops_of_large_tiles_spend_their_instructions_on_products(listing: str) -> None:
     for (_, tile), loop in _product_loops(listing).items():
         if tile in ("128 x 128", "128 x 256"):
-            work = [opcode for opcode in loop if opcode != "NOP"]  # sm_103 waits with them between its products
+            # sm_103 waits with them between its products
+            work = [opcode for opcode in loop if opcode != "NOP"]
             assert sum("MMA" in opcode for opcode in work) / len(work) > 0.15
 
 
-def test_there_is_no_code_that_a_driver_could_translate_for_another_gpu(target: Target, listing: str) -> None:
+def test_there_is_no_code_that_a_driver_could_translate_for_another_gpu(
+    target: Target, listing: str
+) -> None:
     listed = subprocess.run(
-        [_tool("cuobjdump"), "-lptx", str(build(target))], capture_output=True, text=True, check=True
+        [_tool("cuobjdump"), "-lptx", str(build(target))],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "PTX file" not in listed.stdout.replace("No PTX file found", "")
 

@@ -25,7 +25,8 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees
 
 @pytest.fixture
 def device_of_capability(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A stand-in for what torch says about GPU 0: compute capability 7.5, until a test changes it."""
+    """A stand-in for what torch says about GPU 0: compute capability 7.5, until a test changes
+    it."""
     properties = SimpleNamespace(major=7, minor=5, multi_processor_count=40)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
@@ -46,7 +47,9 @@ def test_importing_the_kernels_builds_nothing_and_touches_no_gpu() -> None:
         "assert operators._find_backend.cache_info().misses == 0\n"
         "assert operators._load.cache_info().misses == 0\n"
     )
-    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    finished = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
     assert finished.returncode == 0, finished.stderr
 
 
@@ -59,25 +62,37 @@ def test_without_a_gpu_the_path_says_so() -> None:
 def test_a_capability_without_kernels_is_named_once_and_computes_in_plain_torch(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    reason = "there are no kernels for compute capability 7.5, only for 8.0, 8.6, 8.9, 9.0, 10.0, 10.3, 12.0"
+    reason = (
+        "there are no kernels for compute capability 7.5, "
+        "only for 8.0, 8.6, 8.9, 9.0, 10.0, 10.3, 12.0"
+    )
     with caplog.at_level(logging.WARNING):
         assert str(kernel_path("cuda")) == f"reference ({reason})"
         assert not kernel_path("cuda:0").native
-    assert [record.getMessage() for record in caplog.records] == [f"GPU 0 computes in plain torch: {reason}"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"GPU 0 computes in plain torch: {reason}"
+    ]
 
 
 @pytest.mark.usefixtures("device_of_capability")
-def test_kernels_that_cannot_be_built_are_reported_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_that_cannot_be_built_are_reported_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def build(target: Target) -> Path:
         raise BuildError("nvcc was not found")
 
     monkeypatch.setattr(operators, "TARGETS", {(7, 5): Target((7, 5), "sm_75")})
     monkeypatch.setattr(operators, "build", build)
-    assert str(kernel_path("cuda")) == "reference (the kernels for sm_75 are missing: nvcc was not found)"
+    assert (
+        str(kernel_path("cuda"))
+        == "reference (the kernels for sm_75 are missing: nvcc was not found)"
+    )
 
 
 @pytest.mark.usefixtures("device_of_capability")
-def test_a_graph_that_captures_the_first_use_is_told_to_ask_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_that_captures_the_first_use_is_told_to_ask_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     with pytest.raises(KernelError, match=r"ask kernels.kernel_path\('cuda:0'\) before"):
         operators.find_backend(torch.device("cuda"))
@@ -87,9 +102,13 @@ def test_a_graph_that_captures_the_first_use_is_told_to_ask_before(monkeypatch: 
     assert kernel_path("cuda") == found
 
 
-def test_the_path_of_a_gpu_says_which_operators_and_layers_have_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_path_of_a_gpu_says_which_operators_and_layers_have_kernels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     target = Target((8, 0), "sm_80", int4=True)
-    backend = CudaBackend(cast(KernelLibrary, None), target, 108, lambda device: 0, tiles_of(target))
+    backend = CudaBackend(
+        cast(KernelLibrary, None), target, 108, lambda device: 0, tiles_of(target)
+    )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(operators, "find_backend", lambda device: backend)
     path = kernel_path("cuda")
@@ -106,7 +125,9 @@ def _layer() -> QuantizedLinear:
     torch.manual_seed(0)
     signs = (2 * torch.randint(0, 2, (256,)) - 1).to(torch.int8)
     weight, bias, smoothing = torch.randn(96, 256), torch.randn(96), torch.rand(256) + 0.5
-    return QuantizedLinear.from_float(FORMATS["w4a4"], weight, bias, signs=signs, smoothing=smoothing)
+    return QuantizedLinear.from_float(
+        FORMATS["w4a4"], weight, bias, signs=signs, smoothing=smoothing
+    )
 
 
 @pytest.mark.cuda
@@ -171,7 +192,14 @@ def test_a_captured_graph_replays_with_new_input() -> None:
 def test_attention_heads_are_those_of_a_cpu() -> None:
     torch.manual_seed(0)
     qkv, weight, table = torch.randn(2, 33, 3, 4, 64), torch.rand(64) + 0.5, torch.randn(33, 64)
-    arguments = {"q_weight": weight, "q_bias": weight, "k_weight": weight, "k_bias": weight, "cos": table, "sin": table}
+    arguments = {
+        "q_weight": weight,
+        "q_bias": weight,
+        "k_weight": weight,
+        "k_bias": weight,
+        "cos": table,
+        "sin": table,
+    }
     expected = ops.qk_norm_rope(qkv, **arguments)
     got = ops.qk_norm_rope(qkv.cuda(), **{name: value.cuda() for name, value in arguments.items()})
     for ours, theirs in zip(got, expected, strict=True):

@@ -7,7 +7,9 @@ from kernels.cuda.targets import TARGETS, Target, find_target
 from kernels.cuda.tiles import TILES, choose_tile, tiles_of
 
 
-@pytest.mark.parametrize(("tokens", "channels", "blocks"), [(1, 1, 1), (128, 256, 1), (129, 256, 2), (300, 513, 9)])
+@pytest.mark.parametrize(
+    ("tokens", "channels", "blocks"), [(1, 1, 1), (128, 256, 1), (129, 256, 2), (300, 513, 9)]
+)
 def test_tiles_cover_the_whole_output(tokens: int, channels: int, blocks: int) -> None:
     assert TILES[3].blocks(tokens, channels) == blocks
 
@@ -25,11 +27,15 @@ def test_few_tokens_get_the_smallest_tile(target: Target, tokens: int) -> None:
 @pytest.mark.parametrize(("architecture", "index"), [("sm_80", 3), ("sm_90a", 5), ("sm_120", 3)])
 @pytest.mark.parametrize("channels", [1024, 3072, 4096])
 def test_many_tokens_get_the_largest_tile(architecture: str, index: int, channels: int) -> None:
-    assert choose_tile(32 * 1041, channels, 132, tiles_of(find_target(architecture))) == TILES[index]
+    assert (
+        choose_tile(32 * 1041, channels, 132, tiles_of(find_target(architecture))) == TILES[index]
+    )
 
 
 def test_only_hopper_works_by_warpgroups() -> None:
-    assert {target.architecture for target in TARGETS.values() if TILES[5] in tiles_of(target)} == {"sm_90a"}
+    assert {target.architecture for target in TARGETS.values() if TILES[5] in tiles_of(target)} == {
+        "sm_90a"
+    }
 
 
 def test_no_tile_is_estimated_to_be_faster_than_the_chosen_one() -> None:
@@ -40,7 +46,9 @@ def test_no_tile_is_estimated_to_be_faster_than_the_chosen_one() -> None:
             assert chosen.cost(tokens, 1024, multiprocessors) == min(costs)
 
 
-def test_the_choice_can_be_printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_choice_can_be_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("sys.argv", ["kernels.cuda", "tiles", "--frames", "32"])
     assert main() == 0
     assert "33312   256 x 128 by warpgroups" in capsys.readouterr().out
@@ -51,4 +59,6 @@ def test_an_unknown_target_is_refused_with_those_that_exist(
 ) -> None:
     monkeypatch.setattr("sys.argv", ["kernels.cuda", "build", "sm_75"])
     assert main() == 2
-    assert "there are no kernels for 'sm_75'; expected one of sm_80, sm_86" in capsys.readouterr().err
+    assert (
+        "there are no kernels for 'sm_75'; expected one of sm_80, sm_86" in capsys.readouterr().err
+    )

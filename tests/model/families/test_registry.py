@@ -26,7 +26,10 @@ def test_a_family_reads_back_the_configurations_that_it_names(name: str) -> None
 
 
 def test_a_checkpoint_is_recognised_by_its_tensors_names() -> None:
-    names = ["aggregator.camera_token", *(f"{head}_head.first" for head in ("camera", "depth", "point", "track"))]
+    names = [
+        "aggregator.camera_token",
+        *(f"{head}_head.first" for head in ("camera", "depth", "point", "track")),
+    ]
     assert families.recognise(None, names) == families.PRESETS["vggt-1b"]
     hubs = {"img_size": 518, "patch_size": 14, "embed_dim": 1024}
     assert families.recognise(hubs, names) == families.PRESETS["vggt-1b"]
@@ -49,7 +52,9 @@ def test_every_layer_of_a_block_belongs_to_one_part(net: VGGT) -> None:
 def test_a_network_names_its_blocks_in_the_order_in_which_they_run(net: VGGT) -> None:
     ran: list[str] = []
     for stage in net.blocks():
-        net.get_submodule(stage.name).register_forward_hook(lambda *_, name=stage.name: ran.append(name))
+        net.get_submodule(stage.name).register_forward_hook(
+            lambda *_, name=stage.name: ran.append(name)
+        )
     with torch.no_grad():
         net(torch.rand(2, 3, 28, 28))
     assert ran == [stage.name for stage in net.blocks()]
@@ -63,7 +68,9 @@ def test_a_network_names_its_blocks_in_the_order_in_which_they_run(net: VGGT) ->
 def test_special_tokens_and_patches_make_up_a_frame(net: VGGT) -> None:
     family = families.of(net.config)
     shapes: list[tuple[int, ...]] = []
-    net.get_submodule(net.blocks()[-1].name).register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape)))
+    net.get_submodule(net.blocks()[-1].name).register_forward_hook(
+        lambda _, __, out: shapes.append(tuple(out.shape))
+    )
     with torch.no_grad():
         net(torch.rand(2, 3, 28, 42))
     assert shapes[0][1] == 2 * (family.special_tokens(net.config) + 2 * 3)
@@ -72,7 +79,9 @@ def test_special_tokens_and_patches_make_up_a_frame(net: VGGT) -> None:
 
 def test_an_absent_heads_tensors_are_ignored(net: VGGT) -> None:
     family, config = families.of(net.config), net.config.with_heads(["camera", "depth"])
-    left = {name for name, _ in net.named_parameters() if not name.startswith(family.ignored(config))}
+    left = {
+        name for name, _ in net.named_parameters() if not name.startswith(family.ignored(config))
+    }
     assert left == {name for name, _ in family.build(config).named_parameters()}
 
 

@@ -26,7 +26,8 @@ class FakeHub:
 
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
-    sizes: dict[str, int] = field(default_factory=dict)  # of files that are said to be larger than they are
+    # of files that are said to be larger than they are
+    sizes: dict[str, int] = field(default_factory=dict)
     status: int = 200  # of every answer
     silent: bool = False
     url: str = ""
@@ -67,7 +68,10 @@ class _Handler(BaseHTTPRequestHandler):
         files = hub.files[repository]
         if name is None:  # gated repositories are listed to everybody
             return self._send(
-                200, dumps({"id": repository, "sha": COMMIT, "siblings": [{"rfilename": n} for n in files]})
+                200,
+                dumps(
+                    {"id": repository, "sha": COMMIT, "siblings": [{"rfilename": n} for n in files]}
+                ),
             )
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if repository in hub.gated and token != GRANTED:
@@ -76,7 +80,13 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(404, error="EntryNotFound")
         self._send(200, files[name], hub.sizes.get(name))
 
-    def _send(self, status: int, body: str | bytes = b"", size: int | None = None, error: str | None = None) -> None:
+    def _send(
+        self,
+        status: int,
+        body: str | bytes = b"",
+        size: int | None = None,
+        error: str | None = None,
+    ) -> None:
         content = body.encode() if isinstance(body, str) else body
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
@@ -119,4 +129,6 @@ def fake_hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 def ask(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Points the client to another address, as HF_ENDPOINT does when it is imported."""
     monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
+    )

@@ -68,14 +68,19 @@ def test_weights_are_really_packed(quantized: VGGT, artifact: Path) -> None:
     assert isinstance(layer, QuantizedLinear)
     assert layer.format == FORMATS["w4a4"]
     assert layer.weight.nbytes == 96 * 32 // 2
-    codes = sum(buffer.nbytes for buffer in quantized.buffers()) - quantized.aggregator._mean.nbytes * 2
+    codes = (
+        sum(buffer.nbytes for buffer in quantized.buffers()) - quantized.aggregator._mean.nbytes * 2
+    )
     weights = [
         module.weight
         for module in quantized.modules()
-        if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)) and module.weight.numel() >= 2**14
+        if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d))
+        and module.weight.numel() >= 2**14
     ]
     eight_bits = sum(weight.numel() + 4 * weight.shape[0] for weight in weights)
-    floats = 2 * (sum(p.numel() for p in quantized.parameters()) - sum(weight.numel() for weight in weights))
+    floats = 2 * (
+        sum(p.numel() for p in quantized.parameters()) - sum(weight.numel() for weight in weights)
+    )
     content = (artifact / TENSORS).read_bytes()
     header = 8 + struct.unpack("<Q", content[:8])[0]
     assert len(content) - header == codes + eight_bits + floats
@@ -106,7 +111,9 @@ def test_heads_that_were_left_out_stay_out(net: VGGT, tmp_path: Path) -> None:
     assert load(tmp_path / "artifact").config.heads == ("camera", "depth", "point")
 
 
-def test_an_existing_artifact_is_only_overwritten_when_asked(quantized: VGGT, artifact: Path) -> None:
+def test_an_existing_artifact_is_only_overwritten_when_asked(
+    quantized: VGGT, artifact: Path
+) -> None:
     with pytest.raises(ArtifactError, match="exists"):
         save(quantized, artifact)
     save(quantized, artifact, overwrite=True)
@@ -178,24 +185,60 @@ LAYER = "aggregator.frame_blocks.0.attn.qkv"
         pytest.param(_remove_tensors, "model.safetensors is missing", id="tensors missing"),
         pytest.param(_remove_manifest, "it has no manifest.json", id="manifest missing"),
         pytest.param(_half_a_manifest, "is damaged", id="half a manifest"),
-        pytest.param(_edit(lambda m: m.update(version=3)), "upgrade this software", id="newer version"),
-        pytest.param(_edit(lambda m: m.update(version=0)), "quantise the checkpoint again", id="older version"),
-        pytest.param(_edit(lambda m: m.update(format="gguf")), "does not describe an artifact", id="foreign"),
-        pytest.param(_edit(lambda m: m.pop("recipe")), "missing or unknown keys: recipe", id="key missing"),
-        pytest.param(_edit(lambda m: m.update(extra=1)), "missing or unknown keys: extra", id="key unknown"),
+        pytest.param(
+            _edit(lambda m: m.update(version=3)), "upgrade this software", id="newer version"
+        ),
+        pytest.param(
+            _edit(lambda m: m.update(version=0)),
+            "quantise the checkpoint again",
+            id="older version",
+        ),
+        pytest.param(
+            _edit(lambda m: m.update(format="gguf")), "does not describe an artifact", id="foreign"
+        ),
+        pytest.param(
+            _edit(lambda m: m.pop("recipe")), "missing or unknown keys: recipe", id="key missing"
+        ),
+        pytest.param(
+            _edit(lambda m: m.update(extra=1)), "missing or unknown keys: extra", id="key unknown"
+        ),
         pytest.param(_edit(lambda m: m.update(files={})), "must list exactly", id="no files"),
-        pytest.param(_edit(lambda m: m["network"].update(embed_dim=48)), "is damaged", id="other width"),
-        pytest.param(_edit(lambda m: m["network"].update(colour=1)), "colour", id="unknown configuration"),
-        pytest.param(_edit(lambda m: m.update(family="da9")), "of family 'da9'; this software knows vggt", id="family"),
+        pytest.param(
+            _edit(lambda m: m["network"].update(embed_dim=48)), "is damaged", id="other width"
+        ),
+        pytest.param(
+            _edit(lambda m: m["network"].update(colour=1)), "colour", id="unknown configuration"
+        ),
+        pytest.param(
+            _edit(lambda m: m.update(family="da9")),
+            "of family 'da9'; this software knows vggt",
+            id="family",
+        ),
         pytest.param(_edit(lambda m: m.update(domain="rooms")), "a domain is a text", id="domain"),
-        pytest.param(_edit(lambda m: m["layers"][LAYER].update(scheme="w2a2")), "w2a2", id="unknown scheme"),
-        pytest.param(_edit(lambda m: m["layers"][LAYER].update(scheme="w8a8")), "weight is torch.uint8", id="bits"),
+        pytest.param(
+            _edit(lambda m: m["layers"][LAYER].update(scheme="w2a2")), "w2a2", id="unknown scheme"
+        ),
+        pytest.param(
+            _edit(lambda m: m["layers"][LAYER].update(scheme="w8a8")),
+            "weight is torch.uint8",
+            id="bits",
+        ),
         pytest.param(_edit(lambda m: m["layers"].pop(LAYER)), "qkv.weight", id="layer forgotten"),
-        pytest.param(_edit(lambda m: m["layers"][LAYER]["tensors"].pop()), "unknown tensors", id="tensor forgotten"),
-        pytest.param(_edit(lambda m: m["layers"].update(ghost=m["layers"][LAYER])), "ghost", id="layer unknown"),
+        pytest.param(
+            _edit(lambda m: m["layers"][LAYER]["tensors"].pop()),
+            "unknown tensors",
+            id="tensor forgotten",
+        ),
+        pytest.param(
+            _edit(lambda m: m["layers"].update(ghost=m["layers"][LAYER])),
+            "ghost",
+            id="layer unknown",
+        ),
     ],
 )
-def test_a_damaged_artifact_gets_one_clear_error(artifact: Path, damage: Callable[[Path], None], message: str) -> None:
+def test_a_damaged_artifact_gets_one_clear_error(
+    artifact: Path, damage: Callable[[Path], None], message: str
+) -> None:
     damage(artifact)
     with pytest.raises(ArtifactError, match=message):
         load(artifact)

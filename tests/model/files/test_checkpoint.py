@@ -32,7 +32,9 @@ def test_a_plain_state_dict_is_read_as_well(net: VGGT, folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     torch.save(net.state_dict(), folder / "model.pt")
     loaded = load_checkpoint(folder / "model.pt")
-    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), net.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(loaded.parameters(), net.parameters(), strict=True)
+    )
 
 
 def test_half_precision_weights_become_float32(net: VGGT, folder: Path) -> None:
@@ -47,10 +49,16 @@ def test_heads_are_left_out_without_reading_them(folder: Path) -> None:
 
 
 def test_heads_without_tensors_are_left_out(net: VGGT, folder: Path) -> None:
-    state = {name: tensor for name, tensor in net.state_dict().items() if not name.startswith(("track", "point"))}
+    state = {
+        name: tensor
+        for name, tensor in net.state_dict().items()
+        if not name.startswith(("track", "point"))
+    }
     save_file(state, folder / "model.safetensors")
     assert load_checkpoint(folder).config == net.config.with_heads(["camera", "depth"])
-    with pytest.raises(ValueError, match="head 'track' was asked for; this network has camera, depth"):
+    with pytest.raises(
+        ValueError, match="head 'track' was asked for; this network has camera, depth"
+    ):
         load_checkpoint(folder, heads=["track"])
 
 
@@ -68,14 +76,18 @@ def test_a_training_checkpoint_is_read_as_it_is(net: VGGT, folder: Path) -> None
     state = {f"module.{name}": tensor for name, tensor in net.state_dict().items()}
     torch.save({"model": state, "epoch": 20}, folder / "last.pt")
     loaded = load_checkpoint(folder)
-    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), net.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(loaded.parameters(), net.parameters(), strict=True)
+    )
 
 
 def test_a_tensor_with_nan_is_named(net: VGGT, folder: Path) -> None:
     state = net.state_dict()
     state["camera_head.trunk_norm.bias"][0] = torch.nan
     save_file(state, folder / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"camera_head\.trunk_norm\.bias holds 1 of 64 values that are NaN"):
+    with pytest.raises(
+        CheckpointError, match=r"camera_head\.trunk_norm\.bias holds 1 of 64 values that are NaN"
+    ):
         load_checkpoint(folder)
 
 
@@ -85,7 +97,9 @@ def test_the_bundled_demo_checkpoint_is_the_demo_preset() -> None:
 
 
 def test_a_hub_configuration_means_vggt_1b(folder: Path) -> None:
-    (folder / "config.json").write_text(json.dumps({"img_size": 518, "patch_size": 14, "embed_dim": 1024}))
+    (folder / "config.json").write_text(
+        json.dumps({"img_size": 518, "patch_size": 14, "embed_dim": 1024})
+    )
     assert resolve_checkpoint(folder)[1] == PRESETS["vggt-1b"]
 
 
@@ -115,7 +129,10 @@ def test_an_unknown_tensor_is_named(net: VGGT, folder: Path) -> None:
 
 
 def test_a_tensor_of_another_shape_is_named(net: VGGT, folder: Path) -> None:
-    save_file({**net.state_dict(), "aggregator.camera_token": torch.zeros(1)}, folder / "model.safetensors")
+    save_file(
+        {**net.state_dict(), "aggregator.camera_token": torch.zeros(1)},
+        folder / "model.safetensors",
+    )
     with pytest.raises(CheckpointError, match=r"camera_token has shape \(1,\)"):
         load_checkpoint(folder)
 

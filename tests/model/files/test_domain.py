@@ -30,5 +30,7 @@ def test_a_domain_survives_its_dictionary() -> None:
 )
 def test_a_broken_domain_is_refused_with_its_path(tmp_path: Path, text: str) -> None:
     (tmp_path / "domain.json").write_text(text)
-    with pytest.raises(CheckpointError, match=r"domain\.json does not say what the network was trained on"):
+    with pytest.raises(
+        CheckpointError, match=r"domain\.json does not say what the network was trained on"
+    ):
         domain_beside(tmp_path / "model.safetensors")

@@ -67,8 +67,14 @@ def nobody_listens() -> str:
 def cut(net: VGGT) -> tuple[dict[str, bytes], str]:
     """A network's weights in two shards, and their index."""
     state = list(net.state_dict().items())
-    shards = {f"model-0000{i}-of-00002.safetensors": dict(part) for i, part in ((1, state[:20]), (2, state[20:]))}
-    index = {"metadata": {}, "weight_map": {n: shard for shard, part in shards.items() for n in part}}
+    shards = {
+        f"model-0000{i}-of-00002.safetensors": dict(part)
+        for i, part in ((1, state[:20]), (2, state[20:]))
+    }
+    index = {
+        "metadata": {},
+        "weight_map": {n: shard for shard, part in shards.items() for n in part},
+    }
     return {shard: save(part) for shard, part in shards.items()}, json.dumps(index)
 
 
@@ -92,11 +98,15 @@ def test_a_repository_is_told_from_a_path(text: str, expected: HubLocation | Non
     assert expected is None or str(expected) == text
 
 
-def test_a_repository_is_fetched_with_its_configuration(hub: FakeHub, files: dict[str, bytes], net: VGGT) -> None:
+def test_a_repository_is_fetched_with_its_configuration(
+    hub: FakeHub, files: dict[str, bytes], net: VGGT
+) -> None:
     hub.files[REPOSITORY] = files
     loaded = load_checkpoint(REPOSITORY)
     assert loaded.config == net.config
-    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), net.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(loaded.parameters(), net.parameters(), strict=True)
+    )
     assert not any("README" in request for request in hub.asked)
 
 
@@ -107,7 +117,10 @@ def test_the_only_weights_file_of_a_repository_is_taken(hub: FakeHub, name: str)
 
 
 def test_of_several_files_the_one_with_a_known_name_is_taken(hub: FakeHub) -> None:
-    hub.files[REPOSITORY] = {"model_tracker_fixed_e30.pt": b"30", "model_tracker_fixed_e20.pt": b"20"}
+    hub.files[REPOSITORY] = {
+        "model_tracker_fixed_e30.pt": b"30",
+        "model_tracker_fixed_e20.pt": b"20",
+    }
     assert get(REPOSITORY).read_bytes() == b"20"
 
 
@@ -116,12 +129,16 @@ def test_of_several_unknown_files_one_has_to_be_named(hub: FakeHub) -> None:
     assert "several weights files (a.pt, b.pt)" in refusal(REPOSITORY)
     assert f"for example {REPOSITORY}:a.pt" in refusal(REPOSITORY)
     assert get(f"{REPOSITORY}:b.pt").read_bytes() == b"b"
-    assert "several" in refusal(REPOSITORY), "what was downloaded by name does not stand for the repository"
+    assert "several" in refusal(REPOSITORY), (
+        "what was downloaded by name does not stand for the repository"
+    )
 
 
 def test_a_file_that_the_repository_lacks_is_named_with_those_it_has(hub: FakeHub) -> None:
     hub.files[REPOSITORY] = {"README.md": b"", "a.pt": b"a"}
-    assert refusal(f"{REPOSITORY}:c.pt") == f"{REPOSITORY} has no file c.pt; its weights files: a.pt"
+    assert (
+        refusal(f"{REPOSITORY}:c.pt") == f"{REPOSITORY} has no file c.pt; its weights files: a.pt"
+    )
 
 
 def test_a_repository_without_weights_is_named(hub: FakeHub) -> None:
@@ -129,7 +146,9 @@ def test_a_repository_without_weights_is_named(hub: FakeHub) -> None:
     assert refusal(REPOSITORY).startswith(f"{REPOSITORY} holds no weights")
 
 
-def test_shards_are_fetched_by_their_index(hub: FakeHub, files: dict[str, bytes], net: VGGT) -> None:
+def test_shards_are_fetched_by_their_index(
+    hub: FakeHub, files: dict[str, bytes], net: VGGT
+) -> None:
     shards, index = cut(net)
     hub.files[REPOSITORY] = {
         "config.json": files["config.json"],
@@ -137,7 +156,9 @@ def test_shards_are_fetched_by_their_index(hub: FakeHub, files: dict[str, bytes]
         **shards,
     }
     loaded = load_checkpoint(REPOSITORY)
-    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), net.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(loaded.parameters(), net.parameters(), strict=True)
+    )
 
 
 def test_a_missing_shard_is_fetched_again(hub: FakeHub, net: VGGT) -> None:
@@ -166,7 +187,9 @@ def test_the_newest_files_are_fetched_on_request(hub: FakeHub) -> None:
 
 
 @pytest.mark.parametrize("name", ["model.pt", "weights.pt"])
-def test_cached_files_are_used_when_the_hub_is_gone(hub: FakeHub, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_files_are_used_when_the_hub_is_gone(
+    hub: FakeHub, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hub.files[REPOSITORY] = {name: b"content"}
     get(REPOSITORY)
     ask(nobody_listens(), monkeypatch)
@@ -198,8 +221,12 @@ def test_a_gated_repository_asks_for_a_token(hub: FakeHub, monkeypatch: pytest.M
     assert get(REPOSITORY).read_bytes() == b"content"
 
 
-def test_an_unknown_repository_is_one_sentence(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert f"{hub.url} has no repository someone/else, or one that is private" in refusal("someone/else")
+def test_an_unknown_repository_is_one_sentence(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert f"{hub.url} has no repository someone/else, or one that is private" in refusal(
+        "someone/else"
+    )
     monkeypatch.setenv("HF_TOKEN", GRANTED)
     assert "or one that the token in use may not read: check the name" in refusal("someone/else")
 
@@ -219,12 +246,16 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(
 ) -> None:
     ask(nowhere := nobody_listens(), monkeypatch)
     message = refusal(REPOSITORY)
-    assert message.startswith(f"{REPOSITORY} is not in the cache {cache}, and {nowhere} cannot be reached")
+    assert message.startswith(
+        f"{REPOSITORY} is not in the cache {cache}, and {nowhere} cannot be reached"
+    )
     assert "refused" in message
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_hub_that_does_not_answer_is_one_sentence(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_does_not_answer_is_one_sentence(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 1)
     hub.silent = True
     assert f"{hub.url} cannot be reached (" in refusal(REPOSITORY)
@@ -242,7 +273,9 @@ def test_a_hub_that_fails_is_one_sentence(hub: FakeHub, status: int) -> None:
     assert f"{hub.url} answered with status {status}" in refusal(REPOSITORY)
 
 
-def test_a_token_that_the_hub_does_not_know_is_one_sentence(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_that_the_hub_does_not_know_is_one_sentence(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_TOKEN", REFUSED)
     hub.status = 401
     assert refusal(REPOSITORY).startswith(f"{hub.url} does not know the token in use")
@@ -264,7 +297,9 @@ def test_a_disk_that_takes_no_more_is_one_sentence(hub: FakeHub, cache: Path) ->
         message = refusal(REPOSITORY)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert message.startswith(f"{REPOSITORY} cannot be stored in the cache {cache} ({os.strerror(errno.EFBIG)})")
+    assert message.startswith(
+        f"{REPOSITORY} cannot be stored in the cache {cache} ({os.strerror(errno.EFBIG)})"
+    )
 
 
 def test_a_local_folder_goes_before_a_repository_of_its_name(

@@ -16,7 +16,8 @@ def test_the_demo_checkpoint_is_named_hashed_and_licensed() -> None:
     assert found["weights_licence"] == "Apache-2.0"
     assert found["commercial_use"] is True
     assert (
-        found["checkpoint_sha256"] == hashlib.sha256((DEMO_CHECKPOINT / "model.safetensors").read_bytes()).hexdigest()
+        found["checkpoint_sha256"]
+        == hashlib.sha256((DEMO_CHECKPOINT / "model.safetensors").read_bytes()).hexdigest()
     )
 
 
@@ -32,5 +33,11 @@ def test_shards_are_hashed_as_the_list_of_their_hashes(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "model-00001-of-00001.safetensors")
     index = tmp_path / "model.safetensors.index.json"
     index.write_text('{"weight_map": {"x": "model-00001-of-00001.safetensors"}}')
-    hashes = [(hashlib.sha256(file.read_bytes()).hexdigest(), file.name) for file in sorted(tmp_path.iterdir())[::-1]]
-    assert digest(index) == hashlib.sha256("".join(f"{h}  {name}\n" for h, name in hashes).encode()).hexdigest()
+    hashes = [
+        (hashlib.sha256(file.read_bytes()).hexdigest(), file.name)
+        for file in sorted(tmp_path.iterdir())[::-1]
+    ]
+    assert (
+        digest(index)
+        == hashlib.sha256("".join(f"{h}  {name}\n" for h, name in hashes).encode()).hexdigest()
+    )

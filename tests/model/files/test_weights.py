@@ -18,7 +18,11 @@ from model.files.weights import TensorSource, choose
 @pytest.fixture
 def state() -> dict[str, Tensor]:
     torch.manual_seed(0)
-    return {"a.weight": torch.randn(40, 30), "a.bias": torch.randn(40), "b.scale": torch.tensor(2.0)}
+    return {
+        "a.weight": torch.randn(40, 30),
+        "a.bias": torch.randn(40),
+        "b.scale": torch.tensor(2.0),
+    }
 
 
 def write_shards(folder: Path, state: dict[str, Tensor], suffix: str = "safetensors") -> Path:
@@ -59,7 +63,9 @@ def test_the_file_that_holds_the_weights_is_found(names: list[str], chosen: str)
 
 
 def test_several_files_without_a_known_name_are_listed() -> None:
-    with pytest.raises(CheckpointError, match=r"here holds several weights files \(a\.pt, b\.pt\).* here/a\.pt"):
+    with pytest.raises(
+        CheckpointError, match=r"here holds several weights files \(a\.pt, b\.pt\).* here/a\.pt"
+    ):
         choose(["b.pt", "a.pt", "config.json"], "here", "/")
 
 
@@ -73,19 +79,33 @@ def test_shards_are_one_checkpoint(state: dict[str, Tensor], tmp_path: Path, suf
 def test_a_missing_shard_is_named(state: dict[str, Tensor], tmp_path: Path) -> None:
     index = write_shards(tmp_path, state)
     (tmp_path / "model-00002-of-00003.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"no checkpoint at .*model-00002-of-00003\.safetensors"):
+    with pytest.raises(
+        CheckpointError, match=r"no checkpoint at .*model-00002-of-00003\.safetensors"
+    ):
         TensorSource(index)
 
 
-def test_a_shard_without_a_tensor_of_the_index_is_named(state: dict[str, Tensor], tmp_path: Path) -> None:
+def test_a_shard_without_a_tensor_of_the_index_is_named(
+    state: dict[str, Tensor], tmp_path: Path
+) -> None:
     index = write_shards(tmp_path, state)
     save_file({"other": torch.ones(1)}, tmp_path / "model-00002-of-00003.safetensors")
-    with pytest.raises(CheckpointError, match=r"lists a\.bias, but model-00002-of-00003\.safetensors does not hold"):
+    with pytest.raises(
+        CheckpointError, match=r"lists a\.bias, but model-00002-of-00003\.safetensors does not hold"
+    ):
         TensorSource(index)
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": 1}}', '{"weight_map": {"a": "../b.bin"}}']
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"weight_map": []}',
+        '{"weight_map": {"a": 1}}',
+        '{"weight_map": {"a": "../b.bin"}}',
+    ],
 )
 def test_a_broken_index_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "model.bin.index.json").write_text(content)
@@ -94,8 +114,13 @@ def test_a_broken_index_is_refused(tmp_path: Path, content: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["model", "state_dict"])
-def test_weights_are_taken_out_of_what_training_code_saves(state: dict[str, Tensor], tmp_path: Path, key: str) -> None:
-    optimizer = {"state": {0: {"step": 3, "average": torch.ones(2)}}, "param_groups": [{"lr": 1e-4, "params": [0]}]}
+def test_weights_are_taken_out_of_what_training_code_saves(
+    state: dict[str, Tensor], tmp_path: Path, key: str
+) -> None:
+    optimizer = {
+        "state": {0: {"step": 3, "average": torch.ones(2)}},
+        "param_groups": [{"lr": 1e-4, "params": [0]}],
+    }
     torch.save({key: state, "optimizer": optimizer, "epoch": 20}, tmp_path / "last.pt")
     assert_holds(TensorSource(tmp_path / "last.pt"), state)
 
@@ -105,7 +130,10 @@ def test_weights_are_taken_out_of_what_training_code_saves(state: dict[str, Tens
 def test_prefixes_of_training_code_are_removed(
     state: dict[str, Tensor], tmp_path: Path, prefix: str, suffix: str
 ) -> None:
-    file, named = tmp_path / f"a.{suffix}", {prefix + name: tensor for name, tensor in state.items()}
+    file, named = (
+        tmp_path / f"a.{suffix}",
+        {prefix + name: tensor for name, tensor in state.items()},
+    )
     if suffix == "pt":
         torch.save({"model": named}, file)
     else:
@@ -129,7 +157,8 @@ def test_nan_and_infinity_are_refused_with_the_tensor_and_its_file(
     assert source.read("a.bias").isfinite().all()
     with pytest.raises(
         CheckpointError,
-        match=r"model-00001-of-00003\.safetensors: a\.weight holds 1 of 1200 values that are NaN or inf",
+        match=r"model-00001-of-00003\.safetensors: a\.weight holds 1 of 1200 values that are NaN "
+        r"or inf",
     ):
         source.read("a.weight")
 
@@ -151,7 +180,9 @@ def test_what_is_not_plain_numbers_is_refused(tmp_path: Path, odd: Tensor) -> No
 
 def test_every_precision_is_read_as_float32(state: dict[str, Tensor], tmp_path: Path) -> None:
     save_file({name: tensor.half() for name, tensor in state.items()}, tmp_path / "a.safetensors")
-    assert_holds(TensorSource(tmp_path / "a.safetensors"), {n: t.half().float() for n, t in state.items()})
+    assert_holds(
+        TensorSource(tmp_path / "a.safetensors"), {n: t.half().float() for n, t in state.items()}
+    )
 
 
 @pytest.mark.parametrize("kind", ["file", "pickle", "shards"])

@@ -13,7 +13,9 @@ SIZE = (PATCH * GRID[0], PATCH * GRID[1])
 
 def _head() -> DPTHead:
     torch.manual_seed(0)
-    config = DPTHeadConfig(features=16, out_channels=(8, 8, 16, 16), intermediate_layer_idx=(0, 1, 2, 3))
+    config = DPTHeadConfig(
+        features=16, out_channels=(8, 8, 16, 16), intermediate_layer_idx=(0, 1, 2, 3)
+    )
     return DPTHead(32, PATCH, 5, config).requires_grad_(False)
 
 
@@ -30,7 +32,9 @@ def test_one_value_and_one_confidence_per_pixel() -> None:
     assert (confidence >= 1).all()
 
 
-def test_a_memory_budget_that_holds_no_frame_still_decodes_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_memory_budget_that_holds_no_frame_still_decodes_one_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     expected = _head()(_tokens(), SIZE)
     monkeypatch.setattr(dpt_head, "CHUNK_BYTES", 1)
     for got, want in zip(_head()(_tokens(), SIZE), expected, strict=True):
@@ -39,7 +43,9 @@ def test_a_memory_budget_that_holds_no_frame_still_decodes_one_at_a_time(monkeyp
 
 def test_the_number_of_threads_changes_no_bit() -> None:
     torch.manual_seed(0)
-    config = DPTHeadConfig(features=64, out_channels=(32, 48, 64, 64), intermediate_layer_idx=(0, 1, 2, 3))
+    config = DPTHeadConfig(
+        features=64, out_channels=(32, 48, 64, 64), intermediate_layer_idx=(0, 1, 2, 3)
+    )
     head = DPTHead(256, PATCH, 5, config).requires_grad_(False)
     tokens = {layer: torch.randn(1, 3, 5 + GRID[0] * GRID[1], 256) for layer in range(4)}
     before = torch.get_num_threads()
@@ -52,7 +58,9 @@ def test_the_number_of_threads_changes_no_bit() -> None:
         assert all(map(torch.equal, other, found[0]))
 
 
-def test_bfloat16_convolutions_stay_close_and_return_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bfloat16_convolutions_stay_close_and_return_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(dpt_head, "computes_bfloat16", lambda device: True)
     head, tokens = _head(), _tokens()
     expected, _ = head(tokens, SIZE)
@@ -63,7 +71,9 @@ def test_bfloat16_convolutions_stay_close_and_return_float32(monkeypatch: pytest
     assert 0 < ((got / expected).log().abs()).max() < 0.05
 
 
-def test_where_bfloat16_is_slow_the_convolutions_run_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_bfloat16_is_slow_the_convolutions_run_in_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(dpt_head, "computes_bfloat16", lambda device: False)
     head, tokens = _head(), _tokens()
     expected, _ = head(tokens, SIZE)

@@ -13,14 +13,18 @@ from model.network import execution
 FASTEST = {"attention": "int8", "dense_heads": "bfloat16"}
 
 
-def _device(monkeypatch: pytest.MonkeyPatch, bfloat16: bool, *operators: str, **limits: Any) -> None:
+def _device(
+    monkeypatch: pytest.MonkeyPatch, bfloat16: bool, *operators: str, **limits: Any
+) -> None:
     """A device with native kernels for some operators."""
     path = KernelPath("a path", operators=frozenset(operators), **limits)
     monkeypatch.setattr(execution, "kernel_path", lambda device: path)
     monkeypatch.setattr(execution, "computes_bfloat16", lambda device: bfloat16)
 
 
-def test_a_device_that_is_faster_in_everything_leaves_nothing_unused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_is_faster_in_everything_leaves_nothing_unused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     _device(monkeypatch, True, "linear", "int8_attention")
     assert execution.unused(FASTEST, "cpu") == ()
 
@@ -53,12 +57,15 @@ def test_layers_without_a_kernel_are_counted_by_kind(monkeypatch: pytest.MonkeyP
 
 
 def test_where_no_kernel_is_native_the_path_itself_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execution, "kernel_path", lambda device: KernelPath("reference", "no compiler"))
+    monkeypatch.setattr(
+        execution, "kernel_path", lambda device: KernelPath("reference", "no compiler")
+    )
     assert execution.in_plain_torch(_network(), "cpu") == ()
 
 
 @pytest.mark.parametrize(
-    ("device", "bfloat16", "enabled"), [("cpu", True, False), ("cuda", True, True), ("cuda:1", False, False)]
+    ("device", "bfloat16", "enabled"),
+    [("cpu", True, False), ("cuda", True, True), ("cuda:1", False, False)],
 )
 def test_only_a_gpu_with_bfloat16_runs_under_autocast(
     device: str, bfloat16: bool, enabled: bool, monkeypatch: pytest.MonkeyPatch

@@ -25,7 +25,9 @@ def test_a_pass_is_followed_block_by_block_to_its_end(net: VGGT) -> None:
     seen: list[tuple[str, float]] = []
     with torch.inference_mode(), observed(net, lambda stage, share: seen.append((stage, share))):
         net(torch.rand(2, 3, 96, 96))
-    shares = {stage: [share for name, share in seen if name == stage] for stage in ("aggregator", "heads")}
+    shares = {
+        stage: [share for name, share in seen if name == stage] for stage in ("aggregator", "heads")
+    }
     assert len(shares["aggregator"]) == len(net.blocks()) == 2 + 2 * net.config.depth
     assert len(shares["heads"]) == 3
     for share in shares.values():
@@ -44,7 +46,9 @@ def test_what_the_observer_raises_ends_the_pass_and_the_network_works_on(net: VG
 
 
 @pytest.mark.parametrize(("queries", "heads"), [(None, 3), (torch.tensor([[5.0, 6.0]]), 4)])
-def test_the_track_head_counts_only_where_it_runs(tracking: VGGT, queries: torch.Tensor | None, heads: int) -> None:
+def test_the_track_head_counts_only_where_it_runs(
+    tracking: VGGT, queries: torch.Tensor | None, heads: int
+) -> None:
     seen: list[float] = []
 
     def note(stage: str, share: float) -> None:

@@ -55,7 +55,9 @@ def test_where_there_are_no_such_groups_nothing_is_limited(groups: Path, text: s
     assert share(groups / "nowhere", groups / "nowhere") == math.inf
 
 
-def test_threads_are_those_asked_for_or_those_that_the_share_carries(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_those_asked_for_or_those_that_the_share_carries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert limit_threads(3) == torch.get_num_threads() == 3
     monkeypatch.setattr(threads, "share", lambda: 2.9)
     assert limit_threads() == torch.get_num_threads() == 2

@@ -26,9 +26,16 @@ def _block(qk_norm: bool = True) -> Block:
 
 
 def _quantised(block: Block, scheme: str) -> Block:
-    for owner, name in ((block.attn, "qkv"), (block.attn, "proj"), (block.mlp, "fc1"), (block.mlp, "fc2")):
+    for owner, name in (
+        (block.attn, "qkv"),
+        (block.attn, "proj"),
+        (block.mlp, "fc1"),
+        (block.mlp, "fc2"),
+    ):
         linear = getattr(owner, name)
-        setattr(owner, name, QuantizedLinear.from_float(FORMATS[scheme], linear.weight, linear.bias))
+        setattr(
+            owner, name, QuantizedLinear.from_float(FORMATS[scheme], linear.weight, linear.bias)
+        )
     return block
 
 
@@ -37,7 +44,9 @@ def _quantised(block: Block, scheme: str) -> Block:
 def test_a_block_is_attention_and_mlp_with_residuals(qk_norm: bool, with_rope: bool) -> None:
     block, x = _block(qk_norm), torch.randn(2, 1 + 12, DIM)
     rope = rotation(patch_positions(3, 4, 1), DIM // HEADS) if with_rope else None
-    q, k, v = block.attn.qkv(block.norm1(x)).view(2, 13, 3, HEADS, DIM // HEADS).permute(2, 0, 3, 1, 4)
+    q, k, v = (
+        block.attn.qkv(block.norm1(x)).view(2, 13, 3, HEADS, DIM // HEADS).permute(2, 0, 3, 1, 4)
+    )
     q, k = block.attn.q_norm(q), block.attn.k_norm(k)
     if rope is not None:
         q, k = rope.apply(q), rope.apply(k)
@@ -58,7 +67,9 @@ def test_gradients_do_not_depend_on_the_fused_path() -> None:
     assert all(parameter.grad is not None for parameter in block.parameters())
 
 
-@pytest.mark.parametrize(("scheme", "tolerance"), [("w8a8", 0.02), ("w4a8", 0.25), ("w4a4", 0.4), ("w4a16", 0.25)])
+@pytest.mark.parametrize(
+    ("scheme", "tolerance"), [("w8a8", 0.02), ("w4a8", 0.25), ("w4a4", 0.4), ("w4a16", 0.25)]
+)
 def test_a_quantised_block_stays_close_to_its_float_block(scheme: str, tolerance: float) -> None:
     x = torch.randn(1, 40, DIM, generator=torch.Generator().manual_seed(1))
     expected = _block()(x) - x
@@ -66,12 +77,16 @@ def test_a_quantised_block_stays_close_to_its_float_block(scheme: str, tolerance
     assert (got - expected).norm() < tolerance * expected.norm()
 
 
-def test_a_quantised_layer_is_called_once_with_all_that_surrounds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_quantised_layer_is_called_once_with_all_that_surrounds_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     calls: list[set[str]] = []
     forward = QuantizedLinear.forward
 
     def recorded(self: QuantizedLinear, x: torch.Tensor, **around: object) -> torch.Tensor:
-        calls.append({name for name, value in around.items() if value is not None and value is not False})
+        calls.append(
+            {name for name, value in around.items() if value is not None and value is not False}
+        )
         return forward(self, x, **around)
 
     monkeypatch.setattr(QuantizedLinear, "forward", recorded)
@@ -86,7 +101,9 @@ def test_a_quantised_layer_is_called_once_with_all_that_surrounds_it(monkeypatch
 def test_taking_few_tokens_at_a_time_changes_nothing(frames: int, tokens: int) -> None:
     block, x = _block(), torch.randn(frames, tokens, DIM)
     mixed = block.attn(x, norm=block.norm1, scale=block.ls1, residual=x)
-    torch.testing.assert_close(block(x), mixed + block.ls2(block.mlp(block.norm2(mixed))), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        block(x), mixed + block.ls2(block.mlp(block.norm2(mixed))), atol=1e-5, rtol=1e-5
+    )
 
 
 def _path(*operators: str) -> Callable[[torch.device], KernelPath]:
@@ -117,7 +134,9 @@ def test_quantised_layers_give_the_narrow_type_under_autocast_as_torch_products_
     types = {}
     for name in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"):
         block.get_submodule(name).register_forward_hook(
-            lambda layer, given, output, name=name: types.update({name: (given[0].dtype, output.dtype)})
+            lambda layer, given, output, name=name: types.update(
+                {name: (given[0].dtype, output.dtype)}
+            )
         )
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         block(x)
@@ -141,7 +160,8 @@ def test_quantised_layers_give_the_narrow_type_under_autocast_as_torch_products_
 def test_a_cpu_takes_few_tokens_at_a_time_and_a_gpu_all(
     frames: int, tokens: int, attended: list[int], mixed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Shown by fake tensors, which need no GPU; torch's attention is left out, since it does need one."""
+    """Shown by fake tensors, which need no GPU; torch's attention is left out, since it does need
+    one."""
     found: dict[str, list[int]] = {"attn": [], "mlp": []}
 
     def attend(self: Attention, x: Tensor, rope: object, **around: object) -> Tensor:
@@ -153,7 +173,10 @@ def test_a_cpu_takes_few_tokens_at_a_time_and_a_gpu_all(
     block.mlp.register_forward_hook(lambda mlp, given, output: found["mlp"].append(len(given[0])))
     for device in ("cpu", "cuda"):
         with FakeTensorMode(), torch.inference_mode():
-            parameters = {name: torch.empty(value.shape, device=device) for name, value in block.named_parameters()}
+            parameters = {
+                name: torch.empty(value.shape, device=device)
+                for name, value in block.named_parameters()
+            }
             x = torch.empty(frames, tokens, DIM, device=device)
             assert torch.func.functional_call(block, parameters, (x,)).shape == x.shape
     assert found == {"attn": [*attended, frames], "mlp": [*mixed, frames]}

@@ -15,8 +15,12 @@ from model.scene.similarity import Similarity
 SIZE = (12, 16)
 
 
-@pytest.mark.parametrize(("frames", "size", "overlap"), [(1, 4, 2), (4, 4, 2), (5, 4, 2), (20, 8, 3), (7, 2, 1)])
-def test_chunks_cover_every_frame_and_share_the_overlap(frames: int, size: int, overlap: int) -> None:
+@pytest.mark.parametrize(
+    ("frames", "size", "overlap"), [(1, 4, 2), (4, 4, 2), (5, 4, 2), (20, 8, 3), (7, 2, 1)]
+)
+def test_chunks_cover_every_frame_and_share_the_overlap(
+    frames: int, size: int, overlap: int
+) -> None:
     chunks = chunk_frames(frames, size, overlap)
     assert sorted({frame for chunk in chunks for frame in chunk}) == list(range(frames))
     assert all(0 < len(chunk) <= size for chunk in chunks)
@@ -75,10 +79,16 @@ def test_chunks_in_worlds_of_their_own_join_into_the_first_ones() -> None:
     chunks = chunk_frames(9, 4, 2)
     turn = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
     worlds = [
-        Similarity(1.5**i, torch.linalg.matrix_power(turn, i), torch.full((3,), float(i), dtype=torch.float64))
+        Similarity(
+            1.5**i,
+            torch.linalg.matrix_power(turn, i),
+            torch.full((3,), float(i), dtype=torch.float64),
+        )
         for i in range(len(chunks))
     ]
-    joined = join([part(whole, chunk, world) for chunk, world in zip(chunks, worlds, strict=True)], chunks)
+    joined = join(
+        [part(whole, chunk, world) for chunk, world in zip(chunks, worlds, strict=True)], chunks
+    )
     assert len(joined.transforms) == 9
     torch.testing.assert_close(joined.extrinsics, whole.extrinsics, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(joined.depth, whole.depth, atol=1e-4, rtol=1e-4)
@@ -87,6 +97,9 @@ def test_chunks_in_worlds_of_their_own_join_into_the_first_ones() -> None:
 
 def test_a_chunk_reads_its_own_frames() -> None:
     transforms = tuple(ImageTransform((i + 1, 1), SIZE, (1.0, 1.0), (0.0, 0.0)) for i in range(5))
-    batch = take(PreprocessedImages(torch.arange(5.0).view(5, 1, 1, 1).expand(5, 3, *SIZE), transforms), range(2, 4))
+    batch = take(
+        PreprocessedImages(torch.arange(5.0).view(5, 1, 1, 1).expand(5, 3, *SIZE), transforms),
+        range(2, 4),
+    )
     assert batch.images[:, 0, 0, 0].tolist() == [2, 3]
     assert batch.transforms == transforms[2:4]

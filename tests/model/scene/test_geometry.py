@@ -17,7 +17,9 @@ def _pose_encodings(count: int) -> torch.Tensor:
 
 def test_inverting_twice_gives_the_camera_back() -> None:
     extrinsics, _ = pose_encoding_to_cameras(_pose_encodings(20), (10, 10))
-    torch.testing.assert_close(invert_extrinsics(invert_extrinsics(extrinsics))[:, :3], extrinsics, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        invert_extrinsics(invert_extrinsics(extrinsics))[:, :3], extrinsics, atol=1e-5, rtol=0
+    )
 
 
 def test_unprojected_points_project_back_onto_their_pixels() -> None:
@@ -35,5 +37,6 @@ def test_a_predictions_trailing_depth_axis_is_accepted() -> None:
     extrinsics, intrinsics = pose_encoding_to_cameras(_pose_encodings(3), (4, 5))
     depth = torch.rand(3, 4, 5)
     assert torch.equal(
-        unproject_depth(depth[..., None], extrinsics, intrinsics), unproject_depth(depth, extrinsics, intrinsics)
+        unproject_depth(depth[..., None], extrinsics, intrinsics),
+        unproject_depth(depth, extrinsics, intrinsics),
     )

@@ -18,8 +18,11 @@ NOISE = 0.01
 
 
 def views(*angles: float) -> Tensor:
-    """Descriptors of cameras that look along these headings in degrees; those more than 60 apart share nothing."""
-    heading = torch.deg2rad(torch.tensor(angles))[:, None] - torch.deg2rad(torch.arange(0, 360, 10.0))
+    """Descriptors of cameras that look along these headings in degrees; those more than 60 apart
+    share nothing."""
+    heading = torch.deg2rad(torch.tensor(angles))[:, None] - torch.deg2rad(
+        torch.arange(0, 360, 10.0)
+    )
     return heading.cos().clamp(min=0.5)
 
 
@@ -30,7 +33,9 @@ def circle(frames: int, degrees: float) -> Tensor:
 def worlds(drift: float) -> list[Similarity]:
     """Worlds of the chunks, each in one of its own."""
     generator = torch.Generator().manual_seed(5)
-    turns = exponential(drift * torch.randn(len(CHUNKS), 7, generator=generator, dtype=torch.float64))
+    turns = exponential(
+        drift * torch.randn(len(CHUNKS), 7, generator=generator, dtype=torch.float64)
+    )
     return [from_matrix(turn) for turn in turns]
 
 
@@ -56,7 +61,9 @@ def test_loops_are_few_and_not_beside_each_other() -> None:
     found = find_loops(circle(90, 3 * 360), chunks)
     assert 1 < len(found) <= most_loops(len(chunks))
     for i, one in enumerate(found):
-        assert all(abs(one.first - two.first) > 1 or abs(one.second - two.second) > 1 for two in found[:i])
+        assert all(
+            abs(one.first - two.first) > 1 or abs(one.second - two.second) > 1 for two in found[:i]
+        )
         assert chunks[one.second].start >= chunks[one.first].stop
 
 
@@ -79,7 +86,8 @@ def test_a_pass_over_both_ends_says_how_their_chunks_lie_to_each_other() -> None
 
 
 def drifting() -> tuple[list, list, list[Similarity]]:
-    """Parts of a scene, where a chain with errors at its joints puts them, and where they truly are."""
+    """Parts of a scene, where a chain with errors at its joints puts them, and where they truly
+    are."""
     whole = scene(FRAMES)
     own = [Similarity.identity(), *worlds(0.3)[1:]]
     parts = [part(whole, chunk, world) for chunk, world in zip(CHUNKS, own, strict=True)]
@@ -90,21 +98,32 @@ def drifting() -> tuple[list, list, list[Similarity]]:
     drifted = [places[0]]
     for at in places[1:]:
         slip = slip @ exponential(NOISE * torch.randn(7, generator=generator, dtype=torch.float64))
-        drifted.append(replace(at, similarity=from_matrix(slip @ to_matrix(at.similarity)), residual=NOISE))
+        drifted.append(
+            replace(at, similarity=from_matrix(slip @ to_matrix(at.similarity)), residual=NOISE)
+        )
     return parts, drifted, true
 
 
-def loop_of(true: list[Similarity], first: int, second: int, residual: float = NOISE, wrong: float = 0.0) -> Loop:
+def loop_of(
+    true: list[Similarity], first: int, second: int, residual: float = NOISE, wrong: float = 0.0
+) -> Loop:
     measured = torch.linalg.inv(to_matrix(true[first])) @ to_matrix(true[second])
-    measured = measured @ exponential(torch.tensor([wrong, 0, 0, wrong, 0, 0, 0], dtype=torch.float64))
+    measured = measured @ exponential(
+        torch.tensor([wrong, 0, 0, wrong, 0, 0, 0], dtype=torch.float64)
+    )
     ends = (CHUNKS[first], CHUNKS[second])
     pair = (ends[0].start, ends[1].start)
-    return Loop(Candidate(first, second, pair, (ends[0][:3], ends[1][:3])), measured, (residual / 2, residual))
+    return Loop(
+        Candidate(first, second, pair, (ends[0][:3], ends[1][:3])),
+        measured,
+        (residual / 2, residual),
+    )
 
 
 def distance(places: list, true: list[Similarity]) -> float:
     errors = [
-        logarithm(torch.linalg.inv(to_matrix(t)) @ to_matrix(at.similarity)) for at, t in zip(places, true, strict=True)
+        logarithm(torch.linalg.inv(to_matrix(t)) @ to_matrix(at.similarity))
+        for at, t in zip(places, true, strict=True)
     ]
     return float(torch.stack(errors).square().sum().sqrt())
 
@@ -125,7 +144,9 @@ def test_a_true_loop_takes_drift_back() -> None:
 )
 def test_a_false_loop_leaves_everything_as_it_was(residual: float, wrong: float) -> None:
     parts, places, true = drifting()
-    closed, (verdict,) = close_loops(places, [loop_of(true, 0, len(parts) - 1, residual, wrong)], parts)
+    closed, (verdict,) = close_loops(
+        places, [loop_of(true, 0, len(parts) - 1, residual, wrong)], parts
+    )
     assert not verdict.closed
     assert all(a is b for a, b in zip(closed, places, strict=True))
 
@@ -133,7 +154,9 @@ def test_a_false_loop_leaves_everything_as_it_was(residual: float, wrong: float)
 def test_a_false_loop_beside_a_true_one_changes_nothing_of_it() -> None:
     parts, places, true = drifting()
     alone, _ = close_loops(places, [loop_of(true, 0, 7)], parts)
-    both, verdicts = close_loops(places, [loop_of(true, 1, 6, wrong=1.0), loop_of(true, 0, 7)], parts)
+    both, verdicts = close_loops(
+        places, [loop_of(true, 1, 6, wrong=1.0), loop_of(true, 0, 7)], parts
+    )
     assert [verdict.closed for verdict in verdicts] == [False, True]
     assert distance(both, true) == pytest.approx(distance(alone, true))
 
@@ -154,6 +177,11 @@ def test_the_unit_of_a_chunk_does_not_matter() -> None:
     whole = to_matrix(small)
     parts = [part(each, range(len(each.depth)), small) for each in parts]
     inverse = torch.linalg.inv(whole)
-    places = [replace(at, similarity=from_matrix(whole @ to_matrix(at.similarity) @ inverse)) for at in places]
-    _, (again,) = close_loops(places, [replace(loop, measured=whole @ loop.measured @ inverse)], parts)
+    places = [
+        replace(at, similarity=from_matrix(whole @ to_matrix(at.similarity) @ inverse))
+        for at in places
+    ]
+    _, (again,) = close_loops(
+        places, [replace(loop, measured=whole @ loop.measured @ inverse)], parts
+    )
     assert again.drift == pytest.approx(verdict.drift, rel=1e-4)

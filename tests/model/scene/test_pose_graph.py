@@ -49,13 +49,16 @@ def test_node_0_stays_where_it_is() -> None:
 
 def test_between_two_edges_that_disagree_the_surer_one_wins_by_its_variance() -> None:
     near, far = IDENTITY, exponential(torch.tensor([1.0, 0, 0, 0, 0, 0, 0], dtype=torch.float64))
-    found = optimise(torch.stack((IDENTITY, IDENTITY)), [Edge(0, 1, near, 0.1), Edge(0, 1, far, 0.3)])
+    found = optimise(
+        torch.stack((IDENTITY, IDENTITY)), [Edge(0, 1, near, 0.1), Edge(0, 1, far, 0.3)]
+    )
     assert found[1, 0, 3].item() == pytest.approx(0.1)  # (1 / 0.09) of (1 / 0.01 + 1 / 0.09)
 
 
 def test_a_closed_chain_drifts_as_a_brownian_bridge_does() -> None:
-    """Of a walk with independent errors, node k of n has variance k; tied to the truth at its end, k (n - k) / n. Over
-    the whole walk that is 3 n / (n - 1) times less. It turns on the spot: a path would mix the coordinates."""
+    """Of a walk with independent errors, node k of n has variance k; tied to the truth at its end,
+    k (n - k) / n. Over the whole walk that is 3 n / (n - 1) times less. It turns on the spot: a
+    path would mix the coordinates."""
     n, noise, chains = 12, 0.01, 60
     generator = torch.Generator().manual_seed(3)
     before = after = 0.0

@@ -53,7 +53,9 @@ def test_a_rotated_file_is_read_upright(orientation: int) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("size", [(200, 100), (100, 200), (150, 150), (333, 217)])
-def test_network_pixels_show_the_original_position_that_the_transform_names(mode: str, size: tuple[int, int]) -> None:
+def test_network_pixels_show_the_original_position_that_the_transform_names(
+    mode: str, size: tuple[int, int]
+) -> None:
     width, height = size
     batch = preprocess_images([_gradient(width, height)], mode, image_size=112)
     transform = batch.transforms[0]
@@ -97,7 +99,8 @@ def test_intrinsics_come_back_to_original_pixels(mode: str) -> None:
     rows, columns = transform.network_size
     network = torch.tensor([[90.0, 0, columns / 2], [0, 80.0, rows / 2], [0, 0, 1]])
     original = transform.intrinsics_to_original(network)
-    assert original[0, 2].item() == pytest.approx(60, abs=1e-3)  # cropping and padding are symmetric
+    # cropping and padding are symmetric
+    assert original[0, 2].item() == pytest.approx(60, abs=1e-3)
     assert original[1, 2].item() == pytest.approx(130, abs=1e-3)
     point = torch.tensor([0.2, -0.1, 1.0])
     u, v = (network @ point)[:2]
@@ -113,7 +116,9 @@ def test_fit_keeps_the_whole_portrait() -> None:
 
 def test_fit_equals_crop_for_a_landscape() -> None:
     picture = _gradient(960, 540)
-    assert torch.equal(preprocess_images([picture], "fit").images, preprocess_images([picture], "crop").images)
+    assert torch.equal(
+        preprocess_images([picture], "fit").images, preprocess_images([picture], "crop").images
+    )
 
 
 def test_mixed_sizes_share_one_grid_and_keep_their_own_transforms() -> None:
@@ -132,7 +137,9 @@ def test_transparent_pixels_are_white() -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("size", [(1000, 10), (10, 1000)])
 def test_a_ribbon_is_refused_with_its_position(mode: str, size: tuple[int, int]) -> None:
-    with pytest.raises(ImageError, match=r"picture 1 is \d+x\d+ pixels: too long and thin") as caught:
+    with pytest.raises(
+        ImageError, match=r"picture 1 is \d+x\d+ pixels: too long and thin"
+    ) as caught:
         preprocess_images([_gradient(50, 50), Image.new("RGB", size)], mode)
     assert caught.value.index == 1
 
@@ -174,7 +181,9 @@ def test_a_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_padding_is_never_blended_into_a_restored_map() -> None:
-    transform = preprocess_images([_gradient(100, 50), _gradient(50, 100)], image_size=112).transforms[0]
+    transform = preprocess_images(
+        [_gradient(100, 50), _gradient(50, 100)], image_size=112
+    ).transforms[0]
     values = torch.where(transform.content_mask(), 1.0, 99.0)
     restored = transform.map_to_original(values)
     torch.testing.assert_close(restored, torch.ones(50, 100))
@@ -185,7 +194,9 @@ def test_a_place_goes_to_the_network_and_back(mode: str) -> None:
     pictures = [Image.new("RGB", size) for size in ((120, 90), (90, 240), (48, 48))]
     for transform in preprocess_images(pictures, mode, 96, 12).transforms:
         height, width = transform.original_size
-        places = torch.tensor([[0.0, 0.0], [width / 2, height / 2], [width, height]], dtype=torch.float64)
+        places = torch.tensor(
+            [[0.0, 0.0], [width / 2, height / 2], [width, height]], dtype=torch.float64
+        )
         torch.testing.assert_close(transform.to_original(transform.to_network(places)), places)
         assert transform.sees(places[1])
 

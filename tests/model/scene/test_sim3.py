@@ -19,7 +19,9 @@ def random(count: int, spread: float = 1.0) -> Tensor:
 @pytest.mark.parametrize("spread", [0.0, 1e-12, 1e-6, 1e-2, 0.8])
 def test_the_logarithm_undoes_the_exponential(spread: float) -> None:
     coordinates = random(50, spread)
-    torch.testing.assert_close(logarithm(exponential(coordinates)), coordinates, atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(
+        logarithm(exponential(coordinates)), coordinates, atol=1e-9, rtol=1e-9
+    )
 
 
 def test_the_exponential_undoes_the_logarithm_also_near_half_a_turn() -> None:
@@ -36,7 +38,9 @@ def test_multiples_of_a_logarithm_are_powers() -> None:
 
 
 def test_the_coordinates_are_translation_rotation_and_scale() -> None:
-    assert exponential(torch.tensor([1.0, 2, 3, 0, 0, 0, 0]).double())[:3, 3].tolist() == pytest.approx([1, 2, 3])
+    assert exponential(torch.tensor([1.0, 2, 3, 0, 0, 0, 0]).double())[
+        :3, 3
+    ].tolist() == pytest.approx([1, 2, 3])
     turned = (
         exponential(torch.tensor([0.0, 0, 0, 0, 0, math.pi / 2, 0], dtype=torch.float64))
         @ torch.tensor([1.0, 0, 0, 1]).double()

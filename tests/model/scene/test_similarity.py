@@ -5,24 +5,36 @@ import torch
 from torch import Tensor
 
 from model.rotations import quaternion_to_matrix
-from model.scene.similarity import Similarity, camera_centres, fit_cameras, fit_points, fit_points_robustly
+from model.scene.similarity import (
+    Similarity,
+    camera_centres,
+    fit_cameras,
+    fit_points,
+    fit_points_robustly,
+)
 
 
 @pytest.fixture
 def similarity() -> Similarity:
     quaternion = torch.tensor([0.3, -0.2, 0.5, 0.7], dtype=torch.float64)
-    return Similarity(2.5, quaternion_to_matrix(quaternion), torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64))
+    return Similarity(
+        2.5, quaternion_to_matrix(quaternion), torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
+    )
 
 
 def random_cameras(count: int) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     rotation = quaternion_to_matrix(torch.randn(count, 4, generator=generator, dtype=torch.float64))
-    return torch.cat((rotation, torch.randn(count, 3, 1, generator=generator, dtype=torch.float64)), dim=-1)
+    return torch.cat(
+        (rotation, torch.randn(count, 3, 1, generator=generator, dtype=torch.float64)), dim=-1
+    )
 
 
 def rotation(*angles: float) -> Tensor:
     return torch.matrix_exp(
-        torch.tensor([[0, -angles[2], angles[1]], [angles[2], 0, -angles[0]], [-angles[1], angles[0], 0]]).double()
+        torch.tensor(
+            [[0, -angles[2], angles[1]], [angles[2], 0, -angles[0]], [-angles[1], angles[0], 0]]
+        ).double()
     )
 
 
@@ -48,7 +60,9 @@ def test_cameras_that_were_moved_give_the_similarity_back(similarity: Similarity
     assert close(fit_cameras(cameras, similarity.move_extrinsics(cameras)), similarity)
 
 
-def test_a_moved_camera_sees_a_moved_point_in_the_same_direction_and_scaled_depth(similarity: Similarity) -> None:
+def test_a_moved_camera_sees_a_moved_point_in_the_same_direction_and_scaled_depth(
+    similarity: Similarity,
+) -> None:
     camera, point = random_cameras(1)[0], torch.tensor([0.4, 0.1, 2.0], dtype=torch.float64)
     before = camera[:, :3] @ point + camera[:, 3]
     moved = similarity.move_extrinsics(camera)

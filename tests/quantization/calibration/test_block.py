@@ -14,7 +14,9 @@ from quantization.recipe import RECIPES, Recipe
 BEST = RECIPES["best"]
 
 
-def _first_stage(net: VGGT, pictures: list[Tensor], recipe: Recipe) -> tuple[Walk, Stream, Stream, list[object]]:
+def _first_stage(
+    net: VGGT, pictures: list[Tensor], recipe: Recipe
+) -> tuple[Walk, Stream, Stream, list[object]]:
     walk = Walk(net.config, reader(net), pictures)
     meant, seen = Stream(walk), Stream(walk)
     stage = walk.stages[0]
@@ -36,22 +38,29 @@ def test_all_layers_of_a_stage_become_quantised_and_both_streams_move_on(
     expected.enter(true.stages[0])
     expected.advance(true.stages[0], true.fill_stage(true.stages[0]))
     for ours, theirs, rounded in zip(meant.tokens, expected.tokens, seen.tokens, strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)  # folding leaves the float block as it was
+        # folding leaves the float block as it was
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
         distance = (rounded - theirs).norm() / theirs.norm()
         assert 0 < distance < 0.3
 
 
 def test_our_recipe_leaves_less_error_than_rounding(net: VGGT, pictures: list[Tensor]) -> None:
     _, meant, seen, _ = _first_stage(net, pictures, BEST.with_parts(image_encoder="w4a4"))
-    _, _, plain, _ = _first_stage(net, pictures, Recipe(rotate=False).with_parts(image_encoder="w4a4"))
+    _, _, plain, _ = _first_stage(
+        net, pictures, Recipe(rotate=False).with_parts(image_encoder="w4a4")
+    )
 
     def error(stream: Stream) -> float:
-        return sum(float((a - b).square().sum()) for a, b in zip(stream.tokens, meant.tokens, strict=True))
+        return sum(
+            float((a - b).square().sum()) for a, b in zip(stream.tokens, meant.tokens, strict=True)
+        )
 
     assert error(seen) < 0.6 * error(plain)
 
 
-def test_a_layer_that_is_called_several_times_is_seen_every_time(net: VGGT, pictures: list[Tensor]) -> None:
+def test_a_layer_that_is_called_several_times_is_seen_every_time(
+    net: VGGT, pictures: list[Tensor]
+) -> None:
     walk = Walk(net.config, reader(net), pictures)
     stream = Stream(walk)
     for stage in walk.stages:

@@ -26,7 +26,9 @@ def test_rotation_takes_the_tail_away() -> None:
     rows[:, 7] *= 40
     special = torch.zeros(100, dtype=torch.bool)
     special[::5] = True
-    layer = QuantizedLinear.from_float(FORMATS["w4a4"], torch.randn(8, 64), signs=rotation_signs(64, "layer", 0))
+    layer = QuantizedLinear.from_float(
+        FORMATS["w4a4"], torch.randn(8, 64), signs=rotation_signs(64, "layer", 0)
+    )
     found = outliers(rows, special, layer)
     assert found.patches.kurtosis > 10
     assert found.patches_transformed.kurtosis < 3

@@ -54,7 +54,9 @@ def test_a_run_that_is_killed_twice_and_goes_on_gives_the_same_bits(
     assert len(resumed.layers) == 4 * (1 + 4 + 1)
 
 
-def test_float_and_quantised_inputs_give_different_networks(net: VGGT, pictures: list[Tensor]) -> None:
+def test_float_and_quantised_inputs_give_different_networks(
+    net: VGGT, pictures: list[Tensor]
+) -> None:
     best = RECIPES["best"]
     one, other = (
         _states(calibrate(net.config, reader(net), pictures, replace(best, propagate=p)).net)
@@ -64,19 +66,25 @@ def test_float_and_quantised_inputs_give_different_networks(net: VGGT, pictures:
     assert not torch.equal(one[name], other[name])
 
 
-def test_layers_are_quantised_on_what_8_bit_attention_gives_them(net: VGGT, pictures: list[Tensor]) -> None:
+def test_layers_are_quantised_on_what_8_bit_attention_gives_them(
+    net: VGGT, pictures: list[Tensor]
+) -> None:
     if "int8_attention" not in kernel_path("cpu").operators:
         pytest.skip("there is no 8-bit attention on this machine")
 
     def made(**settings: str) -> Tensor:
         recipe = replace(RECIPES["best"], **settings)
-        return _states(calibrate(net.config, reader(net), pictures, recipe).net)["camera_head.trunk.0.mlp.fc2.bias"]
+        return _states(calibrate(net.config, reader(net), pictures, recipe).net)[
+            "camera_head.trunk.0.mlp.fc2.bias"
+        ]
 
     assert not torch.equal(made(attention="int8"), made(attention="float"))
     assert torch.equal(made(attention="int8", propagate="float"), made(propagate="float"))
 
 
-def test_progress_tells_the_time_left(net: VGGT, pictures: list[Tensor], capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_tells_the_time_left(
+    net: VGGT, pictures: list[Tensor], capsys: pytest.CaptureFixture[str]
+) -> None:
     calibrate(net.config, reader(net), pictures, RECIPES["dsfq-static"])
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("quantised 1/6: aggregator.patch_embed.blocks.0, ")

@@ -20,7 +20,9 @@ def photographs(tmp_path: Path) -> Path:
         folder = tmp_path / "photographs" / scene
         folder.mkdir(parents=True)
         for i in range(count):
-            Image.fromarray(random.integers(0, 255, (40, 60, 3), dtype=np.uint8)).save(folder / f"{i}.jpg")
+            Image.fromarray(random.integers(0, 255, (40, 60, 3), dtype=np.uint8)).save(
+                folder / f"{i}.jpg"
+            )
     return tmp_path / "photographs"
 
 
@@ -40,7 +42,9 @@ def test_synthetic_scenes_are_of_the_calibration_split(net: VGGT) -> None:
     assert all(sample.images.shape == (3, 3, 56, 56) for sample in found)
 
 
-def test_every_folder_of_photographs_gives_disjoint_frames_first(photographs: Path, net: VGGT) -> None:
+def test_every_folder_of_photographs_gives_disjoint_frames_first(
+    photographs: Path, net: VGGT
+) -> None:
     found, _ = candidates(str(photographs), _grid(net), frames=2, pool=6, seed=0)
     by_scene: dict[str, list[str]] = {}
     for sample in found:
@@ -68,13 +72,18 @@ def test_features_hold_one_similarity_for_each_later_frame(net: VGGT) -> None:
     found, _ = candidates("synthetic", _grid(net), frames=3, pool=4, seed=0)
     features = describe(net.config, reader(net), found)
     assert features.similarity.shape == (4, 2)
-    assert features.means.shape == features.deviations.shape == (4, 4)  # two frame and two global blocks
+    # two frame and two global blocks
+    assert features.means.shape == features.deviations.shape == (4, 4)
     assert features.deviations.min() > 0
 
 
 def test_a_corrupted_candidate_is_the_one_that_is_left_out(net: VGGT) -> None:
     found, _ = candidates("synthetic", _grid(net), frames=2, pool=12, seed=0)
-    found[5].images.copy_((torch.rand(found[5].images.shape, generator=torch.Generator().manual_seed(0)) > 0.5).float())
+    found[5].images.copy_(
+        (
+            torch.rand(found[5].images.shape, generator=torch.Generator().manual_seed(0)) > 0.5
+        ).float()
+    )
     features = describe(net.config, reader(net), found)
     from quantization.nfds import noise_scores
 
@@ -84,10 +93,18 @@ def test_a_corrupted_candidate_is_the_one_that_is_left_out(net: VGGT) -> None:
 @pytest.mark.parametrize(
     ("source", "changed", "sentence"),
     [
-        ("nowhere", {}, "--calibration nowhere: neither synthetic, co3d, 7scenes, nor a folder of photographs"),
+        (
+            "nowhere",
+            {},
+            "--calibration nowhere: neither synthetic, co3d, 7scenes, nor a folder of photographs",
+        ),
         ("co3d", {}, "--calibration co3d needs --data PATH"),
         ("{photographs}/single", {}, "holds no scene of 2 pictures"),
-        ("{photographs}", {"samples": 40}, r"gives \d+ calibration samples of 2 frames, 40 were asked for"),
+        (
+            "{photographs}",
+            {"samples": 40},
+            r"gives \d+ calibration samples of 2 frames, 40 were asked for",
+        ),
         ("synthetic", {"frames": 1}, "expected at least 2 frames"),
         ("synthetic", {"samples": 0}, "--samples is 0; expected at least 1"),
     ],

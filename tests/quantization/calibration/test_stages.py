@@ -20,13 +20,17 @@ def test_walking_the_stages_is_running_the_network(net: VGGT, pictures: list[Ten
         torch.testing.assert_close(encodings[-1], expected, atol=1e-5, rtol=1e-4)
 
 
-def test_global_blocks_see_all_frames_of_a_sample_at_once(net: VGGT, pictures: list[Tensor]) -> None:
+def test_global_blocks_see_all_frames_of_a_sample_at_once(
+    net: VGGT, pictures: list[Tensor]
+) -> None:
     walk = Walk(net.config, reader(net), pictures)
     stream = Stream(walk)
     shapes = {}
     for stage in walk.stages:
         stream.enter(stage)
-        shapes[stage.name.split(".")[-2:][0] if stage.kind != "head" else stage.name] = tuple(stream.tokens[2].shape)
+        shapes[stage.name.split(".")[-2:][0] if stage.kind != "head" else stage.name] = tuple(
+            stream.tokens[2].shape
+        )
         stream.advance(stage, walk.fill_stage(stage))
     tokens = 1 + 4 + 3 * 2  # camera, registers, patches of 42 x 28 pixels
     assert shapes["frame_blocks"] == (2, tokens, 32)

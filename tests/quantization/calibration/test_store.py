@@ -11,7 +11,10 @@ from quantization.calibration import store as module
 from quantization.calibration.store import CalibrationError, StageStore
 
 IDENTITY = {"checkpoint": "abc", "recipe": {"smooth": True}}
-TENSORS = {"attn.qkv.weight": torch.arange(6, dtype=torch.uint8).view(2, 3), "norm1.bias": torch.randn(4)}
+TENSORS = {
+    "attn.qkv.weight": torch.arange(6, dtype=torch.uint8).view(2, 3),
+    "norm1.bias": torch.randn(4),
+}
 
 
 @pytest.fixture
@@ -55,8 +58,13 @@ def test_a_full_disk_keeps_what_is_finished(folder: Path, monkeypatch: pytest.Mo
 
     blocks = StageStore(folder, IDENTITY)
     monkeypatch.setattr(module.os, "fsync", full)
-    with pytest.raises(CalibrationError, match=r"no space left to write .*1 finished blocks are kept: make room"):
+    with pytest.raises(
+        CalibrationError, match=r"no space left to write .*1 finished blocks are kept: make room"
+    ):
         blocks.put("frame_blocks.1", TENSORS, [])
     monkeypatch.undo()
-    assert sorted(path.name for path in folder.iterdir()) == ["frame_blocks.0.safetensors", "journal.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "frame_blocks.0.safetensors",
+        "journal.json",
+    ]
     assert StageStore(folder, IDENTITY).get("frame_blocks.0") is not None

@@ -26,10 +26,25 @@ def test_quantize_writes_an_artifact_that_loads(artifact: Path) -> None:
     assert load(artifact).config.img_size == 96
 
 
-def test_quantize_reports_what_it_did_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_quantize_reports_what_it_did_as_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "artifact"
     assert (
-        main(["quantize", "demo", "--out", str(folder), "--aggregator", "w8a8", "--heads", "camera", "depth", "--json"])
+        main(
+            [
+                "quantize",
+                "demo",
+                "--out",
+                str(folder),
+                "--aggregator",
+                "w8a8",
+                "--heads",
+                "camera",
+                "depth",
+                "--json",
+            ]
+        )
         == 0
     )
     result = json.loads(capsys.readouterr().out)
@@ -41,18 +56,24 @@ def test_quantize_reports_what_it_did_as_json(tmp_path: Path, capsys: pytest.Cap
 
 def test_the_same_command_gives_the_same_bytes(artifact: Path, tmp_path: Path) -> None:
     assert main(["quantize", "demo", "--out", str(tmp_path / "again")]) == 0
-    first, again = ((folder / "model.safetensors").read_bytes() for folder in (artifact, tmp_path / "again"))
+    first, again = (
+        (folder / "model.safetensors").read_bytes() for folder in (artifact, tmp_path / "again")
+    )
     assert first == again
 
 
-def test_progress_goes_to_standard_error_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_goes_to_standard_error_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     main(["quantize", "demo", "--out", str(tmp_path / "artifact"), "--json"])
     printed = capsys.readouterr()
     assert "quantising layers" in printed.err
     json.loads(printed.out)
 
 
-def test_inspect_prints_what_is_in_an_artifact(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_prints_what_is_in_an_artifact(
+    artifact: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["inspect", str(artifact), "--layers"]) == 0
     text = capsys.readouterr().out
     assert "camera, depth, point" in text
@@ -62,7 +83,10 @@ def test_inspect_prints_what_is_in_an_artifact(artifact: Path, capsys: pytest.Ca
 
 
 def test_inspect_says_what_this_machine_computes_otherwise(
-    artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    artifact: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fast = shutil.copytree(artifact, tmp_path / "fast")
     manifest = json.loads((fast / "manifest.json").read_text())
@@ -70,10 +94,15 @@ def test_inspect_says_what_this_machine_computes_otherwise(
     (fast / "manifest.json").write_text(json.dumps(manifest))
     monkeypatch.setattr(execution, "computes_bfloat16", lambda device: False)
     assert main(["inspect", str(fast)]) == 0
-    assert "dense heads bfloat16 (dense heads run in float32: this cpu is slower" in capsys.readouterr().out
+    assert (
+        "dense heads bfloat16 (dense heads run in float32: this cpu is slower"
+        in capsys.readouterr().out
+    )
 
 
-def test_inspect_prints_the_manifest_as_json(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_prints_the_manifest_as_json(
+    artifact: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["inspect", str(artifact), "--json"]) == 0
     manifest = json.loads(capsys.readouterr().out)
     assert manifest["provenance"]["checkpoint"] == "demo"
@@ -85,11 +114,20 @@ def test_inspect_prints_the_manifest_as_json(artifact: Path, capsys: pytest.Capt
     [
         (["inspect", "nowhere"], "no artifact at nowhere: not a folder"),
         (["quantize", "nowhere", "--out", "{tmp}/new"], "no checkpoint at 'nowhere'"),
-        (["quantize", "demo", "--out", "{tmp}"], "exists; choose another folder or pass --overwrite"),
-        (["quantize", "demo", "--out", "{tmp}/new", "--heads", "track"], "head 'track' was asked for"),
+        (
+            ["quantize", "demo", "--out", "{tmp}"],
+            "exists; choose another folder or pass --overwrite",
+        ),
+        (
+            ["quantize", "demo", "--out", "{tmp}/new", "--heads", "track"],
+            "head 'track' was asked for",
+        ),
         (["download", "nowhere"], "no checkpoint at 'nowhere'"),
         (["evaluate", "--model", "demo", "--device", "abacus"], "--device is 'abacus'"),
-        (["demo", "export", "--run", "{tmp}/nothing", "--out", "{tmp}/new"], "run the training first"),
+        (
+            ["demo", "export", "--run", "{tmp}/nothing", "--out", "{tmp}/new"],
+            "run the training first",
+        ),
     ],
 )
 def test_bad_input_gets_one_sentence_and_status_2(
@@ -110,8 +148,21 @@ def test_a_wrong_command_line_exits_with_status_2(arguments: list[str]) -> None:
     assert caught.value.code == 2
 
 
-def test_samples_are_written_where_the_json_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["demo", "samples", "--out", str(tmp_path / "scene"), "--views", "2", "--size", "24", "36", "--json"]
+def test_samples_are_written_where_the_json_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "demo",
+        "samples",
+        "--out",
+        str(tmp_path / "scene"),
+        "--views",
+        "2",
+        "--size",
+        "24",
+        "36",
+        "--json",
+    ]
     assert main(command) == 0
     folder = Path(json.loads(capsys.readouterr().out)["out"])
     assert sorted(file.name for file in folder.iterdir()) == ["00.png", "01.png", "cameras.json"]
@@ -121,13 +172,25 @@ def test_samples_are_written_where_the_json_says(tmp_path: Path, capsys: pytest.
     "command",
     [
         ["quantize", "--out", "artifact", "--checkpoint"],
-        ["quantize", "--out", "artifact", "--calibration", "synthetic", "--samples", "1", "--checkpoint"],
+        [
+            "quantize",
+            "--out",
+            "artifact",
+            "--calibration",
+            "synthetic",
+            "--samples",
+            "1",
+            "--checkpoint",
+        ],
         ["evaluate", "--dataset", "synthetic", "--scenes", "1", "--views", "2", "--model"],
     ],
     ids=["quantize", "quantize with calibration", "evaluate"],
 )
 def test_a_checkpoint_with_nan_is_refused(
-    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     state = load_file(DEMO_CHECKPOINT / "model.safetensors")
@@ -136,13 +199,21 @@ def test_a_checkpoint_with_nan_is_refused(
     shutil.copy(DEMO_CHECKPOINT / "config.json", tmp_path)
     assert main([*command, "model.safetensors"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert "model.safetensors: aggregator.global_blocks.1.attn.qkv.weight holds 1 of 49152 values that are NaN" in error
+    assert (
+        "model.safetensors: aggregator.global_blocks.1.attn.qkv.weight holds 1 of 49152 values "
+        "that are NaN" in error
+    )
     assert not Path("artifact").exists()
 
 
-@pytest.mark.parametrize("command", [["quantize", "--out", "artifact"], ["download"], ["evaluate", "--model"]])
+@pytest.mark.parametrize(
+    "command", [["quantize", "--out", "artifact"], ["download"], ["evaluate", "--model"]]
+)
 def test_a_hub_that_may_not_be_asked_is_one_line(
-    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    command: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

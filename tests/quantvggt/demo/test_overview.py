@@ -26,5 +26,7 @@ def test_views_points_and_both_sets_of_cameras_are_drawn() -> None:
 
 def test_a_scene_without_points_is_drawn() -> None:
     view = View(Image.new("RGB", (60, 40)), Image.new("RGB", (60, 40)))
-    picture = draw_overview([view], np.zeros((0, 3)), np.zeros((0, 3), np.uint8), np.eye(3, 4)[None])
+    picture = draw_overview(
+        [view], np.zeros((0, 3)), np.zeros((0, 3), np.uint8), np.eye(3, 4)[None]
+    )
     assert PREDICTED in colors_of(picture)

@@ -32,7 +32,9 @@ def samples(tmp_path: Path) -> Path:
                 "extrinsic": extrinsic.tolist(),
             }
         )
-    (folder / "cameras.json").write_text(json.dumps({"description": "", "convention": "", "frames": frames}))
+    (folder / "cameras.json").write_text(
+        json.dumps({"description": "", "convention": "", "frames": frames})
+    )
     return folder
 
 
@@ -40,18 +42,37 @@ def test_the_demo_leaves_every_file_and_reports_the_cameras(
     artifact: Path, samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert main(["demo", "--artifact", str(artifact), "--samples", str(samples), "--out", str(out), "--json"]) == 0
+    assert (
+        main(
+            [
+                "demo",
+                "--artifact",
+                str(artifact),
+                "--samples",
+                str(samples),
+                "--out",
+                str(out),
+                "--json",
+            ]
+        )
+        == 0
+    )
     found = json.loads(capsys.readouterr().out)
     assert found["pictures"] == 3
     assert len(found["pairs"]) == 3
     assert 0 <= found["median_rotation_error_degrees"] <= 180
-    assert {"result.json", "points.ply", "overview.png", "depth/0.png", "depth/2.npy"} <= set(found["files"])
+    assert {"result.json", "points.ply", "overview.png", "depth/0.png", "depth/2.npy"} <= set(
+        found["files"]
+    )
     with Image.open(out / "overview.png") as overview:
         assert overview.width > 800
 
 
 def test_a_service_that_does_not_start_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(ServiceError, match="exit status 2"), serving(tmp_path / "none", lambda line: None):
+    with (
+        pytest.raises(ServiceError, match="exit status 2"),
+        serving(tmp_path / "none", lambda line: None),
+    ):
         pass
 
 
@@ -62,7 +83,12 @@ def test_a_service_that_does_not_start_is_reported(tmp_path: Path) -> None:
         pytest.param({}, "not a list of frames", id="no list"),
         pytest.param({"frames": [{"file": "0.png"}]}, "not a list of frames", id="no cameras"),
         pytest.param(
-            {"frames": [{"file": f"../{name}", "extrinsic": np.eye(3, 4).tolist()} for name in ("0.png", "gone.png")]},
+            {
+                "frames": [
+                    {"file": f"../{name}", "extrinsic": np.eye(3, 4).tolist()}
+                    for name in ("0.png", "gone.png")
+                ]
+            },
             r"lacks gone\.png",
             id="a picture that is not there",
         ),

@@ -21,7 +21,8 @@ SCALE = 2.0  # scale_adjustment
 
 @pytest.fixture(scope="module")
 def object_scene(scene: Scene) -> Scene:
-    """The principal point off the centre, or the signs of the normalised coordinates could not be told."""
+    """The principal point off the centre, or the signs of the normalised coordinates could not be
+    told."""
     intrinsics = scene.intrinsics.clone()
     intrinsics[:, 0, 2] += 3
     intrinsics[:, 1, 2] -= 2
@@ -29,7 +30,8 @@ def object_scene(scene: Scene) -> Scene:
 
 
 def viewpoint(scene: Scene, i: int, intrinsics_format: str) -> dict[str, Any]:
-    """PyTorch3D: rows times R, axes x left and y up, coordinates normalised by half the shorter or each side."""
+    """PyTorch3D: rows times R, axes x left and y up, coordinates normalised by half the shorter or
+    each side."""
     extrinsic, k = scene.extrinsics[i].double(), scene.intrinsics[i].double()
     flip = torch.tensor([-1.0, -1.0, 1.0], dtype=torch.float64)
     unit = [18.0, 12.0] if intrinsics_format == "ndc_norm_image_bounds" else [12.0, 12.0]
@@ -64,7 +66,10 @@ class Category:
         paths = [f"{folder}/images/frame{i + 1:06d}.jpg" for i in range(4)]
         self.write_pictures(scene, [self.root / path for path in paths])
         for i, path in enumerate(paths):
-            depth, mask = f"{folder}/depths/frame{i + 1:06d}.jpg.geometric.png", f"{folder}/depth_masks/{i}.png"
+            depth, mask = (
+                f"{folder}/depths/frame{i + 1:06d}.jpg.geometric.png",
+                f"{folder}/depth_masks/{i}.png",
+            )
             assert scene.depth is not None
             for name in (depth, mask):
                 (self.root / name).parent.mkdir(exist_ok=True)
@@ -156,7 +161,9 @@ def test_sequences_that_a_filter_takes_out_are_named_with_the_reason(
     assert len(few) == 0
 
 
-def test_a_runaway_camera_is_left_out_and_named(apple: Category, scene: Scene, grid: dict[str, int]) -> None:
+def test_a_runaway_camera_is_left_out_and_named(
+    apple: Category, scene: Scene, grid: dict[str, int]
+) -> None:
     apple.add("110_1", scene)
     apple.frames[1]["viewpoint"]["T"] = [9e4, 0.0, 2e4]
     apple.write()
@@ -173,7 +180,9 @@ def test_the_splits_share_no_frame(apple: Category, scene: Scene, grid: dict[str
     apple.add("110_3", scene, split="val")
     apple.write()
     for split, name in (("train", "apple/110_1"), ("test", "apple/110_2")):
-        (recording,) = read_co3d(apple.root, split=split, categories=["apple"], **ALL, **grid).recordings
+        (recording,) = read_co3d(
+            apple.root, split=split, categories=["apple"], **ALL, **grid
+        ).recordings
         assert (recording.name, recording.split) == (name, split)
 
 
@@ -208,19 +217,27 @@ def test_a_sequence_without_depth_files_has_no_true_depth(
     assert_same(found, scene, relative=None)
 
 
-def test_damaged_annotations_are_refused_by_name(apple: Category, scene: Scene, grid: dict[str, int]) -> None:
+def test_damaged_annotations_are_refused_by_name(
+    apple: Category, scene: Scene, grid: dict[str, int]
+) -> None:
     apple.add("110_1", scene)
     apple.frames[0]["viewpoint"]["intrinsics_format"] = "pixels"
     apple.write()
-    with pytest.raises(ValueError, match="intrinsics_format is 'pixels'; expected ndc_isotropic or"):
+    with pytest.raises(
+        ValueError, match="intrinsics_format is 'pixels'; expected ndc_isotropic or"
+    ):
         read_co3d(apple.root, **ALL, **grid)
     del apple.frames[0]["viewpoint"]
     apple.write()
-    with pytest.raises(ValueError, match=r"frame_annotations\.jgz: a frame of apple/110_1 is incomplete"):
+    with pytest.raises(
+        ValueError, match=r"frame_annotations\.jgz: a frame of apple/110_1 is incomplete"
+    ):
         read_co3d(apple.root, **ALL, **grid)
     del apple.frames[0]
     apple.write()
-    with pytest.raises(ValueError, match=r"lists apple/110_1/images/frame000001\.jpg, which frame_annotations\.jgz"):
+    with pytest.raises(
+        ValueError, match=r"lists apple/110_1/images/frame000001\.jpg, which frame_annotations\.jgz"
+    ):
         read_co3d(apple.root, **ALL, **grid)
     path = apple.root / "apple" / "frame_annotations.jgz"
     path.write_bytes(path.read_bytes()[:100])

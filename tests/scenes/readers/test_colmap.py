@@ -22,18 +22,25 @@ def poses(scene: Scene) -> Tensor:
     return torch.cat([torch.stack([w, x, y, z], dim=-1), extrinsics[:, :, 3]], dim=-1)
 
 
-def write_text(model: Path, scene: Scene, lens: str = "PINHOLE", extra: str = "", prefix: str = "") -> None:
+def write_text(
+    model: Path, scene: Scene, lens: str = "PINHOLE", extra: str = "", prefix: str = ""
+) -> None:
     model.mkdir(parents=True, exist_ok=True)
     focal = float(scene.intrinsics[0, 0, 0])
     focals = f"{focal!r}" if lens.startswith("SIMPLE") else f"{focal!r} {focal!r}"
     (model / "cameras.txt").write_text(f"# Camera list\n7 {lens} 36 24 {focals} 18 12{extra}\n")
     lines = ["# Image list", "# two lines a picture"]
     for i, pose in reversed(list(enumerate(poses(scene).tolist()))):
-        lines += [f"{i + 1} {' '.join(map(repr, pose))} 7 {prefix}picture {i}.png", "10.5 3.5 -1 2 2 9" if i else ""]
+        lines += [
+            f"{i + 1} {' '.join(map(repr, pose))} 7 {prefix}picture {i}.png",
+            "10.5 3.5 -1 2 2 9" if i else "",
+        ]
     (model / "images.txt").write_text("\n".join(lines) + "\n")
 
 
-def write_binary(model: Path, scene: Scene, lens: int = PINHOLE, distortion: tuple[float, ...] = ()) -> None:
+def write_binary(
+    model: Path, scene: Scene, lens: int = PINHOLE, distortion: tuple[float, ...] = ()
+) -> None:
     model.mkdir(parents=True)
     focal = float(scene.intrinsics[0, 0, 0])
     params = (focal, focal, 18.0, 12.0, *distortion)
@@ -92,9 +99,13 @@ def test_a_lens_whose_distortion_is_zero_is_a_pinhole(
     assert_same(found, scene, relative=None)
 
 
-def test_distorted_cameras_are_refused_with_the_way_out(folder: Path, scene: Scene, grid: dict[str, int]) -> None:
+def test_distorted_cameras_are_refused_with_the_way_out(
+    folder: Path, scene: Scene, grid: dict[str, int]
+) -> None:
     write_binary(folder / "sparse", scene, OPENCV, (0.0, 1e-3, 0.0, 0.0))
-    with pytest.raises(ValueError, match="camera 7 is a distorted OPENCV; undistort the pictures first"):
+    with pytest.raises(
+        ValueError, match="camera 7 is a distorted OPENCV; undistort the pictures first"
+    ):
         read_colmap(folder, **grid)
     write_text(folder / "sparse" / "0", scene, "OPENCV_FISHEYE", " 0 0 0 0")
     with pytest.raises(ValueError, match="distorted OPENCV_FISHEYE"):
@@ -127,7 +138,12 @@ def test_a_binary_model_that_is_cut_short_is_refused(
         ("cameras.txt", " 18 12", " 18", "PINHOLE has 4 parameters"),
         ("cameras.txt", "7 PINHOLE", "8 PINHOLE", "has camera 7, which the model does not list"),
         ("images.txt", "10.5 3.5 -1 2 2 9\n", "", "and a second line with its points"),
-        ("images.txt", " 7 picture 0", "", "expected 'id, qw, qx, qy, qz, tx, ty, tz, camera, name'"),
+        (
+            "images.txt",
+            " 7 picture 0",
+            "",
+            "expected 'id, qw, qx, qy, qz, tx, ty, tz, camera, name'",
+        ),
     ],
 )
 def test_a_damaged_text_model_is_refused(
@@ -140,8 +156,12 @@ def test_a_damaged_text_model_is_refused(
         read_colmap(folder, **grid)
 
 
-def test_a_model_of_mixed_formats_or_none_at_all_is_refused(folder: Path, scene: Scene, grid: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=r"neither this folder nor a folder in it holds sparse/0/cameras\.bin"):
+def test_a_model_of_mixed_formats_or_none_at_all_is_refused(
+    folder: Path, scene: Scene, grid: dict[str, int]
+) -> None:
+    with pytest.raises(
+        ValueError, match=r"neither this folder nor a folder in it holds sparse/0/cameras\.bin"
+    ):
         read_colmap(folder, **grid)
     write_text(folder / "sparse", scene)
     (folder / "sparse" / "images.txt").unlink()

@@ -58,7 +58,9 @@ def test_every_test_scan_that_is_not_there_is_named(root: Path, grid: dict[str, 
 def test_a_damaged_camera_file_is_refused_by_name(root: Path, grid: dict[str, int]) -> None:
     path = root / "scan4" / "cams" / "00000002_cam.txt"
     path.write_text(path.read_text().replace("intrinsic", "0.0"))
-    with pytest.raises(ValueError, match=r"00000002_cam\.txt: expected 'extrinsic', 16 numbers, 'intrinsic'"):
+    with pytest.raises(
+        ValueError, match=r"00000002_cam\.txt: expected 'extrinsic', 16 numbers, 'intrinsic'"
+    ):
         read_dtu(root, **grid)
 
 

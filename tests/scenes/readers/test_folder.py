@@ -35,13 +35,19 @@ def test_a_scene_is_written_with_its_cameras_in_the_first_ones_frame(tmp_path: P
 
 def test_the_bundled_samples_can_be_rendered_again(tmp_path: Path) -> None:
     write_folder(SyntheticScenes("test", 1, 4, 384, 384, seed=3)[0], tmp_path)
-    bundled, again = (json.loads((folder / "cameras.json").read_text()) for folder in (SAMPLES, tmp_path))
+    bundled, again = (
+        json.loads((folder / "cameras.json").read_text()) for folder in (SAMPLES, tmp_path)
+    )
     assert bundled["description"] == again["description"]
     for mine, theirs in zip(bundled["frames"], again["frames"], strict=True):
         np.testing.assert_allclose(mine["extrinsic"], theirs["extrinsic"], atol=1e-5)
-        with Image.open(SAMPLES / mine["file"]) as first, Image.open(tmp_path / theirs["file"]) as second:
+        with (
+            Image.open(SAMPLES / mine["file"]) as first,
+            Image.open(tmp_path / theirs["file"]) as second,
+        ):
             difference = np.abs(np.array(first).astype(int) - np.array(second))
-        assert (difference > 2).mean() < 0.001  # another machine may round a texture's edge the other way
+        # another machine may round a texture's edge the other way
+        assert (difference > 2).mean() < 0.001
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -67,7 +73,9 @@ def test_depth_is_read_where_a_frame_names_it(
     assert scene.depth is not None
     for i, depth in enumerate(scene.depth):
         np.save(tmp_path / f"{i}.npy", depth.numpy())
-    edit(tmp_path, lambda d: [frame.update(depth=f"{i}.npy") for i, frame in enumerate(d["frames"])])
+    edit(
+        tmp_path, lambda d: [frame.update(depth=f"{i}.npy") for i, frame in enumerate(d["frames"])]
+    )
     (found,) = read_folder(tmp_path, **grid)
     assert_same(found, scene, relative=0)
 
@@ -86,14 +94,24 @@ def test_folders_without_cameras_or_with_too_few_frames_are_named(
     [
         (lambda d: d.pop("frames"), "expected 'frames', each with file, width"),
         (lambda d: d["frames"][1].pop("intrinsic"), "KeyError\\('intrinsic'\\)"),
-        (lambda d: d["frames"][1]["extrinsic"].append([0, 0, 0, 1]), r"01\.png has an extrinsic \[4, 4\]"),
+        (
+            lambda d: d["frames"][1]["extrinsic"].append([0, 0, 0, 1]),
+            r"01\.png has an extrinsic \[4, 4\]",
+        ),
         (lambda d: d["frames"][1].update(file="none.png"), r"none\.png: no such picture"),
-        (lambda d: d["frames"][1].update(width=24, height=36), r"01\.png is 36x24 pixels; expected 24x36"),
+        (
+            lambda d: d["frames"][1].update(width=24, height=36),
+            r"01\.png is 36x24 pixels; expected 24x36",
+        ),
         (lambda d: d["frames"][1].update(depth="none.npy"), r"none\.npy: no such depth map"),
     ],
 )
 def test_a_damaged_folder_is_refused_by_name(
-    tmp_path: Path, scene: Scene, grid: dict[str, int], change: Callable[[dict[str, Any]], object], sentence: str
+    tmp_path: Path,
+    scene: Scene,
+    grid: dict[str, int],
+    change: Callable[[dict[str, Any]], object],
+    sentence: str,
 ) -> None:
     write_folder(scene, tmp_path)
     edit(tmp_path, change)
@@ -101,11 +119,17 @@ def test_a_damaged_folder_is_refused_by_name(
         list(read_folder(tmp_path, **grid))
 
 
-@pytest.mark.skipif("TEST_PHOTOS" not in os.environ, reason="TEST_PHOTOS names no folder of real photographs")
+@pytest.mark.skipif(
+    "TEST_PHOTOS" not in os.environ, reason="TEST_PHOTOS names no folder of real photographs"
+)
 def test_real_photographs_come_with_their_cameras() -> None:
     (found,) = read_folder(Path(os.environ["TEST_PHOTOS"]) / "fox", image_size=96, patch_size=12)
     assert found.images.shape == (16, 3, 96, 48)  # of 960x540 pixels, in whole patches
     assert 0.4 < found.images.mean() < 0.7
-    torch.testing.assert_close(found.intrinsics[0, :2, 2], torch.tensor([277.279 * 48 / 540, 482.634 * 96 / 960]))
+    torch.testing.assert_close(
+        found.intrinsics[0, :2, 2], torch.tensor([277.279 * 48 / 540, 482.634 * 96 / 960])
+    )
     rotations = found.extrinsics[:, :, :3]
-    torch.testing.assert_close(rotations @ rotations.mT, torch.eye(3).expand(16, 3, 3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        rotations @ rotations.mT, torch.eye(3).expand(16, 3, 3), atol=1e-4, rtol=0
+    )

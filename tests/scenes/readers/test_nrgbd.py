@@ -18,12 +18,17 @@ GRID = {"image_size": 48, "patch_size": 12}
 @pytest.fixture(scope="module")
 def room() -> Scene:
     """Seen by NRGBD's field of view, at a small size of the same shape."""
-    return SyntheticScenes("test", 1, 4, 36, 48, 5, SceneDistribution(field_of_view=(60.0, 60.0)))[0]
+    return SyntheticScenes("test", 1, 4, 36, 48, 5, SceneDistribution(field_of_view=(60.0, 60.0)))[
+        0
+    ]
 
 
 @pytest.fixture
 def root(
-    tmp_path: Path, room: Scene, write_pictures: Callable[..., None], camera_to_world: Callable[..., list[np.ndarray]]
+    tmp_path: Path,
+    room: Scene,
+    write_pictures: Callable[..., None],
+    camera_to_world: Callable[..., list[np.ndarray]],
 ) -> Path:
     folder = tmp_path / "staircase"
     write_pictures(room, [folder / "images" / f"img{i}.png" for i in range(4)])
@@ -33,7 +38,10 @@ def root(
         millimetres = (room.depth[i] * 1000).round().numpy().astype(np.uint16)
         Image.fromarray(millimetres).save(folder / "depth" / f"depth{i}.png")
     opengl = np.diag([1.0, -1, -1, 1])
-    lines = ["\n".join(" ".join(f"{x:.9g}" for x in row) for row in pose @ opengl) for pose in camera_to_world(room)]
+    lines = [
+        "\n".join(" ".join(f"{x:.9g}" for x in row) for row in pose @ opengl)
+        for pose in camera_to_world(room)
+    ]
     (folder / "poses.txt").write_text("\n".join(lines) + "\n")
     return tmp_path
 
@@ -56,9 +64,16 @@ def test_frames_are_in_the_order_of_their_numbers(root: Path) -> None:
     for kind, name in (("images", "img"), ("depth", "depth")):
         (folder / kind / f"{name}3.png").rename(folder / kind / f"{name}10.png")
     poses = (folder / "poses.txt").read_text().splitlines()
-    (folder / "poses.txt").write_text("\n".join([*poses[:12], *["nan nan nan nan"] * 28, *poses[12:]]))
+    (folder / "poses.txt").write_text(
+        "\n".join([*poses[:12], *["nan nan nan nan"] * 28, *poses[12:]])
+    )
     (recording,) = read_nrgbd(root, **GRID).recordings
-    assert [frame.picture.name for frame in recording.frames] == ["img0.png", "img1.png", "img2.png", "img10.png"]
+    assert [frame.picture.name for frame in recording.frames] == [
+        "img0.png",
+        "img1.png",
+        "img2.png",
+        "img10.png",
+    ]
 
 
 def test_a_frame_without_a_pose_is_not_drawn(root: Path) -> None:
@@ -66,7 +81,11 @@ def test_a_frame_without_a_pose_is_not_drawn(root: Path) -> None:
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines[:4], *["nan nan nan nan"] * 4, *lines[8:]]))
     (recording,) = read_nrgbd(root, **GRID).recordings
-    assert [frame.picture.name for frame in recording.frames] == ["img0.png", "img2.png", "img3.png"]
+    assert [frame.picture.name for frame in recording.frames] == [
+        "img0.png",
+        "img2.png",
+        "img3.png",
+    ]
     assert ("staircase", "3 frames; 4 are needed") in read_nrgbd(root, views=4, **GRID).skipped
 
 

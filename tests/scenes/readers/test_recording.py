@@ -26,7 +26,9 @@ INTRINSIC = np.array([[30.0, 0, 18], [0, 30, 12], [0, 0, 1]])
 def frame(tmp_path: Path) -> Frame:
     path = tmp_path / "a.png"
     Image.new("RGB", (36, 24), "red").save(path)
-    return Frame(path, EXTRINSIC, INTRINSIC, (24, 36), lambda: np.full((24, 36), 2.0, dtype=np.float32))
+    return Frame(
+        path, EXTRINSIC, INTRINSIC, (24, 36), lambda: np.full((24, 36), 2.0, dtype=np.float32)
+    )
 
 
 def recording(*frames: Frame, name: str = "a", category: str = "c") -> Recording:
@@ -41,7 +43,9 @@ def test_frames_without_depth_beside_frames_with_depth_are_unknown_everywhere(fr
     assert recording(replace(frame, depth=None)).read(36, 12).depth is None
 
 
-def test_pictures_of_two_shapes_share_one_size_and_keep_their_rays(frame: Frame, tmp_path: Path) -> None:
+def test_pictures_of_two_shapes_share_one_size_and_keep_their_rays(
+    frame: Frame, tmp_path: Path
+) -> None:
     Image.new("RGB", (24, 36), "red").save(tmp_path / "b.png")
     turned = np.array([[30.0, 0, 12], [0, 30, 18], [0, 0, 1]])
     tall = Frame(tmp_path / "b.png", EXTRINSIC, turned, (36, 24))
@@ -65,9 +69,16 @@ def test_scenes_are_read_one_at_a_time(frame: Frame) -> None:
 
 
 def test_the_first_scenes_are_those_of_each_category(frame: Frame) -> None:
-    found = tuple(recording(frame, name=name, category=name[0]) for name in ("a1", "a2", "b1", "a3", "b2"))
+    found = tuple(
+        recording(frame, name=name, category=name[0]) for name in ("a1", "a2", "b1", "a3", "b2")
+    )
     assert [r.name for r in RecordedScenes(found, (), 36, 12).first(1).recordings] == ["a1", "b1"]
-    assert [r.name for r in RecordedScenes(found, (), 36, 12).first(2).recordings] == ["a1", "a2", "b1", "b2"]
+    assert [r.name for r in RecordedScenes(found, (), 36, 12).first(2).recordings] == [
+        "a1",
+        "a2",
+        "b1",
+        "b2",
+    ]
 
 
 def test_a_damaged_picture_is_named(frame: Frame) -> None:
@@ -94,7 +105,9 @@ def test_a_picture_or_depth_map_of_another_shape_is_refused(frame: Frame) -> Non
         ({"intrinsic": np.array([[30.0, 5, 18], [0, 30, 12], [0, 0, 1]])}, "no skew"),
     ],
 )
-def test_a_camera_that_cannot_be_one_is_refused(frame: Frame, changed: dict[str, np.ndarray], sentence: str) -> None:
+def test_a_camera_that_cannot_be_one_is_refused(
+    frame: Frame, changed: dict[str, np.ndarray], sentence: str
+) -> None:
     with pytest.raises(ValueError, match=sentence):
         replace(frame, **changed)
 

@@ -9,7 +9,13 @@ from PIL import Image
 
 from model.preprocess import preprocess_images
 from model.scene.preprocess import ImageTransform
-from scenes.readers.resizing import check_principal_point, check_shape, resize_depth, resize_intrinsic, upright_size
+from scenes.readers.resizing import (
+    check_principal_point,
+    check_shape,
+    resize_depth,
+    resize_intrinsic,
+    upright_size,
+)
 
 INTRINSIC = np.array([[50.0, 0, 30], [0, 52.0, 20], [0, 0, 1]])
 
@@ -50,7 +56,9 @@ def test_depth_of_a_lower_resolution_than_its_picture_is_enlarged() -> None:
 
 
 def test_padding_and_what_was_not_measured_are_zero() -> None:
-    padded = preprocess_images([Image.new("RGB", (48, 24)), Image.new("RGB", (24, 24))], "fit", 24, 12).transforms[0]
+    padded = preprocess_images(
+        [Image.new("RGB", (48, 24)), Image.new("RGB", (24, 24))], "fit", 24, 12
+    ).transforms[0]
     depth = np.full((24, 48), 2.0, dtype=np.float32)
     depth[0:4, 0:4] = [np.nan, np.inf, -1.0, 0.0]
     resized = resize_depth(depth, (24, 48), padded)

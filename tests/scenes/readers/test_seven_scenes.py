@@ -20,12 +20,17 @@ GRID = {"image_size": 48, "patch_size": 12}
 def office() -> Scene:
     """Seen by the Kinect's field of view, at a small size of the same shape."""
     angle = math.degrees(2 * math.atan(320 / 525))
-    return SyntheticScenes("test", 1, 4, 36, 48, 5, SceneDistribution(field_of_view=(angle, angle)))[0]
+    return SyntheticScenes(
+        "test", 1, 4, 36, 48, 5, SceneDistribution(field_of_view=(angle, angle))
+    )[0]
 
 
 @pytest.fixture
 def root(
-    tmp_path: Path, office: Scene, write_pictures: Callable[..., None], camera_to_world: Callable[..., list[np.ndarray]]
+    tmp_path: Path,
+    office: Scene,
+    write_pictures: Callable[..., None],
+    camera_to_world: Callable[..., list[np.ndarray]],
 ) -> Path:
     (tmp_path / "office").mkdir()
     (tmp_path / "office" / "TrainSplit.txt").write_text("sequence1\n")
@@ -60,12 +65,21 @@ def test_the_splits_share_no_sequence_and_absent_scenes_are_named(root: Path) ->
     assert [recording.name for recording in train.recordings] == ["office/seq-01"]
     assert [len(recording.frames) for recording in train.recordings] == [2]
     assert next(iter(train)).split == "train"
-    assert [name for name, _ in train.skipped] == ["chess", "fire", "heads", "pumpkin", "redkitchen", "stairs"]
+    assert [name for name, _ in train.skipped] == [
+        "chess",
+        "fire",
+        "heads",
+        "pumpkin",
+        "redkitchen",
+        "stairs",
+    ]
 
 
 def test_a_sequence_that_was_not_unpacked_is_named(root: Path) -> None:
     (root / "office" / "TestSplit.txt").write_text("sequence3\n")
-    assert ("office/seq-03", "no pictures office/seq-03/frame-*.color.png") in read_seven_scenes(root, **GRID).skipped
+    assert ("office/seq-03", "no pictures office/seq-03/frame-*.color.png") in read_seven_scenes(
+        root, **GRID
+    ).skipped
 
 
 def test_damaged_files_are_refused_by_name(root: Path) -> None:
@@ -73,7 +87,9 @@ def test_damaged_files_are_refused_by_name(root: Path) -> None:
     with pytest.raises(ValueError, match=r"frame-000001\.pose\.txt: expected 16 numbers"):
         read_seven_scenes(root, **GRID)
     (root / "office" / "TestSplit.txt").write_text("seq-02\n")
-    with pytest.raises(ValueError, match=r"TestSplit\.txt: expected lines such as 'sequence1', found \['seq-02'\]"):
+    with pytest.raises(
+        ValueError, match=r"TestSplit\.txt: expected lines such as 'sequence1', found \['seq-02'\]"
+    ):
         read_seven_scenes(root, **GRID)
     (root / "office" / "TestSplit.txt").unlink()
     with pytest.raises(ValueError, match=r"TestSplit\.txt: no such file"):

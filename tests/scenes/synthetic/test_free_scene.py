@@ -19,7 +19,9 @@ EVERY_KIND = pytest.mark.parametrize("free", KINDS.values(), ids=KINDS)
 
 def scenes(free: FreeScenes, count: int = 80, views: int = 4) -> list[FreeScene]:
     distribution = SceneDistribution(free_share=1.0, free=free)
-    return [draw_free_scene(np.random.default_rng(seed), distribution, views) for seed in range(count)]
+    return [
+        draw_free_scene(np.random.default_rng(seed), distribution, views) for seed in range(count)
+    ]
 
 
 @EVERY_KIND
@@ -29,7 +31,9 @@ def test_cameras_are_rigid_apart_and_inside_the_room(free: FreeScenes) -> None:
         assert np.allclose(path.rotations @ path.rotations.transpose(0, 2, 1), np.eye(3))
         assert np.allclose(np.linalg.det(path.rotations), 1)
         assert (np.abs(path.centres - room.centres[0]) < room.half_extents[0] - 0.1).all()
-        apart = np.linalg.norm(path.centres[:, None] - path.centres, axis=-1) + 9 * np.eye(len(path.centres))
+        apart = np.linalg.norm(path.centres[:, None] - path.centres, axis=-1) + 9 * np.eye(
+            len(path.centres)
+        )
         assert apart.min() > 0.005
 
 
@@ -37,7 +41,9 @@ def test_cameras_are_rigid_apart_and_inside_the_room(free: FreeScenes) -> None:
 def test_no_camera_is_in_an_object(free: FreeScenes) -> None:
     for scene in scenes(free):
         room = scene.room
-        local = np.einsum("kij,skj->ski", room.rotations, scene.path.centres[:, None] - room.centres)
+        local = np.einsum(
+            "kij,skj->ski", room.rotations, scene.path.centres[:, None] - room.centres
+        )
         outside = (np.abs(local) > room.half_extents).any(axis=-1)
         assert outside[:, 1:-1].all()
         if scene.amplitude > 0:
@@ -56,7 +62,10 @@ def test_pitch_roll_and_turns_follow_the_distribution() -> None:
     def measured(free: FreeScenes) -> tuple[float, float]:
         found = scenes(free, 200, 2)
         pitch = [np.degrees(np.arcsin(scene.path.rotations[:, 2, 1])).mean() for scene in found]
-        roll = [np.degrees(np.arctan2(scene.path.rotations[:, 0, 1], scene.path.rotations[:, 1, 1])) for scene in found]
+        roll = [
+            np.degrees(np.arctan2(scene.path.rotations[:, 0, 1], scene.path.rotations[:, 1, 1]))
+            for scene in found
+        ]
         return float(np.std(pitch)), float(np.std(roll))
 
     level = replace(KINDS["room"], pitch=0.0, roll_sigma=0.0, arc_tilt=0.0, look_at_jitter=0.0)

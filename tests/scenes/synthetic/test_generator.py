@@ -28,7 +28,9 @@ from training.correspondence import patch_matches, patch_points
 ORBIT = SceneDistribution(orbit_weight=1, dolly_weight=0, handheld_weight=0)
 DOLLY = SceneDistribution(orbit_weight=0, dolly_weight=1, handheld_weight=0)
 HANDHELD = SceneDistribution(orbit_weight=0, dolly_weight=0, handheld_weight=1)
-MOTIONS = pytest.mark.parametrize("distribution", [ORBIT, DOLLY, HANDHELD], ids=["orbit", "dolly", "handheld"])
+MOTIONS = pytest.mark.parametrize(
+    "distribution", [ORBIT, DOLLY, HANDHELD], ids=["orbit", "dolly", "handheld"]
+)
 KINDS = {name: TEST_SETS[name] for name in ("photo", "free", "free-photo", "relief", "facade")}
 EVERY_KIND = pytest.mark.parametrize("distribution", KINDS.values(), ids=KINDS)
 NAMES = ("images", "extrinsics", "intrinsics", "depth")
@@ -48,7 +50,9 @@ def test_the_same_seeds_give_the_same_bits() -> None:
 
 
 def test_standard_scenes_are_those_that_the_bundled_network_was_trained_on() -> None:
-    batch = render([5], split="test", height=60, width=96, distribution=SceneDistribution.at_dial(0.0))
+    batch = render(
+        [5], split="test", height=60, width=96, distribution=SceneDistribution.at_dial(0.0)
+    )
     pose = [0.6965862512588501, -0.028828220441937447, -0.7168936729431152, -0.010316441766917706]
     assert batch.extrinsics[0, 1, 0].tolist() == pytest.approx(pose, abs=1e-6)
     assert batch.intrinsics[0, 0, 0, 0].item() == pytest.approx(70.66659545898438, rel=1e-6)
@@ -80,12 +84,17 @@ def test_natural_textures_change_the_pictures_of_a_scene_and_nothing_else() -> N
 
 
 @EVERY_KIND
-def test_free_scenes_do_not_depend_on_the_scenes_they_are_rendered_with(distribution: SceneDistribution) -> None:
+def test_free_scenes_do_not_depend_on_the_scenes_they_are_rendered_with(
+    distribution: SceneDistribution,
+) -> None:
     together = render([0, 1, 2, 3, 4], height=96, width=120, distribution=distribution)
     for place in (0, 4):
         alone = render([place], height=96, width=120, distribution=distribution)
         for name in NAMES:
-            assert torch.equal(getattr(together, name)[place], getattr(alone, name)[0]), (name, place)
+            assert torch.equal(getattr(together, name)[place], getattr(alone, name)[0]), (
+                name,
+                place,
+            )
 
 
 @EVERY_KIND
@@ -102,8 +111,12 @@ def test_depth_is_positive_and_bounded_or_unknown(distribution: SceneDistributio
 
 
 @EVERY_KIND
-def test_neighbouring_frames_of_free_scenes_show_the_same_things(distribution: SceneDistribution) -> None:
-    batch = render(list(range(24)), num_views=2, height=96, width=96, distribution=distribution).normalised()
+def test_neighbouring_frames_of_free_scenes_show_the_same_things(
+    distribution: SceneDistribution,
+) -> None:
+    batch = render(
+        list(range(24)), num_views=2, height=96, width=96, distribution=distribution
+    ).normalised()
     points = patch_points(batch, 12)
     matches = patch_matches(points, batch, torch.tensor([1]), torch.tensor([0]), 12)
     assert matches.visible.float().mean() > 0.4
@@ -111,8 +124,16 @@ def test_neighbouring_frames_of_free_scenes_show_the_same_things(distribution: S
 
 def test_the_dial_turns_cameras_more_and_more() -> None:
     def turn(dial: float) -> float:
-        batch = render(list(range(60)), num_views=2, height=2, width=2, distribution=SceneDistribution.at_dial(dial))
-        return float(rotation_angle(batch.extrinsics[:, 0, :, :3], batch.extrinsics[:, 1, :, :3]).median())
+        batch = render(
+            list(range(60)),
+            num_views=2,
+            height=2,
+            width=2,
+            distribution=SceneDistribution.at_dial(dial),
+        )
+        return float(
+            rotation_angle(batch.extrinsics[:, 0, :, :3], batch.extrinsics[:, 1, :, :3]).median()
+        )
 
     assert 3 < turn(0.01) < turn(0.5) < turn(1.0) < 45
 
@@ -137,7 +158,11 @@ def test_a_scene_does_not_depend_on_the_scenes_it_is_rendered_with() -> None:
 
 
 def test_no_two_splits_or_seeds_share_a_scene() -> None:
-    depths = [render([seed], split=split).depth for split in SPLITS for seed in (0, 1, 2, 2**32, 2**32 + 1)]
+    depths = [
+        render([seed], split=split).depth
+        for split in SPLITS
+        for seed in (0, 1, 2, 2**32, 2**32 + 1)
+    ]
     for i, one in enumerate(depths):
         assert not any(torch.equal(one, other) for other in depths[:i])
 
@@ -162,8 +187,12 @@ def test_pictures_are_float32_within_zero_and_one_and_full_of_contrast() -> None
 
 @MOTIONS
 def test_depth_is_positive_and_within_the_room(distribution: SceneDistribution) -> None:
-    depth = render(list(range(40)), num_views=6, height=24, width=24, distribution=distribution).depth
-    diagonal = (4 * 2 * distribution.room_half_width[1] ** 2 + distribution.room_height[1] ** 2) ** 0.5
+    depth = render(
+        list(range(40)), num_views=6, height=24, width=24, distribution=distribution
+    ).depth
+    diagonal = (
+        4 * 2 * distribution.room_half_width[1] ** 2 + distribution.room_height[1] ** 2
+    ) ** 0.5
     assert depth.isfinite().all()
     assert depth.min() > 0.1
     assert depth.max() < diagonal
@@ -171,7 +200,9 @@ def test_depth_is_positive_and_within_the_room(distribution: SceneDistribution) 
 
 @MOTIONS
 def test_every_visible_point_lies_in_the_room(distribution: SceneDistribution) -> None:
-    points = render(list(range(24)), num_views=4, height=24, width=24, distribution=distribution).world_points
+    points = render(
+        list(range(24)), num_views=4, height=24, width=24, distribution=distribution
+    ).world_points
     x, y, z = points.unbind(-1)
     widest, highest = distribution.room_half_width[1], distribution.room_height[1]
     assert x.abs().max() < widest + 1e-3
@@ -182,8 +213,12 @@ def test_every_visible_point_lies_in_the_room(distribution: SceneDistribution) -
 
 @MOTIONS
 @pytest.mark.parametrize("num_views", [2, 4, 12])
-def test_no_two_cameras_of_a_scene_share_a_place(distribution: SceneDistribution, num_views: int) -> None:
-    batch = render(list(range(60)), num_views=num_views, height=2, width=2, distribution=distribution)
+def test_no_two_cameras_of_a_scene_share_a_place(
+    distribution: SceneDistribution, num_views: int
+) -> None:
+    batch = render(
+        list(range(60)), num_views=num_views, height=2, width=2, distribution=distribution
+    )
     centres = invert_extrinsics(batch.extrinsics)[..., :3, 3]
     apart = torch.cdist(centres, centres) + 1e3 * torch.eye(num_views)
     assert apart.min() > {2: 0.2, 4: 0.12, 12: 0.05}[num_views]
@@ -192,14 +227,17 @@ def test_no_two_cameras_of_a_scene_share_a_place(distribution: SceneDistribution
 def test_cameras_are_rigid_and_look_into_the_room() -> None:
     batch = render(list(range(20)), num_views=5, height=2, width=2)
     rotation = batch.extrinsics[..., :3]
-    torch.testing.assert_close(rotation @ rotation.mT, torch.eye(3).expand_as(rotation), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        rotation @ rotation.mT, torch.eye(3).expand_as(rotation), atol=1e-6, rtol=0
+    )
     torch.testing.assert_close(torch.linalg.det(rotation), torch.ones(20, 5))
     down = rotation[..., 1, :]  # the camera's y axis in the room, whose y points down
     assert (down[..., 1] > 0.5).all()
 
 
 def in_view(batch: SceneBatch, source: int, target: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Where frame `source`'s points fall in frame `target` of scene 0: u, v and depth, each [H,W]."""
+    """Where frame `source`'s points fall in frame `target` of scene 0: u, v and depth, each
+    [H,W]."""
     pose = batch.extrinsics[0, target]
     camera = batch.world_points[0, source] @ pose[:, :3].T + pose[:, 3]
     u, v, w = (camera @ batch.intrinsics[0, target].T).unbind(-1)
@@ -218,18 +256,31 @@ def sample(picture: Tensor, u: Tensor, v: Tensor) -> Tensor:
     [ORBIT, DOLLY, HANDHELD, *KINDS.values()],
     ids=["orbit", "dolly", "handheld", *KINDS],
 )
-def test_a_point_seen_in_two_views_has_one_place_and_one_colour(distribution: SceneDistribution) -> None:
+def test_a_point_seen_in_two_views_has_one_place_and_one_colour(
+    distribution: SceneDistribution,
+) -> None:
     plain = replace(distribution, gain=(1.0, 1.0), pixel_noise=(0.0, 0.0))
     matched, differences, shuffled = 0.0, [], []
     for seed in range(8):
         batch = render([seed], num_views=3, height=96, width=96, distribution=plain)
         for source, target in ((0, 1), (1, 2), (2, 0)):
             u, v, depth = in_view(batch, source, target)
-            # 1 / depth is linear over a flat face; where its neighbours disagree there is an edge between them
+            # 1 / depth is linear over a flat face; where its neighbours disagree there is an edge
+            # between them
             inverse = 1 / batch.depth[0, target].where(batch.depth[0, target] > 0, 1e6)
-            spread = torch.nn.functional.max_pool2d(torch.stack([inverse, -inverse])[None], 3, 1, 1)[0].sum(0)
+            spread = torch.nn.functional.max_pool2d(
+                torch.stack([inverse, -inverse])[None], 3, 1, 1
+            )[0].sum(0)
             flat = sample((spread / inverse)[None], u, v)[0] < 0.04
-            inside = (batch.depth[0, source] > 0) & (depth > 0.1) & (u > 2) & (u < 93) & (v > 2) & (v < 93) & flat
+            inside = (
+                (batch.depth[0, source] > 0)
+                & (depth > 0.1)
+                & (u > 2)
+                & (u < 93)
+                & (v > 2)
+                & (v < 93)
+                & flat
+            )
             seen = 1 / sample(inverse[None], u, v)[0]
             # something may stand before the point, but nothing is seen through it
             assert (seen[inside] <= depth[inside] * 1.02).all(), (seed, source, target)
@@ -237,7 +288,9 @@ def test_a_point_seen_in_two_views_has_one_place_and_one_colour(distribution: Sc
             matched += visible.float().mean().item() / 24
             colours = sample(batch.images[0, target], u, v)[:, visible]
             differences.append((colours - batch.images[0, source][:, visible]).abs().flatten())
-            shuffled.append((colours.roll(101, 1) - batch.images[0, source][:, visible]).abs().flatten())
+            shuffled.append(
+                (colours.roll(101, 1) - batch.images[0, source][:, visible]).abs().flatten()
+            )
     assert matched > 0.3
     assert torch.cat(differences).mean() < 0.4 * torch.cat(shuffled).mean()
 
@@ -265,12 +318,18 @@ def test_cameras_survive_the_pose_encoding() -> None:
 
 
 def test_a_narrower_orbit_turns_the_cameras_less() -> None:
-    easy = render(list(range(30)), height=2, width=2, distribution=replace(ORBIT, half_range=(8.0, 10.0)))
-    hard = render(list(range(30)), height=2, width=2, distribution=replace(ORBIT, half_range=(50.0, 60.0)))
+    easy = render(
+        list(range(30)), height=2, width=2, distribution=replace(ORBIT, half_range=(8.0, 10.0))
+    )
+    hard = render(
+        list(range(30)), height=2, width=2, distribution=replace(ORBIT, half_range=(50.0, 60.0))
+    )
 
     def turn(batch: SceneBatch) -> Tensor:
         relative = batch.extrinsics[:, 0, :, :3] @ batch.extrinsics[:, 1, :, :3].mT
-        return torch.rad2deg(torch.acos(((relative.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1))).median()
+        return torch.rad2deg(
+            torch.acos(((relative.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1))
+        ).median()
 
     assert turn(easy) < 20 < turn(hard)
 
@@ -294,7 +353,11 @@ def test_a_list_of_scenes_yields_what_the_batch_holds() -> None:
 @pytest.mark.parametrize(
     ("seeds", "changes", "message"),
     [
-        ([0], {"split": "validation"}, "split is 'validation'; expected one of train, calibration, test"),
+        (
+            [0],
+            {"split": "validation"},
+            "split is 'validation'; expected one of train, calibration, test",
+        ),
         ([], {}, "expected at least one"),
         ([1, -1], {}, "none negative"),
         ([0], {"num_views": 0}, "num_views 0"),
@@ -302,7 +365,9 @@ def test_a_list_of_scenes_yields_what_the_batch_holds() -> None:
     ],
     ids=["unknown split", "no seed", "negative seed", "no view", "no pixel"],
 )
-def test_what_cannot_be_rendered_is_refused(seeds: list[int], changes: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_rendered_is_refused(
+    seeds: list[int], changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         render(seeds, **changes)
 

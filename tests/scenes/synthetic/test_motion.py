@@ -11,7 +11,10 @@ def paths(motion: str, num_views: int, count: int = 200) -> list[tuple[CameraPat
     weights = {f"{name}_weight": float(name == motion) for name in MOTIONS}
     room = np.array([3.0, 1.3, 4.8])
     return [
-        (draw_path(np.random.default_rng(seed), SceneDistribution(**weights), num_views, room), room)
+        (
+            draw_path(np.random.default_rng(seed), SceneDistribution(**weights), num_views, room),
+            room,
+        )
         for seed in range(count)
     ]
 
@@ -30,7 +33,9 @@ def test_cameras_stay_off_the_walls(motion: str, num_views: int) -> None:
 def test_orbit_cameras_are_spread_over_the_arc() -> None:
     for path, _ in paths("orbit", 4):
         offsets = path.centres - path.focus
-        azimuths = np.sort(np.unwrap(np.sort(np.rad2deg(np.arctan2(offsets[:, 0], offsets[:, 2]))), period=360))
+        azimuths = np.sort(
+            np.unwrap(np.sort(np.rad2deg(np.arctan2(offsets[:, 0], offsets[:, 2]))), period=360)
+        )
         gaps = np.diff(np.append(azimuths, azimuths[0] + 360))
         inner = np.sort(gaps)[:-1]  # the widest gap is the way round the back
         assert inner.min() > 0.4 * 2 * 15 / 4 - 1e-6

@@ -6,11 +6,16 @@ import torch
 from scenes.synthetic.natural_textures import TILES, tile_colours
 
 
-def tile(index: int, step: float = 1.0, width: float = 1.0, size: int = 256, start: float = 0.5) -> torch.Tensor:
-    """Colours [3, size, size] of a tile, sampled every `step` texels at a footprint of `width` texels."""
+def tile(
+    index: int, step: float = 1.0, width: float = 1.0, size: int = 256, start: float = 0.5
+) -> torch.Tensor:
+    """Colours [3, size, size] of a tile, sampled every `step` texels at a footprint of `width`
+    texels."""
     ticks = start + step * torch.arange(size)
     v, u = torch.meshgrid(ticks, ticks, indexing="ij")
-    return torch.stack(tile_colours(u, v, torch.full_like(u, width), torch.full_like(u, index, dtype=torch.int32)))
+    return torch.stack(
+        tile_colours(u, v, torch.full_like(u, width), torch.full_like(u, index, dtype=torch.int32))
+    )
 
 
 def test_tiles_are_pictures_within_range_with_contrast_and_differ() -> None:
@@ -45,6 +50,8 @@ def test_contrast_falls_with_the_frequency_as_in_photographs() -> None:
         grey = tile(index).mean(dim=0).numpy()
         amplitude = np.abs(np.fft.fft2(grey - grey.mean()))
         frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(256), np.fft.fftfreq(256))) * 256
-        rings = [amplitude[(frequency >= low) & (frequency < 2 * low)].mean() for low in (4, 8, 16, 32)]
+        rings = [
+            amplitude[(frequency >= low) & (frequency < 2 * low)].mean() for low in (4, 8, 16, 32)
+        ]
         slopes.append(np.polyfit(np.log([6, 12, 24, 48]), np.log(rings), 1)[0])
     assert -1.7 < np.mean(slopes) < -0.6

@@ -9,9 +9,14 @@ ROOM = [5.0, 2.0, 6.0]
 
 
 def hit(
-    x: float, y: float, *solids: tuple[list[float], list[float]], num_spheres: int = 0, ellipsoids: bool = False
+    x: float,
+    y: float,
+    *solids: tuple[list[float], list[float]],
+    num_spheres: int = 0,
+    ellipsoids: bool = False,
 ) -> tuple[float, int]:
-    """Depth and solid along (x, y, 1) from the middle of a room; solids are (centre, half extents), not turned."""
+    """Depth and solid along (x, y, 1) from the middle of a room; solids are (centre, half extents),
+    not turned."""
     centres = torch.tensor([[0.0, 0.0, 0.0], *(centre for centre, _ in solids)])
     halves = torch.tensor([ROOM, *(half for _, half in solids)])
     depth, solid = cast(
@@ -26,7 +31,9 @@ def hit(
     return depth.item(), int(solid.item())
 
 
-@pytest.mark.parametrize(("x", "y", "depth"), [(0.0, 0.0, 6.0), (2.0, 0.0, 2.5), (0.0, -1.0, 2.0), (0.1, 0.5, 4.0)])
+@pytest.mark.parametrize(
+    ("x", "y", "depth"), [(0.0, 0.0, 6.0), (2.0, 0.0, 2.5), (0.0, -1.0, 2.0), (0.1, 0.5, 4.0)]
+)
 def test_a_ray_ends_at_the_first_wall(x: float, y: float, depth: float) -> None:
     assert hit(x, y) == (pytest.approx(depth), 0)
 
@@ -57,7 +64,10 @@ def test_a_sphere_is_hit_on_its_near_side_and_not_beside_it() -> None:
 
 @pytest.mark.parametrize("num_spheres", [0, 1], ids=["box", "sphere"])
 def test_what_lies_behind_the_camera_is_not_seen(num_spheres: int) -> None:
-    assert hit(0.0, 0.0, ([0.0, 0.0, -3.0], [1.0, 1.0, 1.0]), num_spheres=num_spheres) == (pytest.approx(6.0), 0)
+    assert hit(0.0, 0.0, ([0.0, 0.0, -3.0], [1.0, 1.0, 1.0]), num_spheres=num_spheres) == (
+        pytest.approx(6.0),
+        0,
+    )
 
 
 def test_an_ellipsoid_is_hit_at_its_own_half_extents() -> None:
@@ -73,4 +83,6 @@ def test_an_ellipsoid_is_hit_at_its_own_half_extents() -> None:
 def test_an_ellipsoid_of_equal_half_extents_is_a_sphere() -> None:
     ball = ([0.3, -0.2, 3.0], [1.0, 1.0, 1.0])
     for x, y in ((0.0, 0.0), (0.2, 0.1), (-0.3, 0.2), (0.5, 0.5)):
-        assert hit(x, y, ball, num_spheres=1, ellipsoids=True)[0] == pytest.approx(hit(x, y, ball, num_spheres=1)[0])
+        assert hit(x, y, ball, num_spheres=1, ellipsoids=True)[0] == pytest.approx(
+            hit(x, y, ball, num_spheres=1)[0]
+        )

@@ -6,11 +6,18 @@ import torch
 
 from scenes.synthetic.relief import GRID, LOWEST, Relief, Surface, draw_heights, relief_entry
 
-DOWN = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, -1.0]]])  # the camera looks along -z
+# the camera looks along -z
+DOWN = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, -1.0]]])
 
 
 def surface(heights: np.ndarray, amplitude: float = 0.5, period: float = 3.0) -> Surface:
-    return Surface(Relief(torch.from_numpy(heights).float()[None], torch.tensor([amplitude]), torch.tensor([period])))
+    return Surface(
+        Relief(
+            torch.from_numpy(heights).float()[None],
+            torch.tensor([amplitude]),
+            torch.tensor([period]),
+        )
+    )
 
 
 def test_heights_fill_their_range_and_their_edges_fit_together() -> None:
@@ -34,7 +41,10 @@ def test_every_hit_lies_on_the_surface() -> None:
     for seed in range(6):
         bumpy = surface(draw_heights(np.random.default_rng(seed)))
         origin = torch.tensor([[0.2, 0.1, 1.6]])
-        x, y = torch.linspace(-0.8, 0.8, 40)[None, None], torch.linspace(-0.8, 0.8, 40)[None, :, None]
+        x, y = (
+            torch.linspace(-0.8, 0.8, 40)[None, None],
+            torch.linspace(-0.8, 0.8, 40)[None, :, None],
+        )
         depth = relief_entry(bumpy, DOWN, origin, x, y)
         assert depth.isfinite().all()
         px, py, pz = 0.2 + x * depth, 0.1 + y * depth, 1.6 - depth
@@ -46,7 +56,9 @@ def test_what_looks_away_meets_nothing() -> None:
     bumpy = surface(draw_heights(np.random.default_rng(0)))
     away = DOWN * torch.tensor([1.0, 1.0, -1.0])[:, None]
     nothing = torch.zeros(1, 1, 1)
-    assert relief_entry(bumpy, away, torch.tensor([[0.0, 0.0, 2.0]]), nothing, nothing).isinf().all()
+    assert (
+        relief_entry(bumpy, away, torch.tensor([[0.0, 0.0, 2.0]]), nothing, nothing).isinf().all()
+    )
 
 
 def test_the_slope_is_the_derivative_of_the_height() -> None:
@@ -57,5 +69,6 @@ def test_the_slope_is_the_derivative_of_the_height() -> None:
     small = 1e-3
     by_x = (bumpy.height(x + small, y) - bumpy.height(x - small, y)) / (2 * small)
     by_y = (bumpy.height(x, y + small) - bumpy.height(x, y - small)) / (2 * small)
-    assert ((slope_x - by_x).abs() < 0.05).float().mean() > 0.9  # the others cross a line of the grid
+    # the others cross a line of the grid
+    assert ((slope_x - by_x).abs() < 0.05).float().mean() > 0.9
     assert ((slope_y - by_y).abs() < 0.05).float().mean() > 0.9

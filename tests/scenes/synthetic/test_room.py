@@ -15,7 +15,9 @@ def rooms(count: int = 150) -> list[tuple[Room, np.ndarray, np.ndarray]]:
         distribution = SceneDistribution()
         half = draw_room_size(rng, distribution)
         path = draw_path(rng, distribution, 4, half)
-        drawn.append((draw_room(rng, distribution, half, path.centres, path.focus), half, path.centres))
+        drawn.append(
+            (draw_room(rng, distribution, half, path.centres, path.focus), half, path.centres)
+        )
     return drawn
 
 
@@ -40,7 +42,9 @@ def test_solids_stand_on_the_floor_or_spheres_on_a_box_and_within_the_walls() ->
     stacked = 0
     for room, half, _ in rooms():
         first_sphere = len(room.centres) - room.num_spheres
-        tops = [room.centres[k, 1] - room.half_extents[k, 1] for k in standing(room) if k < first_sphere]
+        tops = [
+            room.centres[k, 1] - room.half_extents[k, 1] for k in standing(room) if k < first_sphere
+        ]
         for solid in standing(room):
             bottom = room.centres[solid, 1] + room.half_extents[solid, 1]
             on_box = solid >= first_sphere and any(abs(bottom - top) < 1e-9 for top in tops)
@@ -61,4 +65,6 @@ def test_solids_are_only_turned_about_the_vertical() -> None:
     for room, _, _ in rooms(20):
         identity = room.rotations @ room.rotations.transpose(0, 2, 1)
         np.testing.assert_allclose(identity, np.broadcast_to(np.eye(3), identity.shape), atol=1e-12)
-        np.testing.assert_allclose(room.rotations[:, 1], np.tile([0.0, 1.0, 0.0], (len(room.centres), 1)))
+        np.testing.assert_allclose(
+            room.rotations[:, 1], np.tile([0.0, 1.0, 0.0], (len(room.centres), 1))
+        )

@@ -9,7 +9,8 @@ from scenes.synthetic.textures import FIELDS, albedo, draw_textures, put_tiles
 
 
 def paint(pixel: float, extent: float = 4.0, slope: float = 0.0) -> Tensor:
-    """Colours [surfaces,3,N,N] of the six faces of a room over `extent` metres, `pixel` metres wide each."""
+    """Colours [surfaces,3,N,N] of the six faces of a room over `extent` metres, `pixel` metres wide
+    each."""
     parameters = torch.from_numpy(draw_textures(np.random.default_rng(5), 1)[0]).float()
     ticks = torch.arange(0, extent, 0.05)
     s, t = torch.meshgrid(ticks, ticks, indexing="ij")
@@ -29,7 +30,9 @@ def test_a_footprint_wider_than_the_pattern_leaves_an_even_colour() -> None:
 
 
 def test_a_tilted_surface_blurs_like_a_distant_one() -> None:
-    flat, tilted = (paint(0.02, slope=slope).mean(dim=1).flatten(1).std(dim=1) for slope in (0.0, 1000.0))
+    flat, tilted = (
+        paint(0.02, slope=slope).mean(dim=1).flatten(1).std(dim=1) for slope in (0.0, 1000.0)
+    )
     assert (tilted < 0.6 * flat).all()
 
 
@@ -43,7 +46,9 @@ def test_only_the_room_changes_style_from_face_to_face(solid: int) -> None:
     parameters = draw_textures(np.random.default_rng(0), 5)
     assert parameters.shape == (5, 6, len(FIELDS))
     assert np.isfinite(parameters).all()
-    style = parameters[solid][:, [FIELDS.index(name) for name in ("u_duty", "noise_scale", "relief")]]
+    style = parameters[solid][
+        :, [FIELDS.index(name) for name in ("u_duty", "noise_scale", "relief")]
+    ]
     place = parameters[solid][:, [FIELDS.index(name) for name in ("u_offset", "v_offset")]]
     assert (np.ptp(style, axis=0) > 0).any() == (solid == 0)
     assert len(np.unique(place, axis=0)) == 6

@@ -29,7 +29,9 @@ def files(tmp_path: Path, scene: Scene) -> Iterator[Files]:
     storage.close()
 
 
-def test_the_archive_holds_what_the_manifest_lists_with_the_sums_that_it_lists(files: Files) -> None:
+def test_the_archive_holds_what_the_manifest_lists_with_the_sums_that_it_lists(
+    files: Files,
+) -> None:
     with zipfile.ZipFile(files.file(BY_NAME["everything.zip"]).path) as archive:
         manifest = json.loads(archive.read("manifest.json"))
         names = set(archive.namelist())
@@ -39,7 +41,13 @@ def test_the_archive_holds_what_the_manifest_lists_with_the_sums_that_it_lists(f
             assert len(content) == listed["bytes"]
             assert hashlib.sha256(content).hexdigest() == listed["sha256"]
         links = json.loads(archive.read("result.json"))["links"]
-    assert {"scene.glb", "tracks.json", "depth/0.exr", "confidence/1.npy", "pictures/0.png"} <= names
+    assert {
+        "scene.glb",
+        "tracks.json",
+        "depth/0.exr",
+        "confidence/1.npy",
+        "pictures/0.png",
+    } <= names
     assert (links["self"], links["points"]) == ("result.json", "points.ply")
     assert manifest["model"]["kernels"] == "reference"
     assert manifest["scale"]["provenance"] == "network"
@@ -54,7 +62,9 @@ def test_the_same_options_give_the_same_file_and_others_another(files: Files) ->
     assert files.file(points).sha256 == files.file(points, PointOptions(confidence=25)).sha256
 
 
-def test_given_options_stand_over_those_of_the_reconstruction_and_leave_the_rest(scene: Scene, tmp_path: Path) -> None:
+def test_given_options_stand_over_those_of_the_reconstruction_and_leave_the_rest(
+    scene: Scene, tmp_path: Path
+) -> None:
     sent = {**scene.document.options, "confidence": 40, "max_points": 100}
     storage = Storage(tmp_path)
     save(storage, replace(scene, document=scene.document.model_copy(update={"options": sent})))
@@ -65,7 +75,9 @@ def test_given_options_stand_over_those_of_the_reconstruction_and_leave_the_rest
     storage.close()
 
 
-def test_files_are_the_same_bytes_whenever_they_are_made(files: Files, scene: Scene, tmp_path: Path) -> None:
+def test_files_are_the_same_bytes_whenever_they_are_made(
+    files: Files, scene: Scene, tmp_path: Path
+) -> None:
     again = Storage(tmp_path / "again")
     save(again, scene)
     mine, other = files.makers(), Catalogue(again).files(ID).makers()
@@ -85,7 +97,10 @@ def test_npz_holds_everything_on_both_grids(files: Files, scene: Scene) -> None:
 
 def test_a_map_is_given_on_either_grid(files: Files) -> None:
     depth = BY_NAME["depth/{index}.npy"]
-    shapes = [np.load(files.file(depth, MapOptions(grid=grid), 1).path).shape for grid in ("original", "network")]
+    shapes = [
+        np.load(files.file(depth, MapOptions(grid=grid), 1).path).shape
+        for grid in ("original", "network")
+    ]
     assert shapes == [(120, 90), (96, 96)]
 
 
@@ -103,7 +118,10 @@ def test_a_picture_that_is_not_there_is_not_found(files: Files, name: str, index
 
 def test_a_result_without_tracks_has_all_files_but_those(scene: Scene, tmp_path: Path) -> None:
     storage = Storage(tmp_path)
-    save(storage, replace(scene, document=scene.document.model_copy(update={"options": {}}), tracks={}))
+    save(
+        storage,
+        replace(scene, document=scene.document.model_copy(update={"options": {}}), tracks={}),
+    )
     files = Catalogue(storage).files(ID)
     with pytest.raises(NoTracks, match="query_points"):
         files.file(BY_NAME["tracks.json"])
@@ -113,17 +131,27 @@ def test_a_result_without_tracks_has_all_files_but_those(scene: Scene, tmp_path:
     storage.close()
 
 
-def test_a_scene_in_memory_is_written_as_the_archive_would_be(files: Files, scene: Scene, tmp_path: Path) -> None:
+def test_a_scene_in_memory_is_written_as_the_archive_would_be(
+    files: Files, scene: Scene, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     document = write_files(scene, out)
-    assert ReconstructionDocument.model_validate_json((out / "result.json").read_bytes()) == document
+    assert (
+        ReconstructionDocument.model_validate_json((out / "result.json").read_bytes()) == document
+    )
     with zipfile.ZipFile(files.file(BY_NAME["everything.zip"]).path) as archive:
         contents = {name: archive.read(name) for name in archive.namelist()}
-    assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} == set(contents)
-    assert [name for name, content in contents.items() if (out / name).read_bytes() != content] == []
+    assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} == set(
+        contents
+    )
+    assert [
+        name for name, content in contents.items() if (out / name).read_bytes() != content
+    ] == []
 
 
-def test_chosen_files_of_a_scene_in_memory_are_all_that_is_written(scene: Scene, tmp_path: Path) -> None:
+def test_chosen_files_of_a_scene_in_memory_are_all_that_is_written(
+    scene: Scene, tmp_path: Path
+) -> None:
     shares: list[float] = []
     write_files(scene, tmp_path, ["everything.zip", "depth/1.exr"], shares.append)
     found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
@@ -131,7 +159,9 @@ def test_chosen_files_of_a_scene_in_memory_are_all_that_is_written(scene: Scene,
     assert shares == [0.5, 1]
 
 
-def test_a_file_that_a_scene_does_not_have_leaves_nothing_behind(scene: Scene, tmp_path: Path) -> None:
+def test_a_file_that_a_scene_does_not_have_leaves_nothing_behind(
+    scene: Scene, tmp_path: Path
+) -> None:
     with pytest.raises(KeyError):
         write_files(scene, tmp_path, ["points.ply", "depth/2.exr"])
     assert list(tmp_path.iterdir()) == []

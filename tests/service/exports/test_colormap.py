@@ -7,7 +7,8 @@ from service.exports.colormap import TABLE, colorize
 
 def test_lightness_rises_with_the_value() -> None:
     luminance = TABLE @ np.array([0.2126, 0.7152, 0.0722])
-    assert (np.diff(luminance[::4]) > 0).all()  # neighbours may tie or dip by the rounding to whole bytes
+    # neighbours may tie or dip by the rounding to whole bytes
+    assert (np.diff(luminance[::4]) > 0).all()
     assert luminance[-1] - luminance[0] > 150
 
 

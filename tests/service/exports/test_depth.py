@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.exports.depth import confidence_picture, depth_levels, depth_picture, write_npy, write_png
+from service.exports.depth import (
+    confidence_picture,
+    depth_levels,
+    depth_picture,
+    write_npy,
+    write_png,
+)
 from service.result.document import depth_scale
 
 
@@ -19,7 +25,9 @@ def depth() -> np.ndarray:
     return depth
 
 
-def test_depth_survives_the_16_bit_png_within_half_a_step(depth: np.ndarray, tmp_path: Path) -> None:
+def test_depth_survives_the_16_bit_png_within_half_a_step(
+    depth: np.ndarray, tmp_path: Path
+) -> None:
     scale = depth_scale(float(np.nanmax(depth)))
     write_png(depth_levels(depth, scale), tmp_path / "depth")
     with Image.open(tmp_path / "depth") as picture:

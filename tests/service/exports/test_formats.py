@@ -1,4 +1,5 @@
-"""Every format is opened by a program that is not ours, and all of them tell of the same cameras and points."""
+"""Every format is opened by a program that is not ours, and all of them tell of the same cameras
+and points."""
 
 from __future__ import annotations
 
@@ -33,7 +34,10 @@ def cloud(scene: Scene) -> Cloud:
 
 @pytest.fixture(scope="module", params=[False, True], ids=["binary", "text"])
 def model(
-    request: pytest.FixtureRequest, scene: Scene, cloud: Cloud, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    scene: Scene,
+    cloud: Cloud,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> pycolmap.Reconstruction:
     folder = tmp_path_factory.mktemp("colmap")
     write_colmap(scene, cloud, folder / "colmap.zip", text=request.param)
@@ -47,18 +51,25 @@ def sorted_rows(points: NDArray) -> NDArray:
     return rounded[np.lexsort(rounded.T)]
 
 
-def test_colmap_has_the_cameras_of_the_original_pictures(scene: Scene, model: pycolmap.Reconstruction) -> None:
+def test_colmap_has_the_cameras_of_the_original_pictures(
+    scene: Scene, model: pycolmap.Reconstruction
+) -> None:
     assert (model.num_images(), model.num_cameras()) == (2, 2)
     for picture in scene.document.pictures:
         image = model.images[picture.index + 1]
         assert image.name.replace("_", " ") == picture.filename
         camera = model.cameras[image.camera_id]
-        assert (camera.width, camera.height) == (picture.original_size.width, picture.original_size.height)
+        assert (camera.width, camera.height) == (
+            picture.original_size.width,
+            picture.original_size.height,
+        )
         np.testing.assert_allclose(camera.calibration_matrix(), picture.intrinsic, rtol=1e-6)
         np.testing.assert_allclose(image.cam_from_world().matrix(), picture.extrinsic, atol=1e-6)
 
 
-def test_every_colmap_point_projects_onto_its_observation(cloud: Cloud, model: pycolmap.Reconstruction) -> None:
+def test_every_colmap_point_projects_onto_its_observation(
+    cloud: Cloud, model: pycolmap.Reconstruction
+) -> None:
     assert model.num_points3D() == len(cloud)
     errors = []
     for point in model.points3D.values():
@@ -83,7 +94,10 @@ def test_the_depth_file_unprojected_with_the_colmap_camera_lies_on_the_ply(
         mine = points[cloud.pixels[:, 0] == picture.index]
         seen = np.array([image.cam_from_world() * point for point in mine])
         pixel = np.array([camera.img_from_cam(point) for point in seen])
-        focal, principal = np.diag(camera.calibration_matrix())[:2], camera.calibration_matrix()[:2, 2]
+        focal, principal = (
+            np.diag(camera.calibration_matrix())[:2],
+            camera.calibration_matrix()[:2, 2],
+        )
         column, row = np.floor(pixel).astype(int).T
         z = depth[row, column]
         rays = np.c_[(np.c_[column + 0.5, row + 0.5] - principal) / focal[0], np.ones(len(z))]
@@ -126,20 +140,28 @@ def test_glb_holds_the_points_with_y_up_and_a_frustum_for_every_camera(
     shown = loaded.geometry["points"].vertices
     transform, _ = loaded.graph["points"]
     turned = shown @ transform[:3, :3].T + transform[:3, 3]
-    np.testing.assert_allclose(sorted_rows(turned * [1, -1, -1]), sorted_rows(cloud.points), atol=2e-4)
+    np.testing.assert_allclose(
+        sorted_rows(turned * [1, -1, -1]), sorted_rows(cloud.points), atol=2e-4
+    )
     lines = loaded.geometry["cameras"]
     centres = -np.einsum("sji,sj->si", scene.extrinsics()[:, :, :3], scene.extrinsics()[:, :, 3])
     for centre in centres:
         assert np.linalg.norm(lines.vertices - centre, axis=1).min() < 1e-5
 
 
-def test_glb_colours_are_linear_and_its_materials_unlit(scene: Scene, cloud: Cloud, tmp_path: Path) -> None:
-    np.testing.assert_array_equal(linear_colors(np.array([[0, 128, 255]], np.uint8)), [[0, 14146, 65535, 65535]])
+def test_glb_colours_are_linear_and_its_materials_unlit(
+    scene: Scene, cloud: Cloud, tmp_path: Path
+) -> None:
+    np.testing.assert_array_equal(
+        linear_colors(np.array([[0, 128, 255]], np.uint8)), [[0, 14146, 65535, 65535]]
+    )
     write_glb(scene, cloud, tmp_path / "scene.glb")
     content = (tmp_path / "scene.glb").read_bytes()
     size = int.from_bytes(content[12:16], "little")
     document = json.loads(content[20 : 20 + size])
-    assert all("KHR_materials_unlit" in material["extensions"] for material in document["materials"])
+    assert all(
+        "KHR_materials_unlit" in material["extensions"] for material in document["materials"]
+    )
     colors = document["meshes"][0]["primitives"][0]["attributes"]["COLOR_0"]
     assert document["accessors"][colors]["componentType"] == 5123
     assert len(content) == int.from_bytes(content[8:12], "little")
@@ -154,11 +176,18 @@ def test_exr_is_the_depth_bit_for_bit(scene: Scene, tmp_path: Path) -> None:
 
 
 def test_transforms_json_is_the_same_cameras_with_opengl_axes(scene: Scene) -> None:
-    for frame, picture in zip(transforms_json(scene)["frames"], scene.document.pictures, strict=True):
+    for frame, picture in zip(
+        transforms_json(scene)["frames"], scene.document.pictures, strict=True
+    ):
         matrix = np.array(frame["transform_matrix"]) @ np.diag([1, -1, -1, 1])
         np.testing.assert_allclose(np.linalg.inv(matrix)[:3], picture.extrinsic, atol=1e-6)
-        assert (frame["w"], frame["h"]) == (picture.original_size.width, picture.original_size.height)
-        np.testing.assert_allclose([frame["fl_x"], frame["cx"]], np.array(picture.intrinsic)[0, [0, 2]])
+        assert (frame["w"], frame["h"]) == (
+            picture.original_size.width,
+            picture.original_size.height,
+        )
+        np.testing.assert_allclose(
+            [frame["fl_x"], frame["cx"]], np.array(picture.intrinsic)[0, [0, 2]]
+        )
 
 
 def test_the_tum_trajectory_is_where_the_cameras_are(scene: Scene) -> None:
@@ -178,5 +207,6 @@ def test_cameras_json_repeats_the_documents_cameras(scene: Scene) -> None:
 
 def test_tracks_are_pixels_of_the_original_pictures(scene: Scene) -> None:
     frames = tracks_json(scene)["frames"]
-    np.testing.assert_allclose(frames[0]["points"], [[60, 45]], atol=1e-4)  # the centre of either grid
+    # the centre of either grid
+    np.testing.assert_allclose(frames[0]["points"], [[60, 45]], atol=1e-4)
     assert frames[1]["confidence"] == [0.5]

@@ -47,16 +47,22 @@ def test_black_and_white_pixels_are_left_out_when_asked(scene: Scene) -> None:
     colors = np.full_like(scene.colors, 128)
     colors[:, :, :10], colors[:, :, 80:] = 3, 250
     painted = dataclasses.replace(scene, colors=colors)
-    columns = select_points(painted, PointOptions(confidence=0, mask_black=True, mask_white=True)).pixels[:, 1]
+    columns = select_points(
+        painted, PointOptions(confidence=0, mask_black=True, mask_white=True)
+    ).pixels[:, 1]
     assert (columns.min(), columns.max()) == (10, 79)
 
 
 def test_depth_edges_are_where_depth_jumps() -> None:
     depth = np.ones((1, 4, 6), np.float32)
     depth[:, :, 3:] = 2
-    np.testing.assert_array_equal(depth_edges(depth, 0.5)[0], [[False, False, True, True, False, False]] * 4)
+    np.testing.assert_array_equal(
+        depth_edges(depth, 0.5)[0], [[False, False, True, True, False, False]] * 4
+    )
     assert not depth_edges(depth, 1.5).any()
-    np.testing.assert_array_equal(depth_edges(depth.transpose(0, 2, 1), 0.5)[0].T, depth_edges(depth, 0.5)[0])
+    np.testing.assert_array_equal(
+        depth_edges(depth.transpose(0, 2, 1), 0.5)[0].T, depth_edges(depth, 0.5)[0]
+    )
 
 
 def test_a_smooth_blue_top_is_sky_and_blue_below_a_wall_is_not() -> None:
@@ -86,7 +92,9 @@ def test_a_voxel_keeps_its_most_confident_point(scene: Scene) -> None:
 
     def best(cloud: Cloud) -> dict[tuple, float]:
         found: dict[tuple, float] = {}
-        for cell, confidence in zip(np.floor(cloud.points.astype(float) / 0.2).tolist(), cloud.confidence, strict=True):
+        for cell, confidence in zip(
+            np.floor(cloud.points.astype(float) / 0.2).tolist(), cloud.confidence, strict=True
+        ):
             found[tuple(cell)] = max(found.get(tuple(cell), 0), confidence)
         return found
 

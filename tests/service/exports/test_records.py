@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -22,13 +23,25 @@ def test_no_two_exports_share_a_name_a_link_or_an_id() -> None:
 def test_a_record_is_consistent_in_itself(export) -> None:
     assert ("{index}" in export.name) == export.per_picture
     assert export.id.isidentifier()
-    assert not (export.orderable and export.per_picture), "a request orders files of the whole scene"
+    assert not (export.orderable and export.per_picture), (
+        "a request orders files of the whole scene"
+    )
     assert set(export.variants.values()) <= set(BY_NAME)
     assert export.name_of(3).replace("3", "{index}") == export.name
 
 
+def test_every_export_is_described_in_the_documentation_of_files() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "formats.md").read_text("utf-8")
+    assert [
+        export.name for export in EXPORTS if f"`{export.name.replace('{index}', 'N')}`" not in text
+    ] == []
+
+
 def test_metrics_name_a_file_without_its_pictures_number() -> None:
-    labels = {BY_NAME[name].metric_label for name in ("depth/{index}/preview.png", "depth/{index}.npy", "points.ply")}
+    labels = {
+        BY_NAME[name].metric_label
+        for name in ("depth/{index}/preview.png", "depth/{index}.npy", "points.ply")
+    }
     assert labels == {"depth-preview.png", "depth.npy", "points.ply"}
     assert BY_NAME["everything.zip"].metric_label == "everything.zip"
 
@@ -39,5 +52,9 @@ def test_every_export_has_its_link_in_the_document(scene: Scene) -> None:
     for export in EXPORTS:
         for index in export.indices(document):
             picture = document.pictures[index]
-            links = {"result": document.links, "picture": picture.links, "depth": picture.depth.links}[export.of]
+            links = {
+                "result": document.links,
+                "picture": picture.links,
+                "depth": picture.depth.links,
+            }[export.of]
             assert links[export.link] == f"/reconstructions/x/{export.name_of(index)}"

@@ -10,7 +10,9 @@ def service(serve: Serve) -> Running:
     return serve()
 
 
-@pytest.mark.parametrize("path", ["/livez", "/", "/nowhere", "/metrics", "/web/page.js", "/capabilities"])
+@pytest.mark.parametrize(
+    "path", ["/livez", "/", "/nowhere", "/metrics", "/web/page.js", "/capabilities"]
+)
 def test_every_answer_has_the_security_headers(service: Running, path: str) -> None:
     headers = service.client.get(path).headers
     assert headers["x-content-type-options"] == "nosniff"
@@ -21,11 +23,17 @@ def test_every_answer_has_the_security_headers(service: Running, path: str) -> N
 
 
 def test_a_request_id_is_passed_on_or_made(service: Running) -> None:
-    assert service.client.get("/livez", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"] == "abc-1"
+    assert (
+        service.client.get("/livez", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"]
+        == "abc-1"
+    )
     made = service.client.get("/livez").headers["x-request-id"]
     assert len(made) == 16
     for hostile in ("a b", "x" * 65, "<script>"):
-        assert service.client.get("/livez", headers={"X-Request-ID": hostile}).headers["x-request-id"] != hostile
+        assert (
+            service.client.get("/livez", headers={"X-Request-ID": hostile}).headers["x-request-id"]
+            != hostile
+        )
 
 
 def test_head_works_on_every_get_route(service: Running) -> None:

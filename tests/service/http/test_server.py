@@ -33,9 +33,13 @@ def test_a_request_head_that_trickles_is_cut_off(serve: Serve) -> None:
         assert connection.recv(100) == b""  # nothing at all was sent
 
 
-def test_a_second_request_on_the_connection_has_the_same_limit_and_slow_answers_have_none(serve: Serve) -> None:
+def test_a_second_request_on_the_connection_has_the_same_limit_and_slow_answers_have_none(
+    serve: Serve,
+) -> None:
     service = serve(header_timeout=0.2)
-    assert service.client.post("/reconstruct", files=form(encode(make_picture()))).status_code == 200
+    assert (
+        service.client.post("/reconstruct", files=form(encode(make_picture()))).status_code == 200
+    )
     with socket.create_connection(("127.0.0.1", service.port)) as connection:
         connection.settimeout(PATIENCE)
         for _ in range(2):
@@ -88,7 +92,9 @@ def test_a_signal_lets_the_running_work_finish_refuses_new_work_and_keeps_the_qu
     with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
         running, queued = (
             client.post(
-                "/reconstruct", files=form(encode(make_picture(seed=seed))), headers={"Prefer": "respond-async"}
+                "/reconstruct",
+                files=form(encode(make_picture(seed=seed))),
+                headers={"Prefer": "respond-async"},
             ).json()["id"]
             for seed in range(2)
         )

@@ -26,7 +26,8 @@ def test_the_law_behind_the_measurements_is_found(model: CostModel) -> None:
 
 def test_a_prediction_is_never_negative_and_grows_with_the_frames(model: CostModel) -> None:
     noisy = CostModel(patch_size=12, special_tokens=5)
-    for frames, seconds in ((1, 0.3), (1, 0.1), (2, 0.09)):  # later passes were faster: a cold start
+    # later passes were faster: a cold start
+    for frames, seconds in ((1, 0.3), (1, 0.1), (2, 0.09)):
         noisy.calibrate(frames, 96, 96, Cost(1000, seconds))
     costs = [noisy.predict(frames, 96, 96) for frames in range(1, 20)]
     assert all(cost.bytes >= 0 and cost.seconds > 0 for cost in costs)

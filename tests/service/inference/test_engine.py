@@ -23,7 +23,9 @@ from tests.service.pictures import make_picture
 
 
 def test_a_network_without_a_camera_head_is_refused_before_loading(tmp_path: Path) -> None:
-    config = dataclasses.replace(PRESETS["demo"], depth=1, camera_head=None, depth_head=None, point_head=None)
+    config = dataclasses.replace(
+        PRESETS["demo"], depth=1, camera_head=None, depth_head=None, point_head=None
+    )
     save(quantize_network(VGGT(config), Recipe()), tmp_path / "headless")
     with pytest.raises(ArtifactError, match="without camera and depth head"):
         Engine(InferenceSettings(artifact=tmp_path / "headless"))
@@ -32,7 +34,10 @@ def test_a_network_without_a_camera_head_is_refused_before_loading(tmp_path: Pat
 def test_the_digest_follows_the_weights(artifact: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)
     save(quantize_network(VGGT(PRESETS["demo"]), Recipe()), tmp_path / "other")
-    digests = [Engine(InferenceSettings(artifact=path)).digest for path in (artifact, artifact, tmp_path / "other")]
+    digests = [
+        Engine(InferenceSettings(artifact=path)).digest
+        for path in (artifact, artifact, tmp_path / "other")
+    ]
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -47,7 +52,9 @@ def engine(artifact: Path) -> Engine:
 
 def batch(engine: Engine, frames: int = 1) -> PreprocessedImages:
     pictures = [make_picture(seed=seed) for seed in range(frames)]
-    return preprocess_images(pictures, "fit", image_size=engine.image_size, patch_size=engine.patch_size)
+    return preprocess_images(
+        pictures, "fit", image_size=engine.image_size, patch_size=engine.patch_size
+    )
 
 
 def test_a_pass_is_timed_by_stage_and_its_memory_measured(engine: Engine) -> None:
@@ -97,7 +104,9 @@ def test_frames_are_described_only_in_a_pass_that_is_asked_to(engine: Engine) ->
     def count(stage: str, share: float) -> None:
         watchers.append(len(engine.net.aggregator.patch_embed._forward_hooks))
 
-    plain, told = (engine.infer(batch(engine, 2), count, describe=describe) for describe in (False, True))
+    plain, told = (
+        engine.infer(batch(engine, 2), count, describe=describe) for describe in (False, True)
+    )
     assert plain.descriptors is None
     assert told.descriptors is not None
     assert len(told.descriptors) == 2
@@ -110,8 +119,12 @@ def test_query_points_need_a_track_head(engine: Engine) -> None:
         engine.infer(batch(engine), query_points=torch.zeros(1, 2))
 
 
-@pytest.mark.parametrize("words", ["DefaultCPUAllocator: can't allocate memory", "CUDA out of memory"])
-def test_running_out_of_memory_is_a_problem_and_the_next_pass_works(engine: Engine, words: str) -> None:
+@pytest.mark.parametrize(
+    "words", ["DefaultCPUAllocator: can't allocate memory", "CUDA out of memory"]
+)
+def test_running_out_of_memory_is_a_problem_and_the_next_pass_works(
+    engine: Engine, words: str
+) -> None:
     kind = torch.OutOfMemoryError if "CUDA" in words else RuntimeError
 
     def refuse(*arguments: object) -> None:

@@ -10,14 +10,17 @@ SIDE = 96
 
 
 def planner(budget_frames: float | None, pass_frames: int | None = None) -> Planner:
-    """A planner whose budget holds so many frames of full resolution; memory is proportional to tokens."""
+    """A planner whose budget holds so many frames of full resolution; memory is proportional to
+    tokens."""
     model = CostModel(patch_size=12, special_tokens=5)
     for frames in (1, 2, 4):
         tokens = model.tokens(frames, SIDE, SIDE)
         model.calibrate(frames, SIDE, SIDE, Cost(10_000 * tokens, 1e-3 * tokens))
     if budget_frames is None:
         return Planner(model, None, pass_frames)
-    return Planner(model, int(budget_frames * model.predict(1, SIDE, SIDE).bytes) + 1000, pass_frames)
+    return Planner(
+        model, int(budget_frames * model.predict(1, SIDE, SIDE).bytes) + 1000, pass_frames
+    )
 
 
 def covered(plan: Plan) -> list[int]:

@@ -25,7 +25,11 @@ def archive(*entries: tuple[str, bytes], compression: int = zipfile.ZIP_DEFLATED
 
 def test_files_come_out_in_order_without_folders_and_hidden_ones() -> None:
     sent = archive(
-        ("b/", b""), ("b/2.jpg", b"two"), ("__MACOSX/b/._2.jpg", b"x"), (".DS_Store", b"x"), ("a.jpg", b"one")
+        ("b/", b""),
+        ("b/2.jpg", b"two"),
+        ("__MACOSX/b/._2.jpg", b"x"),
+        (".DS_Store", b"x"),
+        ("a.jpg", b"one"),
     )
     found = []
     for file in unpack(sent, LIMITS):
@@ -34,7 +38,9 @@ def test_files_come_out_in_order_without_folders_and_hidden_ones() -> None:
     assert found == [("2.jpg", b"two"), ("a.jpg", b"one")]
 
 
-@pytest.mark.parametrize("name", ["../a.jpg", "/etc/passwd", "b/../../a.jpg", "..\\a.jpg", "C:\\a.jpg", "\\\\host\\a"])
+@pytest.mark.parametrize(
+    "name", ["../a.jpg", "/etc/passwd", "b/../../a.jpg", "..\\a.jpg", "C:\\a.jpg", "\\\\host\\a"]
+)
 def test_a_name_that_leads_out_is_refused(name: str) -> None:
     with pytest.raises(BrokenArchive, match="leads out"):
         unpack(archive((name, b"x")), LIMITS)
@@ -48,7 +54,8 @@ def test_a_bomb_is_refused_by_its_stated_size_and_never_unpacked() -> None:
 def test_a_bomb_that_lies_about_its_size_is_cut_off() -> None:
     sent = archive(("a.jpg", bytes(50_000_000)))
     content = bytearray(sent.file.read())
-    for at in (22, content.rindex(b"PK\x01\x02") + 24):  # local and central header: 10 bytes, they say
+    # local and central header: 10 bytes, they say
+    for at in (22, content.rindex(b"PK\x01\x02") + 24):
         struct.pack_into("<I", content, at, 10)
     with pytest.raises((BrokenArchive, TooManyBytes)):
         unpack(SentFile("bomb.zip", io.BytesIO(bytes(content))), LIMITS)
@@ -63,7 +70,12 @@ def test_many_small_files_are_bounded_together() -> None:
 
 def test_a_directory_of_many_entries_is_refused_before_it_is_read() -> None:
     with pytest.raises(BrokenArchive, match="directory"):
-        unpack(archive(*((f"{i:060d}.jpg", b"") for i in range(12_000)), compression=zipfile.ZIP_STORED), LIMITS)
+        unpack(
+            archive(
+                *((f"{i:060d}.jpg", b"") for i in range(12_000)), compression=zipfile.ZIP_STORED
+            ),
+            LIMITS,
+        )
 
 
 def test_an_archive_in_an_archive_is_refused() -> None:

@@ -42,7 +42,10 @@ def test_an_archive_is_unpacked_in_natural_order_where_it_was_sent() -> None:
 
 
 def test_a_manifest_chooses_and_orders() -> None:
-    assert order(files("a.jpg", "b.jpg", "c.jpg"), manifest='["c.jpg", "a.jpg"]') == ["c.jpg", "a.jpg"]
+    assert order(files("a.jpg", "b.jpg", "c.jpg"), manifest='["c.jpg", "a.jpg"]') == [
+        "c.jpg",
+        "a.jpg",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +56,9 @@ def test_a_manifest_chooses_and_orders() -> None:
         (("a.jpg", "a.jpg"), '["a.jpg"]', "same name"),
     ],
 )
-def test_a_manifest_that_does_not_fit_is_refused(names: tuple[str, ...], manifest: str, words: str) -> None:
+def test_a_manifest_that_does_not_fit_is_refused(
+    names: tuple[str, ...], manifest: str, words: str
+) -> None:
     with pytest.raises(InvalidOption, match=words):
         order(files(*names), manifest=manifest)
 
@@ -69,7 +74,10 @@ def test_masks_are_matched_by_name_or_else_by_order() -> None:
     pictures = files("a.jpg", "b.jpg")
     by_name = match_masks(files("b.png"), pictures)
     assert [mask and mask.name for mask in by_name] == [None, "b.png"]
-    assert [mask and mask.name for mask in match_masks(files("1.png", "2.png"), pictures)] == ["1.png", "2.png"]
+    assert [mask and mask.name for mask in match_masks(files("1.png", "2.png"), pictures)] == [
+        "1.png",
+        "2.png",
+    ]
     assert match_masks((), pictures) == [None, None]
     with pytest.raises(InvalidOption, match="1 masks were sent for 2"):
         match_masks(files("z.png"), pictures)

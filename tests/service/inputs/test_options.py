@@ -35,10 +35,11 @@ def test_options_are_read_from_text_and_written_as_it_was_sent() -> None:
         ("confidence", "101"), ("confidence", "nan"), ("confidence", ""), ("confidence", "high"),
         ("max_points", "0"), ("max_points", "1.5"), ("max_points", "99999999999999999999"),
         ("voxel_size", "0"), ("voxel_size", "inf"), ("voxel_size", "-1"), ("depth_edge", "nan"),
-        ("mask_sky", "perhaps"), ("frames", "0,"), ("frames", "-1"), ("frames", "a"), ("mode", "stretch"),
-        ("order", "random"), ("manifest", "[]"), ("manifest", "a.jpg"), ("manifest", "[1]"), ("fps", "0"),
-        ("fps", "1e9"), ("outputs", "points.obj"), ("timeout", "-1"), ("dry_run", "2"),
-        ("cameras", "{}"), ("cameras", "["), ("cameras", "[" * 5000), ("cameras", '[{"x": 1}]'),
+        ("mask_sky", "perhaps"), ("frames", "0,"), ("frames", "-1"), ("frames", "a"),
+        ("mode", "stretch"), ("order", "random"), ("manifest", "[]"), ("manifest", "a.jpg"),
+        ("manifest", "[1]"), ("fps", "0"), ("fps", "1e9"), ("outputs", "points.obj"),
+        ("timeout", "-1"), ("dry_run", "2"), ("cameras", "{}"), ("cameras", "["),
+        ("cameras", "[" * 5000), ("cameras", '[{"x": 1}]'),
         ("cameras", '[{"extrinsic": [[1,0,0,0],[0,1,0,0]]}]'),
         ("cameras", '[{"extrinsic": [[2,0,0,0],[0,1,0,0],[0,0,1,0]]}]'),
         ("cameras", '[{"extrinsic": [[-1,0,0,0],[0,1,0,0],[0,0,1,0]]}]'),
@@ -46,9 +47,12 @@ def test_options_are_read_from_text_and_written_as_it_was_sent() -> None:
         ("cameras", '[{"intrinsic": [[-1,0,0],[0,1,0],[0,0,1]]}]'),
         ("cameras", '[{"intrinsic": [[1,1,0],[0,1,0],[0,0,1]]}]'),
         ("known_distance", '{"a": {"picture": 0, "x": 1, "y": 2}, "metres": 1}'),
-        ("known_distance", '{"a":{"picture":0,"x":1,"y":2},"b":{"picture":0,"x":1,"y":3},"metres":0}'),
-        ("known_distance", '{"a":{"picture":-1,"x":1,"y":2},"b":{"picture":0,"x":1,"y":3},"metres":1}'),
-        ("query_points", "[]"), ("query_points", "[[1]]"), ("query_points", "[[1, 2, 3]]"), ("modus", "fit"),
+        ("known_distance", '{"a":{"picture":0,"x":1,"y":2},'
+                           '"b":{"picture":0,"x":1,"y":3},"metres":0}'),
+        ("known_distance", '{"a":{"picture":-1,"x":1,"y":2},'
+                           '"b":{"picture":0,"x":1,"y":3},"metres":1}'),
+        ("query_points", "[]"), ("query_points", "[[1]]"), ("query_points", "[[1, 2, 3]]"),
+        ("modus", "fit"),
     ],
 )  # fmt: skip
 def test_a_bad_option_is_refused_by_its_name(name: str, value: str) -> None:

@@ -33,4 +33,6 @@ def test_a_hostile_text_chunk_breaks_only_its_picture() -> None:
 def test_every_header_is_checked_before_the_first_picture_is_decoded() -> None:
     fine, broken = encode(make_picture()), encode(make_picture())[:20]
     with pytest.raises(BrokenPicture, match=r"b\.png"):
-        DecodedPictures([SentFile("a.png", io.BytesIO(fine)), SentFile("b.png", io.BytesIO(broken))], Limits())
+        DecodedPictures(
+            [SentFile("a.png", io.BytesIO(fine)), SentFile("b.png", io.BytesIO(broken))], Limits()
+        )

@@ -34,7 +34,9 @@ def scene(*masks: Image.Image, **options: str) -> PreparedScene:
 
 
 def test_the_network_gets_exactly_what_preprocessing_gives() -> None:
-    expected = preprocess_images([make_picture(*size, seed=seed) for seed, size in enumerate(SIZES)], "fit", 96, 12)
+    expected = preprocess_images(
+        [make_picture(*size, seed=seed) for seed, size in enumerate(SIZES)], "fit", 96, 12
+    )
     batch = scene().batch()
     assert (batch.images == expected.images).all()
     assert batch.transforms == expected.transforms
@@ -45,7 +47,11 @@ def test_what_is_saved_is_loaded_again(tmp_path: Path) -> None:
     first.save(tmp_path)
     second = PreparedScene.load(tmp_path)
     np.testing.assert_array_equal(first.pixels, second.pixels)
-    assert (first.transforms, first.filenames, first.options) == (second.transforms, second.filenames, second.options)
+    assert (first.transforms, first.filenames, first.options) == (
+        second.transforms,
+        second.filenames,
+        second.options,
+    )
     assert first.seconds == second.seconds
 
 
@@ -90,17 +96,25 @@ def test_a_mask_hides_the_pixels_that_it_covers() -> None:
         ({"cameras": '[{"extrinsic": [[1,0,0,0],[0,1,0,0],[0,0,1,0]]}, null]'}, "at least two"),
         ({"frames": "0,2"}, "frames names picture 2"),
         (
-            {"known_distance": '{"a":{"picture":2,"x":1,"y":2},"b":{"picture":0,"x":1,"y":3},"metres":1}'},
+            {
+                "known_distance": '{"a":{"picture":2,"x":1,"y":2},'
+                '"b":{"picture":0,"x":1,"y":3},"metres":1}'
+            },
             "picture 2; there are pictures 0 to 1",
         ),
         (
-            {"known_distance": '{"a":{"picture":1,"x":90,"y":2},"b":{"picture":0,"x":1,"y":3},"metres":1}'},
+            {
+                "known_distance": '{"a":{"picture":1,"x":90,"y":2},'
+                '"b":{"picture":0,"x":1,"y":3},"metres":1}'
+            },
             "outside picture 1 of 90 x 120",
         ),
         ({"query_points": "[[0, 90]]"}, "outside the first picture of 120 x 90"),
     ],
 )
-def test_options_that_do_not_fit_the_pictures_are_refused(options: dict[str, str], words: str) -> None:
+def test_options_that_do_not_fit_the_pictures_are_refused(
+    options: dict[str, str], words: str
+) -> None:
     with pytest.raises(InvalidOption, match=words):
         scene(**options)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -18,7 +19,11 @@ LIMITS = Limits(max_images=8)
 
 
 def video(
-    seconds: int = 4, fps: int = 10, blurred: tuple[int, ...] = (), format: str = "mp4", size: int = 96
+    seconds: int = 4,
+    fps: int = 10,
+    blurred: tuple[int, ...] = (),
+    format: str = "mp4",
+    size: int = 96,
 ) -> SentFile:
     """Every second shows one picture of noise; those of `blurred` seconds are soft."""
     buffer = io.BytesIO()
@@ -68,12 +73,17 @@ def test_a_long_video_is_sampled_more_sparsely_but_not_against_an_explicit_rate(
 
 def test_a_frame_of_too_many_pixels_is_refused() -> None:
     with pytest.raises(TooManyPixels):
-        read_frames(video(), Options(), LIMITS.model_copy(update={"max_pixels": 5000}))
+        read_frames(video(), Options(), replace(LIMITS, max_pixels=5000))
 
 
 def test_broken_videos_are_refused_in_words() -> None:
     whole = video().file.read()
-    for content in (whole[:40], whole[: len(whole) // 2], b"\x1a\x45\xdf\xa3" + bytes(500), b"\0\0\0\x18ftypisom"):
+    for content in (
+        whole[:40],
+        whole[: len(whole) // 2],
+        b"\x1a\x45\xdf\xa3" + bytes(500),
+        b"\0\0\0\x18ftypisom",
+    ):
         with pytest.raises(BrokenVideo, match=r"walk\.mp4"):
             read_frames(SentFile("walk.mp4", io.BytesIO(content)), Options(), LIMITS)
 
@@ -82,7 +92,9 @@ def test_another_media_type_is_no_video() -> None:
     wav = io.BytesIO()
     with av.open(wav, "w", format="wav") as container:
         stream = container.add_stream("pcm_s16le", rate=8000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 800), np.int16), format="s16", layout="mono"
+        )
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
@@ -92,7 +104,7 @@ def test_another_media_type_is_no_video() -> None:
 
 def test_reading_ends_with_the_time_limit() -> None:
     with pytest.raises(BrokenVideo, match=r"within 0\.05 seconds"):
-        read_frames(video(), Options(), LIMITS.model_copy(update={"video_timeout": 0.05}))
+        read_frames(video(), Options(), replace(LIMITS, video_timeout=0.05))
 
 
 def test_the_picture_of_a_frame_is_what_was_filmed() -> None:

@@ -88,7 +88,9 @@ def test_a_database_that_is_not_there_at_the_start_is_a_problem() -> None:
         shared(f"postgresql://recon:secret@127.0.0.1:{free_port()}/none")
 
 
-def test_a_replica_that_stops_in_mid_transaction_holds_nobody_up_for_long(postgres: Postgres) -> None:
+def test_a_replica_that_stops_in_mid_transaction_holds_nobody_up_for_long(
+    postgres: Postgres,
+) -> None:
     url = postgres.url()
     stopped, other = shared(url), JobStore(shared(url), Bounds(4, 100.0), 60.0)
 

@@ -39,7 +39,8 @@ def test_what_another_replica_recorded_comes_under_its_own_number_and_once() -> 
     events = Events()
     for number in (7, 7, 5):
         events.publish("a", "progress", {"stage": "heads"}, number=number)
-    events.publish("a", "progress", {"stage": "heads"}, number=8)  # it was thinned out where it comes from
+    # it was thinned out where it comes from
+    events.publish("a", "progress", {"stage": "heads"}, number=8)
     assert [event.number for event in _history(events, "a")] == [7, 8]
 
 

@@ -88,7 +88,9 @@ def state(replica: Replica, id: str) -> str:
     return found.state
 
 
-def test_a_beat_keeps_what_runs_and_records_how_far_it_is(replica: Replica, clock: list[float]) -> None:
+def test_a_beat_keeps_what_runs_and_records_how_far_it_is(
+    replica: Replica, clock: list[float]
+) -> None:
     id = begun(replica)
     for _ in range(3):
         clock[0] += 8
@@ -136,7 +138,9 @@ def test_who_slept_through_its_lease_and_does_not_know_it_publishes_nothing(
     assert replica.store.get(id) == taken
 
 
-def test_what_cannot_be_reached_puts_the_job_back_without_costing_an_attempt(replica: Replica) -> None:
+def test_what_cannot_be_reached_puts_the_job_back_without_costing_an_attempt(
+    replica: Replica,
+) -> None:
     replica.work.failures = [StoreUnavailable("away")] * 4  # more often than a job may be tried
     id = begun(replica)
     found = replica.store.get(id)
@@ -144,7 +148,9 @@ def test_what_cannot_be_reached_puts_the_job_back_without_costing_an_attempt(rep
     assert (found.state, found.attempts, found.token) == ("running", 1, 5)
 
 
-def test_an_end_is_recorded_as_soon_as_the_database_is_back(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_end_is_recorded_as_soon_as_the_database_is_back(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
     id = begun(replica)
     finish, outages = replica.store.finish, [StoreUnavailable("away")]
 

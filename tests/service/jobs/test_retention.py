@@ -1,5 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from service.jobs.database import Database
+from service.jobs.retention import Retention
+from service.jobs.store import Bounds, JobStore
+from service.settings import StorageSettings
+from service.storage.folder import Storage
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import Serve, wait_until
 
@@ -8,6 +17,33 @@ EXIF_ORIENTATION = 0x0112
 
 def test_only_the_newest_reconstructions_are_kept(serve: Serve) -> None:
     service = serve(keep=2)
-    ids = [service.client.post("/reconstruct", files=form(encode(make_picture(seed=i)))).json()["id"] for i in range(3)]
-    wait_until(lambda: len(list((service.data_dir / "results").iterdir())) == 2)  # after the last one's end is told
-    assert [service.client.get(f"/reconstructions/{id}").status_code for id in ids] == [404, 200, 200]
+    ids = [
+        service.client.post("/reconstruct", files=form(encode(make_picture(seed=i)))).json()["id"]
+        for i in range(3)
+    ]
+    # after the last one's end is told
+    wait_until(lambda: len(list((service.data_dir / "results").iterdir())) == 2)
+    assert [service.client.get(f"/reconstructions/{id}").status_code for id in ids] == [
+        404,
+        200,
+        200,
+    ]
+
+
+@pytest.mark.parametrize(("bounds", "allowed"), [({"keep": 3}, 3), ({"keep_bytes": 250}, 2)])
+def test_what_is_kept_is_looked_through_only_once_it_may_be_too_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bounds: dict[str, int], allowed: int
+) -> None:
+    storage = Storage(tmp_path)
+    store = JobStore(Database(storage.database), Bounds(10, 1e9))
+    retention = Retention(store, storage, StorageSettings(**bounds))
+    retention.recover()
+    looks = []
+    monkeypatch.setattr(store, "ended", lambda: looks.append(1) or [])
+    for number in range(1, allowed + 2):
+        retention.added(100)
+        assert len(looks) == int(number > allowed)
+    retention.added(100)
+    assert len(looks) == 1, "it begins to count again after it has looked"
+    store.close()
+    storage.close()

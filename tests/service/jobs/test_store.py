@@ -29,12 +29,18 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[
     """Opens a store, each time the same one. On PostgreSQL jobs are leased."""
     stores = []
     if request.param == "postgresql":
-        place: Any = make_url(request.getfixturevalue("postgres").url()).set(drivername="postgresql+psycopg")
+        place: Any = make_url(request.getfixturevalue("postgres").url()).set(
+            drivername="postgresql+psycopg"
+        )
     else:
         place = tmp_path / "jobs.sqlite3"
 
     def open() -> JobStore:
-        stores.append(JobStore(Database(place), Bounds(4, 100.0), LEASE if request.param == "postgresql" else None))
+        stores.append(
+            JobStore(
+                Database(place), Bounds(4, 100.0), LEASE if request.param == "postgresql" else None
+            )
+        )
         return stores[-1]
 
     yield open
@@ -102,7 +108,9 @@ def test_uploads_count_before_they_are_jobs(store: JobStore) -> None:
         store.check_room(3)
 
 
-def test_jobs_outlive_the_process_and_running_ones_are_queued_again(tmp_path: Path, embedded: JobStore) -> None:
+def test_jobs_outlive_the_process_and_running_ones_are_queued_again(
+    tmp_path: Path, embedded: JobStore
+) -> None:
     ids = [embedded.add(job()).id for _ in range(3)]
     claimed(embedded)
     embedded.cancel(ids[2])
@@ -198,7 +206,9 @@ def test_cancelling_a_running_job_only_asks_for_it(store: JobStore) -> None:
     assert ended.state == found(store, id).state == "cancelled"
 
 
-def test_adding_from_many_threads_keeps_the_bound_and_one_job_per_key(opened: Callable[[], JobStore]) -> None:
+def test_adding_from_many_threads_keeps_the_bound_and_one_job_per_key(
+    opened: Callable[[], JobStore],
+) -> None:
     stores = [opened(), opened()]
     added, refused = [], []
 
@@ -255,7 +265,9 @@ def leased(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobStore
 CLOCK = [0.0]
 
 
-def test_a_job_whose_lease_is_over_is_taken_up_by_another_and_lost_to_the_first(leased: JobStore) -> None:
+def test_a_job_whose_lease_is_over_is_taken_up_by_another_and_lost_to_the_first(
+    leased: JobStore,
+) -> None:
     id = leased.add(job()).id
     first = claimed(leased, "a")
     CLOCK[0] += LEASE / 2
@@ -275,7 +287,9 @@ def test_a_job_whose_lease_is_over_is_taken_up_by_another_and_lost_to_the_first(
     assert (ended.result, ended.bytes) == (second.result, 7)
 
 
-def test_a_lease_that_is_over_still_counts_until_somebody_else_takes_the_job(leased: JobStore) -> None:
+def test_a_lease_that_is_over_still_counts_until_somebody_else_takes_the_job(
+    leased: JobStore,
+) -> None:
     leased.add(job())
     first = claimed(leased, "a")
     CLOCK[0] += 2 * LEASE
@@ -313,7 +327,9 @@ def test_a_job_that_was_being_cancelled_when_its_worker_went_is_cancelled(leased
     assert found(leased, id).state == "cancelled"
 
 
-def test_progress_is_told_with_the_lease_and_events_are_numbered_upwards_whatever_happens(leased: JobStore) -> None:
+def test_progress_is_told_with_the_lease_and_events_are_numbered_upwards_whatever_happens(
+    leased: JobStore,
+) -> None:
     id = leased.add(job()).id
     numbers = [found(leased, id).event]
     running = claimed(leased)

@@ -52,7 +52,9 @@ def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
     store = JobStore(Database(storage.database), Bounds(10, 1e9))
     work: Any = _Work()
     retention = Retention(store, storage, StorageSettings())
-    worker = Worker(store, storage, work, retention, Events(), Metrics("cpu", 10), getattr(request, "param", 1))
+    worker = Worker(
+        store, storage, work, retention, Events(), Metrics("cpu", 10), getattr(request, "param", 1)
+    )
     worker.start()
     yield Bench(store, worker, work)
     worker.stop(0.1)

@@ -11,6 +11,7 @@ from model.scene.similarity import Similarity, camera_centres
 from service.errors import InvalidOption
 from service.inputs.options import KnownCamera, KnownDistance, Options, PicturePoint
 from service.pipeline.alignment import apply_knowledge, measure
+from service.result.document import world_frame
 
 NETWORK, ORIGINAL = (12, 16), (120, 160)
 
@@ -51,6 +52,15 @@ def test_nothing_known_changes_nothing() -> None:
     assert (scale.unit, scale.factor, scale.provenance) == ("arbitrary", 1.0, "network")
 
 
+def test_a_network_that_predicts_metres_says_so() -> None:
+    before = scene()
+    _, scale = apply_knowledge(before, Options(), "metre")
+    assert (scale.unit, scale.factor, scale.provenance) == ("metre", 1.0, "network")
+    assert "The unit is the metre, as the network predicts it." in world_frame(scale)
+    _, scale = apply_knowledge(before, Options(), "arbitrary")
+    assert "The scale is arbitrary" in world_frame(scale)
+
+
 def test_known_poses_of_some_pictures_move_and_scale_the_whole_scene() -> None:
     before = scene()
     turn = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]], dtype=torch.float64)
@@ -60,7 +70,9 @@ def test_known_poses_of_some_pictures_move_and_scale_the_whole_scene() -> None:
     after, scale = apply_knowledge(before, options, "arbitrary")
     torch.testing.assert_close(after.extrinsics.double(), target, atol=1e-5, rtol=0)
     torch.testing.assert_close(after.depth, 0.5 * before.depth)
-    torch.testing.assert_close(after.world_points.double(), truth.move_points(before.world_points), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        after.world_points.double(), truth.move_points(before.world_points), atol=1e-5, rtol=0
+    )
     assert (scale.unit, scale.provenance) == ("metre", "known cameras")
     assert scale.factor == pytest.approx(0.5)
     assert scale.position_residual == pytest.approx(0, abs=1e-5)
@@ -72,7 +84,9 @@ def test_the_residual_says_how_badly_known_poses_fit() -> None:
     target = before.extrinsics.double().clone()
     target[1, 1, 3] += 0.3
     _, scale = apply_knowledge(
-        before, Options.model_construct(cameras=known(target, 0, 1, 2), known_distance=None), "arbitrary"
+        before,
+        Options.model_construct(cameras=known(target, 0, 1, 2), known_distance=None),
+        "arbitrary",
     )
     assert scale.position_residual is not None
     assert 0.05 < scale.position_residual < 0.3
@@ -95,7 +109,10 @@ def test_a_known_distance_gives_metres() -> None:
     assert scale.factor == pytest.approx(3 / expected, rel=1e-5)
     assert measure(after, distance(3)) == pytest.approx(3, rel=1e-5)
     torch.testing.assert_close(
-        camera_centres(after.extrinsics), scale.factor * camera_centres(before.extrinsics), atol=1e-5, rtol=1e-5
+        camera_centres(after.extrinsics),
+        scale.factor * camera_centres(before.extrinsics),
+        atol=1e-5,
+        rtol=1e-5,
     )
 
 
@@ -118,10 +135,14 @@ def test_a_distance_between_a_place_and_itself_is_refused() -> None:
 def test_known_intrinsics_replace_the_networks_on_both_grids_and_leave_depth() -> None:
     before = scene()
     intrinsic = [[200.0, 0, 81], [0, 210.0, 59], [0, 0, 1]]
-    options = Options.model_construct(cameras=[None, KnownCamera(intrinsic=intrinsic), None], known_distance=None)
+    options = Options.model_construct(
+        cameras=[None, KnownCamera(intrinsic=intrinsic), None], known_distance=None
+    )
     after, scale = apply_knowledge(before, options, "arbitrary")
     torch.testing.assert_close(after.original_intrinsics[1], torch.tensor(intrinsic))
-    torch.testing.assert_close(after.intrinsics[1], torch.tensor([[20.0, 0, 8.1], [0, 21.0, 5.9], [0, 0, 1]]))
+    torch.testing.assert_close(
+        after.intrinsics[1], torch.tensor([[20.0, 0, 8.1], [0, 21.0, 5.9], [0, 0, 1]])
+    )
     torch.testing.assert_close(after.intrinsics[0], before.intrinsics[0])
     torch.testing.assert_close(after.depth, before.depth)
     assert not torch.allclose(after.world_points[1], before.world_points[1])

@@ -1,4 +1,5 @@
-"""A walk round a room that comes back to where it began, sent to a service with the trained demo model."""
+"""A walk round a room that comes back to where it began, sent to a service with the trained demo
+model."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ FRAMES, LAP = 36, 30
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundled demo model."""
     path = tmp_path_factory.mktemp("model") / "demo"
-    save(quantize_network(load_checkpoint("demo"), Recipe()), path, provenance={"checkpoint": "demo"})
+    save(
+        quantize_network(load_checkpoint("demo"), Recipe()), path, provenance={"checkpoint": "demo"}
+    )
     return path
 
 
@@ -62,7 +65,9 @@ def reconstruct(service: Running, pictures: list[bytes], **options: str) -> dict
 
 
 def extrinsics(result: dict[str, Any]) -> torch.Tensor:
-    return torch.tensor([picture["extrinsic"] for picture in result["pictures"]], dtype=torch.float64)
+    return torch.tensor(
+        [picture["extrinsic"] for picture in result["pictures"]], dtype=torch.float64
+    )
 
 
 def error(result: dict[str, Any], scene: Scene) -> float:
@@ -88,9 +93,14 @@ def test_coming_back_to_a_place_takes_back_what_the_way_there_drifted(
     assert closed["run"]["passes"] == opened["run"]["passes"]
 
 
-def test_a_way_that_never_comes_back_is_what_it_was_bit_for_bit(service: Running, pictures: list[bytes]) -> None:
+def test_a_way_that_never_comes_back_is_what_it_was_bit_for_bit(
+    service: Running, pictures: list[bytes]
+) -> None:
     quarter = pictures[:12]
-    opened, closed = reconstruct(service, quarter, close_loops="false"), reconstruct(service, quarter)
+    opened, closed = (
+        reconstruct(service, quarter, close_loops="false"),
+        reconstruct(service, quarter),
+    )
     assert closed["run"]["loops"] == []
     assert closed["id"] != opened["id"]
     for a, b in zip(opened["pictures"], closed["pictures"], strict=True):
@@ -106,7 +116,9 @@ class Watched(Engine):
     chunks = 6  # passes that the chunks of the walk take
     fail = wait = False
 
-    def infer(self, batch: PreprocessedImages, observer: Any = lambda stage, share: None, *rest: Any) -> Pass:
+    def infer(
+        self, batch: PreprocessedImages, observer: Any = lambda stage, share: None, *rest: Any
+    ) -> Pass:
         self.sizes = [*getattr(self, "sizes", []), len(batch.images)]
         if len(self.sizes) > self.chunks and self.fail:
             raise OutOfMemory("no room")
@@ -141,7 +153,9 @@ def looking(watched: Running, pictures: list[bytes]) -> str:
     return id
 
 
-def test_extra_passes_are_told_as_progress_and_can_be_cancelled(watched: Running, looking: str) -> None:
+def test_extra_passes_are_told_as_progress_and_can_be_cancelled(
+    watched: Running, looking: str
+) -> None:
     assert 0.5 < watched.client.get(f"/reconstructions/{looking}").json()["progress"] < 0.95
     watched.client.delete(f"/reconstructions/{looking}")
     watched.wait_for_state(looking, "cancelled")
@@ -150,7 +164,9 @@ def test_extra_passes_are_told_as_progress_and_can_be_cancelled(watched: Running
 def test_the_deadline_holds_within_extra_passes(
     watched: Running, looking: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    late = SimpleNamespace(time=lambda: time.time() + 1e6, monotonic=time.monotonic, sleep=time.sleep)
+    late = SimpleNamespace(
+        time=lambda: time.time() + 1e6, monotonic=time.monotonic, sleep=time.sleep
+    )
     monkeypatch.setattr(worker, "time", late)
     failed = watched.wait_for_state(looking, "failed")
     assert "in stage loops" in failed["problem"]["detail"]

@@ -1,4 +1,5 @@
-"""Query points through the whole real path: checkpoint, quantiser, artifact, service, with every head."""
+"""Query points through the whole real path: checkpoint, quantiser, artifact, service, with every
+head."""
 
 from __future__ import annotations
 
@@ -23,8 +24,9 @@ from tests.service.pictures import encode, form, make_picture
 from tests.service.running import Running, Serve, Tight, problem
 
 TRACKER = TrackHeadConfig(
-    features=16, corr_levels=4, corr_radius=2, hidden_size=32, depth=1, num_heads=2, num_virtual_tracks=4, max_scale=96,
-    out_channels=(16, 16, 16, 16), intermediate_layer_idx=(0, 1, 2, 3),
+    features=16, corr_levels=4, corr_radius=2, hidden_size=32, depth=1, num_heads=2,
+    num_virtual_tracks=4, max_scale=96, out_channels=(16, 16, 16, 16),
+    intermediate_layer_idx=(0, 1, 2, 3),
 )  # fmt: skip
 POINTS = [[10.5, 20.5], [60.0, 45.0], [119.75, 0.25], [0.0, 89.5]]
 
@@ -55,7 +57,9 @@ def pictures(*sizes: tuple[int, int]) -> list[bytes]:
     return [encode(make_picture(width, height, seed)) for seed, (width, height) in enumerate(sizes)]
 
 
-def ask(service: Running, sent: list[bytes], points: Any = POINTS, **options: str) -> dict[str, Any]:
+def ask(
+    service: Running, sent: list[bytes], points: Any = POINTS, **options: str
+) -> dict[str, Any]:
     options["query_points"] = json.dumps(points)
     answer = service.client.post("/reconstruct", files=form(*sent), data=options)
     assert answer.status_code == 200, answer.text
@@ -81,7 +85,9 @@ def tracks_of(service: Running, result: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("mode", ["fit", "crop", "pad"])
-def test_a_query_point_is_where_it_was_given_in_its_own_picture(service: Running, mode: str) -> None:
+def test_a_query_point_is_where_it_was_given_in_its_own_picture(
+    service: Running, mode: str
+) -> None:
     result = ask(service, pictures((120, 90), (240, 180), (90, 120)), mode=mode)
     frames = tracks_of(service, result)
     np.testing.assert_allclose(frames[0]["points"], POINTS, atol=1e-3)
@@ -91,7 +97,8 @@ def test_a_query_point_is_where_it_was_given_in_its_own_picture(service: Running
 def test_points_are_given_to_the_network_and_taken_from_it_on_each_pictures_own_grid(
     service: Running, mode: str
 ) -> None:
-    """The network counts pixel centres from 0, the service edges; pictures of different scales show the difference."""
+    """The network counts pixel centres from 0, the service edges; pictures of different scales show
+    the difference."""
     sent = pictures((120, 90), (90, 120), (240, 180))
     calls: list[tuple[torch.Tensor, torch.Tensor]] = []
     hook = service.engine.net.track_head.register_forward_hook(
@@ -101,8 +108,12 @@ def test_points_are_given_to_the_network_and_taken_from_it_on_each_pictures_own_
     hook.remove()
     ((queries, found),) = calls
     batch = preprocess_images([Image.open(io.BytesIO(data)) for data in sent], mode, 96, 12)
-    scale, offset = (torch.tensor([getattr(t, name) for t in batch.transforms]) for name in ("scale", "offset"))
-    np.testing.assert_allclose(queries[0], torch.tensor(POINTS) * scale[0] + offset[0] - 0.5, atol=1e-4)
+    scale, offset = (
+        torch.tensor([getattr(t, name) for t in batch.transforms]) for name in ("scale", "offset")
+    )
+    np.testing.assert_allclose(
+        queries[0], torch.tensor(POINTS) * scale[0] + offset[0] - 0.5, atol=1e-4
+    )
     expected = (found[0] + 0.5 - offset[:, None]) / scale[:, None]
     np.testing.assert_allclose([frame["points"] for frame in frames], expected, atol=1e-3)
     assert (expected[1:] - torch.tensor(POINTS)).abs().max() > 1
@@ -112,7 +123,9 @@ def test_a_point_that_the_mode_cuts_off_is_refused_before_any_work(service: Runn
     sent = pictures((90, 240))  # crop keeps the middle 90 of 240 rows
     for y in (10.0, 230.0):
         answer = service.client.post(
-            "/reconstruct", files=form(*sent), data={"mode": "crop", "query_points": json.dumps([[45.0, y]])}
+            "/reconstruct",
+            files=form(*sent),
+            data={"mode": "crop", "query_points": json.dumps([[45.0, y]])},
         )
         document = problem(answer, 422, "invalid-option")
         assert "crop" in document["detail"]
@@ -143,11 +156,15 @@ def test_tracks_are_on_the_original_grid_also_at_a_lower_resolution(serve: Serve
     np.testing.assert_allclose(tracks_of(service, result)[0]["points"], POINTS, atol=1e-3)
 
 
-def test_pictures_too_thin_for_the_tracker_are_refused_with_the_size_that_it_needs(service: Running) -> None:
+def test_pictures_too_thin_for_the_tracker_are_refused_with_the_size_that_it_needs(
+    service: Running,
+) -> None:
     """Halved three times, feature maps of half of 12 pixels are gone."""
     sent = pictures((800, 100))
     assert service.client.post("/reconstruct", files=form(*sent)).status_code == 200
-    answer = service.client.post("/reconstruct", files=form(*sent), data={"query_points": "[[10, 10]]"})
+    answer = service.client.post(
+        "/reconstruct", files=form(*sent), data={"query_points": "[[10, 10]]"}
+    )
     assert "16" in problem(answer, 422, "invalid-option")["detail"]
 
 
@@ -167,7 +184,11 @@ def test_as_many_points_as_are_allowed_are_followed(service: Running) -> None:
     frames = tracks_of(service, ask(service, pictures((120, 90), (120, 90)), points))
     np.testing.assert_allclose(frames[0]["points"], points, atol=1e-3)
     too_many = {"query_points": json.dumps(points + points)}
-    problem(service.client.post("/reconstruct", files=form(*pictures((9, 9))), data=too_many), 422, "invalid-option")
+    problem(
+        service.client.post("/reconstruct", files=form(*pictures((9, 9))), data=too_many),
+        422,
+        "invalid-option",
+    )
 
 
 def test_a_tracker_without_confidences_says_so(serve: Serve, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""What a scene goes through when it does not fit: chunks, a lower resolution, recovery from running out of memory."""
+"""What a scene goes through when it does not fit: chunks, a lower resolution, recovery from running
+out of memory."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def test_more_frames_than_one_pass_may_have_are_chunked_and_joined(serve: Serve)
     ply = service.client.get(result["links"]["points"], params={"confidence": 0}).content
     assert len(trimesh.load(io.BytesIO(ply), file_type="ply").vertices) == 9 * 96 * 72
     whole = reconstruct(serve(), 4)
-    for chunked, alone in zip(result["pictures"][:4], whole["pictures"], strict=True):  # the first chunk's world stands
+    # the first chunk's world stands
+    for chunked, alone in zip(result["pictures"][:4], whole["pictures"], strict=True):
         np.testing.assert_allclose(chunked["extrinsic"], alone["extrinsic"], atol=1e-4)
 
 
@@ -86,9 +88,13 @@ def test_running_out_of_memory_is_answered_with_smaller_chunks(serve: Serve) -> 
     assert service.client.get("/readyz").status_code == 200
 
 
-def test_over_the_memory_budget_the_resolution_is_reduced_and_the_result_says_so(serve: Serve) -> None:
+def test_over_the_memory_budget_the_resolution_is_reduced_and_the_result_says_so(
+    serve: Serve,
+) -> None:
     service = serve(Tight)
-    dry = service.client.post("/reconstruct", files=form(*pictures(1)), data={"dry_run": "true"}).json()
+    dry = service.client.post(
+        "/reconstruct", files=form(*pictures(1)), data={"dry_run": "true"}
+    ).json()
     assert dry["degraded"] == ["reduced-resolution"]
     result = reconstruct(service, 1)
     assert result["run"]["degraded"] == ["reduced-resolution"]
@@ -106,7 +112,9 @@ def test_ordered_outputs_are_there_before_anybody_asks(serve: Serve) -> None:
     service = serve()
     result = reconstruct(service, 2, outputs="scene.glb,trajectory.txt")
     exports = service.result_folder(result["id"]) / "exports"
-    assert {path.name.rpartition("-")[2] for path in exports.iterdir() if path.suffix != ".sha256"} == {
+    assert {
+        path.name.rpartition("-")[2] for path in exports.iterdir() if path.suffix != ".sha256"
+    } == {
         "scene.glb",
         "trajectory.txt",
     }

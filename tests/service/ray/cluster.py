@@ -25,7 +25,8 @@ PATIENCE = 300.0
 
 @dataclass
 class Cluster:
-    """The service behind `client`; its replicas wait in the middle of a pass while the file `hold` is there."""
+    """The service behind `client`; its replicas wait in the middle of a pass while the file `hold`
+    is there."""
 
     process: subprocess.Popen[str]
     client: httpx.Client
@@ -33,7 +34,8 @@ class Cluster:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Within the context no pass gets beyond its middle, however fast or slow this machine is."""
+        """Within the context no pass gets beyond its middle, however fast or slow this machine
+        is."""
         self.hold.touch()
         try:
             yield
@@ -52,20 +54,29 @@ class Cluster:
 
     def ended(self, id: str) -> dict:
         """The document of a job once it has ended."""
-        self.wait(lambda: self.look(id)["state"] in ("succeeded", "failed", "cancelled"), f"{id} to end")
+        self.wait(
+            lambda: self.look(id)["state"] in ("succeeded", "failed", "cancelled"), f"{id} to end"
+        )
         return self.look(id)
 
     def in_the_middle(self, *ids: str) -> None:
         """Wait until a replica has got into each of the jobs."""
-        self.wait(lambda: all(0.1 < self.look(id)["progress"] < 0.9 for id in ids), f"{ids} to be worked on")
+        self.wait(
+            lambda: all(0.1 < self.look(id)["progress"] < 0.9 for id in ids),
+            f"{ids} to be worked on",
+        )
 
     def replicas(self) -> list[int]:
         """Processes of replicas."""
-        return sorted(pid for pid, name in descendants(self.process.pid).items() if "ServeReplica" in name)
+        return sorted(
+            pid for pid, name in descendants(self.process.pid).items() if "ServeReplica" in name
+        )
 
     def running(self) -> float:
         """Replicas that run, as /metrics says."""
-        (value,) = re.findall(r'^quantvggt_replicas{state="running"} (\S+)', self.client.get("/metrics").text, re.M)
+        (value,) = re.findall(
+            r'^quantvggt_replicas{state="running"} (\S+)', self.client.get("/metrics").text, re.M
+        )
         return float(value)
 
     def wait(self, condition: Callable[[], bool], what: str) -> None:
@@ -77,10 +88,32 @@ class Cluster:
 
 
 @contextmanager
-def started(artifact: Path, folder: Path, *flags: str, program: str = "service") -> Iterator[Cluster]:
+def started(
+    artifact: Path, folder: Path, *flags: str, program: str = "service"
+) -> Iterator[Cluster]:
     """A service whose replicas are ready; killed at the end unless it has ended by itself."""
-    command = [sys.executable, "-m", program, "serve", "--artifact", str(artifact), "--engine", "ray", "--port", "0"]
-    command += ["--json", "--data-dir", str(folder / "data"), "--replica-cpus", "1", "--log-level", "warning", *flags]
+    command = [
+        sys.executable,
+        "-m",
+        program,
+        "serve",
+        "--artifact",
+        str(artifact),
+        "--engine",
+        "ray",
+        "--port",
+        "0",
+    ]
+    command += [
+        "--json",
+        "--data-dir",
+        str(folder / "data"),
+        "--replica-cpus",
+        "1",
+        "--log-level",
+        "warning",
+        *flags,
+    ]
     hold = folder / "hold"
     environment = {**os.environ, "HOLD": str(hold)}
     with (folder / "errors.txt").open("w") as errors:
@@ -107,7 +140,9 @@ def descendants(pid: int) -> dict[int, str]:
     parents: dict[int, int] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            parents[int(folder.name)] = int(folder.joinpath("stat").read_text().rpartition(")")[2].split()[1])
+            parents[int(folder.name)] = int(
+                folder.joinpath("stat").read_text().rpartition(")")[2].split()[1]
+            )
         except OSError:
             continue
     found: dict[int, str] = {}

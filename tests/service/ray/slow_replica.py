@@ -1,4 +1,5 @@
-"""A service on a local Ray cluster whose passes take a second or two, and wait in their middle while a file is there.
+"""A service on a local Ray cluster whose passes take a second or two, and wait in their middle
+while a file is there.
 
 HOLD=FILE python -m tests.service.ray.slow_replica serve --engine ray ...
 """

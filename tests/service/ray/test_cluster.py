@@ -1,4 +1,5 @@
-"""A true service on a true Ray cluster of two replicas: one for all these tests, which the last one ends."""
+"""A true service on a true Ray cluster of two replicas: one for all these tests, which the last one
+ends."""
 
 from __future__ import annotations
 
@@ -46,11 +47,16 @@ def test_two_replicas_work_at_a_time_and_each_result_is_that_of_the_local_engine
         paths = [tmp_path / f"{seed}-{i}.png" for i in range(3)]
         for i, path in enumerate(paths):
             path.write_bytes(encode(make_picture(seed=seed + i)))
-        here = Settings.of(artifact=artifact, threads=1)  # as a replica: last bits may depend on how many there are
+        # as a replica: last bits may depend on how many there are
+        here = Settings.of(artifact=artifact, threads=1)
         reconstruct_here(here, paths, {}, tmp_path / str(seed), lambda stage, share: None)
         for i in range(3):
-            there = np.load(io.BytesIO(cluster.client.get(f"/reconstructions/{id}/depth/{i}.npy").content))
-            np.testing.assert_array_equal(there, np.load(tmp_path / str(seed) / "depth" / f"{i}.npy"))
+            there = np.load(
+                io.BytesIO(cluster.client.get(f"/reconstructions/{id}/depth/{i}.npy").content)
+            )
+            np.testing.assert_array_equal(
+                there, np.load(tmp_path / str(seed) / "depth" / f"{i}.npy")
+            )
 
 
 def test_a_killed_replica_loses_nothing_and_is_replaced(cluster: Cluster) -> None:
@@ -78,7 +84,10 @@ def test_a_pass_is_stopped_when_its_job_is_cancelled(cluster: Cluster) -> None:
         cluster.in_the_middle(*ids)
         for id in ids:
             assert cluster.client.delete(f"/reconstructions/{id}").status_code in (200, 202, 204)
-        cluster.wait(lambda: not any(cluster.look(id).get("state") == "running" for id in ids), "the jobs to stop")
+        cluster.wait(
+            lambda: not any(cluster.look(id).get("state") == "running" for id in ids),
+            "the jobs to stop",
+        )
     assert cluster.ended(cluster.submit(1, 50))["state"] == "succeeded"
     assert len(cluster.replicas()) == 2  # and no replica had to die for it
 
@@ -94,10 +103,13 @@ def test_the_service_speaks_of_its_replicas(cluster: Cluster) -> None:
     model = cluster.client.get("/capabilities").json()["model"]
     assert model["device"] == "cpu"
     assert model["kernels"].startswith(("cpu", "reference"))
-    assert "quantvggt_queue_capacity 10.0" in cluster.client.get("/metrics").text  # eight wait while two run
+    # eight wait while two run
+    assert "quantvggt_queue_capacity 10.0" in cluster.client.get("/metrics").text
 
 
-def test_a_signal_lets_running_work_finish_and_leaves_no_process(cluster: Cluster, folder: Path) -> None:
+def test_a_signal_lets_running_work_finish_and_leaves_no_process(
+    cluster: Cluster, folder: Path
+) -> None:
     with cluster.held():
         ids = [cluster.submit(2, seed) for seed in (70, 80, 90)]
         cluster.in_the_middle(*ids[:2])

@@ -46,8 +46,18 @@ def test_a_pass_is_that_of_the_local_engine_bit_for_bit(
     *progress, done = answers(replica, Order.of(batch, None, describe=True))
     assert isinstance(done, Done)
     there = done.to_pass(batch.transforms)
-    for name in ("extrinsics", "original_intrinsics", "depth", "depth_conf", "world_points", "colors", "mask"):
-        assert torch.equal(getattr(here.reconstruction, name), getattr(there.reconstruction, name)), name
+    for name in (
+        "extrinsics",
+        "original_intrinsics",
+        "depth",
+        "depth_conf",
+        "world_points",
+        "colors",
+        "mask",
+    ):
+        assert torch.equal(
+            getattr(here.reconstruction, name), getattr(there.reconstruction, name)
+        ), name
     assert here.descriptors is not None
     assert there.descriptors is not None
     assert torch.equal(here.descriptors, there.descriptors)
@@ -62,7 +72,11 @@ def test_it_describes_itself_in_plain_data(replica: Replica, artifact: Path) -> 
     assert found.model == engine.document().model_dump()
     assert found.budget is not None
     engine.planner.model.calibration = list(found.calibration)
-    assert 0 < engine.planner.model.predict(1, 96, 96).bytes < engine.planner.model.predict(8, 96, 96).bytes
+    assert (
+        0
+        < engine.planner.model.predict(1, 96, 96).bytes
+        < engine.planner.model.predict(8, 96, 96).bytes
+    )
     assert json.dumps(found.model)
     assert pickle.loads(pickle.dumps(found)) == found
     replica.check_health()

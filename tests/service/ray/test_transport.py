@@ -36,7 +36,9 @@ def test_pictures_travel_as_bytes_and_arrive_bit_for_bit(batch: PreprocessedImag
     assert there.describe
 
 
-def test_shrunk_pictures_are_no_whole_255ths_and_arrive_bit_for_bit_too(batch: PreprocessedImages) -> None:
+def test_shrunk_pictures_are_no_whole_255ths_and_arrive_bit_for_bit_too(
+    batch: PreprocessedImages,
+) -> None:
     smaller = shrink(batch, 0.75, 12)
     there = arrived(Order.of(smaller, None))
     assert torch.equal(there.batch().images, smaller.images)
@@ -67,9 +69,19 @@ def test_a_pass_comes_back_as_it_was_and_can_be_worked_on(
         mask=torch.rand(frames, height, width) > 0.5,
         transforms=batch.transforms,
     )
-    sent = Pass(scene, descriptors, tracks, {"transfer": 0.1, "aggregator": 2.0, "heads": 1.0, "post": 0.5}, 1234)
+    sent = Pass(
+        scene,
+        descriptors,
+        tracks,
+        {"transfer": 0.1, "aggregator": 2.0, "heads": 1.0, "post": 0.5},
+        1234,
+    )
     back = arrived(Done.of(sent)).to_pass(batch.transforms)
-    assert (back.seconds, back.peak_bytes, back.reconstruction.transforms) == (sent.seconds, 1234, batch.transforms)
+    assert (back.seconds, back.peak_bytes, back.reconstruction.transforms) == (
+        sent.seconds,
+        1234,
+        batch.transforms,
+    )
     assert back.cost.seconds == pytest.approx(3.1)
     for name in (
         "extrinsics",

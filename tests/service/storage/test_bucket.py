@@ -13,7 +13,11 @@ from tests.service.servers import ObjectServer
 
 @pytest.fixture(params=["s3", "file"])
 def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> Bucket:
-    url = request.getfixturevalue("object_store") if request.param == "s3" else (tmp_path / "objects").as_uri()
+    url = (
+        request.getfixturevalue("object_store")
+        if request.param == "s3"
+        else (tmp_path / "objects").as_uri()
+    )
     bucket = Bucket(url)
     bucket.check()
     return bucket
@@ -42,14 +46,19 @@ def test_a_folder_comes_back_as_it_was_sent(bucket: Bucket, source: Path, tmp_pa
         bucket.fetch("results/a/2", target)
 
 
-def test_a_listing_tells_folders_sizes_and_times_and_what_is_removed_is_gone(bucket: Bucket, source: Path) -> None:
+def test_a_listing_tells_folders_sizes_and_times_and_what_is_removed_is_gone(
+    bucket: Bucket, source: Path
+) -> None:
     for folder in ("results/a/1", "results/a/10", "incoming/b"):
         bucket.send(source, folder)
     listed = list(bucket.listing("results"))
     assert sorted((stored.folder, stored.bytes) for stored in listed) == [
-        ("results/a/1", 2), ("results/a/1", 11 * 2**20), ("results/a/10", 2), ("results/a/10", 11 * 2**20),
+        ("results/a/1", 2), ("results/a/1", 11 * 2**20), ("results/a/10", 2),
+        ("results/a/10", 11 * 2**20),
     ]  # fmt: skip
-    assert all(abs(stored.written - datetime.now(timezone.utc)) < timedelta(minutes=1) for stored in listed)
+    assert all(
+        abs(stored.written - datetime.now(timezone.utc)) < timedelta(minutes=1) for stored in listed
+    )
     for _ in range(2):  # the second time nothing is there
         bucket.remove("results/a/1")
     assert {stored.folder for stored in bucket.listing("results")} == {"results/a/10"}
@@ -67,14 +76,20 @@ def test_a_store_that_is_away_or_a_bucket_that_is_missing_is_a_problem(
         assert caught.value.retry_after
     finally:
         object_server.show()
-    for act in (missing.check, lambda: missing.send(source, "a"), lambda: list(missing.listing("a"))):
+    for act in (
+        missing.check,
+        lambda: missing.send(source, "a"),
+        lambda: list(missing.listing("a")),
+    ):
         with pytest.raises(StoreUnavailable):
             act()
     assert "secret" not in caplog.text
     away.check()
 
 
-@pytest.mark.parametrize("url", ["bucket", "/folder", "ftp://host/x", "s3://", "http://host/bucket"])
+@pytest.mark.parametrize(
+    "url", ["bucket", "/folder", "ftp://host/x", "s3://", "http://host/bucket"]
+)
 def test_an_address_that_is_none_is_refused_in_one_sentence(url: str) -> None:
     with pytest.raises(BucketError) as caught:
         Bucket(url)

@@ -18,7 +18,9 @@ ID = "0" * 32
 
 
 def save(storage: Storage, scene: Scene, id: str = ID) -> None:
-    maps = {name: getattr(scene, name) for name in ("depth", "confidence", "colors", "mask", "keep")}
+    maps = {
+        name: getattr(scene, name) for name in ("depth", "confidence", "colors", "mask", "keep")
+    }
     storage.save(id, maps | dict(scene.tracks), scene.document.model_dump_json().encode())
 
 
@@ -51,7 +53,8 @@ def test_results_of_older_versions_are_read(storage: Storage, scene: Scene) -> N
 
 
 @pytest.mark.parametrize(
-    "id", ["", ".", "..", "../x", "/etc/passwd", f"{ID}\n", f"{ID}-0", f"{ID}-x", "Z" * 32, "1" * 32]
+    "id",
+    ["", ".", "..", "../x", "/etc/passwd", f"{ID}\n", f"{ID}-0", f"{ID}-x", "Z" * 32, "1" * 32],
 )
 def test_an_id_that_is_none_never_becomes_a_path(storage: Storage, id: str) -> None:
     for look in (storage.result, storage.scene):
@@ -61,7 +64,9 @@ def test_an_id_that_is_none_never_becomes_a_path(storage: Storage, id: str) -> N
         storage.export(id, "points.ply", lambda path: None)
 
 
-def test_a_file_is_made_once_however_many_ask_at_the_same_time(storage: Storage, scene: Scene) -> None:
+def test_a_file_is_made_once_however_many_ask_at_the_same_time(
+    storage: Storage, scene: Scene
+) -> None:
     save(storage, scene)
     made: list[Path] = []
 
@@ -91,7 +96,9 @@ def test_a_file_whose_making_fails_is_not_there(storage: Storage, scene: Scene) 
     assert list((storage.root / "results" / ID / "exports").iterdir()) == []
 
 
-def test_a_result_that_goes_while_a_file_is_made_of_it_is_gone(storage: Storage, scene: Scene) -> None:
+def test_a_result_that_goes_while_a_file_is_made_of_it_is_gone(
+    storage: Storage, scene: Scene
+) -> None:
     save(storage, scene)
 
     def interrupted(path: Path) -> None:
@@ -129,7 +136,11 @@ def test_a_truly_full_device_is_recognised(storage: Storage) -> None:
 
 def test_the_reserve_is_kept_free(tmp_path: Path, scene: Scene) -> None:
     storage = Storage(tmp_path, min_free_bytes=2**60)
-    for act in (storage.check_room, lambda: storage.accept(ID, lambda path: None), lambda: save(storage, scene)):
+    for act in (
+        storage.check_room,
+        lambda: storage.accept(ID, lambda path: None),
+        lambda: save(storage, scene),
+    ):
         with pytest.raises(StorageFull) as caught:
             act()
         assert caught.value.retry_after
@@ -167,8 +178,12 @@ def test_a_result_is_on_the_disk_before_it_appears_and_nothing_is_synced_twice(
 ) -> None:
     events: list[str] = []
     rename = Path.rename
-    monkeypatch.setattr(os, "fsync", lambda file: events.append(os.readlink(f"/proc/self/fd/{file}")))
-    monkeypatch.setattr(Path, "rename", lambda path, to: (events.append("rename"), rename(path, to))[1])
+    monkeypatch.setattr(
+        os, "fsync", lambda file: events.append(os.readlink(f"/proc/self/fd/{file}"))
+    )
+    monkeypatch.setattr(
+        Path, "rename", lambda path, to: (events.append("rename"), rename(path, to))[1]
+    )
     save(storage, scene)
     at = events.index("rename")
     results, partial = storage.root / "results", storage.root / "results" / f"{ID}.partial"

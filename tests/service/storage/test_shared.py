@@ -33,7 +33,9 @@ def replica(object_store: str, tmp_path: Path) -> Iterator[Open]:
     opened: list[SharedStorage] = []
 
     def open(cache_bytes: int = 2**30) -> SharedStorage:
-        opened.append(SharedStorage(tmp_path / f"cache-{len(opened)}", 0, Bucket(object_store), cache_bytes))
+        opened.append(
+            SharedStorage(tmp_path / f"cache-{len(opened)}", 0, Bucket(object_store), cache_bytes)
+        )
         return opened[-1]
 
     yield open
@@ -51,7 +53,9 @@ def write_input(folder: Path) -> None:
 
 def objects(storage: SharedStorage) -> set[str]:
     bucket = storage._bucket
-    return {stored.folder for folder in ("incoming", "results") for stored in bucket.listing(folder)}
+    return {
+        stored.folder for folder in ("incoming", "results") for stored in bucket.listing(folder)
+    }
 
 
 def test_an_input_is_read_by_whoever_runs_it_and_goes_with_its_job(replica: Open) -> None:
@@ -67,7 +71,9 @@ def test_an_input_is_read_by_whoever_runs_it_and_goes_with_its_job(replica: Open
         assert list((storage.root / "incoming").iterdir()) == []
 
 
-def test_a_result_that_one_saves_is_the_same_for_the_other_file_by_file(replica: Open, scene: Scene) -> None:
+def test_a_result_that_one_saves_is_the_same_for_the_other_file_by_file(
+    replica: Open, scene: Scene
+) -> None:
     a, b = replica(), replica()
     save(a, scene, FIRST)
     assert b.result(FIRST) == scene.document
@@ -82,7 +88,9 @@ def test_a_result_that_one_saves_is_the_same_for_the_other_file_by_file(replica:
     assert clouds[0].sha256 == clouds[1].sha256
 
 
-def test_attempts_lie_apart_and_one_is_removed_without_the_other(replica: Open, scene: Scene) -> None:
+def test_attempts_lie_apart_and_one_is_removed_without_the_other(
+    replica: Open, scene: Scene
+) -> None:
     a, b = replica(), replica()
     save(a, scene, FIRST)
     save(b, scene, SECOND)
@@ -181,7 +189,9 @@ def test_only_what_is_old_and_known_to_no_job_is_swept(
     known = Known({ID}, {SECOND})
     assert a.sweep(lambda: known) == set()
     assert objects(a) == everything, "what is new may belong to a job that is about to be recorded"
-    assert {path.name for path in (a.root / "results").iterdir()} == {SECOND}, "copies need no such care"
+    assert {path.name for path in (a.root / "results").iterdir()} == {SECOND}, (
+        "copies need no such care"
+    )
     monkeypatch.setattr(shared, "_STRAY_AGE", timedelta(hours=-1))
     a.sweep(lambda: known)
     assert objects(a) == {f"incoming/{ID}", f"results/{ID}/2"}
@@ -197,7 +207,9 @@ def test_sizes_are_those_on_record(replica: Open, scene: Scene) -> None:
     assert replica().sizes({FIRST: stored}) == {FIRST: stored}
 
 
-def test_copies_of_an_earlier_process_are_not_trusted(replica: Open, scene: Scene, object_store: str) -> None:
+def test_copies_of_an_earlier_process_are_not_trusted(
+    replica: Open, scene: Scene, object_store: str
+) -> None:
     a = replica()
     save(a, scene, FIRST)
     a.close()

@@ -23,7 +23,17 @@ def start(artifact: Path) -> Iterator[Start]:
     processes: list[subprocess.Popen[str]] = []
 
     def run(*flags: str) -> tuple[subprocess.Popen[str], str]:
-        command = [sys.executable, "-m", "service", "serve", "--artifact", str(artifact), "--json", "--port", "0"]
+        command = [
+            sys.executable,
+            "-m",
+            "service",
+            "serve",
+            "--artifact",
+            str(artifact),
+            "--json",
+            "--port",
+            "0",
+        ]
         process = subprocess.Popen(
             [*command, "--log-level", "warning", *flags],
             cwd=ROOT,

@@ -61,7 +61,9 @@ def test_a_stuck_replica_is_left_and_replaced(cluster: Cluster) -> None:
     cluster.wait(lambda: cluster.running() == 2 and len(cluster.replicas()) == 2, "its successor")
 
 
-def test_a_job_that_kills_every_replica_is_given_up_and_the_service_goes_on(cluster: Cluster) -> None:
+def test_a_job_that_kills_every_replica_is_given_up_and_the_service_goes_on(
+    cluster: Cluster,
+) -> None:
     found = cluster.ended(cluster.submit(DEADLY, 2000))
     assert found["state"] == "failed", found
     assert found["problem"]["type"] == "/problems/interrupted"
@@ -69,8 +71,12 @@ def test_a_job_that_kills_every_replica_is_given_up_and_the_service_goes_on(clus
     assert cluster.ended(cluster.submit(1, 3000))["state"] == "succeeded"
 
 
-@pytest.mark.parametrize("signals", [[signal.SIGKILL], [signal.SIGTERM, signal.SIGTERM]], ids=["killed", "told twice"])
-def test_whatever_ends_the_service_ends_its_replicas(signals: list[int], artifact: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "signals", [[signal.SIGKILL], [signal.SIGTERM, signal.SIGTERM]], ids=["killed", "told twice"]
+)
+def test_whatever_ends_the_service_ends_its_replicas(
+    signals: list[int], artifact: Path, tmp_path: Path
+) -> None:
     with started(artifact, tmp_path, program=SLOW) as cluster:
         with cluster.held():
             cluster.in_the_middle(cluster.submit(2))
@@ -79,14 +85,17 @@ def test_whatever_ends_the_service_ends_its_replicas(signals: list[int], artifac
                 cluster.process.send_signal(number)
                 time.sleep(0.2)
         cluster.process.wait(PATIENCE)
-        deadline = time.monotonic() + 100  # one of Ray's own tries for a minute to report the end of the others
+        # one of Ray's own tries for a minute to report the end of the others
+        deadline = time.monotonic() + 100
         while left := {pid: name for pid, name in processes.items() if alive(pid)}:
             assert time.monotonic() < deadline, left
             time.sleep(0.1)
 
 
 def test_replicas_come_with_the_work(artifact: Path, tmp_path: Path) -> None:
-    with started(artifact, tmp_path, "--replicas", "2", "--min-replicas", "1", program=SLOW) as cluster:
+    with started(
+        artifact, tmp_path, "--replicas", "2", "--min-replicas", "1", program=SLOW
+    ) as cluster:
         assert cluster.running() == 1
         ids = [cluster.submit(2, 10 * number) for number in range(8)]
         cluster.wait(lambda: cluster.running() == 2, "a second replica")
@@ -94,14 +103,24 @@ def test_replicas_come_with_the_work(artifact: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A Ray cluster that somebody else started; its address and its first process. Its token is in the environment."""
+def head(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A Ray cluster that somebody else started; its address and its first process. Its token is in
+    the environment."""
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "of the people who run the cluster")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--port", str(port)]
+    command = [
+        str(Path(sys.executable).with_name("ray")),
+        "start",
+        "--head",
+        "--block",
+        "--port",
+        str(port),
+    ]
     command += ["--num-cpus", "2", "--include-dashboard", "false", "--temp-dir", f"/tmp/ray-{port}"]
     command += ["--object-store-memory", str(2**28), "--disable-usage-stats"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
@@ -112,7 +131,10 @@ def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str,
 
 
 def test_a_cluster_that_was_there_before_wants_its_token_and_stays(
-    head: tuple[str, subprocess.Popen[str]], artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    head: tuple[str, subprocess.Popen[str]],
+    artifact: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     address, ray = head
     with monkeypatch.context() as patch:
@@ -131,7 +153,9 @@ def test_a_cluster_that_was_there_before_wants_its_token_and_stays(
 
 
 def test_an_address_where_nothing_is_ends_in_one_sentence(artifact: Path) -> None:
-    assert _refused(artifact, "--ray-address", "127.0.0.1:9").startswith("error: --ray-address 127.0.0.1:9: nothing")
+    assert _refused(artifact, "--ray-address", "127.0.0.1:9").startswith(
+        "error: --ray-address 127.0.0.1:9: nothing"
+    )
 
 
 def test_what_no_replica_can_load_ends_in_one_sentence(artifact: Path, tmp_path: Path) -> None:
@@ -139,14 +163,31 @@ def test_what_no_replica_can_load_ends_in_one_sentence(artifact: Path, tmp_path:
     shutil.copytree(artifact, damaged)
     weights = damaged / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
-    assert re.fullmatch(r"error: .*model.safetensors does not match its checksum.*", _refused(damaged))
+    assert re.fullmatch(
+        r"error: .*model.safetensors does not match its checksum.*", _refused(damaged)
+    )
 
 
 def _refused(artifact: Path, *flags: str) -> str:
     """The last line of a service that does not start."""
-    command = [sys.executable, "-m", "service", "serve", "--artifact", str(artifact), "--engine", "ray", "--port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "service",
+        "serve",
+        "--artifact",
+        str(artifact),
+        "--engine",
+        "ray",
+        "--port",
+        "0",
+    ]
     finished = subprocess.run(
-        [*command, "--log-level", "error", *flags], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE
+        [*command, "--log-level", "error", *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     assert finished.returncode == 2
     return finished.stderr.splitlines()[-1]

@@ -1,4 +1,5 @@
-"""kill -9 in mid-job, ten times: every accepted job ends in a result or a reported failure, and no file is corrupt."""
+"""kill -9 in mid-job, ten times: every accepted job ends in a result or a reported failure, and no
+file is corrupt."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ KILLS = 10
 ENDED = ("succeeded", "failed", "cancelled")
 
 
-def test_ten_kills_lose_nothing(start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ten_kills_lose_nothing(
+    start: Start, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     chance = random.Random(0)
     bounds = ("--queue-limit", "40", "--keep", "10000")
     accepted: dict[str, int] = {}
@@ -35,7 +38,9 @@ def test_ten_kills_lose_nothing(start: Start, tmp_path: Path, capsys: pytest.Cap
             deadline = time.monotonic() + chance.uniform(0.2, 1.5)
             while time.monotonic() < deadline:
                 files = form(*(encode(make_picture(seed=seed + i)) for i in range(6)))
-                answer = client.post("/reconstruct", files=files, headers={"Prefer": "respond-async"})
+                answer = client.post(
+                    "/reconstruct", files=files, headers={"Prefer": "respond-async"}
+                )
                 if answer.status_code == 202:
                     accepted[answer.json()["id"]] = seed
                 seed += 10
@@ -52,10 +57,13 @@ def test_ten_kills_lose_nothing(start: Start, tmp_path: Path, capsys: pytest.Cap
             states[found["state"]] += 1
             if found["state"] == "succeeded":
                 assert len(found["pictures"]) == 6
-                archive = zipfile.ZipFile(io.BytesIO(client.get(f"/reconstructions/{id}/everything.zip").content))
+                archive = zipfile.ZipFile(
+                    io.BytesIO(client.get(f"/reconstructions/{id}/everything.zip").content)
+                )
                 for name, told in json.loads(archive.read("manifest.json"))["files"].items():
                     assert hashlib.sha256(archive.read(name)).hexdigest() == told["sha256"], name
     with capsys.disabled():
         print(f"\n{KILLS} kills, {len(accepted)} accepted jobs: {states}")
     assert sum(states.values()) == len(accepted) > KILLS
-    wait_until(lambda: list((tmp_path / "data" / "incoming").iterdir()) == [])  # cleared after the last end is told
+    # cleared after the last end is told
+    wait_until(lambda: list((tmp_path / "data" / "incoming").iterdir()) == [])

@@ -1,4 +1,5 @@
-"""32 clients for two minutes: nothing is lost or mixed up, the queue stays bounded, health answers throughout."""
+"""32 clients for two minutes: nothing is lost or mixed up, the queue stays bounded, health answers
+throughout."""
 
 from __future__ import annotations
 
@@ -50,7 +51,10 @@ class Load:
     def ask(self, client: httpx.Client, chance: random.Random, name: str) -> str:
         """One request with a size and a name of its own, by which its answer is known."""
         width, count = chance.randrange(60, 160), chance.randrange(1, 4)
-        pictures = [encode(make_picture(width, 80, seed=chance.randrange(10**9)), "JPEG") for _ in range(count)]
+        pictures = [
+            encode(make_picture(width, 80, seed=chance.randrange(10**9)), "JPEG")
+            for _ in range(count)
+        ]
         files = [(field, (f"{name}.jpg", data, kind)) for field, (_, data, kind) in form(*pictures)]
         headers = {"Prefer": "respond-async"} if chance.random() < 0.5 else {}
         answer = client.post("/reconstruct", files=files, headers=headers)
@@ -62,7 +66,10 @@ class Load:
         if chance.random() < 0.05:
             client.delete(f"/reconstructions/{id}")
             return "dismissed"
-        while (found := client.get(f"/reconstructions/{id}").json())["state"] in ("queued", "running"):
+        while (found := client.get(f"/reconstructions/{id}").json())["state"] in (
+            "queued",
+            "running",
+        ):
             time.sleep(0.1)
         assert found["state"] == "succeeded", found
         for picture in found["pictures"]:
@@ -97,9 +104,15 @@ def test_32_clients_for_two_minutes(start: Start, capsys: pytest.CaptureFixture[
     edges = [0, 2, 5, 10, 20, 50, 100, 200, 500, 1000, np.inf]
     counts, _ = np.histogram(milliseconds, edges)
     with capsys.disabled():
-        print(f"\noutcomes {dict(load.outcomes)}, errors {len(load.errors)}, deepest queue {load.deepest:.0f}")
-        print(f"health: {len(milliseconds)} answers, median {np.median(milliseconds):.1f} ms, "
-              f"99 % {np.percentile(milliseconds, 99):.1f} ms, worst {milliseconds.max():.1f} ms")  # fmt: skip
+        print(
+            f"\noutcomes {dict(load.outcomes)}, errors {len(load.errors)}, deepest queue "
+            f"{load.deepest:.0f}"
+        )
+        print(
+            f"health: {len(milliseconds)} answers, median {np.median(milliseconds):.1f} ms, "
+            f"99 % {np.percentile(milliseconds, 99):.1f} ms, worst {milliseconds.max():.1f} "
+            "ms"
+        )
         for low, high, count in zip(edges, edges[1:], counts, strict=False):
             print(f"  {low:>5} to {high:>5} ms: {count}")
     assert load.errors == []

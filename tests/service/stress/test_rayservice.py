@@ -30,7 +30,8 @@ from tests.service.ray.slow_replica import SlowReplica
 replica.Replica = SlowReplica
 from service.ray.ingress import RESOURCE, application
 options = json.loads(sys.argv[1])
-ray.init("local", num_cpus=2, resources={RESOURCE: 1}, include_dashboard=False, object_store_memory=2**28,
+ray.init("local", num_cpus=2, resources={RESOURCE: 1}, include_dashboard=False,
+         object_store_memory=2**28,
          log_to_driver=False, _temp_dir=options["folder"])
 serve.start(http_options={"port": options["port"]})
 serve.run(application(options["arguments"]), name="quantvggt", route_prefix="/")
@@ -44,10 +45,16 @@ def cluster(artifact: Path, tmp_path: Path) -> Iterator[Cluster]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    arguments = {"artifact": str(artifact), "data_dir": str(tmp_path / "data"), "replicas": 2, "replica_cpus": 1}
+    arguments = {
+        "artifact": str(artifact),
+        "data_dir": str(tmp_path / "data"),
+        "replicas": 2,
+        "replica_cpus": 1,
+    }
     options = {"port": port, "folder": f"/tmp/ray-{port}", "arguments": arguments}
     environment = {
-        "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_TOKEN": "of this test", "HOLD": str(tmp_path / "hold"),
+        "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_TOKEN": "of this test",
+        "HOLD": str(tmp_path / "hold"),
     }  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, json.dumps(options)],
@@ -73,7 +80,11 @@ def test_it_answers_behind_the_proxy_and_a_killed_ingress_loses_nothing(cluster:
         assert re.search('"state": "(queued|running)"', first)
         cluster.in_the_middle(*ids)
         before = cluster.replicas()
-        (ingress,) = [pid for pid, name in descendants(cluster.process.pid).items() if "quantvggt:Ingress" in name]
+        (ingress,) = [
+            pid
+            for pid, name in descendants(cluster.process.pid).items()
+            if "quantvggt:Ingress" in name
+        ]
         os.kill(ingress, signal.SIGKILL)
     cluster.wait(lambda: len(set(cluster.replicas()) - {ingress}) == len(before), "another ingress")
     assert [cluster.ended(id)["state"] for id in ids] == ["succeeded", "succeeded"]

@@ -1,4 +1,5 @@
-"""Ten replicas killed in mid-job while two serve: every accepted job ends in a result or a reported failure, once."""
+"""Ten replicas killed in mid-job while two serve: every accepted job ends in a result or a reported
+failure, once."""
 
 from __future__ import annotations
 
@@ -41,7 +42,10 @@ class Load:
             seed = 10**6 * client + 10 * turn
             try:
                 answer = chance.choice(self.alive).post(seed)
-            except (httpx.TransportError, RuntimeError):  # the other end, or this one, has just been closed
+            except (
+                httpx.TransportError,
+                RuntimeError,
+            ):  # the other end, or this one, has just been closed
                 self.outcomes["killed"] += 1
                 continue
             self.outcomes[str(answer.status_code)] += 1
@@ -52,7 +56,9 @@ class Load:
 
 def check(id: str, replicas: list[Replica]) -> None:
     """Every file of a result is what its manifest says, and the same from all."""
-    archives = [replica.client.get(f"/reconstructions/{id}/everything.zip").content for replica in replicas]
+    archives = [
+        replica.client.get(f"/reconstructions/{id}/everything.zip").content for replica in replicas
+    ]
     assert len(set(archives)) == 1
     archive = zipfile.ZipFile(io.BytesIO(archives[0]))
     for name, told in json.loads(archive.read("manifest.json"))["files"].items():
@@ -95,7 +101,10 @@ def test_ten_kills_of_replicas_lose_nothing(
         load.over.set()
         cluster.stop()
     with capsys.disabled():
-        print(f"\n{KILLS} replicas killed in mid-job, {len(load.accepted)} accepted jobs: {dict(states)}")
+        print(
+            f"\n{KILLS} replicas killed in mid-job, {len(load.accepted)} accepted jobs: "
+            f"{dict(states)}"
+        )
         print(f"{len(taken_over)} were taken over; answers {dict(load.outcomes)}")
     assert sum(states.values()) == len(load.accepted) > KILLS
     assert states["succeeded"] + states["failed"] == len(load.accepted)

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.stress
 @pytest.mark.parametrize(
     "part",
     [
-        # Forms with files that are wrong on purpose break schemathesis 4.32; test_hostile_uploads.py sends such.
+        # Forms with files that are wrong on purpose break schemathesis 4.32;
+        # test_hostile_uploads.py sends such.
         ("--include-path", "/reconstruct", "--mode", "positive"),
         ("--exclude-path", "/reconstruct"),
     ],
@@ -29,10 +30,17 @@ def test_nothing_undocumented_is_ever_answered(
 ) -> None:
     nowhere = ("--fetch-urls", "--fetch-hosts", "http://127.0.0.1:9")
     _, url = start("--max-images", "4", "--upload-timeout", "5", *nowhere)
-    answer = httpx.post(f"{url}/reconstruct", files=form(encode(make_picture())), trust_env=False, timeout=60)
+    answer = httpx.post(
+        f"{url}/reconstruct", files=form(encode(make_picture())), trust_env=False, timeout=60
+    )
     assert answer.status_code == 200
     (tmp_path / "schemathesis.toml").write_text("")
-    command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{url}/openapi.json", *part]
+    command = [
+        str(Path(sys.executable).with_name("schemathesis")),
+        "run",
+        f"{url}/openapi.json",
+        *part,
+    ]
     command += ["--continue-on-failure", "--no-color", "--seed", "1"]
     command += ["--max-examples", "100", "--request-timeout", "60"]
     command += ["--checks", "not_a_server_error,status_code_conformance,content_type_conformance"]

@@ -11,7 +11,9 @@ def test_a_json_line_has_the_request_id_and_the_traceback_on_one_line() -> None:
     try:
         raise ValueError("first\nsecond")
     except ValueError:
-        record = logging.LogRecord("service", logging.ERROR, "f", 1, "broke %s", ("it",), sys.exc_info())
+        record = logging.LogRecord(
+            "service", logging.ERROR, "f", 1, "broke %s", ("it",), sys.exc_info()
+        )
     token = request_id.set("abc")
     record.request_id = request_id.get()
     request_id.reset(token)

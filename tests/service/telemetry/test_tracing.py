@@ -20,7 +20,9 @@ def test_a_reconstruction_is_a_span_around_its_stages(serve: Serve) -> None:
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
     service = serve()
-    service.client.post("/reconstruct", files=form(encode(make_picture())), data={"outputs": "scene.glb"})
+    service.client.post(
+        "/reconstruct", files=form(encode(make_picture())), data={"outputs": "scene.glb"}
+    )
     spans = {span.name: span for span in exporter.get_finished_spans()}
     assert {"reconstruction", "network", "store", "export"} <= set(spans)
     whole = spans["reconstruction"]

@@ -20,7 +20,9 @@ def _pose_encodings(count: int) -> torch.Tensor:
 def test_encoding_undoes_decoding() -> None:
     pose = _pose_encodings(50)
     extrinsics, intrinsics = pose_encoding_to_cameras(pose, (300, 400))
-    torch.testing.assert_close(cameras_to_pose_encoding(extrinsics, intrinsics, (300, 400)), pose, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        cameras_to_pose_encoding(extrinsics, intrinsics, (300, 400)), pose, atol=1e-5, rtol=1e-5
+    )
 
 
 def test_the_field_of_view_spans_the_image() -> None:

@@ -55,7 +55,12 @@ def test_a_head_that_is_not_there_cannot_be_asked_for() -> None:
 def test_a_public_encoder_name_gives_its_shape() -> None:
     encoder = VGGTConfig(embed_dim=384, patch_embed="dinov2_vits14_reg").encoder
     assert encoder is not None
-    assert (encoder.embed_dim, encoder.depth, encoder.num_heads, encoder.img_size) == (384, 12, 6, 518)
+    assert (encoder.embed_dim, encoder.depth, encoder.num_heads, encoder.img_size) == (
+        384,
+        12,
+        6,
+        518,
+    )
 
 
 def test_parts_may_be_plain_mappings() -> None:

@@ -14,9 +14,13 @@ from model.network.track_head import CorrelationPyramid
 
 
 def test_vggt_1b_has_the_public_checkpoints_names_and_shapes() -> None:
-    listed = json.loads((Path(__file__).parents[3] / "parity" / "vggt_1b_state_dict.json").read_text())
+    listed = json.loads(
+        (Path(__file__).parents[3] / "parity" / "vggt_1b_state_dict.json").read_text()
+    )
     state = build_empty(PRESETS["vggt-1b"]).state_dict()
-    assert {name: list(tensor.shape) for name, tensor in state.items()} == {k: v["shape"] for k, v in listed.items()}
+    assert {name: list(tensor.shape) for name, tensor in state.items()} == {
+        k: v["shape"] for k, v in listed.items()
+    }
     assert sum(tensor.numel() for tensor in state.values()) == 1_256_537_516
 
 
@@ -32,7 +36,9 @@ def test_one_frame_without_a_batch_axis_is_enough(net: VGGT) -> None:
 
 @torch.no_grad()
 def test_query_points_are_tracked_through_every_frame(net: VGGT) -> None:
-    prediction = net(torch.rand(3, 3, 28, 42), query_points=torch.tensor([[3.0, 4.0], [20.0, 10.0]]))
+    prediction = net(
+        torch.rand(3, 3, 28, 42), query_points=torch.tensor([[3.0, 4.0], [20.0, 10.0]])
+    )
     assert prediction.track.shape == (1, 3, 2, 2)
     torch.testing.assert_close(prediction.track[0, 0], torch.tensor([[3.0, 4.0], [20.0, 10.0]]))
     assert ((prediction.vis >= 0) & (prediction.vis <= 1)).all()
@@ -51,7 +57,9 @@ def test_heads_in_chunks_of_frames_change_nothing(net: VGGT) -> None:
 def test_how_images_lie_in_memory_changes_no_bit(net: VGGT) -> None:
     images, points = torch.rand(3, 3, 56, 42), torch.rand(4, 2) * 40
     other = images.contiguous(memory_format=torch.channels_last)
-    for got, want in zip(vars(net(other, points)).values(), vars(net(images, points)).values(), strict=True):
+    for got, want in zip(
+        vars(net(other, points)).values(), vars(net(images, points)).values(), strict=True
+    ):
         assert torch.equal(got, want)
 
 
@@ -59,7 +67,9 @@ def test_how_images_lie_in_memory_changes_no_bit(net: VGGT) -> None:
 def test_later_frames_are_interchangeable(net: VGGT) -> None:
     images = torch.rand(1, 4, 3, 28, 28)
     order = [0, 3, 1, 2]
-    torch.testing.assert_close(net(images).pose_enc[:, order], net(images[:, order]).pose_enc, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        net(images).pose_enc[:, order], net(images[:, order]).pose_enc, atol=1e-4, rtol=1e-4
+    )
 
 
 @torch.no_grad()
@@ -87,7 +97,9 @@ def test_a_head_that_is_left_out_predicts_nothing(config: VGGTConfig, head: str)
         ((2, 3, 28, 30), "both sides must be multiples of 14"),
     ],
 )
-def test_images_of_another_shape_are_refused(net: VGGT, shape: tuple[int, ...], message: str) -> None:
+def test_images_of_another_shape_are_refused(
+    net: VGGT, shape: tuple[int, ...], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         net(torch.rand(shape))
 
@@ -109,7 +121,9 @@ def test_pictures_too_small_to_track_in_are_refused() -> None:
 
 
 @torch.no_grad()
-def test_reduced_arithmetic_is_off_until_it_is_asked_for(net: VGGT, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reduced_arithmetic_is_off_until_it_is_asked_for(
+    net: VGGT, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dpt_head, "computes_bfloat16", lambda device: True)
     assert (net.attention, net.dense_heads) == ("float", "float32")
     images = torch.rand(2, 3, 28, 42)

@@ -40,7 +40,9 @@ def test_a_file_has_a_strong_validator_a_length_and_a_digest(whole: httpx.Respon
     assert "immutable" in whole.headers["cache-control"]
 
 
-def test_a_client_that_has_the_file_is_not_sent_it_again(service: Running, url: str, whole: httpx.Response) -> None:
+def test_a_client_that_has_the_file_is_not_sent_it_again(
+    service: Running, url: str, whole: httpx.Response
+) -> None:
     etag = whole.headers["etag"]
     for known in (etag, f"W/{etag}", f'"x", {etag}', "*"):
         answer = service.client.get(url, headers={"If-None-Match": known})
@@ -70,8 +72,12 @@ def test_a_range_is_exactly_that(
     assert answer.headers["content-range"] == f"bytes {start}-{start + len(expected) - 1}/{size}"
 
 
-@pytest.mark.parametrize("header", ["bytes=9-5", "bytes=a-b", "bytes=", "items=0-1", "bytes=0-1,4-5", "bytes=--1"])
-def test_a_range_that_is_none_is_ignored(service: Running, url: str, whole: httpx.Response, header: str) -> None:
+@pytest.mark.parametrize(
+    "header", ["bytes=9-5", "bytes=a-b", "bytes=", "items=0-1", "bytes=0-1,4-5", "bytes=--1"]
+)
+def test_a_range_that_is_none_is_ignored(
+    service: Running, url: str, whole: httpx.Response, header: str
+) -> None:
     answer = service.client.get(url, headers={"Range": header})
     assert (answer.status_code, answer.content) == (200, whole.content)
 
@@ -85,11 +91,18 @@ def test_a_range_beyond_the_end_is_a_problem_that_tells_the_size(
         assert answer.headers["content-range"] == f"bytes */{len(whole.content)}"
 
 
-def test_a_range_of_an_older_version_gets_the_whole_file(service: Running, url: str, whole: httpx.Response) -> None:
+def test_a_range_of_an_older_version_gets_the_whole_file(
+    service: Running, url: str, whole: httpx.Response
+) -> None:
     ranged = {"Range": "bytes=0-9"}
-    assert service.client.get(url, headers={**ranged, "If-Range": whole.headers["etag"]}).status_code == 206
+    assert (
+        service.client.get(url, headers={**ranged, "If-Range": whole.headers["etag"]}).status_code
+        == 206
+    )
     for stale in ('"old"', f"W/{whole.headers['etag']}", "Wed, 21 Oct 2015 07:28:00 GMT"):
-        assert service.client.get(url, headers={**ranged, "If-Range": stale}).content == whole.content
+        assert (
+            service.client.get(url, headers={**ranged, "If-Range": stale}).content == whole.content
+        )
 
 
 def test_head_is_get_without_the_body(service: Running, url: str, whole: httpx.Response) -> None:
@@ -99,17 +112,28 @@ def test_head_is_get_without_the_body(service: Running, url: str, whole: httpx.R
         assert answer.headers[name] == whole.headers[name]
 
 
-def test_a_broken_download_can_be_resumed_byte_for_byte(service: Running, url: str, whole: httpx.Response) -> None:
+def test_a_broken_download_can_be_resumed_byte_for_byte(
+    service: Running, url: str, whole: httpx.Response
+) -> None:
     first = service.client.get(url, headers={"Range": "bytes=0-4999"})
-    rest = service.client.get(url, headers={"Range": "bytes=5000-", "If-Range": first.headers["etag"]})
+    rest = service.client.get(
+        url, headers={"Range": "bytes=5000-", "If-Range": first.headers["etag"]}
+    )
     assert first.content + rest.content == whole.content
 
 
-def test_other_options_give_another_file_without_another_run(service: Running, url: str, whole: httpx.Response) -> None:
+def test_other_options_give_another_file_without_another_run(
+    service: Running, url: str, whole: httpx.Response
+) -> None:
     before = service.metric('quantvggt_stage_seconds_count{stage="aggregator"}')
     answers = [
         service.client.get(url, params=params)
-        for params in ({"confidence": 60}, {"max_points": 10}, {"voxel_size": 0.5}, {"format": "ascii"})
+        for params in (
+            {"confidence": 60},
+            {"max_points": 10},
+            {"voxel_size": 0.5},
+            {"format": "ascii"},
+        )
     ]
     assert len({answer.headers["etag"] for answer in (*answers, whole)}) == 5
     assert service.metric('quantvggt_stage_seconds_count{stage="aggregator"}') == before
@@ -117,4 +141,9 @@ def test_other_options_give_another_file_without_another_run(service: Running, u
 
 def test_a_file_that_went_since_it_was_looked_up_is_gone(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
-        Download(Headers(), MadeFile(tmp_path / "gone.ply", 1, "0" * 64), "application/octet-stream", "gone.ply")
+        Download(
+            Headers(),
+            MadeFile(tmp_path / "gone.ply", 1, "0" * 64),
+            "application/octet-stream",
+            "gone.ply",
+        )

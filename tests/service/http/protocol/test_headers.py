@@ -26,7 +26,9 @@ def test_the_best_offer_is_chosen(accept: str | None, chosen: str) -> None:
     assert choose(accept, OFFERED) == chosen
 
 
-@pytest.mark.parametrize("accept", ["text/html", "application/json;q=0", "nonsense", "model/stl, image/*"])
+@pytest.mark.parametrize(
+    "accept", ["text/html", "application/json;q=0", "nonsense", "model/stl, image/*"]
+)
 def test_what_is_not_offered_is_not_acceptable(accept: str) -> None:
     with pytest.raises(NotAcceptable) as caught:
         choose(accept, OFFERED)
@@ -46,7 +48,9 @@ def test_what_is_not_offered_is_not_acceptable(accept: str) -> None:
         ("respond-async; foo=bar", Preference(0.0, "respond-async")),
     ],
 )
-def test_preferences_are_read_and_unknown_ones_ignored(header: str | None, expected: Preference) -> None:
+def test_preferences_are_read_and_unknown_ones_ignored(
+    header: str | None, expected: Preference
+) -> None:
     assert read_prefer(header) == expected
 
 

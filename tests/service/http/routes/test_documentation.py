@@ -29,7 +29,11 @@ def openapi(service: Running) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def operations(openapi: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Every operation, by method and path."""
-    return {f"{method} {path}": found for path, item in openapi["paths"].items() for method, found in item.items()}
+    return {
+        f"{method} {path}": found
+        for path, item in openapi["paths"].items()
+        for method, found in item.items()
+    }
 
 
 def named_schemas(openapi: dict[str, Any], *names: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -42,7 +46,9 @@ def test_the_description_is_valid_openapi(openapi: dict[str, Any]) -> None:
     validate(openapi)
 
 
-def test_the_multipart_body_and_the_problems_are_documented(operations: dict[str, dict[str, Any]]) -> None:
+def test_the_multipart_body_and_the_problems_are_documented(
+    operations: dict[str, dict[str, Any]],
+) -> None:
     post = operations["post /reconstruct"]
     schema = post["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert schema["properties"]["images"]["items"] == {"type": "string", "format": "binary"}
@@ -74,7 +80,9 @@ def test_every_parameter_and_option_has_a_description_and_an_example(
         for name, operation in operations.items()
         for parameter in operation.get("parameters", ())
     ]
-    form = operations["post /reconstruct"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    form = operations["post /reconstruct"]["requestBody"]["content"]["multipart/form-data"][
+        "schema"
+    ]
     options += form["properties"].items()
     assert len(options) > 100
     assert [name for name, option in options if not option.get("description")] == []
@@ -89,7 +97,11 @@ def test_an_example_of_an_option_is_one_that_the_service_takes() -> None:
 
 
 def test_the_links_of_a_result_are_documented_one_by_one(openapi: dict[str, Any]) -> None:
-    documents = {"result": "ReconstructionDocument", "picture": "PictureDocument", "depth": "DepthDocument"}
+    documents = {
+        "result": "ReconstructionDocument",
+        "picture": "PictureDocument",
+        "depth": "DepthDocument",
+    }
     for export in EXPORTS:
         links = openapi["components"]["schemas"][documents[export.of]]["properties"]["links"]
         assert links["properties"][export.link]["description"] == export.summary

@@ -31,7 +31,9 @@ def result(service: Running, sizes: list[tuple[int, int]]) -> dict:
     return answer.json()
 
 
-def test_the_ply_opens_in_trimesh_with_coloured_points_in_front_of_the_cameras(service: Running, result: dict) -> None:
+def test_the_ply_opens_in_trimesh_with_coloured_points_in_front_of_the_cameras(
+    service: Running, result: dict
+) -> None:
     ply = service.client.get(result["links"]["points"], params={"confidence": 0}).content
     assert ply.startswith(b"ply\nformat binary_little_endian 1.0")
     cloud = trimesh.load(io.BytesIO(ply), file_type="ply")
@@ -44,7 +46,9 @@ def test_the_ply_opens_in_trimesh_with_coloured_points_in_front_of_the_cameras(s
     np.testing.assert_allclose(depth.min(), result["pictures"][0]["depth"]["min"], rtol=1e-3)
 
 
-def test_the_ply_leaves_out_the_least_confident_quarter_unless_told_otherwise(service: Running, result: dict) -> None:
+def test_the_ply_leaves_out_the_least_confident_quarter_unless_told_otherwise(
+    service: Running, result: dict
+) -> None:
     def count(**options: float) -> int:
         ply = service.client.get(result["links"]["points"], params=options).content
         return len(trimesh.load(io.BytesIO(ply), file_type="ply").vertices)
@@ -73,14 +77,19 @@ def test_depth_png_times_scale_is_depth_npy_within_a_step(
         np.testing.assert_array_equal(values == 0, np.isnan(depth))
         seen = values > 0
         assert np.abs(values[seen] * scale - depth[seen]).max() <= scale
-        assert np.isnan(depth).any() == (grid == "network")  # "fit" cuts nothing off; mixed sizes are padded
+        # "fit" cuts nothing off; mixed sizes are padded
+        assert np.isnan(depth).any() == (grid == "network")
 
 
 def test_what_crop_cuts_off_is_no_data(service: Running) -> None:
     data = {"mode": "crop"}
-    answer = service.client.post("/reconstruct", files=form(encode(make_picture(60, 120))), data=data).json()
+    answer = service.client.post(
+        "/reconstruct", files=form(encode(make_picture(60, 120))), data=data
+    ).json()
     assert answer["mode"] == "crop"
-    depth = np.load(io.BytesIO(service.client.get(answer["pictures"][0]["depth"]["links"]["npy"]).content))
+    depth = np.load(
+        io.BytesIO(service.client.get(answer["pictures"][0]["depth"]["links"]["npy"]).content)
+    )
     assert depth.shape == (120, 60)
     assert np.isnan(depth[:29]).all()
     assert np.isnan(depth[-29:]).all()
@@ -93,11 +102,17 @@ def test_the_preview_is_a_colour_picture_on_the_original_grid(
     for picture, size in zip(result["pictures"], sizes, strict=True):
         answer = service.client.get(picture["depth"]["links"]["preview"])
         preview = Image.open(io.BytesIO(answer.content))
-        assert (preview.mode, preview.size, answer.headers["content-type"]) == ("RGB", size, "image/png")
+        assert (preview.mode, preview.size, answer.headers["content-type"]) == (
+            "RGB",
+            size,
+            "image/png",
+        )
 
 
 @pytest.mark.parametrize("index", ["3", "-1", "99999999999999999999"])
-def test_a_picture_that_does_not_exist_is_not_found(service: Running, result: dict, index: str) -> None:
+def test_a_picture_that_does_not_exist_is_not_found(
+    service: Running, result: dict, index: str
+) -> None:
     for path in (f"depth/{index}.png", f"depth/{index}.npy", f"depth/{index}/preview.png"):
         problem(service.client.get(f"/reconstructions/{result['id']}/{path}"), 404, "not-found")
 
@@ -116,4 +131,6 @@ def test_a_picture_that_does_not_exist_is_not_found(service: Running, result: di
     ],
 )
 def test_a_bad_option_is_a_problem(service: Running, result: dict, path: str, query: str) -> None:
-    problem(service.client.get(f"/reconstructions/{result['id']}/{path}?{query}"), 422, "invalid-option")
+    problem(
+        service.client.get(f"/reconstructions/{result['id']}/{path}?{query}"), 422, "invalid-option"
+    )

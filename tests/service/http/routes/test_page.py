@@ -41,7 +41,9 @@ def test_the_kept_librarys_licence_lies_beside_it() -> None:
     assert "SPDX-License-Identifier: MIT" in (WEB / "three.min.js").read_text("utf-8")[:300]
 
 
-@pytest.mark.parametrize("path", ["web/index.html", "web/..%2f..%2fcli.py", "web/none.js", "samples/cameras.json"])
+@pytest.mark.parametrize(
+    "path", ["web/index.html", "web/..%2f..%2fcli.py", "web/none.js", "samples/cameras.json"]
+)
 def test_no_other_file_is_given_away(service: Running, path: str) -> None:
     answer = service.client.get(f"/{path}")
     assert answer.status_code == 404

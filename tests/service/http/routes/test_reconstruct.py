@@ -67,7 +67,17 @@ def test_the_answer_says_what_made_it(service: Running, result: dict) -> None:
 
 def test_server_timing_names_every_stage(service: Running) -> None:
     answer = service.client.post("/reconstruct", files=form(encode(make_picture(seed=77))))
-    for stage in ("upload", "decode", "preprocess", "queue", "transfer", "aggregator", "heads", "post", "store"):
+    for stage in (
+        "upload",
+        "decode",
+        "preprocess",
+        "queue",
+        "transfer",
+        "aggregator",
+        "heads",
+        "post",
+        "store",
+    ):
         assert f"{stage};dur=" in answer.headers["server-timing"]
 
 
@@ -78,7 +88,11 @@ def test_the_self_link_gives_the_same_document(service: Running, result: dict) -
 
 @pytest.mark.parametrize(
     ("orientation", "stored"),
-    [(6, Image.Transpose.ROTATE_90), (8, Image.Transpose.ROTATE_270), (3, Image.Transpose.ROTATE_180)],
+    [
+        (6, Image.Transpose.ROTATE_90),
+        (8, Image.Transpose.ROTATE_270),
+        (3, Image.Transpose.ROTATE_180),
+    ],
 )
 def test_exif_rotated_pictures_give_the_same_result_as_upright_ones(
     service: Running, orientation: int, stored: Image.Transpose
@@ -87,11 +101,15 @@ def test_exif_rotated_pictures_give_the_same_result_as_upright_ones(
     exif = Image.Exif()
     exif[EXIF_ORIENTATION] = orientation
     turned = [encode(picture.transpose(stored), exif=exif) for picture in upright]
-    first = service.client.post("/reconstruct", files=form(*map(encode, upright))).json()["pictures"]
+    first = service.client.post("/reconstruct", files=form(*map(encode, upright))).json()[
+        "pictures"
+    ]
     second = service.client.post("/reconstruct", files=form(*turned)).json()["pictures"]
     for a, b in zip(first, second, strict=True):
         assert a["original_size"] == {"height": 120, "width": 90}
-        assert {k: v for k, v in a.items() if k != "depth"} == {k: v for k, v in b.items() if k != "depth"}
+        assert {k: v for k, v in a.items() if k != "depth"} == {
+            k: v for k, v in b.items() if k != "depth"
+        }
         assert (a["depth"]["min"], a["depth"]["max"]) == (b["depth"]["min"], b["depth"]["max"])
         depths = [service.client.get(x["depth"]["links"]["npy"]).content for x in (a, b)]
         assert depths[0] == depths[1]
@@ -100,7 +118,10 @@ def test_exif_rotated_pictures_give_the_same_result_as_upright_ones(
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "HEIF"])
 def test_every_promised_format_is_read(service: Running, format: str) -> None:
     assert format in service.client.get("/capabilities").json()["input_formats"]
-    assert service.client.post("/reconstruct", files=form(encode(make_picture(), format))).status_code == 200
+    assert (
+        service.client.post("/reconstruct", files=form(encode(make_picture(), format))).status_code
+        == 200
+    )
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "L", "P", "CMYK", "I;16"])
@@ -124,7 +145,9 @@ def test_the_field_may_be_called_files_and_the_mode_may_be_a_query_option(servic
 
 def test_a_file_name_is_echoed_without_its_path_and_never_written(service: Running) -> None:
     name = "../../../etc/pass\x07wd.png"
-    answer = service.client.post("/reconstruct", files=[("images", (name, encode(make_picture()), "image/png"))])
+    answer = service.client.post(
+        "/reconstruct", files=[("images", (name, encode(make_picture()), "image/png"))]
+    )
     assert answer.json()["pictures"][0]["filename"].startswith("pass")
     assert "/" not in answer.json()["pictures"][0]["filename"]
     folder = service.result_folder(answer.json()["id"])
@@ -139,7 +162,9 @@ def test_no_pictures_is_a_problem(service: Running) -> None:
 @pytest.mark.parametrize("data", [b"hello, I am no picture", b"GIF89a" + bytes(100), b"%PDF-1.7"])
 def test_what_is_no_picture_is_a_problem_that_names_the_file(service: Running, data: bytes) -> None:
     document = problem(
-        service.client.post("/reconstruct", files=form(encode(make_picture()), data)), 415, "unsupported-picture"
+        service.client.post("/reconstruct", files=form(encode(make_picture()), data)),
+        415,
+        "unsupported-picture",
     )
     assert document["index"] == 1
     assert document["filename"] == "1.png"
@@ -152,17 +177,24 @@ def test_a_truncated_picture_is_a_problem(service: Running, format: str, keep: i
     noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
     data = encode(Image.fromarray(noise), format)[:keep]
     answer = service.client.post("/reconstruct", files=form(data))
-    slug = "unsupported-picture" if (format, keep) == ("WEBP", 10) else "broken-picture"  # no magic number yet
+    # no magic number yet
+    slug = "unsupported-picture" if (format, keep) == ("WEBP", 10) else "broken-picture"
     problem(answer, 415 if slug == "unsupported-picture" else 422, slug)
 
 
 def test_an_absurdly_thin_picture_is_a_problem(service: Running) -> None:
-    problem(service.client.post("/reconstruct", files=form(encode(make_picture(4000, 3)))), 422, "broken-picture")
+    problem(
+        service.client.post("/reconstruct", files=form(encode(make_picture(4000, 3)))),
+        422,
+        "broken-picture",
+    )
 
 
 def test_too_many_pictures_are_a_problem(service: Running) -> None:
     for count in (5, 20, 60):
-        answer = service.client.post("/reconstruct", files=form(*[encode(make_picture(), "JPEG")] * count))
+        answer = service.client.post(
+            "/reconstruct", files=form(*[encode(make_picture(), "JPEG")] * count)
+        )
         assert problem(answer, 413, "too-many-pictures")["max_images"] == 4
 
 
@@ -186,7 +218,8 @@ def test_a_body_of_unstated_length_is_counted_as_it_arrives(service: Running) ->
 
 def test_too_many_pixels_are_a_problem_found_before_decoding(service: Running) -> None:
     whole = encode(make_picture(1000, 400))
-    answer = service.client.post("/reconstruct", files=form(whole[: len(whole) // 2]))  # can't be decoded
+    # can't be decoded
+    answer = service.client.post("/reconstruct", files=form(whole[: len(whole) // 2]))
     document = problem(answer, 413, "too-many-pixels")
     assert document["max_pixels"] == 300_000
     assert document["filename"] == "0.png"
@@ -195,9 +228,15 @@ def test_too_many_pixels_are_a_problem_found_before_decoding(service: Running) -
 def test_a_decompression_bomb_is_a_problem(service: Running) -> None:
     # A PNG header that promises 30000 x 30000 pixels.
     header = struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0)
-    chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    chunk = (
+        struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    )
     chunk += struct.pack(">I", 1000) + b"IDAT"
-    problem(service.client.post("/reconstruct", files=form(b"\x89PNG\r\n\x1a\n" + chunk)), 413, "too-many-pixels")
+    problem(
+        service.client.post("/reconstruct", files=form(b"\x89PNG\r\n\x1a\n" + chunk)),
+        413,
+        "too-many-pixels",
+    )
 
 
 def test_many_large_pictures_are_a_problem_together(serve: Serve) -> None:
@@ -207,10 +246,14 @@ def test_many_large_pictures_are_a_problem_together(serve: Serve) -> None:
     assert problem(answer, 413, "too-many-pixels")["max_total_pixels"] == 20_000
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "image/png", "application/x-www-form-urlencoded", ""])
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "image/png", "application/x-www-form-urlencoded", ""]
+)
 def test_another_content_type_is_a_problem(service: Running, content_type: str) -> None:
     headers = {"Content-Type": content_type} if content_type else {}
-    answer = service.client.post("/reconstruct", content=b'{"images": ["/etc/passwd"]}', headers=headers)
+    answer = service.client.post(
+        "/reconstruct", content=b'{"images": ["/etc/passwd"]}', headers=headers
+    )
     problem(answer, 415, "unsupported-body")
 
 
@@ -220,7 +263,11 @@ def test_another_content_type_is_a_problem(service: Running, content_type: str) 
         pytest.param("", b"", id="no boundary"),
         pytest.param("; boundary=x", b"", id="nothing at all"),
         pytest.param("; boundary=x", b"no multipart here", id="no delimiter"),
-        pytest.param("; boundary=x", b"--x\r\nContent-Disposition: form-data\r\n\r\n1\r\n--x--\r\n", id="no name"),
+        pytest.param(
+            "; boundary=x",
+            b"--x\r\nContent-Disposition: form-data\r\n\r\n1\r\n--x--\r\n",
+            id="no name",
+        ),
         pytest.param(
             "; boundary=x",
             b'--x\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\r\nabc',
@@ -230,26 +277,40 @@ def test_another_content_type_is_a_problem(service: Running, content_type: str) 
 )
 def test_a_malformed_body_is_a_problem(service: Running, boundary: str, body: bytes) -> None:
     headers = {"Content-Type": f"multipart/form-data{boundary}"}
-    problem(service.client.post("/reconstruct", content=body, headers=headers), 400, "malformed-body")
+    problem(
+        service.client.post("/reconstruct", content=body, headers=headers), 400, "malformed-body"
+    )
 
 
 def test_an_unknown_form_field_is_a_problem(service: Running) -> None:
     files = form(encode(make_picture()))
     assert (
         "modus"
-        in problem(service.client.post("/reconstruct", files=files, data={"modus": "fit"}), 422, "invalid-option")[
-            "detail"
-        ]
+        in problem(
+            service.client.post("/reconstruct", files=files, data={"modus": "fit"}),
+            422,
+            "invalid-option",
+        )["detail"]
     )
     problem(
-        service.client.post("/reconstruct", data={"x": "1"}, files=form(b"", field="pictures")), 422, "invalid-option"
+        service.client.post("/reconstruct", data={"x": "1"}, files=form(b"", field="pictures")),
+        422,
+        "invalid-option",
     )
 
 
 def test_an_unknown_mode_is_a_problem(service: Running) -> None:
     files = form(encode(make_picture()))
-    problem(service.client.post("/reconstruct", files=files, data={"mode": "stretch"}), 422, "invalid-option")
-    problem(service.client.post("/reconstruct", files=files, params={"mode": "stretch"}), 422, "invalid-option")
+    problem(
+        service.client.post("/reconstruct", files=files, data={"mode": "stretch"}),
+        422,
+        "invalid-option",
+    )
+    problem(
+        service.client.post("/reconstruct", files=files, params={"mode": "stretch"}),
+        422,
+        "invalid-option",
+    )
 
 
 def test_non_finite_output_is_a_problem_in_plain_words(serve: Serve) -> None:
@@ -299,7 +360,8 @@ def test_an_unexpected_error_is_a_problem_without_a_traceback(serve: Serve) -> N
 def test_a_refused_client_reads_the_answer_though_it_has_not_finished_sending(serve: Serve) -> None:
     service = serve(max_total_bytes=1_000_000)
     head = (
-        b"POST /reconstruct HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 20000000\r\n"
+        b"POST /reconstruct HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        b"Content-Length: 20000000\r\n"
         b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", service.port)) as connection:
@@ -331,11 +393,15 @@ def test_requests_run_one_after_the_other_and_a_full_queue_refuses(serve: Serve)
 
 
 def _send_and_leave(service: Running, whole: bool) -> None:
-    request = service.client.build_request("POST", "/reconstruct", files=form(encode(make_picture())))
+    request = service.client.build_request(
+        "POST", "/reconstruct", files=form(encode(make_picture()))
+    )
     body = request.read()
     head = "".join(f"{key}: {value}\r\n" for key, value in request.headers.items())
     with socket.create_connection(("127.0.0.1", service.port)) as connection:
-        connection.sendall(f"POST /reconstruct HTTP/1.1\r\n{head}\r\n".encode() + (body if whole else body[:500]))
+        connection.sendall(
+            f"POST /reconstruct HTTP/1.1\r\n{head}\r\n".encode() + (body if whole else body[:500])
+        )
         if whole:
             wait_until(lambda: len(service.application.store.waiting()) == 2)
 
@@ -352,7 +418,9 @@ def test_a_client_that_leaves_during_its_upload_leaves_nothing_behind(serve: Ser
 def test_a_client_that_leaves_the_queue_is_never_run(serve: Serve) -> None:
     service = serve(Gate)
     with ThreadPoolExecutor() as pool:
-        running = pool.submit(service.client.post, "/reconstruct", files=form(encode(make_picture())))
+        running = pool.submit(
+            service.client.post, "/reconstruct", files=form(encode(make_picture()))
+        )
         assert service.engine.entered.wait(30)
         _send_and_leave(service, whole=True)
         wait_until(lambda: service.metric('quantvggt_requests_total{outcome="disconnected"}') == 1)
@@ -375,7 +443,9 @@ def test_an_upload_that_trickles_is_cut_off(serve: Serve) -> None:
         assert connection.recv(100).startswith(b"HTTP/1.1 408 ")
 
 
-@pytest.mark.skipif("TEST_PHOTOS" not in os.environ, reason="TEST_PHOTOS names no folder with fox/*.jpg")
+@pytest.mark.skipif(
+    "TEST_PHOTOS" not in os.environ, reason="TEST_PHOTOS names no folder with fox/*.jpg"
+)
 def test_real_portrait_photographs_keep_their_grid(serve: Serve) -> None:
     photos = sorted(Path(os.environ["TEST_PHOTOS"], "fox").glob("*.jpg"))[:4]
     assert photos, "TEST_PHOTOS is set, but holds no fox/*.jpg"
@@ -385,7 +455,10 @@ def test_real_portrait_photographs_keep_their_grid(serve: Serve) -> None:
     assert answer.status_code == 200, answer.text
     assert np.isfinite([picture["extrinsic"] for picture in answer.json()["pictures"]]).all()
     assert len(
-        trimesh.load(io.BytesIO(service.client.get(answer.json()["links"]["points"]).content), file_type="ply").vertices
+        trimesh.load(
+            io.BytesIO(service.client.get(answer.json()["links"]["points"]).content),
+            file_type="ply",
+        ).vertices
     )
     for picture in answer.json()["pictures"]:
         depth = np.load(io.BytesIO(service.client.get(picture["depth"]["links"]["npy"]).content))
@@ -393,7 +466,8 @@ def test_real_portrait_photographs_keep_their_grid(serve: Serve) -> None:
         assert np.isfinite(depth).all()
 
     exif = Image.Exif()
-    exif[EXIF_ORIENTATION] = 6  # the camera lay on its side: the file holds the scene turned by 90 degrees
+    # the camera lay on its side: the file holds the scene turned by 90 degrees
+    exif[EXIF_ORIENTATION] = 6
     turned = []
     for path in photos:
         with Image.open(path) as photo:
@@ -430,9 +504,13 @@ def test_a_dry_run_predicts_and_leaves_nothing(service: Running) -> None:
     assert len(service.client.get("/reconstructions").json()["reconstructions"]) == before
 
 
-def test_query_points_of_a_model_without_a_tracker_are_refused_before_any_work(service: Running) -> None:
+def test_query_points_of_a_model_without_a_tracker_are_refused_before_any_work(
+    service: Running,
+) -> None:
     files = form(encode(make_picture()))
     document = problem(
-        service.client.post("/reconstruct", files=files, data={"query_points": "[[1, 2]]"}), 422, "no-tracks"
+        service.client.post("/reconstruct", files=files, data={"query_points": "[[1, 2]]"}),
+        422,
+        "no-tracks",
     )
     assert "track" not in document["heads"]

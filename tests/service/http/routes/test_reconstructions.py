@@ -29,7 +29,9 @@ def gated(serve: Serve) -> Iterator[Running]:
     service.engine.opened.set()
 
 
-def post(service: Running, seed: int = 0, headers: dict[str, str] | None = None, **options: str) -> httpx.Response:
+def post(
+    service: Running, seed: int = 0, headers: dict[str, str] | None = None, **options: str
+) -> httpx.Response:
     files = form(encode(make_picture(seed=seed)), encode(make_picture(seed=seed + 1)))
     return service.client.post("/reconstruct", files=files, data=options, headers=headers or {})
 
@@ -37,7 +39,11 @@ def post(service: Running, seed: int = 0, headers: dict[str, str] | None = None,
 def read_events(text: str) -> list[tuple[int, str, dict[str, Any]]]:
     events = []
     for block in text.split("\n\n"):
-        lines = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line and not line.startswith(":"))
+        lines = dict(
+            line.split(": ", 1)
+            for line in block.splitlines()
+            if ": " in line and not line.startswith(":")
+        )
         if "data" in lines:
             events.append((int(lines["id"]), lines["event"], json.loads(lines["data"])))
     return events
@@ -52,7 +58,9 @@ def test_with_respond_async_the_answer_is_where_the_result_will_be(gated: Runnin
     assert answer.headers["preference-applied"] == "respond-async"
     assert int(answer.headers["retry-after"]) >= 1
     status = answer.json()
-    assert answer.headers["location"] == status["links"]["self"] == f"/reconstructions/{status['id']}"
+    assert (
+        answer.headers["location"] == status["links"]["self"] == f"/reconstructions/{status['id']}"
+    )
     assert status["state"] in ("queued", "running")
     gated.engine.opened.set()
     result = gated.wait_for_state(status["id"], "succeeded")
@@ -100,7 +108,8 @@ def test_a_failure_is_kept_with_its_reason(serve: Serve) -> None:
     assert status["problem"]["type"] == "/problems/internal-error"
     assert "secret" not in json.dumps(status)
     problem(service.client.get(f"/reconstructions/{id}/points.ply"), 404, "not-found")
-    wait_until(lambda: service.metric('quantvggt_jobs_total{state="failed"}') == 1)  # counted after it is told
+    # counted after it is told
+    wait_until(lambda: service.metric('quantvggt_jobs_total{state="failed"}') == 1)
 
 
 def test_a_request_may_set_itself_a_deadline(gated: Running) -> None:
@@ -168,7 +177,8 @@ def test_a_queued_reconstruction_is_cancelled_at_once_and_never_runs(gated: Runn
     gated.engine.opened.set()
     gated.wait_for_state(running, "succeeded")
     assert gated.engine.calls == 1
-    wait_until(lambda: list((gated.data_dir / "incoming").iterdir()) == [])  # cleared after its end is told
+    # cleared after its end is told
+    wait_until(lambda: list((gated.data_dir / "incoming").iterdir()) == [])
 
 
 def test_a_running_reconstruction_is_stopped_in_mid_pass(gated: Running) -> None:
@@ -189,7 +199,9 @@ def test_a_finished_reconstruction_is_removed_with_its_files(service: Running) -
     assert service.client.delete(f"/reconstructions/{id}").status_code == 204
     for path in ("", "/points.ply", "/events"):
         problem(service.client.get(f"/reconstructions/{id}{path}"), 404, "not-found")
-    assert not [path for path in (service.data_dir / "results").iterdir() if path.name.startswith(id)]
+    assert not [
+        path for path in (service.data_dir / "results").iterdir() if path.name.startswith(id)
+    ]
 
 
 def test_who_waits_for_a_reconstruction_that_is_cancelled_is_told(gated: Running) -> None:
@@ -235,16 +247,19 @@ def test_live_events_rise_and_can_be_resumed(gated: Running) -> None:
     numbers = [number for number, _, _ in events]
     assert numbers == sorted(set(numbers))
     stages = [data["stage"] for _, _, data in events if "stage" in data]
-    assert [stage for stage in ("transfer", "aggregator", "heads", "post", "store") if stage in stages] == [
-        "transfer", "aggregator", "heads", "post", "store",
-    ]  # fmt: skip
+    expected = ["transfer", "aggregator", "heads", "post", "store"]
+    assert [stage for stage in expected if stage in stages] == expected
     progress = [data["progress"] for _, _, data in events]
     assert progress == sorted(progress)
     assert events[-1][1:] == ("end", events[-1][2])
     assert events[-1][2]["state"] == "succeeded"
-    rest = gated.client.get(f"/reconstructions/{id}/events", headers={"Last-Event-ID": str(numbers[-2])}).text
+    rest = gated.client.get(
+        f"/reconstructions/{id}/events", headers={"Last-Event-ID": str(numbers[-2])}
+    ).text
     assert [kind for _, kind, _ in read_events(rest)] == ["end"]
-    gone = gated.client.get(f"/reconstructions/{id}/events", headers={"Last-Event-ID": str(numbers[-1] + 10**6)})
+    gone = gated.client.get(
+        f"/reconstructions/{id}/events", headers={"Last-Event-ID": str(numbers[-1] + 10**6)}
+    )
     assert gone.status_code == 204
 
 
@@ -267,10 +282,15 @@ def test_the_list_is_paged_newest_first(serve: Serve) -> None:
     rest = service.client.get(page.json()["next"]).json()
     assert [line["id"] for line in rest["reconstructions"]] == ids[:1]
     assert rest["next"] is None
-    assert service.client.get("/reconstructions", params={"state": "failed"}).json()["reconstructions"] == []
+    assert (
+        service.client.get("/reconstructions", params={"state": "failed"}).json()["reconstructions"]
+        == []
+    )
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "before=x", f"before={'0' * 32}", "state=lost"])
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=101", "limit=x", "before=x", f"before={'0' * 32}", "state=lost"]
+)
 def test_a_bad_page_is_refused(service: Running, query: str) -> None:
     problem(service.client.get(f"/reconstructions?{query}"), 422, "invalid-option")
 
@@ -279,7 +299,16 @@ def test_a_bad_page_is_refused(service: Running, query: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "id", ["0" * 32, "nothing", "%2e%2e%2f%2e%2e", "A" * 32, "0" * 31, "0" * 33, "..%2f..%2fetc%2fpasswd"]
+    "id",
+    [
+        "0" * 32,
+        "nothing",
+        "%2e%2e%2f%2e%2e",
+        "A" * 32,
+        "0" * 31,
+        "0" * 33,
+        "..%2f..%2fetc%2fpasswd",
+    ],
 )
 def test_an_unknown_id_is_not_found(service: Running, id: str) -> None:
     for path in (
@@ -301,8 +330,13 @@ def test_the_accept_header_chooses_between_document_and_scene(service: Running) 
     assert glb.content == service.client.get(f"{url}/scene.glb").content
     assert glb.headers["content-type"] == "model/gltf-binary"
     assert glb.headers["vary"] == "Accept"
-    assert service.client.get(url, headers={"Accept": "application/ply"}).content.startswith(b"ply\n")
-    assert service.client.get(url, headers={"Accept": "text/html, */*;q=0.1"}).json()["state"] == "succeeded"
+    assert service.client.get(url, headers={"Accept": "application/ply"}).content.startswith(
+        b"ply\n"
+    )
+    assert (
+        service.client.get(url, headers={"Accept": "text/html, */*;q=0.1"}).json()["state"]
+        == "succeeded"
+    )
     answer = service.client.get(url, headers={"Accept": "text/html"})
     assert "model/gltf-binary" in problem(answer, 406, "not-acceptable")["available"]
     problem(post(service, headers={"Accept": "image/png"}), 406, "not-acceptable")

@@ -50,7 +50,9 @@ def test_two_pictures_can_be_reconstructed_from_the_page(page: Page) -> None:
         row.get_by_role("button", name="Add").click()
         row.locator("input[type=file]").nth(index).set_input_files(SAMPLES / f"0{index}.png")
     page.get_by_role("button", name="Execute").click()
-    expect(page.locator(".live-responses-table tr.response .response-col_status").first).to_contain_text("200")
+    expect(
+        page.locator(".live-responses-table tr.response .response-col_status").first
+    ).to_contain_text("200")
     description = page.locator(".live-responses-table tr.response .response-col_description").first
     expect(description).to_contain_text("succeeded")
 

@@ -36,14 +36,20 @@ def page(browser: Browser, service: Running) -> Iterator[Page]:
 @contextmanager
 def visited(browser: Browser, service: Running) -> Iterator[Page]:
     """The page of a fresh visitor; see `watched`."""
-    with watched(browser, f"http://127.0.0.1:{service.port}/", viewport={"width": 480, "height": 480}) as page:
+    with watched(
+        browser, f"http://127.0.0.1:{service.port}/", viewport={"width": 480, "height": 480}
+    ) as page:
         expect(page.locator("#model")).to_be_visible()
         yield page
 
 
 def pictures(count: int) -> list[dict]:
     return [
-        {"name": f"{i}.png", "mimeType": "image/png", "buffer": (SAMPLES / f"0{i}.png").read_bytes()}
+        {
+            "name": f"{i}.png",
+            "mimeType": "image/png",
+            "buffer": (SAMPLES / f"0{i}.png").read_bytes(),
+        }
         for i in range(count)
     ]
 
@@ -91,7 +97,9 @@ def test_a_banner_says_what_the_model_is_not_for(page: Page, width: int) -> None
     page.set_viewport_size({"width": width, "height": 900})
     banner = page.get_by_role("note")
     expect(banner).to_contain_text("trained on drawn rooms")
-    expect(banner).to_contain_text("For photographs, quantise a checkpoint that was trained on them")
+    expect(banner).to_contain_text(
+        "For photographs, quantise a checkpoint that was trained on them"
+    )
     reconstructed(page)
     expect(banner).to_contain_text("trained on drawn rooms")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -138,7 +146,9 @@ def test_every_picture_stands_beside_its_depth_and_confidence(page: Page) -> Non
     expect(images).to_have_count(9)
     for index in range(9):
         images.nth(index).scroll_into_view_if_needed()
-        page.wait_for_function(f"document.querySelectorAll('#pictures img')[{index}].naturalWidth > 40")
+        page.wait_for_function(
+            f"document.querySelectorAll('#pictures img')[{index}].naturalWidth > 40"
+        )
 
 
 def test_a_download_is_the_file_that_the_service_gives(page: Page, service: Running) -> None:
@@ -151,9 +161,13 @@ def test_a_download_is_the_file_that_the_service_gives(page: Page, service: Runn
 
 
 def test_a_problem_is_told_in_the_services_words_and_leads_back(page: Page) -> None:
-    page.set_input_files("#files", [{"name": "a.jpg", "mimeType": "image/jpeg", "buffer": b"nothing"}])
+    page.set_input_files(
+        "#files", [{"name": "a.jpg", "mimeType": "image/jpeg", "buffer": b"nothing"}]
+    )
     page.get_by_role("button", name="Reconstruct").click()
-    expect(page.get_by_role("alert")).to_contain_text("a.jpg is not a JPEG, PNG, WebP or HEIC picture")
+    expect(page.get_by_role("alert")).to_contain_text(
+        "a.jpg is not a JPEG, PNG, WebP or HEIC picture"
+    )
     page.get_by_role("button", name="Back").click()
     expect(page.locator("#start")).to_be_visible()
 
@@ -175,13 +189,17 @@ def fetching(serve: Serve, origin: Origin) -> Running:
     return serve(fetch_urls=True, fetch_hosts=origin.url(""))
 
 
-def test_urls_are_typed_and_sent_with_chosen_pictures(browser: Browser, fetching: Running, origin: Origin) -> None:
+def test_urls_are_typed_and_sent_with_chosen_pictures(
+    browser: Browser, fetching: Running, origin: Origin
+) -> None:
     with visited(browser, fetching) as page:
         page.set_input_files("#files", pictures(1))
         page.locator("#files").focus()
         page.keyboard.press("Tab")
         expect(page.get_by_label("or give URLs")).to_be_focused()
-        expect(page.locator("#addresses")).to_contain_text("or give URLs on listed hosts, one a line")
+        expect(page.locator("#addresses")).to_contain_text(
+            "or give URLs on listed hosts, one a line"
+        )
         for path in ("/2.png", "", "  /1.png "):
             page.keyboard.insert_text(path.replace("/", origin.url("/")))
             page.keyboard.press("Enter")
@@ -189,20 +207,27 @@ def test_urls_are_typed_and_sent_with_chosen_pictures(browser: Browser, fetching
         expect(page.get_by_role("button", name="Reconstruct 3 pictures")).to_be_focused()
         page.keyboard.press("Enter")
         expect(page.locator("#result")).to_be_visible()
-        for caption, name in zip(page.locator("#pictures p").all(), ("0.png", "2.png", "1.png"), strict=True):
+        for caption, name in zip(
+            page.locator("#pictures p").all(), ("0.png", "2.png", "1.png"), strict=True
+        ):
             expect(caption).to_contain_text(name)
         page.get_by_role("button", name="New reconstruction").click()
         expect(page.get_by_label("or give URLs")).to_have_value("")
 
 
-def test_a_refused_url_is_told_in_the_services_words_and_can_be_corrected(browser: Browser, fetching: Running) -> None:
+def test_a_refused_url_is_told_in_the_services_words_and_can_be_corrected(
+    browser: Browser, fetching: Running
+) -> None:
     with visited(browser, fetching) as page:
         page.set_viewport_size({"width": 360, "height": 740})
         typed = "https://images.example.org/" + 40 * "long-name-" + ".png"
         page.get_by_label("or give URLs").fill(typed)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         page.get_by_role("button", name="Reconstruct", exact=True).click()
-        told = "The URL of picture 0 is on a host, scheme or port that this service does not fetch from."
+        told = (
+            "The URL of picture 0 is on a host, scheme or port that this service does not fetch "
+            "from."
+        )
         expect(page.locator("#problem-detail")).to_have_text(told)
         page.get_by_role("button", name="Back").click()
         expect(page.get_by_label("or give URLs")).to_have_value(typed)

@@ -1,4 +1,5 @@
-"""A server of one's own for URLs: it answers a path with whatever bytes a test wants, over TLS or not."""
+"""A server of one's own for URLs: it answers a path with whatever bytes a test wants, over TLS or
+not."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ class Origin:
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with suppress(OSError), connection:  # a client that stops reading is what some tests are about
+        # a client that stops reading is what some tests are about
+        with suppress(OSError), connection:
             if self._context is None:
                 self._answer(connection)
                 return
@@ -72,7 +74,8 @@ class Origin:
 def plain(body: bytes, status: str = "200 OK", **headers: str) -> bytes:
     """A whole answer with its true length."""
     lines = [
-        f"{name.replace('_', '-')}: {value}" for name, value in {"Content_Length": str(len(body)), **headers}.items()
+        f"{name.replace('_', '-')}: {value}"
+        for name, value in {"Content_Length": str(len(body)), **headers}.items()
     ]
     return "\r\n".join([f"HTTP/1.1 {status}", *lines, "Connection: close", "", ""]).encode() + body
 

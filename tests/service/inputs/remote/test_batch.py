@@ -1,4 +1,5 @@
-"""Files that fill side by side, in every order that one can think of, and end as if they had come one after another."""
+"""Files that fill side by side, in every order that one can think of, and end as if they had come
+one after another."""
 
 from __future__ import annotations
 
@@ -55,7 +56,9 @@ class Race:
             self._turns[place].set()
             for _ in range(10):  # until everybody has heard of it
                 await asyncio.sleep(0)
-            self.most_held = max(self.most_held, sum(self.files[other].size or 0 for other in self.open))
+            self.most_held = max(
+                self.most_held, sum(self.files[other].size or 0 for other in self.open)
+            )
         await filling
 
     async def _work(self, place: int) -> None:
@@ -74,8 +77,12 @@ class Race:
         pytest.param([30, 30, 30, 10], "", [0, 1, 2, 3], id="all fit"),
         pytest.param([30, "first", 30, "second"], "first", [0], id="two errors"),
         pytest.param([30, 30, 30, 30], "more than 100 bytes", [0, 1, 2], id="one too many"),
-        pytest.param([60, "first", 60, 60], "first", [0], id="an error before there is no more room"),
-        pytest.param([60, 60, "second", 1], "more than 100 bytes", [0], id="no more room before an error"),
+        pytest.param(
+            [60, "first", 60, 60], "first", [0], id="an error before there is no more room"
+        ),
+        pytest.param(
+            [60, 60, "second", 1], "more than 100 bytes", [0], id="no more room before an error"
+        ),
         pytest.param([30, 200, 1, 1], "more than 100 bytes", [0], id="one too large by itself"),
     ],
 )

@@ -1,5 +1,5 @@
-"""Fetching from true HTTPS servers on this machine, well-behaved and hostile. Where a test needs a public server, only
-the last step, dialling its address, is led to one of ours."""
+"""Fetching from true HTTPS servers on this machine, well-behaved and hostile. Where a test needs a
+public server, only the last step, dialling its address, is led to one of ours."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ class Internet(httpcore.AsyncNetworkBackend):
         self.port = port
         self.dialled: list[tuple[str, int]] = []
 
-    async def connect_tcp(self, host: str, port: int, *rest: Any, **options: Any) -> httpcore.AsyncNetworkStream:
+    async def connect_tcp(
+        self, host: str, port: int, *rest: Any, **options: Any
+    ) -> httpcore.AsyncNetworkStream:
         self.dialled.append((host, port))
         return await httpcore.AnyIOBackend().connect_tcp("127.0.0.1", self.port, *rest, **options)
 
@@ -117,7 +119,8 @@ def test_what_urls_name_is_fetched_in_their_order_under_their_names(origin: Orig
 
 
 class Crowd:
-    """Answers with the path, each only when `most` are waiting for an answer; notes how many ever were."""
+    """Answers with the path, each only when `most` are waiting for an answer; notes how many ever
+    were."""
 
     def __init__(self, most: int) -> None:
         self.waiting = self.seen = 0
@@ -145,7 +148,9 @@ def test_a_few_are_fetched_at_a_time_and_stay_in_order(origin: Origin) -> None:
     assert crowd.seen == AT_ONCE
 
 
-def test_the_first_picture_at_fault_is_named_even_if_a_later_one_fails_before_it(origin: Origin) -> None:
+def test_the_first_picture_at_fault_is_named_even_if_a_later_one_fails_before_it(
+    origin: Origin,
+) -> None:
     failed = threading.Event()
 
     def missing(connection: socket.socket) -> None:
@@ -183,7 +188,9 @@ def test_one_that_fails_ends_those_after_it_at_once_and_nothing_stays_open(
     urls = [origin.url(f"/{min(i, 2)}") for i in range(9)]
 
     async def patient() -> None:
-        await asyncio.wait_for(listing(origin, fetch_timeout=600.0).fetch(dict(enumerate(urls)), 0), 10)
+        await asyncio.wait_for(
+            listing(origin, fetch_timeout=600.0).fetch(dict(enumerate(urls)), 0), 10
+        )
 
     with pytest.raises(FetchFailed) as caught:
         asyncio.run(patient())
@@ -193,7 +200,9 @@ def test_one_that_fails_ends_those_after_it_at_once_and_nothing_stays_open(
     assert len(origin.requests) <= 2 + AT_ONCE
 
 
-def test_a_request_says_little_and_carries_nothing_over(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_says_little_and_carries_nothing_over(
+    origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     origin.answers |= {"/1": plain(b"1", Set_Cookie="a=b"), "/2": plain(b"2")}
@@ -206,7 +215,9 @@ def test_a_request_says_little_and_carries_nothing_over(origin: Origin, monkeypa
         assert f"Host: 127.0.0.1:{origin.port}".encode() in head
 
 
-def test_a_public_server_is_dialled_by_its_checked_address_under_its_own_name(public: Origin) -> None:
+def test_a_public_server_is_dialled_by_its_checked_address_under_its_own_name(
+    public: Origin,
+) -> None:
     fetcher, internet = roaming(public)
     public.answers["/a.png"] = plain(PICTURE)
     (file,) = fetch(fetcher, f"https://{NAME}/a.png")
@@ -255,7 +266,9 @@ def test_redirects_are_followed_a_few_times(origin: Origin) -> None:
         ("https://[zz]/", "not a URL"),
     ],
 )
-def test_a_redirect_is_checked_like_the_url_that_was_sent(public: Origin, location: str, words: str) -> None:
+def test_a_redirect_is_checked_like_the_url_that_was_sent(
+    public: Origin, location: str, words: str
+) -> None:
     fetcher, internet = roaming(public)
     public.answers["/a.png"] = redirect(location)
     problem = refused(fetcher, f"https://{NAME}/a.png", URLRefused)
@@ -275,17 +288,23 @@ def test_a_redirect_to_a_name_that_leads_inwards_is_not_followed(public: Origin)
 def test_names_that_lead_inwards_or_nowhere_and_servers_that_are_closed_are_told_apart_by_nobody(
     public: Origin,
 ) -> None:
-    fetcher, _ = roaming(public, **{"inside.example.org": ["10.0.0.1"], "both.example.org": [PUBLIC, "::1"]})
+    fetcher, _ = roaming(
+        public, **{"inside.example.org": ["10.0.0.1"], "both.example.org": [PUBLIC, "::1"]}
+    )
     public.stop()
     hosts = ("inside.example.org", "both.example.org", "nowhere.example.org", NAME)
     told = {refused(fetcher, f"https://{host}/a.png", FetchFailed).message for host in hosts}
     assert len(told) == 1
 
 
-def test_of_a_listed_host_the_client_learns_nothing_but_that_it_gave_nothing(origin: Origin) -> None:
+def test_of_a_listed_host_the_client_learns_nothing_but_that_it_gave_nothing(
+    origin: Origin,
+) -> None:
     origin.answers |= {"/403": plain(b"", "403 Forbidden"), "/odd": b"SSH-2.0-OpenSSH\r\n"}
     fetcher = listing(origin)
-    told = {refused(fetcher, origin.url(path), FetchFailed).message for path in ("/403", "/404", "/odd")}
+    told = {
+        refused(fetcher, origin.url(path), FetchFailed).message for path in ("/403", "/404", "/odd")
+    }
     origin.stop()
     told.add(refused(fetcher, origin.url("/"), FetchFailed).message)
     assert len(told) == 1
@@ -326,20 +345,40 @@ def stalled(connection: socket.socket) -> None:
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\nshort", FetchFailed, id="length too large"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 999999999\r\n\r\n", TooManyBytes, id="length beyond limit"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", FetchFailed, id="length negative"),
         pytest.param(
-            b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", FetchFailed, id="two lengths"
+            b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\nshort",
+            FetchFailed,
+            id="length too large",
+        ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 999999999\r\n\r\n",
+            TooManyBytes,
+            id="length beyond limit",
+        ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", FetchFailed, id="length negative"
+        ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+            FetchFailed,
+            id="two lengths",
         ),
         pytest.param(endless, TooManyBytes, id="endless body"),
         pytest.param(
-            lambda c: c.sendall(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000), FetchFailed, id="endless head"
+            lambda c: c.sendall(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000),
+            FetchFailed,
+            id="endless head",
         ),
         pytest.param(
-            lambda c: [c.sendall(b"HTTP/1.1 100 Go\r\n\r\n") for _ in range(9999)], FetchFailed, id="endless 100"
+            lambda c: [c.sendall(b"HTTP/1.1 100 Go\r\n\r\n") for _ in range(9999)],
+            FetchFailed,
+            id="endless 100",
         ),
-        pytest.param(plain(gzip.compress(bytes(10_000_000)), Content_Encoding="gzip"), FetchFailed, id="gzip bomb"),
+        pytest.param(
+            plain(gzip.compress(bytes(10_000_000)), Content_Encoding="gzip"),
+            FetchFailed,
+            id="gzip bomb",
+        ),
         pytest.param(plain(b"", "204 No Content"), FetchFailed, id="no content"),
         pytest.param(plain(PICTURE, "206 Partial Content"), FetchFailed, id="a part only"),
         pytest.param(b"\x00" * 10_000, FetchFailed, id="not HTTP"),
@@ -348,7 +387,9 @@ def stalled(connection: socket.socket) -> None:
         pytest.param(stalled, FetchFailed, id="stall in mid-body"),
     ],
 )
-def test_a_hostile_server_is_an_error_in_bounded_time(origin: Origin, answer: Answer, kind: type[ServiceError]) -> None:
+def test_a_hostile_server_is_an_error_in_bounded_time(
+    origin: Origin, answer: Answer, kind: type[ServiceError]
+) -> None:
     origin.answers["/a.png"] = answer
     refused(listing(origin, fetch_timeout=0.3), origin.url("/a.png"), kind)
 
@@ -360,8 +401,14 @@ def test_a_body_longer_than_its_length_is_cut_there(origin: Origin) -> None:
 
 
 def test_a_picture_has_a_pictures_limit_and_a_container_that_of_the_request(origin: Origin) -> None:
-    origin.answers |= {"/a.png": plain(PICTURE + bytes(41_000)), "/a.zip": plain(ARCHIVE + bytes(90_000))}
-    assert refused(listing(origin), origin.url("/a.png"), TooManyBytes).fields["max_image_bytes"] == 40_000
+    origin.answers |= {
+        "/a.png": plain(PICTURE + bytes(41_000)),
+        "/a.zip": plain(ARCHIVE + bytes(90_000)),
+    }
+    assert (
+        refused(listing(origin), origin.url("/a.png"), TooManyBytes).fields["max_image_bytes"]
+        == 40_000
+    )
     (file,) = fetch(listing(origin), origin.url("/a.zip"))
     assert content(file) == ARCHIVE + bytes(90_000)
 
@@ -372,7 +419,9 @@ def test_all_urls_and_the_body_share_one_limit(origin: Origin) -> None:
     for file in fetch(fetcher, *3 * [origin.url("/a")], spent=10_000):
         file.file.close()
     for path in ("/a", "/endless"):
-        assert refused(fetcher, origin.url(path), TooManyBytes, spent=70_001).fields == {"max_total_bytes": 100_000}
+        assert refused(fetcher, origin.url(path), TooManyBytes, spent=70_001).fields == {
+            "max_total_bytes": 100_000
+        }
     with pytest.raises(TooManyBytes):
         fetch(fetcher, *4 * [origin.url("/a")])
 
@@ -390,7 +439,9 @@ def test_a_drip_ends_when_its_reader_is_cancelled_and_nothing_stays_open(
     fetcher = listing(origin)
 
     async def impatient() -> None:
-        await asyncio.wait_for(fetcher.fetch({0: origin.url("/a.png"), 1: origin.url("/b.png")}, 0), 0.3)
+        await asyncio.wait_for(
+            fetcher.fetch({0: origin.url("/a.png"), 1: origin.url("/b.png")}, 0), 0.3
+        )
 
     with pytest.raises(asyncio.TimeoutError):
         asyncio.run(impatient())

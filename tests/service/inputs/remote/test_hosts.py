@@ -74,7 +74,10 @@ def test_anything_else_is_refused_with_the_reason(url: str, words: str) -> None:
 
 def test_a_list_admits_its_hosts_by_scheme_and_port_and_no_other() -> None:
     assert origin("https://IMAGES.example.org/", LISTED).port == 443
-    assert origin("http://minio.storage.svc:9000/bucket/a.jpg?X-Amz-Signature=0", LISTED).scheme == "http"
+    assert (
+        origin("http://minio.storage.svc:9000/bucket/a.jpg?X-Amz-Signature=0", LISTED).scheme
+        == "http"
+    )
     assert origin("https://10.0.0.5:8443/", LISTED) == Origin("https", "10.0.0.5", 8443)
     assert origin("https://[FD12:0::1]/", LISTED).host == "fd12::1"
     for url in (
@@ -97,7 +100,21 @@ def test_only_listed_hosts_may_lead_inwards() -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", ["", "*", "a,,b", "ftp://a", "a/path", "user@a", "0x7f.1", "a:b", "a:99999", "a:0", "a b", "://a"]
+    "setting",
+    [
+        "",
+        "*",
+        "a,,b",
+        "ftp://a",
+        "a/path",
+        "user@a",
+        "0x7f.1",
+        "a:b",
+        "a:99999",
+        "a:0",
+        "a b",
+        "://a",
+    ],
 )
 def test_a_list_that_is_none_is_refused(setting: str) -> None:
     with pytest.raises(SettingsError, match=r"--fetch-hosts .* is not a host such as"):

@@ -25,14 +25,18 @@ class Dial(httpcore.AsyncNetworkBackend):
         self.dialled: list[str] = []
         self.dead = dead
 
-    async def connect_tcp(self, host: str, port: int, *rest: Any, **options: Any) -> httpcore.AsyncNetworkStream:
+    async def connect_tcp(
+        self, host: str, port: int, *rest: Any, **options: Any
+    ) -> httpcore.AsyncNetworkStream:
         self.dialled.append(host)
         if host in self.dead:
             raise httpcore.ConnectError("refused")
         return httpcore.AsyncMockStream([])
 
 
-def connect(network: CheckedNetwork, host: str = "images.example.org", port: int = 443, timeout: float = 5) -> None:
+def connect(
+    network: CheckedNetwork, host: str = "images.example.org", port: int = 443, timeout: float = 5
+) -> None:
     asyncio.run(network.connect_tcp(host, port, timeout))
 
 
@@ -52,7 +56,8 @@ def answering(*answers: list[str] | Exception) -> tuple[Any, list[str]]:
 
 
 def test_a_name_is_resolved_once_and_the_address_that_was_checked_is_dialled() -> None:
-    """DNS rebinding: the second answer of the attacker's name server leads inwards, and nobody asks for it."""
+    """DNS rebinding: the second answer of the attacker's name server leads inwards, and nobody asks
+    for it."""
     resolve, asked = answering([PUBLIC], [PRIVATE])
     dial = Dial()
     connect(CheckedNetwork(Hosts(), resolve, dial))
@@ -62,7 +67,9 @@ def test_a_name_is_resolved_once_and_the_address_that_was_checked_is_dialled() -
 @pytest.mark.parametrize(
     "addresses", [[PRIVATE], [PUBLIC, PRIVATE], ["::1"], ["fe80::1%eth0"], ["169.254.169.254"], []]
 )
-def test_a_name_with_an_address_that_is_not_public_is_not_dialled_at_all(addresses: list[str]) -> None:
+def test_a_name_with_an_address_that_is_not_public_is_not_dialled_at_all(
+    addresses: list[str],
+) -> None:
     resolve, _ = answering(addresses)
     dial = Dial()
     with pytest.raises(httpcore.ConnectError):
@@ -124,7 +131,9 @@ def test_a_connection_that_is_given_up_while_its_encryption_begins_is_closed() -
             return greeting
 
         async def give_up() -> bytes:
-            stream = await CheckedNetwork(Hosts(f"127.0.0.1:{port}")).connect_tcp("127.0.0.1", port, 5)
+            stream = await CheckedNetwork(Hosts(f"127.0.0.1:{port}")).connect_tcp(
+                "127.0.0.1", port, 5
+            )
             with anyio.move_on_after(0.1):
                 await stream.start_tls(ssl.create_default_context(), "127.0.0.1", 5)
             return await asyncio.to_thread(see_it_end)

@@ -51,6 +51,7 @@ BEST = "best"
 _TRAINED_ON = {  # by recipe
     "rooms": "drawn rooms with textured boxes and spheres",
     "free": "drawn rooms, objects and house fronts",
+    "free-gpu": "drawn rooms, objects and house fronts",
 }
 _MAX_BAD_STEPS = 20
 # a resumed run may be shorter or use other cores
@@ -576,6 +577,6 @@ def _command(config: TrainingConfig) -> str:
     start = "" if config.start is None else f" --start {config.start}"
     recipe = "" if config.recipe == "rooms" else f" --recipe {config.recipe}"
     return (
-        f"python -m quantization demo train --out runs/demo{recipe} --steps {config.steps} "
+        f"quantvggt demo train --out runs/demo{recipe} --steps {config.steps} "
         f"--seed {config.seed}{start}"
     )

@@ -446,6 +446,8 @@ class _Events:
     def _take(self, data: dict[str, Any]) -> None:
         if "timings" in data or data["state"] in _ENDED:
             self.ended = True
+            if data["state"] == "succeeded":  # however fast it was
+                self._progress("reconstruct", 1.0)
         elif (data.get("stage") or data["state"]) in ("queue", "queued"):
             self._progress("queue", 0.0)
         else:

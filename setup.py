@@ -13,7 +13,16 @@ from pathlib import Path
 from setuptools import setup
 
 ROOT = Path(__file__).parent
-FOLDERS = ("evaluation", "kernels", "model", "quantization", "scenes", "service", "training")
+FOLDERS = (
+    "evaluation",
+    "kernels",
+    "model",
+    "quantization",
+    "refinement",
+    "scenes",
+    "service",
+    "training",
+)
 
 
 def packages_in(folder: str) -> list[str]:

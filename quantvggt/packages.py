@@ -11,7 +11,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-FOLDERS = ("evaluation", "kernels", "model", "quantization", "scenes", "service", "training")
+FOLDERS = (
+    "evaluation",
+    "kernels",
+    "model",
+    "quantization",
+    "refinement",
+    "scenes",
+    "service",
+    "training",
+)
 """Top-level folders of the project whose code is imported by these names."""
 
 

@@ -134,9 +134,19 @@ class DepthDocument(_Document):
     links: Links = {}
 
 
+class DenseDocument(_Document):
+    """Dense depth of one picture from its original pixels. Counts of pixels: `verified` by several
+    pictures, `filled` with the network's depth fitted to the verified ones around; the rest has
+    none."""
+
+    size: Size
+    verified: int
+    filled: int
+
+
 class PictureDocument(_Document):
     """One picture, in the order of the reconstruction. `links.picture` is what the network saw, at
-    its resolution."""
+    its resolution. `distortion` is the k1 of COLMAP's SIMPLE_RADIAL model."""
 
     index: int
     filename: str
@@ -146,8 +156,42 @@ class PictureDocument(_Document):
     extrinsic: Matrix
     intrinsic: Matrix
     intrinsic_network: Matrix
+    distortion: float = 0.0
+    source: Literal["refined", "network"] = Field("network", description="whose camera this is")
+    share: float | None = Field(
+        None, description="verified matches of this picture that the cameras satisfy, 0 to 1"
+    )
+    observations: int | None = Field(None, description="sparse points that this picture sees")
+    ray_angle: float | None = Field(
+        None, description="median over those of the widest angle between rays, degrees"
+    )
     depth: DepthDocument
+    dense: DenseDocument | None = None
     links: Links = {}
+
+
+class ReasonDocument(_Document):
+    """Why something was not done. `code` stays the same when the words of `message` change."""
+
+    code: str
+    message: str
+
+
+class RefinementDocument(_Document):
+    """How far the cameras were refined on the original pixels. `support` is the share of verified
+    matches between pictures that the cameras of this result satisfy, `network_support` that
+    of the network's own."""
+
+    asked: Literal["cameras", "dense"]
+    method: str
+    kept: int = Field(description="pictures whose cameras were refined")
+    support: float | None
+    network_support: float | None
+    reason: ReasonDocument | None = Field(None, description="why not every camera was refined")
+    dense_reason: ReasonDocument | None = Field(None, description="why there is no dense depth")
+    points: int = Field(0, description="sparse points")
+    seconds: dict[str, float] = {}
+    peak_memory_bytes: int = 0
 
 
 class StatusLinks(_Document):
@@ -202,6 +246,7 @@ class ReconstructionDocument(_Document):
         description="passes, resolution, memory predicted and measured, what was given up, loops "
         "that were looked at",
     )
+    refinement: RefinementDocument | None = Field(None, description="null if it was not asked for")
     warnings: list[WarningDocument] = []
     timings: dict[str, float]
     pictures: list[PictureDocument]

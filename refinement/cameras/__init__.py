@@ -1,0 +1,1 @@
+"""Cameras: features, matches, bundle adjustment, and the decision whose cameras to keep."""

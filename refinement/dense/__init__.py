@@ -1,0 +1,1 @@
+"""Dense depth from pictures with known cameras."""

@@ -26,8 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--artifact", type=Path, help="folder of the quantised model")
     parser.add_argument(
         "--samples",
-        type=Path,
-        help="folder of pictures with cameras.json (default: the bundled ones)",
+        default=choices.SAMPLES[0],
+        help=f"{' or '.join(choices.SAMPLES)}, the bundled pictures, or a folder of pictures with "
+        "cameras.json (default: %(default)s)",
     )
     parser.add_argument(
         "--out", type=Path, help="folder to write; what an earlier demo left there is replaced"
@@ -110,7 +111,9 @@ def _show(options: argparse.Namespace) -> int:
         )
     from quantvggt.demo.run import run_demo
 
-    samples = options.samples or packages_folder() / "service" / "samples"
+    samples = Path(options.samples)
+    if options.samples in choices.SAMPLES:
+        samples = packages_folder() / "service" / "samples" / options.samples
     found = run_demo(
         options.artifact,
         samples,

@@ -1,5 +1,5 @@
-"""One picture that shows a whole reconstruction: every view with its depth, and the cloud with its
-cameras."""
+"""One picture that shows a whole reconstruction: the pictures, their depth, and the cloud with its
+cameras from where no picture was taken."""
 
 from __future__ import annotations
 
@@ -9,36 +9,28 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from model.scene.similarity import camera_centres
 
 Array = NDArray[np.float64]
 
-_BACKGROUND = (250, 250, 250)
-_INK = (40, 40, 40)
+_BACKGROUND = (255, 255, 255)
 _PREDICTED = (214, 60, 40)
 _TRUE = (30, 110, 60)
-_GAP = 12
-_LABEL = 20
-_ROW = 170
-_PANEL = 640
-
-# World axes to (right, up, toward the viewer) of each panel; OpenCV's y points down, z forward.
-_TOP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
-_TURN, _TILT = np.radians(-30.0), np.radians(35.0)
-_OBLIQUE = np.array(
-    [
-        [np.cos(_TURN), 0.0, np.sin(_TURN)],
-        [-np.sin(_TURN) * np.sin(_TILT), -np.cos(_TILT), np.cos(_TURN) * np.sin(_TILT)],
-        [np.sin(_TURN) * np.cos(_TILT), -np.sin(_TILT), -np.cos(_TURN) * np.cos(_TILT)],
-    ]
-)
+_WIDTH = 1600
+_GAP = 8
+_MOST_VIEWS = 8
+_PANEL = (_WIDTH, 860)
+_FINER = 2  # the panel is drawn this much larger, then made smaller
+_FIELD_OF_VIEW = np.radians(42)
+_ASIDE, _ABOVE = np.radians(-14), np.radians(16)
+_CELL, _LARGEST_SPLAT, _MOST_POINTS = 16, 7, 4_000_000
 
 
 @dataclass(frozen=True)
 class View:
-    """One picture of the scene and its depth map as a picture, on the same pixel grid."""
+    """One picture of the scene and its depth map as a picture, of the same shape."""
 
     picture: Image.Image
     depth: Image.Image
@@ -51,82 +43,164 @@ def draw_overview(
     predicted: Array,
     true: Array | None = None,
 ) -> Image.Image:
-    """Rows of picture and depth on the left; the points [N,3] with colours [N,3] from above and
-    askew on the right.
+    """A row of pictures, at most eight, a row of their depths, and below them the points [N,3] with
+    colours [N,3] from a new viewpoint.
 
-    `predicted` and `true` are world-to-camera extrinsics [S,3,4] in the world of the points.
+    `predicted` (red) and `true` (green) are world-to-camera extrinsics [S,3,4] in the world of the
+    points.
     """
-    rows = [(_fit(view.picture), _fit(view.depth)) for view in views]
-    column = max(picture.width for row in rows for picture in row)
-    left = 2 * column + 3 * _GAP
-    height = 2 * _GAP + _LABEL + max(len(rows) * (_ROW + _GAP) - _GAP, _PANEL)
-    canvas = Image.new("RGB", (left + 2 * (_PANEL + _GAP), height), _BACKGROUND)
-    draw = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(size=14)
-
-    draw.text((_GAP, _GAP), "picture", _INK, font)
-    draw.text((2 * _GAP + column, _GAP), "depth (near is bright)", _INK, font)
-    for index, row in enumerate(rows):
-        top = _GAP + _LABEL + index * (_ROW + _GAP)
-        for place, picture in enumerate(row):
-            canvas.paste(picture, (_GAP + place * (column + _GAP), top))
-    for index, (title, axes) in enumerate((("from above", _TOP), ("oblique", _OBLIQUE))):
-        start = left + index * (_PANEL + _GAP)
-        draw.text((start, _GAP), title, _INK, font)
-        draw.text((start + 110, _GAP), "predicted cameras", _PREDICTED, font)
-        if true is not None:
-            draw.text((start + 260, _GAP), "known cameras, aligned", _TRUE, font)
-        canvas.paste(_panel(points, colors, predicted, true, axes), (start, _GAP + _LABEL))
+    count = min(len(views), _MOST_VIEWS)
+    shown = [views[i * len(views) // count] for i in range(count)]
+    width = (_WIDTH + _GAP) // count - _GAP
+    height = max(width * view.picture.height // view.picture.width for view in shown)
+    canvas = Image.new("RGB", (_WIDTH, 2 * (height + _GAP) + _PANEL[1]), _BACKGROUND)
+    for index, view in enumerate(shown):
+        left = round(index * (_WIDTH - width) / max(count - 1, 1))
+        for row, picture in enumerate((view.picture, view.depth)):
+            size = (width, width * view.picture.height // view.picture.width)
+            small = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+            canvas.paste(small, (left, row * (height + _GAP)))
+    cameras = [(predicted, _PREDICTED)] + ([] if true is None else [(true, _TRUE)])
+    canvas.paste(_panel(points, colors, cameras), (0, 2 * (height + _GAP)))
     return canvas
 
 
-def _fit(picture: Image.Image) -> Image.Image:
-    width = max(1, round(picture.width * _ROW / picture.height))
-    return picture.convert("RGB").resize((width, _ROW), Image.Resampling.LANCZOS)
+@dataclass(frozen=True)
+class _Eye:
+    """A pinhole camera: world-to-camera [R|t], focal length and principal point in pixels."""
+
+    extrinsic: Array
+    focal: float
+    middle: Array
+
+    def project(self, points: NDArray[np.floating]) -> tuple[Array, Array]:
+        """Pixels [N,2] and depths [N]; what lies behind the eye has a depth of 0 or less."""
+        local = points @ self.extrinsic[:, :3].T + self.extrinsic[:, 3]
+        depth = local[:, 2]
+        safe = np.where(depth > 1e-9, depth, 1.0)[:, None]
+        return self.focal * local[:, :2] / safe + self.middle, depth
 
 
 def _panel(
     points: NDArray[np.floating],
     colors: NDArray[np.uint8],
-    predicted: Array,
-    true: Array | None,
-    axes: Array,
+    cameras: Sequence[tuple[Array, tuple[int, int, int]]],
 ) -> Image.Image:
-    cameras = [(predicted, _PREDICTED)] + ([] if true is None else [(true, _TRUE)])
-    seen = points.astype(np.float64) @ axes.T
-    centres = np.concatenate([_centres(extrinsics) for extrinsics, _ in cameras]) @ axes.T
-    # A few stray points must not shrink the scene to a dot: the frame holds 96 % of them, and all
-    # cameras.
-    low, high = (
-        np.percentile(seen[:, :2], [2, 98], axis=0)
-        if len(seen)
-        else (centres[:, :2], centres[:, :2])
-    )
-    low, high = np.minimum(low, centres[:, :2]).min(0), np.maximum(high, centres[:, :2]).max(0)
-    extent = 1.15 * max(float((high - low).max()), 1e-6)
-    middle = (low + high) / 2
-
-    def pixels(at: Array) -> Array:
-        return ((at[:, :2] - middle) / extent * [1, -1] + 0.5) * _PANEL
-
-    pixel = np.floor(pixels(seen)).astype(int)
-    inside = ((pixel >= 0) & (pixel < _PANEL - 1)).all(axis=1)
-    order = np.flatnonzero(inside)[np.argsort(seen[inside, 2])]  # painter's algorithm: nearest last
-    image = np.full((_PANEL, _PANEL, 3), 255, np.uint8)
-    u, v = pixel[order].T
-    for dv in (0, 1):
-        for du in (0, 1):
-            image[v + dv, u + du] = colors[order]
-    panel = Image.fromarray(image)
-    draw = ImageDraw.Draw(panel)
+    size = (_PANEL[0] * _FINER, _PANEL[1] * _FINER)
+    points = points.astype(np.float64)
+    if len(points) > _MOST_POINTS:
+        step = -(-len(points) // _MOST_POINTS)
+        points, colors = points[::step], colors[::step]
+    centres = np.concatenate([_centres(extrinsics) for extrinsics, _ in cameras])
+    eye = _new_viewpoint(points, cameras[0][0], centres, size)
+    image = Image.fromarray(_splatted(points, colors, eye, size))
+    draw = ImageDraw.Draw(image)
+    reach = float(np.linalg.norm(_focus(points, cameras[0][0]) - centres.mean(axis=0)))
     for extrinsics, color in cameras:
-        for corners in _frusta(extrinsics, 0.06 * extent):
-            tip, *base = (tuple(corner) for corner in pixels(corners @ axes.T))
+        for corners in _frusta(extrinsics, 0.07 * reach):
+            pixels, depth = eye.project(corners)
+            if (depth <= 0).any():
+                continue
+            tip, *base = (tuple(pixel) for pixel in pixels)
             for i, corner in enumerate(base):
-                draw.line([tip, corner], color, 2)
-                draw.line([corner, base[(i + 1) % 4]], color, 2)
-    draw.rectangle((0, 0, _PANEL - 1, _PANEL - 1), outline=(200, 200, 200))
-    return panel
+                draw.line([tip, corner], color, 2 * _FINER)
+                draw.line([corner, base[(i + 1) % 4]], color, 2 * _FINER)
+    return image.resize(_PANEL, Image.Resampling.LANCZOS)
+
+
+def _focus(points: Array, predicted: Array) -> Array:
+    """What the cameras look at: the middle of the points, or a little in front without any."""
+    if len(points):
+        middle: Array = np.median(points, axis=0)
+        return middle
+    centres = _centres(predicted)
+    spread = max(float(np.linalg.norm(np.ptp(centres, axis=0))), 1e-3)
+    ahead: Array = centres.mean(axis=0) + predicted[:, 2, :3].mean(axis=0) * spread
+    return ahead
+
+
+def _new_viewpoint(points: Array, predicted: Array, centres: Array, size: tuple[int, int]) -> _Eye:
+    """Behind the cameras, higher and to the side, as far as it takes to see nearly all points and
+    the cameras."""
+    focus = _focus(points, predicted)
+    up = -predicted[:, 1, :3].mean(axis=0)
+    up /= np.linalg.norm(up)
+    back = centres.mean(axis=0) - focus
+    if np.linalg.norm(np.cross(back, up)) < 1e-9:
+        back = back - predicted[:, 2, :3].mean(axis=0) + 1e-3
+    level = back - up * (back @ up)
+    level /= np.linalg.norm(level)
+    side = np.cross(up, level)
+    rise = np.clip(np.arctan2(back @ up, back @ np.cross(side, up)) + _ABOVE, -1.2, 1.2)
+    level = np.cos(_ASIDE) * level + np.sin(_ASIDE) * side
+    forward = -(np.cos(rise) * level + np.sin(rise) * up)
+    right = np.cross(forward, up)
+    right /= np.linalg.norm(right)
+    rotation = np.stack([right, np.cross(forward, right), forward])
+    focal = size[0] / 2 / np.tan(_FIELD_OF_VIEW / 2)
+    # strays must not shrink the scene to a dot: the frame holds nearly all points
+    sample = points[:: max(1, len(points) // 50_000)]
+    distance = max(float(np.linalg.norm(back)), 1e-6) * 0.5
+    while True:
+        shift = -rotation @ (focus - distance * forward)
+        eye = _Eye(np.column_stack([rotation, shift]), focal, np.array(size) / 2)
+        pixels, depth = eye.project(sample)
+        around, before = eye.project(centres)
+        low, high = around.min(axis=0), around.max(axis=0)
+        if len(sample):
+            low = np.minimum(low, np.percentile(pixels, 2, axis=0))
+            high = np.maximum(high, np.percentile(pixels, 98, axis=0))
+        in_front = before.min() > 0 and (not len(sample) or np.percentile(depth, 1) > 0)
+        if in_front and ((high - low) <= 0.96 * np.array(size)).all():
+            return _Eye(eye.extrinsic, focal, np.array(size) - (low + high) / 2)
+        distance *= 1.06
+
+
+def _splatted(
+    points: Array, colors: NDArray[np.uint8], eye: _Eye, size: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """The points as squares that grow where points lie far apart; the nearest ones of a pixel are
+    blended."""
+    width, height = size
+    pixels, depth = eye.project(points)
+    with np.errstate(invalid="ignore"):
+        inside = (depth > 1e-6) & (pixels >= 0).all(axis=1) & (pixels < [width, height]).all(axis=1)
+    image = np.full((height * width, 3), _BACKGROUND, np.float64)
+    if not inside.any():
+        return image.reshape(height, width, 3).astype(np.uint8)
+    x, y = pixels[inside].astype(np.int64).T
+    depth, colors = depth[inside], colors[inside]
+    side = _splat_sides(x, y, size)
+    at, of = [], []
+    for shift_y in range(int(side.max())):
+        for shift_x in range(int(side.max())):
+            large = np.flatnonzero(side > max(shift_x, shift_y))
+            column = np.clip(x[large] + shift_x - side[large] // 2, 0, width - 1)
+            row = np.clip(y[large] + shift_y - side[large] // 2, 0, height - 1)
+            at.append(row * width + column)
+            of.append(large)
+    pixel, index = np.concatenate(at), np.concatenate(of)
+    nearest = np.full(height * width, np.inf)
+    np.minimum.at(nearest, pixel, depth[index])
+    front = depth[index] <= nearest[pixel] * 1.01
+    pixel, index = pixel[front], index[front]
+    weight = np.bincount(pixel, minlength=height * width)
+    hit = weight > 0
+    for channel in range(3):
+        total = np.bincount(pixel, colors[index, channel], minlength=height * width)
+        image[hit, channel] = total[hit] / weight[hit]
+    return np.rint(image).reshape(height, width, 3).astype(np.uint8)
+
+
+def _splat_sides(
+    x: NDArray[np.int64], y: NDArray[np.int64], size: tuple[int, int]
+) -> NDArray[np.int64]:
+    """How many pixels wide the square of each point is, from how many points lie around it."""
+    columns, rows = -(-size[0] // _CELL), -(-size[1] // _CELL)
+    cell = y // _CELL * columns + x // _CELL
+    counts = np.bincount(cell, minlength=rows * columns).astype(np.float64)
+    apart = np.sqrt(_CELL**2 / np.maximum(counts, 1))
+    return np.clip(np.ceil(1.15 * apart[cell]), 2, _LARGEST_SPLAT).astype(np.int64)
 
 
 def _frusta(extrinsics: Array, size: float) -> list[Array]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from scenes.readers.depth_map import read_npy
+from scenes.readers.depth_map import read_millimetres, read_npy
 from scenes.readers.recording import (
     Frame,
     RecordedScenes,
@@ -64,7 +64,8 @@ def read_folder(
 
     A frame has `file`, `width`, `height`, `intrinsic` (3x3, pixels of the stored picture),
     `extrinsic` (3x4, world-to-camera) and, where depth is known, `depth`: an `.npy` file [h, w] in
-    the unit of the translations, 0 where it is not. Raises ValueError.
+    the unit of the translations, or a 16-bit `.png` in thousandths of it and at most 10; 0 where it
+    is not known. Raises ValueError.
     """
     folders = scene_folders(root, [CAMERAS])
 
@@ -101,6 +102,9 @@ def _frame(folder: Path, described: Mapping[str, Any]) -> Frame:
             "an intrinsic "
             f"{list(intrinsic.shape)}; expected [3, 4] and [3, 3]"
         )
-    depth = partial(read_npy, folder / described["depth"]) if "depth" in described else None
+    depth = None
+    if "depth" in described:
+        path = folder / described["depth"]
+        depth = partial(read_millimetres if path.suffix == ".png" else read_npy, path)
     size = (int(described["height"]), int(described["width"]))
     return Frame(folder / described["file"], extrinsic, intrinsic, size, depth)

@@ -116,11 +116,8 @@ def _framed(
     if mat:
         paper = Finish(paint.flat((236, 230, 216), rng), 0.9, 0.1)
         yield Thing(f"{name} mat", rectangle(outer_w, outer_h).moved((x, y, z)), paper)
-    wood = Finish(
-        paint.planks((900, 64), 1, rng, color, tuple(int(c * 0.62) for c in color)),  # type: ignore[arg-type]
-        0.35,
-        0.5,
-    )
+    red, green, blue = (int(c * 0.62) for c in color)
+    wood = Finish(paint.planks((900, 64), 1, rng, color, (red, green, blue)), 0.35, 0.5)
     sides = []
     for sign in (-1, 1):
         flat = box(outer_w + 2 * bar, bar, 0.03, 0.006)
@@ -215,7 +212,7 @@ def _fruit(rng: Generator) -> Iterator[Thing]:
     count = 0
     for k, kind in enumerate(kinds[:5]):
         angle = 2 * np.pi * k / 5 + 0.5
-        place = bowl + [ring * np.sin(angle), 0.040, ring * np.cos(angle)]
+        place = bowl + np.array([ring * np.sin(angle), 0.040, ring * np.cos(angle)])
         lean = turned(yaw=np.degrees(angle), pitch=rng.uniform(8, 26)) @ turned(rng.uniform(0, 360))
         yield from _one_fruit(rng, f"{kind} {count}", kind, place, lean)
         count += 1
@@ -224,7 +221,7 @@ def _fruit(rng: Generator) -> Iterator[Thing]:
         ("pear", 0.012, -0.045, 0.096, -24, 150),
     ):  # fmt: skip
         yield from _one_fruit(
-            rng, f"{kind} {count}", kind, bowl + [dx, y, dz], turned(yaw, pitch)
+            rng, f"{kind} {count}", kind, bowl + np.array([dx, y, dz]), turned(yaw, pitch)
         )
         count += 1
     for kind, x, z, yaw, pitch in (
@@ -240,9 +237,7 @@ def _fruit(rng: Generator) -> Iterator[Thing]:
     yield from _grapes(rng)
 
 
-def _one_fruit(
-    rng: Generator, name: str, kind: str, place: Array, turn: Array
-) -> Iterator[Thing]:
+def _one_fruit(rng: Generator, name: str, kind: str, place: Array, turn: Array) -> Iterator[Thing]:
     profile = {"apple": _APPLE, "pear": _PEAR, "lemon": _LEMON, "orange": _ORANGE}[kind]
     size = rng.uniform(0.93, 1.05)
     mesh = revolved([(r * size, y * size) for r, y in profile], rows=80, columns=97)
@@ -266,7 +261,11 @@ def _one_fruit(
         top = profile[0][1] * size
         lean = rng.uniform(-0.008, 0.008, 2)
         path = np.array(
-            [[0, top - 0.004, 0], [0.3 * lean[0], top + 0.008, 0.3 * lean[1]], [lean[0], top + 0.02, lean[1]]]
+            [
+                [0, top - 0.004, 0],
+                [0.3 * lean[0], top + 0.008, 0.3 * lean[1]],
+                [lean[0], top + 0.02, lean[1]],
+            ]
         )
         stem = tube(smooth_curve(path, 9), np.linspace(0.0014, 0.0022, 9))
         yield Thing(f"{name} stem", stem.moved(shift, turn), Finish(paint.flat((92, 66, 40), rng)))
@@ -287,16 +286,16 @@ def _grapes(rng: Generator) -> Iterator[Thing]:
         centres[:, 1] -= 0.0006
         centres[:, [0, 2]] += 0.004 * ([0.05, 0.0] - centres[:, [0, 2]])
         centres[:, 1] = np.maximum(centres[:, 1], radius)
-    ball = revolved([(radius * np.sin(a), radius * np.cos(a)) for a in np.linspace(0, np.pi, 9)], 17, 25)
+    ball = revolved(
+        [(radius * np.sin(a), radius * np.cos(a)) for a in np.linspace(0, np.pi, 9)], 17, 25
+    )
     balls = []
     for centre in centres:
         cell = rng.integers(4, size=2) / 4
         own = ball.with_uv((cell[0], cell[1]), (cell[0] + 0.25, cell[1] + 0.25))
         balls.append(own.moved(tuple(centre), turned(*rng.uniform(0, 360, 3))))
     bloom = paint.cloud((1024, 1024), rng, 0.9)
-    skin = paint.texture(
-        paint.mixed(0.36 + 0.17 * bloom, (58, 26, 54), (126, 112, 146))
-    )
+    skin = paint.texture(paint.mixed(0.36 + 0.17 * bloom, (58, 26, 54), (126, 112, 146)))
     turn = turned(yaw=38)
     place = (0.20, 0.0, 0.335)
     yield Thing("grapes", joined(balls).moved(place, turn), Finish(skin, 0.32, 0.4))
@@ -354,16 +353,22 @@ def _daisy(rng: Generator, radius: float) -> tuple[Mesh, Mesh]:
     """Petals and heart."""
     petals = []
     for k in range(17):
-        leaf = blade(radius * rng.uniform(0.92, 1.06), radius * 0.32, rng.uniform(0.0, 0.5), 0.2, 1.7)
-        petals.append(leaf.moved((0, 0.001 * (k % 2), 0), turned(360 * k / 17, rng.uniform(-16, -4))))
+        leaf = blade(
+            radius * rng.uniform(0.92, 1.06), radius * 0.32, rng.uniform(0.0, 0.5), 0.2, 1.7
+        )
+        petals.append(
+            leaf.moved((0, 0.001 * (k % 2), 0), turned(360 * k / 17, rng.uniform(-16, -4)))
+        )
     heart = revolved(
-        [(0, 0.008), (0.15 * radius, 0.0075), (0.28 * radius, 0.003), (0.30 * radius, -0.002)], 20, 33
+        [(0, 0.008), (0.15 * radius, 0.0075), (0.28 * radius, 0.003), (0.30 * radius, -0.002)],
+        20,
+        33,
     )
     return joined(petals), heart
 
 
 def _bouquet(rng: Generator) -> Iterator[Thing]:
-    mouth = np.array(_VASE) + [0, 0.262, 0]
+    mouth = np.array(_VASE) + np.array([0, 0.262, 0])
     blooms = (  # heading (degrees about y), lean, length, kind, radius
         (20, 0.20, 0.22, "coral", 0.062), (-60, 0.55, 0.20, "cream", 0.056),
         (80, 0.62, 0.19, "wine", 0.052), (150, 0.35, 0.27, "cream", 0.054),
@@ -399,7 +404,12 @@ def _bouquet(rng: Generator) -> Iterator[Thing]:
         out = np.array([np.sin(a), 0, np.cos(a)])
         tip_way = np.array([0, np.cos(lean), 0]) + np.sin(lean) * out
         knots = np.stack(
-            [mouth - [0, 0.10, 0], mouth + 0.015 * out, mouth + 0.55 * length * (tip_way + [0, 0.12, 0]), mouth + length * tip_way]
+            [
+                mouth - [0, 0.10, 0],
+                mouth + 0.015 * out,
+                mouth + 0.55 * length * (tip_way + np.array([0, 0.12, 0])),
+                mouth + length * tip_way,
+            ]
         )
         path = smooth_curve(knots, 16)
         stems.append(tube(path, 0.0026))
@@ -412,7 +422,15 @@ def _bouquet(rng: Generator) -> Iterator[Thing]:
         else:
             petals = _dahlia(rng, radius)
         heads[kind].append(petals.moved(tuple(path[-1]), turn))
-    for heading, lean, length in ((-80, 0.75, 0.30), (60, 0.60, 0.34), (120, 0.9, 0.28), (-150, 0.5, 0.38), (10, 0.95, 0.22), (-40, 1.05, 0.24), (170, 0.15, 0.36)):
+    for heading, lean, length in (
+        (-80, 0.75, 0.30),
+        (60, 0.60, 0.34),
+        (120, 0.9, 0.28),
+        (-150, 0.5, 0.38),
+        (10, 0.95, 0.22),
+        (-40, 1.05, 0.24),
+        (170, 0.15, 0.36),
+    ):
         a = np.radians(heading)
         out = np.array([np.sin(a), 0, np.cos(a)])
         end = mouth + length * (np.sin(lean) * out + [0, np.cos(lean), 0]) - [0, 0.05 * lean, 0]
@@ -433,14 +451,19 @@ def _bouquet(rng: Generator) -> Iterator[Thing]:
         blade(0.045, 0.02, 0.5, 0.3, 1.5).moved((x, 0.004, z), turned(yaw, 6))
         for x, z, yaw in ((-0.30, 0.06, 20), (-0.05, -0.02, 130), (-0.34, -0.30, 250))
     ]
-    yield Thing("fallen petals", joined(fallen), Finish(paint.petal((256, 256), rng, *colors["coral"]), 0.75, 0.2))
+    yield Thing(
+        "fallen petals",
+        joined(fallen),
+        Finish(paint.petal((256, 256), rng, *colors["coral"]), 0.75, 0.2),
+    )
 
 
 # books
 
 
 def _book(
-    rng: Generator, name: str, length: float, width: float, thick: float, cover: Texture, spine: Texture,
+    rng: Generator, name: str, length: float, width: float, thick: float, cover: Texture,
+    spine: Texture,
     color: Rgb, place: Vector, turn: Array,
 ) -> Iterator[Thing]:  # fmt: skip
     """A closed book that lies on its back: its spine, along x, in front; its lower side y = 0."""
@@ -449,7 +472,9 @@ def _book(
     lids = []
     for y in (board / 2, thick - board / 2):
         lids.append({s: m.moved((0, y, 0)) for s, m in box(length, board, width, 0.001).items()})
-    back = {s: m.moved((0, thick / 2, width / 2)) for s, m in box(length, thick, 0.006, 0.0025).items()}
+    back = {
+        s: m.moved((0, thick / 2, width / 2)) for s, m in box(length, thick, 0.006, 0.0025).items()
+    }
     face = Finish(np.ascontiguousarray(np.rot90(cover)), 0.7, 0.25)
     yield Thing(f"{name} face", lids[1]["top"].moved(place, turn), face)
     yield Thing(f"{name} spine", back["front"].moved(place, turn), Finish(spine, 0.7, 0.25))
@@ -458,19 +483,35 @@ def _book(
     yield Thing(f"{name} boards", joined(rest).moved(place, turn), cloth)
     block = box(length - 0.008, thick - 2 * board, width - 0.006, 0.001)
     pages = joined(list(block.values())).moved((0, thick / 2, 0))
-    yield Thing(f"{name} pages", pages.moved(place, turn), Finish(paint.page_edges((600, 120), rng), 0.9, 0.1))
+    yield Thing(
+        f"{name} pages",
+        pages.moved(place, turn),
+        Finish(paint.page_edges((600, 120), rng), 0.9, 0.1),
+    )
 
 
 def _books(rng: Generator) -> Iterator[Thing]:
     gold = (222, 186, 112)
     stack = (
         ("Tides", "M. Holm", "waves", (36, 66, 84), gold, 0.265, 0.19, 0.046, -9),
-        ("A Year of Herbs", "R. Lind", "sprig", (96, 110, 76), (236, 226, 196), 0.235, 0.168, 0.034, 7),
+        (
+            "A Year of Herbs",
+            "R. Lind",
+            "sprig",
+            (96, 110, 76),
+            (236, 226, 196),
+            0.235,
+            0.168,
+            0.034,
+            7,
+        ),
         ("Light", "A. Sol", "sun", (170, 72, 48), (240, 206, 140), 0.215, 0.15, 0.028, -15),
     )
     y = 0.0
     for title, author, motif, color, ink, length, width, thick, yaw in stack:
-        cover = paint.book_cover((700, int(700 * length / width)), rng, color, ink, title, author, motif)
+        cover = paint.book_cover(
+            (700, int(700 * length / width)), rng, color, ink, title, author, motif
+        )
         spine = paint.book_spine((1000, int(1000 * thick / length)), rng, color, ink, title)
         yield from _book(
             rng, title, length, width, thick, cover, spine, color, (0.50, y, -0.24), turned(yaw)
@@ -482,7 +523,8 @@ def _books(rng: Generator) -> Iterator[Thing]:
 def _succulent(rng: Generator, place: Vector) -> Iterator[Thing]:
     pot = revolved(
         [
-            (0, 0.06), (0.036, 0.061), (0.037, 0.066), (0.042, 0.067), (0.044, 0.064), (0.043, 0.053),
+            (0, 0.06), (0.036, 0.061), (0.037, 0.066), (0.042, 0.067), (0.044, 0.064),
+            (0.043, 0.053),
             (0.038, 0.051), (0.034, 0.02), (0.030, 0.002), (0.028, 0), (0, 0),
         ],
         rows=120, columns=97,
@@ -491,17 +533,22 @@ def _succulent(rng: Generator, place: Vector) -> Iterator[Thing]:
     x, y, z = place
     rosette = _dahlia(rng, 0.058, 7).moved((x, y + 0.064, z), turned(0, 8))
     skin = paint.petal((256, 256), rng, (112, 150, 124), (158, 186, 140))
-    skin[-46:] = paint.texture(paint.mixed(np.linspace(0, 0.8, 46)[:, None] + np.zeros((1, 256)), (112, 150, 124), (178, 96, 96)))
+    skin[-46:] = paint.texture(
+        paint.mixed(
+            np.linspace(0, 0.8, 46)[:, None] + np.zeros((1, 256)), (112, 150, 124), (178, 96, 96)
+        )
+    )
     yield Thing("succulent", rosette, Finish(skin, 0.45, 0.35))
 
 
 _WORDS = [
-    "The window faces east and so the room is bright before anyone is awake. Light falls on the",
-    "table first, then on the wall, and by nine it has found the fruit. I have drawn the same jug",
-    "for forty days. It is never the same jug. In rain it is grey and keeps to itself; when the sun",
-    "comes it turns blue, throws a shadow twice its length and seems about to speak. What we see",
-    "of a thing is mostly what shines on it. Walk round it slowly, look again from each side, and",
-    "the shape comes out of the pictures by itself, as a coast comes out of fog.",
+    "The window faces east and so the room is bright before anyone is awake. Light falls on",
+    "the table first, then on the wall, and by nine it has found the fruit. I have drawn the",
+    "same jug for forty days. It is never the same jug. In rain it is grey and keeps to",
+    "itself; when the sun comes it turns blue, throws a shadow twice its length and seems",
+    "about to speak. What we see of a thing is mostly what shines on it. Walk round it",
+    "slowly, look again from each side, and the shape comes out of the pictures by itself, as",
+    "a coast comes out of fog.",
 ]
 
 
@@ -533,14 +580,20 @@ def _open_book(rng: Generator) -> Iterator[Thing]:
 
         def fore(u: Array, v: Array, side: int = side) -> Array:
             edge = rise(np.full_like(u, width))
-            return np.stack([side * (width + 0.004 * v), edge * (1 - v), (u - 0.5) * length], axis=-1)
+            return np.stack(
+                [side * (width + 0.004 * v), edge * (1 - v), (u - 0.5) * length], axis=-1
+            )
 
         walls.append(surface(fore, 9, 3, inside_out=side < 0))
         edges = Finish(paint.page_edges((600, 120), rng), 0.9, 0.1)
         yield Thing(f"page edges {side}", joined(walls).moved(place, turn), edges)
     boards = box(2 * width + 0.022, 0.003, length + 0.012, 0.001)
     cloth = Finish(paint.linen((600, 450), rng, (128, 44, 46), []), 0.8, 0.2)
-    yield Thing("open boards", joined(list(boards.values())).moved((place[0], 0.0025, place[2]), turn), cloth)
+    yield Thing(
+        "open boards",
+        joined(list(boards.values())).moved((place[0], 0.0025, place[2]), turn),
+        cloth,
+    )
 
 
 # crockery
@@ -556,39 +609,51 @@ def _tea(rng: Generator) -> Iterator[Thing]:
     place, turn = (-0.50, 0.0, -0.05), turned(yaw=-32)
     body = revolved(
         [
-            (0, 0.152), (0.011, 0.150), (0.013, 0.141), (0.007, 0.133), (0.026, 0.128), (0.049, 0.116),
+            (0, 0.152), (0.011, 0.150), (0.013, 0.141), (0.007, 0.133), (0.026, 0.128),
+            (0.049, 0.116),
             (0.051, 0.113), (0.055, 0.112), (0.082, 0.090), (0.094, 0.058), (0.083, 0.022),
             (0.060, 0.005), (0.056, 0.0), (0, 0.0),
         ],
         rows=160, columns=129,
     )  # fmt: skip
     spout = tube(
-        smooth_curve(np.array([[0.07, 0.035, 0], [0.115, 0.052, 0], [0.132, 0.092, 0], [0.158, 0.116, 0]]), 40),
+        smooth_curve(np.array([[0.07, 0.035, 0], [0.115, 0.052, 0], [0.132, 0.092, 0],
+        [0.158, 0.116, 0]]), 40),
         np.interp(np.linspace(0, 1, 40), [0, 0.5, 1], [0.026, 0.014, 0.010]), 33,
     )  # fmt: skip
     handle = tube(
-        smooth_curve(np.array([[-0.070, 0.098, 0], [-0.115, 0.112, 0], [-0.142, 0.075, 0], [-0.118, 0.036, 0], [-0.082, 0.030, 0]]), 60),
+        smooth_curve(np.array([[-0.070, 0.098, 0], [-0.115, 0.112, 0], [-0.142, 0.075, 0],
+        [-0.118, 0.036, 0], [-0.082, 0.030, 0]]), 60),
         0.0075, 25,
     )  # fmt: skip
-    pot = joined([body, spout.with_uv((0.1, 0.3), (0.3, 0.7)), handle.with_uv((0.6, 0.3), (0.7, 0.45))])
+    pot = joined(
+        [body, spout.with_uv((0.1, 0.3), (0.3, 0.7)), handle.with_uv((0.6, 0.3), (0.7, 0.45))]
+    )
     yield Thing("teapot", pot.moved(place, turn), finish)
     cup_at, cup_turn = (-0.47, 0.0, 0.135), turned(yaw=-140)
     saucer = revolved(
-        [(0, 0.008), (0.03, 0.008), (0.045, 0.010), (0.070, 0.019), (0.072, 0.018), (0.048, 0.005), (0.03, 0.0), (0, 0.0)],
+        [(0, 0.008), (0.03, 0.008), (0.045, 0.010), (0.070, 0.019), (0.072, 0.018), (0.048, 0.005),
+        (0.03, 0.0), (0, 0.0)],
         60, 97,
     )  # fmt: skip
     cup = revolved(
         [
-            (0, 0.014), (0.020, 0.016), (0.034, 0.032), (0.038, 0.062), (0.0395, 0.0645), (0.041, 0.062),
+            (0, 0.014), (0.020, 0.016), (0.034, 0.032), (0.038, 0.062), (0.0395, 0.0645),
+            (0.041, 0.062),
             (0.038, 0.032), (0.024, 0.010), (0.021, 0.004), (0.0215, 0.0), (0, 0.0),
         ],
         100, 97,
     ).moved((0, 0.008, 0))  # fmt: skip
     ear = tube(
-        smooth_curve(np.array([[0.036, 0.062, 0], [0.056, 0.063, 0], [0.058, 0.040, 0], [0.033, 0.030, 0]]), 40),
+        smooth_curve(np.array([[0.036, 0.062, 0], [0.056, 0.063, 0], [0.058, 0.040, 0],
+        [0.033, 0.030, 0]]), 40),
         0.004, 17,
     ).with_uv((0.2, 0.3), (0.3, 0.45))  # fmt: skip
-    yield Thing("saucer", saucer.moved(cup_at), Finish(paint.stoneware((900, 500), rng, (206, 190, 162), (78, 54, 38), None), 0.2, 0.5))
+    yield Thing(
+        "saucer",
+        saucer.moved(cup_at),
+        Finish(paint.stoneware((900, 500), rng, (206, 190, 162), (78, 54, 38), None), 0.2, 0.5),
+    )
     glaze = paint.stoneware((1000, 700), rng, (206, 190, 162), (78, 54, 38), (84, 122, 122))
     yield Thing("cup", joined([cup, ear]).moved(cup_at, cup_turn), Finish(glaze, 0.2, 0.5))
     tea = _disc(0.0365, 0.058).moved(cup_at)
@@ -599,13 +664,16 @@ def _back_row(rng: Generator) -> Iterator[Thing]:
     """What stands against the wall: a painted plate, a board, a candle, a row of books, a jar."""
     radius = 0.15
     plate = revolved(
-        [(0, 0.010), (0.08, 0.010), (0.098, 0.014), (0.145, 0.026), (0.150, 0.027), (0.150, 0.024), (0.10, 0.008), (0.07, 0.0), (0, 0.0)],
+        [(0, 0.010), (0.08, 0.010), (0.098, 0.014), (0.145, 0.026), (0.150, 0.027), (0.150, 0.024),
+        (0.10, 0.008), (0.07, 0.0), (0, 0.0)],
         90, 129,
     )  # fmt: skip
     plate.uv[:] = 0.5 + plate.points[:, [0, 2]] / (2 * radius)
     inks = [(36, 70, 120), (196, 92, 58), (96, 128, 84)]
     glaze = paint.plate_glaze(1100, rng, (240, 234, 218), inks)
-    yield Thing("plate", plate.moved((0.80, 0.152, WALL + 0.055), turned(0, 77)), Finish(glaze, 0.14, 0.5))
+    yield Thing(
+        "plate", plate.moved((0.80, 0.152, WALL + 0.055), turned(0, 77)), Finish(glaze, 0.14, 0.5)
+    )
     board = box(0.18, 0.29, 0.018, 0.006)
     grain = paint.planks((900, 560), 5, rng, (226, 190, 142), (150, 96, 56))
     grain = np.ascontiguousarray(np.rot90(grain))
@@ -613,33 +681,46 @@ def _back_row(rng: Generator) -> Iterator[Thing]:
     yield Thing("cutting board", slab, Finish(grain, 0.5))
     stick = revolved(
         [
-            (0, 0.20), (0.012, 0.201), (0.014, 0.196), (0.011, 0.18), (0.020, 0.176), (0.009, 0.168), (0.008, 0.12),
-            (0.016, 0.108), (0.008, 0.096), (0.009, 0.04), (0.020, 0.022), (0.048, 0.012), (0.05, 0.004), (0.049, 0), (0, 0),
+            (0, 0.20), (0.012, 0.201), (0.014, 0.196), (0.011, 0.18), (0.020, 0.176),
+            (0.009, 0.168), (0.008, 0.12),
+            (0.016, 0.108), (0.008, 0.096), (0.009, 0.04), (0.020, 0.022), (0.048, 0.012),
+            (0.05, 0.004), (0.049, 0), (0, 0),
         ],
         200, 65,
     )  # fmt: skip
     brass = Finish(paint.flat((206, 164, 88), rng, grain=10), 0.28, 0.5, 1.0)
     at = (0.26, 0.0, -0.40)
     yield Thing("candlestick", stick.moved(at), brass)
-    candle = revolved([(0, 0.385), (0.006, 0.384), (0.0095, 0.380), (0.0105, 0.37), (0.011, 0.20), (0, 0.2)], 80, 49)
+    candle = revolved(
+        [(0, 0.385), (0.006, 0.384), (0.0095, 0.380), (0.0105, 0.37), (0.011, 0.20), (0, 0.2)],
+        80,
+        49,
+    )
     yield Thing("candle", candle.moved(at), Finish(paint.flat((238, 228, 204), rng), 0.5, 0.4))
     wick = tube(np.array([[0, 0.383, 0], [0.001, 0.390, 0], [0.003, 0.395, 0.001]]), 0.0008, 7)
     yield Thing("wick", wick.moved(at), Finish(paint.flat((30, 26, 24), rng)))
     x = -1.16
     for title, color, ink, thick, length in (
-        ("Atlas", (46, 78, 74), (224, 196, 130), 0.042, 0.26), ("Rivers of the North", (150, 62, 50), (240, 214, 160), 0.034, 0.235),
-        ("Baking", (222, 198, 150), (96, 56, 40), 0.028, 0.215), ("Winter", (62, 72, 110), (226, 220, 210), 0.038, 0.245),
-        ("Moss & Fern", (86, 104, 66), (232, 220, 180), 0.026, 0.225), ("Letters", (196, 136, 62), (60, 36, 24), 0.036, 0.23),
-        ("Clay", (128, 84, 66), (236, 214, 186), 0.03, 0.205), ("Birds", (58, 60, 64), (216, 176, 100), 0.044, 0.255),
+        ("Atlas", (46, 78, 74), (224, 196, 130), 0.042, 0.26),
+        ("Rivers of the North", (150, 62, 50), (240, 214, 160), 0.034, 0.235),
+        ("Baking", (222, 198, 150), (96, 56, 40), 0.028, 0.215), ("Winter", (62, 72, 110),
+        (226, 220, 210), 0.038, 0.245),
+        ("Moss & Fern", (86, 104, 66), (232, 220, 180), 0.026, 0.225), ("Letters", (196, 136, 62),
+        (60, 36, 24), 0.036, 0.23),
+        ("Clay", (128, 84, 66), (236, 214, 186), 0.03, 0.205), ("Birds", (58, 60, 64),
+        (216, 176, 100), 0.044, 0.255),
     ):  # fmt: skip
         spine = paint.book_spine((1000, int(1000 * thick / length)), rng, color, ink, title)
         cover = paint.book_cover((360, 520), rng, color, ink, title, "", "sun")
         turn = turned(roll=-90)
-        yield from _book(rng, title, length, 0.16, thick, cover, spine, color, (x, length / 2, WALL + 0.11), turn)
+        yield from _book(
+            rng, title, length, 0.16, thick, cover, spine, color, (x, length / 2, WALL + 0.11), turn
+        )
         x += thick + 0.002
     jar = revolved(
         [
-            (0, 0.21), (0.045, 0.212), (0.052, 0.208), (0.050, 0.19), (0.075, 0.165), (0.092, 0.11), (0.082, 0.04),
+            (0, 0.21), (0.045, 0.212), (0.052, 0.208), (0.050, 0.19), (0.075, 0.165),
+            (0.092, 0.11), (0.082, 0.04),
             (0.062, 0.004), (0.058, 0), (0, 0),
         ],
         120, 129,
@@ -652,7 +733,8 @@ def _postcards(rng: Generator) -> Iterator[Thing]:
     """Two on the table, one over the other."""
     cards = (
         ("lake card", paint.landscape((560, 400), rng), 0.148, 0.105, (0.60, 0.0015, 0.27), -24),
-        ("flower card", paint.botanical((400, 560), rng, (214, 120, 60), "Calendula"), 0.105, 0.148, (0.655, 0.003, 0.17), 31),
+        ("flower card", paint.botanical((400, 560), rng, (214, 120, 60), "Calendula"),
+        0.105, 0.148, (0.655, 0.003, 0.17), 31),
     )  # fmt: skip
     for name, picture, width, height, place, yaw in cards:
         card = rectangle(width, height).moved(place, turned(yaw, -90))

@@ -42,7 +42,8 @@ def walk(seed: int, views: int = VIEWS) -> list[Camera]:
         angle = np.radians(_ARC * place + rng.uniform(-1, 1))
         distance = _DISTANCE + rng.uniform(-0.06, 0.06)
         rise = _RISE + rng.uniform(-0.06, 0.06)
-        centre = SUBJECT + [distance * np.sin(angle), rise, distance * np.cos(angle)]
+        away = [distance * np.sin(angle), rise, distance * np.cos(angle)]
+        centre = SUBJECT + np.array(away)
         target = SUBJECT + rng.uniform(-0.025, 0.025, 3)
         cameras.append(Camera(look(centre, target, rng.uniform(-2.5, 2.5))))
     return cameras

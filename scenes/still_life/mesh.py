@@ -53,9 +53,7 @@ def joined(meshes: Sequence[Mesh]) -> Mesh:
 
 def turned(yaw: float = 0, pitch: float = 0, roll: float = 0) -> Array:
     """Rotation by `roll` about z, then `pitch` about x, then `yaw` about y; degrees."""
-    (cy, cx, cz), (sy, sx, sz) = (
-        f(np.radians([yaw, pitch, roll])) for f in (np.cos, np.sin)
-    )
+    (cy, cx, cz), (sy, sx, sz) = (f(np.radians([yaw, pitch, roll])) for f in (np.cos, np.sin))
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
     about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])

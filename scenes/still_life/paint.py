@@ -76,7 +76,9 @@ def _board(size: Size, rng: Generator, light: Rgb, dark: Rgb) -> Array:
     width, height = size
     y = (np.arange(height)[:, None] - height * rng.uniform(-0.3, 1.3)) / 380
     x = np.arange(width)[None] / 380
-    bent = 0.10 * cloud(size, rng, 2.2, (7, 1)) + 0.05 * np.sin(x * rng.uniform(0.3, 0.8) + rng.uniform(0, 6))
+    bent = 0.10 * cloud(size, rng, 2.2, (7, 1)) + 0.05 * np.sin(
+        x * rng.uniform(0.3, 0.8) + rng.uniform(0, 6)
+    )
     ring = np.hypot(y + bent, 0.16 + 0.1 * rng.random()) * rng.uniform(13, 20)
     late = (ring % 1.0) ** 3
     fibres = cloud(size, rng, 0.35, (45, 1))
@@ -101,9 +103,14 @@ def linen(
     cloth = np.broadcast_to(np.array(base, dtype=np.float64), (height, width, 3)).copy()
     for start, end, color in stripes:
         cloth[int(start * height) : int(end * height)] = color
-    warp = np.sin(np.arange(width) * np.pi / 2.5)[None] * np.cos(np.arange(height) * np.pi / 2.5)[:, None]
+    warp = (
+        np.sin(np.arange(width) * np.pi / 2.5)[None]
+        * np.cos(np.arange(height) * np.pi / 2.5)[:, None]
+    )
     slubs = cloud(size, rng, 0.25, (30, 1)) + cloud(size, rng, 0.25, (1, 30))
-    return texture(cloth * (1 + 0.05 * warp + 0.055 * slubs + 0.03 * cloud(size, rng, 1.2))[..., None])
+    return texture(
+        cloth * (1 + 0.05 * warp + 0.055 * slubs + 0.03 * cloud(size, rng, 1.2))[..., None]
+    )
 
 
 def print_cloth(size: Size, rng: Generator, base: Rgb, inks: Sequence[Rgb]) -> Texture:
@@ -122,7 +129,9 @@ def print_cloth(size: Size, rng: Generator, base: Rgb, inks: Sequence[Rgb]) -> T
     return texture(linen(size, rng, (255, 255, 255), []) / 255.0 * np.array(picture))
 
 
-def wallpaper(size: Size, rng: Generator, base: Rgb, inks: Sequence[Rgb], flowers: Sequence[Rgb]) -> Texture:
+def wallpaper(
+    size: Size, rng: Generator, base: Rgb, inks: Sequence[Rgb], flowers: Sequence[Rgb]
+) -> Texture:
     """Hand-painted branches, leaves and blossoms; nothing repeats."""
     picture = Image.new("RGB", size, base)
     draw = ImageDraw.Draw(picture)
@@ -167,19 +176,22 @@ def plaster(size: Size, rng: Generator, base: Rgb) -> Texture:
 
 def page_edges(size: Size, rng: Generator) -> Texture:
     """The leaves of a closed book, from the side."""
-    width, height = size
-    lines = rng.normal(0, 1, (height, 1)) + 0.4 * cloud(size, rng, 0.4, (60, 1))
+    lines = rng.normal(0, 1, (size[1], 1)) + 0.4 * cloud(size, rng, 0.4, (60, 1))
     return texture(np.array([226, 213, 184]) * (1 + 0.07 * lines)[..., None])
 
 
-def printed_page(size: Size, rng: Generator, heading: str, lines: Sequence[str], plate: bool) -> Texture:
+def printed_page(
+    size: Size, rng: Generator, heading: str, lines: Sequence[str], plate: bool
+) -> Texture:
     """A page of a book: a heading, text, and under it a drawing if `plate`."""
     width, height = size
     picture = Image.new("RGB", size, (240, 231, 211))
     draw = ImageDraw.Draw(picture)
     ink = (52, 44, 38)
     left, top = int(width * 0.13), int(height * 0.09)
-    draw.text((width / 2, top), heading, (138, 48, 34), ImageFont.load_default(height // 22), anchor="mm")
+    draw.text(
+        (width / 2, top), heading, (138, 48, 34), ImageFont.load_default(height // 22), anchor="mm"
+    )
     font = ImageFont.load_default(height / 40)
     row, words = top + height // 17, " ".join(lines).split()
     place = 0
@@ -195,11 +207,20 @@ def printed_page(size: Size, rng: Generator, heading: str, lines: Sequence[str],
         draw.text((left, row), " ".join(line), ink, font)
         row += height // 30
     if plate:
-        _sprig(draw, (width * 0.5, height * 0.93), height * 0.38, rng, [(70, 92, 62), (96, 112, 72)], (176, 70, 58))
+        _sprig(
+            draw,
+            (width * 0.5, height * 0.93),
+            height * 0.38,
+            rng,
+            [(70, 92, 62), (96, 112, 72)],
+            (176, 70, 58),
+        )
     return varied(picture, rng, 0.02)
 
 
-def book_cover(size: Size, rng: Generator, base: Rgb, ink: Rgb, title: str, author: str, motif: str) -> Texture:
+def book_cover(
+    size: Size, rng: Generator, base: Rgb, ink: Rgb, title: str, author: str, motif: str
+) -> Texture:
     """Cloth-bound boards with a frame, a motif (`sun`, `sprig`, `waves`) and letters in `ink`."""
     width, height = size
     picture = Image.new("RGB", size, base)
@@ -207,13 +228,26 @@ def book_cover(size: Size, rng: Generator, base: Rgb, ink: Rgb, title: str, auth
     for inset, line in ((0.05, 4), (0.075, 2)):
         edge = inset * width
         draw.rectangle((edge, edge, width - edge, height - edge), outline=ink, width=line)
-    draw.text((width / 2, height * 0.17), title, ink, ImageFont.load_default(width / 8.5), anchor="mm")
-    draw.text((width / 2, height * 0.86), author, ink, ImageFont.load_default(width / 15), anchor="mm")
+    draw.text(
+        (width / 2, height * 0.17), title, ink, ImageFont.load_default(width / 8.5), anchor="mm"
+    )
+    draw.text(
+        (width / 2, height * 0.86), author, ink, ImageFont.load_default(width / 15), anchor="mm"
+    )
     x, y, r = width / 2, height * 0.51, width * 0.26
     if motif == "sun":
         for k in range(32):
             a, reach = k * np.pi / 16, r * (1.25 if k % 2 else 1.05)
-            draw.line((x + r * 0.72 * np.cos(a), y + r * 0.72 * np.sin(a), x + reach * np.cos(a), y + reach * np.sin(a)), ink, 4)
+            draw.line(
+                (
+                    x + r * 0.72 * np.cos(a),
+                    y + r * 0.72 * np.sin(a),
+                    x + reach * np.cos(a),
+                    y + reach * np.sin(a),
+                ),
+                ink,
+                4,
+            )
         draw.ellipse((x - r * 0.62, y - r * 0.62, x + r * 0.62, y + r * 0.62), outline=ink, width=5)
         for k in range(7):
             q = r * (0.5 - 0.07 * k)
@@ -224,7 +258,13 @@ def book_cover(size: Size, rng: Generator, base: Rgb, ink: Rgb, title: str, auth
                 q = r * 0.27
                 u, v = x + (k - 4 + row % 2 / 2) * q * 1.0, y + (row - 4) * q * 0.62
                 for s in (1.0, 0.66, 0.33):
-                    draw.arc((u - q * s / 2, v - q * s / 2, u + q * s / 2, v + q * s / 2), 180, 360, ink, 3)
+                    draw.arc(
+                        (u - q * s / 2, v - q * s / 2, u + q * s / 2, v + q * s / 2),
+                        180,
+                        360,
+                        ink,
+                        3,
+                    )
     else:
         _sprig(draw, (x, y + r * 1.15), r * 2.3, rng, [ink, ink], ink)
     return texture(linen(size, rng, (255, 255, 255), []) / 255.0 * np.array(picture))
@@ -240,7 +280,13 @@ def book_spine(size: Size, rng: Generator, base: Rgb, ink: Rgb, title: str) -> T
     for share in (0.125, 0.875):
         x, y, r = share * width, height / 2, height * 0.2
         draw.polygon([(x - r, y), (x, y - r), (x + r, y), (x, y + r)], ink)
-    draw.text((width / 2, height / 2), title, ink, ImageFont.load_default(min(height * 0.55, width / 11)), anchor="mm")
+    draw.text(
+        (width / 2, height / 2),
+        title,
+        ink,
+        ImageFont.load_default(min(height * 0.55, width / 11)),
+        anchor="mm",
+    )
     return texture(linen(size, rng, (255, 255, 255), []) / 255.0 * np.array(picture))
 
 
@@ -257,15 +303,32 @@ def vase_glaze(size: Size, rng: Generator, base: Rgb, ink: Rgb) -> Texture:
         color = np.array(base) + share * (np.array(ink) - np.array(base))
         return tuple(np.int64(color))  # type: ignore[return-value]
 
-    for share, line in ((0.13, 9), (0.16, 3), (0.245, 3), (0.265, 9), (0.70, 9), (0.725, 3), (0.93, 3), (0.95, 10)):
+    for share, line in (
+        (0.13, 9),
+        (0.16, 3),
+        (0.245, 3),
+        (0.265, 9),
+        (0.70, 9),
+        (0.725, 3),
+        (0.93, 3),
+        (0.95, 10),
+    ):
         draw.line((0, share * height, width, share * height), ink, line)
     for k in range(24):
         x = (k + 0.5) * width / 24
-        draw.ellipse((x - 13, height * 0.203 - 13, x + 13, height * 0.203 + 13), outline=ink, width=4)
+        draw.ellipse(
+            (x - 13, height * 0.203 - 13, x + 13, height * 0.203 + 13), outline=ink, width=4
+        )
         draw.ellipse((x - 4, height * 0.203 - 4, x + 4, height * 0.203 + 4), fill=ink)
     for k in range(16):
         x, half = (k + 0.5) * width / 16, width / 34
-        shape = [(x - half, height * 0.93), (x - half, height * 0.80), (x, height * 0.745), (x + half, height * 0.80), (x + half, height * 0.93)]
+        shape = [
+            (x - half, height * 0.93),
+            (x - half, height * 0.80),
+            (x, height * 0.745),
+            (x + half, height * 0.80),
+            (x + half, height * 0.93),
+        ]
         draw.line(shape, ink, 5, joint="curve")
         draw.polygon(leaf((x, height * 0.915), height * 0.12, half * 1.1, -np.pi / 2), wash(0.55))
     middle, swing = height * 0.48, height * 0.12
@@ -277,7 +340,12 @@ def vase_glaze(size: Size, rng: Generator, base: Rgb, ink: Rgb) -> Texture:
         y = middle + swing * np.sin(2 * np.pi * 5 * x / width)
         side = -1 if k % 2 else 1
         for turn in (-width, 0, width):
-            shape = leaf((x + turn, y), height * rng.uniform(0.07, 0.11), height * 0.035, side * (1.1 + rng.normal(0, 0.2)))
+            shape = leaf(
+                (x + turn, y),
+                height * rng.uniform(0.07, 0.11),
+                height * 0.035,
+                side * (1.1 + rng.normal(0, 0.2)),
+            )
             draw.polygon(shape, wash(rng.uniform(0.45, 0.95)))
             draw.line([*shape, shape[0]], ink, 2)
     for k in range(10):
@@ -308,8 +376,12 @@ def bowl_glaze(size: Size, rng: Generator, base: Rgb, inks: Sequence[Rgb]) -> Te
     for k in range(28):
         x, y = (k + 0.5) * width / 28, height * 0.715
         for side in (-1, 1):
-            draw.polygon(leaf((x, y), height * 0.085, height * 0.035, side * 0.9 - np.pi / 2), inks[2])
-            draw.polygon(leaf((x, y), height * 0.085, height * 0.035, side * 0.9 + np.pi / 2), inks[0])
+            draw.polygon(
+                leaf((x, y), height * 0.085, height * 0.035, side * 0.9 - np.pi / 2), inks[2]
+            )
+            draw.polygon(
+                leaf((x, y), height * 0.085, height * 0.035, side * 0.9 + np.pi / 2), inks[0]
+            )
         r = 7
         draw.ellipse((x - r, y - r, x + r, y + r), inks[1])
     return _fired(picture, rng)
@@ -325,37 +397,57 @@ def plate_glaze(side: int, rng: Generator, base: Rgb, inks: Sequence[Rgb]) -> Te
         r = share * middle
         draw.ellipse((middle - r, middle - r, middle + r, middle + r), outline=color, width=line)
 
-    for share, line, color in ((0.97, 14, inks[0]), (0.91, 4, inks[0]), (0.64, 5, inks[0]), (0.60, 3, inks[1]), (0.2, 6, inks[0])):
+    for share, line, color in (
+        (0.97, 14, inks[0]),
+        (0.91, 4, inks[0]),
+        (0.64, 5, inks[0]),
+        (0.60, 3, inks[1]),
+        (0.2, 6, inks[0]),
+    ):
         ring(share, line, color)
     for k in range(36):
         a = 2 * np.pi * k / 36
         place = middle + 0.775 * middle * np.cos(a), middle + 0.775 * middle * np.sin(a)
         for turn in (-0.8, 0.8):
-            draw.polygon(leaf(place, side * 0.06, side * 0.022, a + np.pi / 2 + turn), inks[1 + k % 2])
+            draw.polygon(
+                leaf(place, side * 0.06, side * 0.022, a + np.pi / 2 + turn), inks[1 + k % 2]
+            )
         x, y = place
         draw.ellipse((x - 7, y - 7, x + 7, y + 7), inks[0])
-    for count, length, color, shift in ((12, 0.34, inks[1], 0.0), (12, 0.25, inks[0], 0.5), (8, 0.16, inks[2], 0.0)):
+    for count, length, color, shift in (
+        (12, 0.34, inks[1], 0.0),
+        (12, 0.25, inks[0], 0.5),
+        (8, 0.16, inks[2], 0.0),
+    ):
         for k in range(count):
             a = 2 * np.pi * (k + shift) / count
-            draw.polygon(leaf((middle, middle), side * length / 1.25, side * length * 0.24, a, 1.2), color)
+            draw.polygon(
+                leaf((middle, middle), side * length / 1.25, side * length * 0.24, a, 1.2), color
+            )
     draw.ellipse((middle - 26, middle - 26, middle + 26, middle + 26), base, inks[0], 6)
     return _fired(picture, rng)
 
 
-def stoneware(size: Size, rng: Generator, base: Rgb, speck: Rgb, dipped: Rgb | None = None) -> Texture:
+def stoneware(
+    size: Size, rng: Generator, base: Rgb, speck: Rgb, dipped: Rgb | None = None
+) -> Texture:
     """Glaze with iron specks; `dipped`: the colour of a second glaze over the upper part."""
     width, height = size
     glaze = np.broadcast_to(np.array(base, dtype=np.float64), (height, width, 3)).copy()
     if dipped is not None:
         x = np.arange(width) / width * 2 * np.pi
-        edge = height * (0.52 + 0.03 * np.sin(2 * x + 1) + 0.014 * np.sin(7 * x) + 0.006 * np.sin(19 * x))
+        edge = height * (
+            0.52 + 0.03 * np.sin(2 * x + 1) + 0.014 * np.sin(7 * x) + 0.006 * np.sin(19 * x)
+        )
         over = np.clip((edge[None] - np.arange(height)[:, None]) / 6, 0, 1)
         glaze = mixed(over, base, dipped)
     picture = Image.fromarray(texture(glaze))
     draw = ImageDraw.Draw(picture)
     for _ in range(size[0] * size[1] // 900):
         x, y, r = rng.uniform(0, width), rng.uniform(0, height), rng.exponential(1.0) + 0.5
-        draw.ellipse((x - r, y - r, x + r, y + r), tuple(np.int64(np.array(speck) * rng.uniform(0.7, 1.5))))
+        draw.ellipse(
+            (x - r, y - r, x + r, y + r), tuple(np.int64(np.array(speck) * rng.uniform(0.7, 1.5)))
+        )
     return _fired(picture, rng)
 
 
@@ -395,7 +487,9 @@ def apple_skin(size: Size, rng: Generator, ground: Rgb, blush: Rgb, amount: floa
 
 def citrus_skin(size: Size, rng: Generator, base: Rgb, pit: Rgb) -> Texture:
     """Pits all over, some green at the stem."""
-    pits = np.clip(cloud(size, rng, -0.1) * 0.4 + cloud((size[0], size[1]), rng, 0.5) * 0.45 - 0.2, 0, 1)
+    pits = np.clip(
+        cloud(size, rng, -0.1) * 0.4 + cloud((size[0], size[1]), rng, 0.5) * 0.45 - 0.2, 0, 1
+    )
     skin = mixed(pits * 0.75, base, pit)
     pole = np.exp(-np.arange(size[1])[:, None, None] / size[1] * 14)
     skin = skin * (1 - 0.5 * pole) + 0.5 * pole * np.array([150, 150, 60])
@@ -404,11 +498,13 @@ def citrus_skin(size: Size, rng: Generator, base: Rgb, pit: Rgb) -> Texture:
 
 def pear_skin(size: Size, rng: Generator) -> Texture:
     """Green to yellow, russet freckles."""
-    width, height = size
+    height = size[1]
     share = 0.5 + 0.25 * cloud(size, rng, 1.5)
     skin = mixed(share, (170, 172, 66), (214, 186, 84))
     freckles = np.clip(cloud(size, rng, 0.15) - 1.5, 0, 1)[..., None]
-    russet = np.clip(0.25 * cloud(size, rng, 1.0) + 0.9 - 5 * np.arange(height)[:, None] / height, 0, 0.8)
+    russet = np.clip(
+        0.25 * cloud(size, rng, 1.0) + 0.9 - 5 * np.arange(height)[:, None] / height, 0, 0.8
+    )
     skin = skin * (1 - freckles) + freckles * np.array([120, 84, 36])
     return texture(skin * (1 - russet[..., None]) + russet[..., None] * np.array([150, 108, 56]))
 
@@ -420,7 +516,9 @@ def leaf_sheet(size: Size, rng: Generator, greens: Sequence[Rgb]) -> Texture:
     for _ in range(4):
         row = []
         for _ in range(4):
-            row.append(_leaf_cell((width // 4, height // 4), rng, greens[rng.integers(len(greens))]))
+            row.append(
+                _leaf_cell((width // 4, height // 4), rng, greens[rng.integers(len(greens))])
+            )
         cells.append(np.concatenate(row, axis=1))
     return np.concatenate(cells)
 
@@ -433,7 +531,9 @@ def _leaf_cell(size: Size, rng: Generator, green: Rgb) -> Texture:
     pale = np.exp(-((x / 0.025) ** 2)) + 0.5 * np.exp(-((veins / 0.07) ** 2))
     shade = 1 + 0.10 * cloud(size, rng, 1.0) + rng.uniform(-0.14, 0.14)
     color = np.array(green) * shade[..., None]
-    return texture(color * (1 - 0.42 * pale[..., None]) + 0.42 * pale[..., None] * np.array([196, 204, 150]))
+    return texture(
+        color * (1 - 0.42 * pale[..., None]) + 0.42 * pale[..., None] * np.array([196, 204, 150])
+    )
 
 
 def petal(size: Size, rng: Generator, base: Rgb, heart: Rgb) -> Texture:
@@ -457,8 +557,10 @@ def landscape(size: Size, rng: Generator) -> Texture:
     sun = np.exp(-(((x - 0.64) / 0.10) ** 2 + ((y - 0.36) / 0.09) ** 2))
     scene = scene + sun[..., None] * np.array([46, 34, 0])
     layers = (
-        (0.44, 0.05, (150, 152, 168), 1.9), (0.50, 0.06, (112, 126, 140), 1.9),
-        (0.57, 0.05, (88, 108, 104), 1.7), (0.64, 0.03, (78, 98, 70), 1.5),
+        (0.44, 0.05, (150, 152, 168), 1.9),
+        (0.50, 0.06, (112, 126, 140), 1.9),
+        (0.57, 0.05, (88, 108, 104), 1.7),
+        (0.64, 0.03, (78, 98, 70), 1.5),
     )
     for level, swing, color, exponent in layers:
         ridge = level + swing * cloud((width, 8), rng, exponent, (1, 50))[0] / 1.6
@@ -496,8 +598,22 @@ def botanical(size: Size, rng: Generator, flower: Rgb, name: str) -> Texture:
     draw = ImageDraw.Draw(picture)
     greens = [(74, 98, 66), (98, 120, 78)]
     for start in (-0.16, 0.15, 0.0):
-        _sprig(draw, (width * (0.5 + start * 0.5), height * 0.84), height * (0.72 - abs(start)), rng, greens, flower, start * 2.2)
-    draw.text((width / 2, height * 0.92), name, (70, 60, 50), ImageFont.load_default(height / 26), anchor="mm")
+        _sprig(
+            draw,
+            (width * (0.5 + start * 0.5), height * 0.84),
+            height * (0.72 - abs(start)),
+            rng,
+            greens,
+            flower,
+            start * 2.2,
+        )
+    draw.text(
+        (width / 2, height * 0.92),
+        name,
+        (70, 60, 50),
+        ImageFont.load_default(height / 26),
+        anchor="mm",
+    )
     return varied(picture, rng, 0.025)
 
 
@@ -518,7 +634,10 @@ def abstract(size: Size, rng: Generator, inks: Sequence[Rgb]) -> Texture:
             elif kind == 1:
                 for k in range(4):
                     q = cell * (0.46 - 0.11 * k)
-                    draw.ellipse((x + cell / 2 - q, y + cell / 2 - q, x + cell / 2 + q, y + cell / 2 + q), b if k % 2 == 0 else a)
+                    draw.ellipse(
+                        (x + cell / 2 - q, y + cell / 2 - q, x + cell / 2 + q, y + cell / 2 + q),
+                        b if k % 2 == 0 else a,
+                    )
             elif kind == 2:
                 for k in range(4):
                     draw.rectangle((x, y + k * cell / 4, x + cell, y + (k + 0.5) * cell / 4), b)
@@ -527,7 +646,9 @@ def abstract(size: Size, rng: Generator, inks: Sequence[Rgb]) -> Texture:
     return varied(picture, rng, 0.04)
 
 
-def leaf(place: tuple[float, float], length: float, width: float, angle: float, tip: float = 1.0) -> list[tuple[float, float]]:
+def leaf(
+    place: tuple[float, float], length: float, width: float, angle: float, tip: float = 1.0
+) -> list[tuple[float, float]]:
     """The outline of a leaf from `place` along `angle` (radians, y downwards)."""
     t = np.linspace(0, 1, 12)
     half = width / 2 * np.sin(np.pi * t**0.85) ** (1 / tip)
@@ -538,8 +659,13 @@ def leaf(place: tuple[float, float], length: float, width: float, angle: float, 
 
 
 def _sprig(
-    draw: ImageDraw.ImageDraw, foot: tuple[float, float], length: float, rng: Generator,
-    greens: Sequence[Rgb], flower: Rgb, lean: float = 0.0,
+    draw: ImageDraw.ImageDraw,
+    foot: tuple[float, float],
+    length: float,
+    rng: Generator,
+    greens: Sequence[Rgb],
+    flower: Rgb,
+    lean: float = 0.0,
 ) -> None:
     """A stem upwards from `foot` with leaves, and a flower on top."""
     heading, step = -np.pi / 2 + lean * 0.4, length / 14

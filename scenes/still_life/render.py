@@ -6,12 +6,14 @@ from typing import Any
 
 import mitsuba as mi
 import numpy as np
+from mitsuba_oidn import denoise
 from numpy.typing import NDArray
 
-from scenes.still_life.arrangement import Finish, Mesh, Thing
+from scenes.still_life.arrangement import Finish, Thing
 from scenes.still_life.cameras import FIELD_OF_VIEW, Camera, intrinsic
-from scenes.still_life.mesh import Array, box, turned
+from scenes.still_life.mesh import Array, Mesh, box
 
+PATHS_A_PASS = 12
 _BOUNCES = 7
 _EXPOSURE = 1.6
 _SUN = np.array([-4.4, 3.9, 4.0])
@@ -22,15 +24,23 @@ class Studio:
     """The room, lit and ready for pictures."""
 
     def __init__(self, things: list[Thing]) -> None:
+        mi.set_variant("llvm_ad_rgb")
         described: dict[str, Any] = {"type": "scene"}
         for index, thing in enumerate(things):
             described[f"thing{index:03d}"] = _shape(thing.name, thing.mesh, _bsdf(thing.finish))
         self._scene = mi.load_dict({**described, **_lights()})
 
-    def picture(self, camera: Camera, width: int, height: int, samples: int, seed: int) -> NDArray[np.float32]:
-        """Linear light [height, width, 3], `samples` paths a pixel, denoised."""
-        from mitsuba_oidn import denoise
+    def picture(
+        self, camera: Camera, width: int, height: int, passes: int, seed: int
+    ) -> NDArray[np.float32]:
+        """Linear light [height, width, 3], `passes` times 12 paths a pixel, denoised."""
+        layers = np.mean(
+            [self.layers(camera, width, height, 1000 * seed + k) for k in range(passes)], axis=0
+        )
+        return denoised(layers)
 
+    def layers(self, camera: Camera, width: int, height: int, seed: int) -> NDArray[np.float32]:
+        """One pass: noisy light, albedo and normal [height, width, 9]."""
         integrator = mi.load_dict(
             {
                 "type": "aov",
@@ -38,12 +48,11 @@ class Studio:
                 "light": {"type": "path", "max_depth": _BOUNCES},
             }
         )
-        layers = np.array(
-            mi.render(self._scene, sensor=_sensor(camera, width, height), integrator=integrator, spp=samples, seed=seed)
+        sensor = _sensor(camera, width, height)
+        drawn = mi.render(
+            self._scene, sensor=sensor, integrator=integrator, spp=PATHS_A_PASS, seed=seed
         )
-        color, albedo, normal = (np.ascontiguousarray(layers[..., k : k + 3]) for k in (0, layers.shape[2] - 6, layers.shape[2] - 3))
-        clean = denoise(color, albedo=np.clip(albedo, 0, 1), normal=normal, hdr=True)
-        return np.array(clean)
+        return np.array(drawn)
 
     def depth(self, camera: Camera, width: int, height: int) -> NDArray[np.float32]:
         """Depth [height, width] along the optical axis through the pixels' centres, metres."""
@@ -52,10 +61,18 @@ class Studio:
         rays = np.stack([x, y, np.ones_like(x)], axis=-1).reshape(-1, 3) @ matrix.T
         length = np.linalg.norm(rays, axis=1)
         directions = (rays / length[:, None]) @ camera.extrinsic[:, :3]
-        hit = self._scene.ray_intersect(mi.Ray3f(mi.Point3f(*camera.centre), mi.Vector3f(*directions.T)))
+        hit = self._scene.ray_intersect(
+            mi.Ray3f(mi.Point3f(*camera.centre), mi.Vector3f(*directions.T))
+        )
         distance = np.array(hit.t, dtype=np.float64)
         distance[~np.isfinite(distance)] = 0
         return (distance / length).reshape(height, width).astype(np.float32)
+
+
+def denoised(layers: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Light [h,w,3] without noise, from `Studio.layers`."""
+    light, albedo, normal = (np.ascontiguousarray(part) for part in np.split(layers, 3, axis=2))
+    return np.array(denoise(light, albedo=np.clip(albedo, 0, 1), normal=normal, hdr=True))
 
 
 def developed(light: Array) -> NDArray[np.uint8]:
@@ -170,6 +187,3 @@ def _lights() -> dict[str, Any]:
             placed = mesh.moved((x, y, 0)).moved(tuple(middle), frame)
             lights[f"bar{index}{side}"] = _shape(f"bar {index} {side}", placed, dark)
     return lights
-
-
-__all__ = ["Studio", "developed", "turned"]

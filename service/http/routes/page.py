@@ -23,6 +23,7 @@ _TYPES = {
     ".svg": "image/svg+xml",
     ".txt": "text/plain",
 }
+_PICTURES = {".jpg": "image/jpeg", ".png": "image/png"}
 _SAMPLES = Path(__file__).parents[2] / "samples"
 
 
@@ -30,7 +31,11 @@ def page_router() -> APIRouter:
     """The pages, their scripts and styles, and the sample pictures that the first can send."""
     router = APIRouter(include_in_schema=False)
     files = {path.name: path for path in WEB.iterdir() if path.suffix in _TYPES}
-    samples = {path.name: path for path in _SAMPLES.glob("*.png")}
+    samples = {
+        (path.parent.name, path.name): path
+        for path in _SAMPLES.glob("*/*")
+        if path.suffix in _PICTURES
+    }
 
     for path, file in (("/", "index.html"), ("/docs", "docs.html")):
         router.add_api_route(path, _page((WEB / file).read_text("utf-8")), name=file)
@@ -42,11 +47,12 @@ def page_router() -> APIRouter:
         content = files[name].read_bytes()
         return _static(request, content, _TYPES[files[name].suffix])
 
-    @router.get("/samples/{name}")
-    def sample(name: str, request: Request) -> Response:
-        if name not in samples:
+    @router.get("/samples/{group}/{name}")
+    def sample(group: str, name: str, request: Request) -> Response:
+        if (group, name) not in samples:
             raise NotFound("There is no such sample.")
-        return _static(request, samples[name].read_bytes(), "image/png")
+        path = samples[group, name]
+        return _static(request, path.read_bytes(), _PICTURES[path.suffix])
 
     return router
 

@@ -4,7 +4,7 @@ import { Problem, follow, get, getBlobUrl, getJson, remove, submit, useKey } fro
 import { readPly } from "./ply.js";
 import { Viewer } from "./viewer.js";
 
-const SAMPLES = ["00.png", "01.png", "02.png", "03.png"];
+const SAMPLES = ["rooms/00.png", "rooms/01.png", "rooms/02.png", "rooms/03.png"];
 const MOST_POINTS = 400000;
 const STAGES = { upload: "Sending", queue: "Waiting", transfer: "Network", aggregator: "Network", heads: "Network", post: "Geometry", store: "Storing", export: "Files" };
 const STEPS = [...new Set(Object.values(STAGES))];
@@ -51,7 +51,7 @@ const inOrder = list => [...list].sort((a, b) => a.name.localeCompare(b.name, un
 async function chooseSamples() {
   const pictures = SAMPLES.map(async name => {
     const blob = await (await get(`samples/${name}`)).blob();
-    return new File([blob], name, { type: "image/png" });
+    return new File([blob], name.split("/").pop(), { type: blob.type });
   });
   part("urls").value = "";
   choose(await Promise.all(pictures));

@@ -15,7 +15,7 @@ from scenes.readers.folder import read_folder, write_folder
 from scenes.scene import Scene
 from scenes.synthetic.generator import SyntheticScenes
 
-SAMPLES = Path(__file__).parents[3] / "service" / "samples"
+SAMPLES = Path(__file__).parents[3] / "service" / "samples" / "rooms"
 
 
 def test_a_scene_is_written_with_its_cameras_in_the_first_ones_frame(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_the_kept_librarys_licence_lies_beside_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["web/index.html", "web/..%2f..%2fcli.py", "web/none.js", "samples/cameras.json"]
+    "path", ["web/index.html", "web/..%2f..%2fcli.py", "web/none.js", "samples/rooms/cameras.json"]
 )
 def test_no_other_file_is_given_away(service: Running, path: str) -> None:
     answer = service.client.get(f"/{path}")
@@ -51,5 +51,7 @@ def test_no_other_file_is_given_away(service: Running, path: str) -> None:
 
 
 def test_the_sample_pictures_can_be_had(service: Running) -> None:
-    assert service.client.get("/samples/00.png").headers["content-type"] == "image/png"
-    problem(service.client.get("/samples/99.png"), 404, "not-found")
+    for path, kind in (("rooms/00.png", "image/png"), ("still-life/00.jpg", "image/jpeg")):
+        assert service.client.get(f"/samples/{path}").headers["content-type"] == kind
+    for path in ("rooms/99.png", "none/00.png", "still-life/depth/00.png"):
+        problem(service.client.get(f"/samples/{path}"), 404, "not-found")

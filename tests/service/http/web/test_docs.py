@@ -12,7 +12,7 @@ from service.exports.records import EXPORTS
 from tests.service.http.web.watching import watched
 from tests.service.running import Running, Serve
 
-SAMPLES = Path(__file__).parents[4] / "service" / "samples"
+SAMPLES = Path(__file__).parents[4] / "service" / "samples" / "rooms"
 
 
 @pytest.fixture(scope="module")

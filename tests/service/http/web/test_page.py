@@ -19,7 +19,7 @@ from tests.service.http.web.watching import watched
 from tests.service.inputs.remote.origin import Origin, plain
 from tests.service.running import Gate, Running, Serve
 
-SAMPLES = Path(__file__).parents[4] / "service" / "samples"
+SAMPLES = Path(__file__).parents[4] / "service" / "samples" / "rooms"
 
 
 @pytest.fixture(scope="module")

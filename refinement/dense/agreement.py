@@ -80,6 +80,6 @@ def _fall(camera: Camera, point: list[Floats]) -> tuple[Floats, Floats, NDArray[
     x, y = point[0] * scale, point[1] * scale
     r2 = camera.distortion * (x * x + y * y)
     front &= 3 * r2 > -1
-    column: Floats = camera.focal_x * (1 + r2) * x + camera.cx
-    row: Floats = camera.focal_y * (1 + r2) * y + camera.cy
-    return column, row, front
+    column = camera.focal_x * (1 + r2) * x + camera.cx
+    row = camera.focal_y * (1 + r2) * y + camera.cy
+    return column.astype(np.float32), row.astype(np.float32), front

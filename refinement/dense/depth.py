@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +33,7 @@ from refinement.dense.neighbours import DepthRange
 from refinement.dense.problem import Geometry, Problem, Window
 from refinement.dense.torch_matcher import TorchMatcher
 from refinement.dense.views import Floats, View
+from refinement.options import RefineOptions
 from refinement.photograph import Photograph
 from refinement.result import (
     NETWORK,
@@ -46,19 +46,6 @@ from refinement.result import (
 
 _BYTES_A_PIXEL = 64
 """Of all pictures' pixels, held at once."""
-
-
-class Options(Protocol):
-    """Of `refinement.options.RefineOptions` what is read here."""
-
-    @property
-    def pixels(self) -> int: ...
-    @property
-    def threads(self) -> int: ...
-    @property
-    def device(self) -> str: ...
-    @property
-    def memory_bytes(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -89,7 +76,7 @@ def dense_depth(
     sparse: SparsePoints,
     network_depth: Sequence[NDArray[np.float32]],
     network_confidence: Sequence[NDArray[np.float32]],
-    options: Options,
+    options: RefineOptions,
     report: Callable[[str, float], None] = lambda stage, share: None,
     effort: Effort = _EFFORT,
 ) -> tuple[DenseMap, ...]:
@@ -128,7 +115,7 @@ def dense_depth(
     return tuple(maps)
 
 
-def _size(photographs: Sequence[Photograph], options: Options) -> int:
+def _size(photographs: Sequence[Photograph], options: RefineOptions) -> int:
     """Longer side of the maps: what is asked for, or what fits into half of the memory."""
     size = min(options.pixels, max(max(p.height, p.width) for p in photographs))
     while size > 64:
@@ -140,10 +127,23 @@ def _size(photographs: Sequence[Photograph], options: Options) -> int:
 
 
 def _resized(depth: NDArray[np.float32], shape: tuple[int, ...]) -> Floats:
-    """Nearest pixels, so that no depth edge is smeared and NaN stays where it is."""
-    rows = ((np.arange(shape[0]) + 0.5) * depth.shape[0] / shape[0]).astype(np.int64)
-    columns = ((np.arange(shape[1]) + 0.5) * depth.shape[1] / shape[1]).astype(np.int64)
-    return np.ascontiguousarray(depth[rows[:, None], columns], np.float32)
+    """Bilinear, or the nearest pixel where one of the four has no depth."""
+    rows, columns = (
+        (np.arange(size) + 0.5) * given / size
+        for size, given in zip(shape, depth.shape, strict=True)
+    )
+    nearest = depth[rows.astype(np.int64)[:, None], columns.astype(np.int64)]
+    mixed = _between(_between(depth, rows).T, columns).T
+    return np.ascontiguousarray(np.where(np.isnan(mixed), nearest, mixed), np.float32)
+
+
+def _between(values: NDArray[np.float32], position: NDArray[np.float64]) -> Floats:
+    """Rows of `values`, whose centres lie at + 0.5, at these positions."""
+    position = np.clip(position - 0.5, 0, len(values) - 1)
+    low = np.floor(position).astype(np.int64)
+    share = (position - low)[:, None].astype(np.float32)
+    mixed: Floats = (1 - share) * values[low] + share * values[np.minimum(low + 1, len(values) - 1)]
+    return mixed
 
 
 def _by_itself(network: Floats, picture: RefinedPicture) -> Floats:
@@ -163,7 +163,7 @@ def _matched(
     networks: Sequence[Floats],
     largest: Sequence[View],
     chosen: Sequence[Sequence[int]],
-    options: Options,
+    options: RefineOptions,
     report: Callable[[str, float], None],
     effort: Effort,
 ) -> dict[int, Surface]:
@@ -233,7 +233,7 @@ def _matched(
     }
 
 
-def _matcher(options: Options) -> NativeMatcher | TorchMatcher:
+def _matcher(options: RefineOptions) -> NativeMatcher | TorchMatcher:
     if options.device == "cpu":
         try:
             return NativeMatcher(options.threads)

@@ -101,7 +101,8 @@ def _carried(
 def _splat(position: Floats, values: Floats, shape: tuple[int, ...]) -> Floats:
     index = np.round(position).astype(np.int64)
     flat = np.ravel_multi_index(tuple(index), shape)
-    grid: NDArray[np.float64] = np.bincount(flat, values, math.prod(shape)).reshape(shape)
+    sums = np.bincount(flat, values, math.prod(shape))
+    grid: NDArray[np.float64] = sums.astype(np.float64).reshape(shape)
     for axis in range(3):
         grid = _blurred(grid, axis)
     return grid.astype(np.float32)

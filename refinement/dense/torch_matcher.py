@@ -157,10 +157,8 @@ class _Work:
         seen &= (rows[0] > 0) & (rows[0] < camera.height)
         column = torch.where(seen, columns[0] - 0.5, 0)
         row = torch.where(seen, rows[0] - 0.5, 0)
-        column_x, row_x = (
-            (columns[2] - columns[1]) * patch.across,
-            (rows[2] - rows[1]) * patch.across,
-        )
+        column_x, row_x = columns[2] - columns[1], rows[2] - rows[1]
+        column_x, row_x = column_x * patch.across, row_x * patch.across
         column_y, row_y = (columns[4] - columns[3]) * patch.down, (rows[4] - rows[3]) * patch.down
         sums = torch.zeros(3, len(patch.pixel), device=self.device)
         for k, (dx, dy) in enumerate(self.offsets):

@@ -27,14 +27,6 @@ class Taken:
     sparse: SparsePoints
 
 
-@dataclass(frozen=True)
-class Options:
-    pixels: int = 1024
-    threads: int = 1
-    device: str = "cpu"
-    memory_bytes: int = 1 << 30
-
-
 def plane(normal: Sequence[float], offset: float) -> Cast:
     """Points with normal . X = offset."""
 

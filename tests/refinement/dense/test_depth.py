@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 from refinement.dense import dense_depth
+from refinement.options import RefineOptions
 from refinement.result import NETWORK, NO_DATA, VERIFIED, DenseMap
-from tests.refinement.dense.surfaces import Options, Taken, plane, step, take, texture
+from tests.refinement.dense.surfaces import Taken, plane, step, take, texture
 
+OPTIONS = RefineOptions(threads=1)
 SIDE_BY_SIDE = ((-0.3, 0, 0), (0.3, 0, 0), (0, -0.3, 0), (0, 0.3, 0.1))
 
 
-def _maps(taken: Taken, options: Options = Options(), nothing: bool = True) -> list[DenseMap]:
+def _maps(taken: Taken, options: RefineOptions = OPTIONS, nothing: bool = True) -> list[DenseMap]:
     """With no depth of the network, so that what is not verified is not there."""
     networks = [
         np.full_like(depth, np.nan) if nothing else depth**1.1 * 2 for depth in taken.depths
@@ -93,7 +95,7 @@ def test_what_is_not_verified_is_the_networks_depth_fitted(tmp_path: Path) -> No
 
 def test_the_same_bits_on_any_number_of_threads(tmp_path: Path) -> None:
     taken = take(tmp_path, step(2.0, 3.0, 0.0), SIDE_BY_SIDE)
-    one, two = (_maps(taken, Options(threads=n), nothing=False) for n in (1, 2))
+    one, two = (_maps(taken, RefineOptions(threads=n), nothing=False) for n in (1, 2))
     for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a.depth, b.depth)
         np.testing.assert_array_equal(a.source, b.source)
@@ -127,8 +129,8 @@ def test_without_sparse_points_and_network_there_is_no_data(tmp_path: Path) -> N
 
 def test_maps_are_no_larger_than_asked_for_and_no_larger_than_memory(tmp_path: Path) -> None:
     taken = take(tmp_path, plane((0.0, 0.0, 1.0), 3.0), SIDE_BY_SIDE)
-    assert _maps(taken, Options(pixels=64))[0].depth.shape == (48, 64)
-    assert max(_maps(taken, Options(memory_bytes=2_000_000))[0].depth.shape) < 96
+    assert _maps(taken, RefineOptions(pixels=64))[0].depth.shape == (48, 64)
+    assert max(_maps(taken, RefineOptions(memory_bytes=2_000_000))[0].depth.shape) < 96
 
 
 def test_progress_rises_to_one(tmp_path: Path) -> None:
@@ -140,7 +142,7 @@ def test_progress_rises_to_one(tmp_path: Path) -> None:
         taken.sparse,
         taken.depths,
         taken.depths,
-        Options(),
+        OPTIONS,
         lambda stage, share: shares.append(share),
     )
     assert shares == sorted(shares)

@@ -33,6 +33,9 @@ TEST_SETS = ("std", "photo", "free", "free-photo", "relief", "facade")
 SAMPLES = ("still-life", "rooms")
 """Bundled pictures with known cameras."""
 
+REFINE = ("off", "cameras", "dense")
+SIMULATED = ("p1", "p2", "p3", "p4")
+
 MODES = ("fit", "crop", "pad")
 OPTIONS = (
     "confidence", "max_points", "voxel_size", "depth_edge", "mask_sky", "mask_black", "mask_white",

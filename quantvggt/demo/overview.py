@@ -20,7 +20,7 @@ _PREDICTED = (214, 60, 40)
 _TRUE = (30, 110, 60)
 _WIDTH = 1600
 _GAP = 8
-_MOST_VIEWS = 8
+_MOST_VIEWS, _HIGHEST = 8, 300
 _PANEL = (_WIDTH, 860)
 _FINER = 2  # the panel is drawn this much larger, then made smaller
 _FIELD_OF_VIEW = np.radians(42)
@@ -51,18 +51,24 @@ def draw_overview(
     """
     count = min(len(views), _MOST_VIEWS)
     shown = [views[i * len(views) // count] for i in range(count)]
-    width = (_WIDTH + _GAP) // count - _GAP
-    height = max(width * view.picture.height // view.picture.width for view in shown)
+    cell = (_WIDTH + _GAP) // count - _GAP
+    sizes = [_fitted(view.picture.size, (cell, _HIGHEST)) for view in shown]
+    height = max(size[1] for size in sizes)
     canvas = Image.new("RGB", (_WIDTH, 2 * (height + _GAP) + _PANEL[1]), _BACKGROUND)
-    for index, view in enumerate(shown):
-        left = round(index * (_WIDTH - width) / max(count - 1, 1))
+    for index, (view, size) in enumerate(zip(shown, sizes, strict=True)):
+        left = index * (cell + _GAP) + (cell - size[0]) // 2
         for row, picture in enumerate((view.picture, view.depth)):
-            size = (width, width * view.picture.height // view.picture.width)
             small = picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
             canvas.paste(small, (left, row * (height + _GAP)))
     cameras = [(predicted, _PREDICTED)] + ([] if true is None else [(true, _TRUE)])
     canvas.paste(_panel(points, colors, cameras), (0, 2 * (height + _GAP)))
     return canvas
+
+
+def _fitted(size: tuple[int, int], room: tuple[int, int]) -> tuple[int, int]:
+    """The largest size of this shape that the room holds."""
+    share = min(room[0] / size[0], room[1] / size[1])
+    return max(1, round(size[0] * share)), max(1, round(size[1] * share))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--seed", type=int, default=SEED, help="default: %(default)s")
     parser.add_argument(
-        "--passes", type=int, default=PASSES, help="of 12 light paths a pixel; default: %(default)s"
+        "--passes", type=int, default=PASSES, help="of 6 light paths a pixel; default: %(default)s"
     )
     options = parser.parse_args()
     try:

@@ -13,8 +13,8 @@ from scenes.still_life.arrangement import Finish, Thing
 from scenes.still_life.cameras import FIELD_OF_VIEW, Camera, intrinsic
 from scenes.still_life.mesh import Array, Mesh, box
 
-PATHS_A_PASS = 12
-_BOUNCES = 7
+PATHS_A_PASS = 6
+_BOUNCES = 6
 _EXPOSURE = 1.6
 _SUN = np.array([-4.4, 3.9, 4.0])
 _SUN_AIM = np.array([0.02, 0.10, -0.15])
@@ -33,7 +33,7 @@ class Studio:
     def picture(
         self, camera: Camera, width: int, height: int, passes: int, seed: int
     ) -> NDArray[np.float32]:
-        """Linear light [height, width, 3], `passes` times 12 paths a pixel, denoised."""
+        """Linear light [height, width, 3], `passes` times 6 paths a pixel, denoised."""
         layers = np.mean(
             [self.layers(camera, width, height, 1000 * seed + k) for k in range(passes)], axis=0
         )

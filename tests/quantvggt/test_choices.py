@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
+import service
 from evaluation import datasets
 from evaluation.refined.simulated import LEVELS
 from model.families import HEADS, PARTS
@@ -49,6 +51,11 @@ from training.trainer import TrainingConfig
 )  # fmt: skip
 def test_what_a_parser_offers_is_what_there_is(offered: tuple[str, ...], known: Any) -> None:
     assert offered == tuple(known)
+
+
+def test_the_samples_are_the_folders_that_are_bundled() -> None:
+    folder = Path(service.__file__).parent / "samples"
+    assert set(choices.SAMPLES) == {path.name for path in folder.iterdir() if path.is_dir()}
 
 
 def test_single_names_and_numbers_are_those_of_their_sources() -> None:

@@ -284,11 +284,19 @@ class Application:
                 return await asyncio.get_running_loop().run_in_executor(self._pictures, work)
 
     def prepare(self, upload: Upload, options: Options) -> PreparedScene:
-        """Decode and pre-process one scene. Raises a ServiceError."""
+        """Decode and pre-process one scene, to be closed by the caller. Raises a ServiceError."""
         engine = self.engine
         if options.query_points is not None:  # before decoding; the pictures' size is not known yet
             engine.check_tracks(engine.image_size, engine.image_size)
-        return prepare(upload, options, self.settings.limits, engine.image_size, engine.patch_size)
+        settings = self.settings
+        return prepare(
+            upload,
+            options,
+            settings.limits,
+            engine.image_size,
+            engine.patch_size,
+            settings.refinement,
+        )
 
     def run(self, scene: PreparedScene, report: Report) -> str:
         """Reconstruct a prepared scene here and now, past the queue, on an application that was not

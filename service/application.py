@@ -12,12 +12,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, closing
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -48,8 +49,10 @@ from service.jobs.retention import Retention
 from service.jobs.status import Status, status_of
 from service.jobs.store import Bounds, JobStore
 from service.jobs.worker import Watchdog, Worker
+from service.pipeline.refine import Refiner
+from service.pipeline.report import Report
 from service.pipeline.task import Task
-from service.pipeline.work import Report, Work
+from service.pipeline.work import Work
 from service.result.document import ReconstructionDocument
 from service.settings import Settings, StorageSettings
 from service.states import JobState
@@ -136,7 +139,10 @@ class Application:
         device = settings.inference.device if here else None
         self.metrics = Metrics(device, bounds.jobs, OUTPUTS)
         self._events = Events()
-        self._work = Work(engine, self.storage, self.catalogue, self.metrics)
+        self._refiner = Refiner(
+            settings.refinement, _refining_threads(settings), device or "cpu", self.metrics
+        )
+        self._work = Work(engine, self._refiner, self.storage, self.catalogue, self.metrics)
         self._worker = Worker(
             self.store,
             self.storage,
@@ -310,17 +316,18 @@ class Application:
         self, slot: UploadSlot, upload: Upload, options: Options, terms: Terms, seconds: float
     ) -> Submitted | DryRun:
         """From an upload that has arrived to a job; on a thread, for all of it blocks."""
-        scene = self.prepare(upload, options)
-        scene.seconds["upload"] = seconds
-        frames, height, width, _ = scene.pixels.shape
-        plan = self.engine.planner.plan(frames, height, width)
-        if options.query_points is not None:
-            smaller = shrunk(height, width, plan.factor, self.engine.patch_size)
-            self.engine.check_tracks(*smaller)
-        if options.dry_run:
-            size = {"height": height, "width": width}
-            return DryRun({"frames": plan.frames, "network_size": size, **plan.document()})
-        submitted = self._add(slot, scene, plan.cost.seconds, terms)
+        with closing(self.prepare(upload, options)) as scene:
+            scene.seconds["upload"] = seconds
+            frames, height, width, _ = scene.pixels.shape
+            plan = self.engine.planner.plan(frames, height, width)
+            plan = replace(plan, refinement=self._refiner.cost(scene))
+            if options.query_points is not None:
+                smaller = shrunk(height, width, plan.factor, self.engine.patch_size)
+                self.engine.check_tracks(*smaller)
+            if options.dry_run:
+                size = {"height": height, "width": width}
+                return DryRun({"frames": plan.frames, "network_size": size, **plan.document()})
+            submitted = self._add(slot, scene, plan.seconds, terms)
         self._worker.notify()
         return submitted
 
@@ -563,6 +570,12 @@ def _storage(settings: StorageSettings) -> Storage:
     bucket = Bucket(settings.object_store)
     bucket.check()
     return SharedStorage(settings.data_dir, settings.min_free_bytes, bucket, settings.cache_bytes)
+
+
+def _refining_threads(settings: Settings) -> int:
+    """Of each refinement: an equal share of the cores of this process, where several may run."""
+    cores = len(os.sched_getaffinity(0))
+    return settings.inference.threads or max(1, cores // settings.cluster.replicas)
 
 
 def _store(settings: Settings, storage: Storage, bounds: Bounds) -> JobStore:

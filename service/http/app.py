@@ -19,7 +19,7 @@ from service.http.routes.operations import operations_router
 from service.http.routes.page import page_router
 from service.http.routes.reconstruct import reconstruct_router
 from service.http.routes.reconstructions import reconstructions_router
-from service.result.document import warnings_about
+from service.result.warnings import warnings_about
 
 _log = logging.getLogger("service")
 

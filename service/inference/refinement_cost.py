@@ -1,5 +1,5 @@
-"""What a refinement will cost: seconds by stage over the work that each has to do, and memory, fitted
-to refinements that were measured."""
+"""What a refinement will cost: seconds of each stage over the work that it has to do, and memory,
+fitted to refinements that were measured."""
 
 from __future__ import annotations
 
@@ -80,16 +80,22 @@ class RefinementCost:
             if peak_bytes:
                 self._memory.append((work.pictures + work.dense, float(peak_bytes)))
 
+    def seconds(self, work: RefinementWork) -> dict[str, float]:
+        """Predicted seconds by stage."""
+        predicted = {}
+        with self._lock:
+            for stage, units in work.units().items():
+                seconds, known = np.array(self._times[stage]).sum(0)
+                predicted[stage] = float(units * seconds / known)
+        return predicted
+
     def predict(self, work: RefinementWork) -> Cost:
         """Seconds, and peak bytes of its process with a margin."""
         with self._lock:
-            total = 0.0
-            for stage, units in work.units().items():
-                seconds, known = np.array(self._times[stage]).sum(0)
-                total += units * seconds / known
             pictures, peak = np.array(self._memory).T
         base, each = fit_positive(np.stack([np.ones_like(pictures), pictures], axis=1), peak)
-        return Cost(int(_MARGIN * (base + each * (work.pictures + work.dense))), float(total))
+        bytes_ = _MARGIN * (base + each * (work.pictures + work.dense))
+        return Cost(int(bytes_), sum(self.seconds(work).values()))
 
 
 def _megapixels(sizes: Sequence[tuple[int, int]], longest: int | None) -> float:

@@ -11,7 +11,6 @@ import errno
 import hashlib
 import io
 import math
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -77,9 +76,7 @@ class Original:
 class Originals:
     """The originals of one scene on their way from the upload to where the job's input lies."""
 
-    def __init__(
-        self, files: Sequence[SentFile], decode: Callable[[int], Image.Image]
-    ) -> None:
+    def __init__(self, files: Sequence[SentFile], decode: Callable[[int], Image.Image]) -> None:
         """`decode` gives a picture, not yet upright; it is asked only for what has to be encoded
         anew, or may raise for what is broken. Raises StorageFull, and what `decode` raises."""
         self._scratch: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - see close

@@ -20,9 +20,9 @@ from service.http.protocol.problems import KINDS
 from service.http.routes.documentation import SERVICE, documented
 from service.inputs.options import Options
 from service.inputs.pictures import FORMATS
-from service.result.document import warnings_about
 from service.result.scene import Grid
-from service.settings import AccessSettings
+from service.result.warnings import warnings_about
+from service.settings import AccessSettings, refinement_version
 
 Slug = Annotated[
     str, Path(description="The last part of a problem's type.", examples=["no-pictures"])
@@ -125,6 +125,13 @@ def _capabilities(application: Application) -> dict[str, Any]:
             "kept_reconstructions": storage.keep,
             "keep_hours": storage.keep_hours,
             "keep_bytes": storage.keep_bytes,
+        },
+        "refinement": {
+            "installed": refinement_version() is not None,
+            "default": settings.refinement.refine,
+            "max_seconds": settings.refinement.refine_seconds,
+            "max_memory_bytes": settings.refinement.refine_memory,
+            "default_pixels": settings.refinement.refine_pixels,
         },
         "memory": {
             "budget_bytes": engine.planner.budget,

@@ -41,6 +41,7 @@ from service.result.document import (
 from service.result.refined import moved, refined
 from service.result.scene import TRACKS, arrays_of
 from service.result.warnings import warnings_about
+from service.settings import refinement_version
 from service.states import STAGES
 from service.storage.folder import Storage
 from service.telemetry.metrics import Metrics
@@ -192,7 +193,11 @@ class Work:
             run=self._facts(plan, run),
             refinement=refinement,
             warnings=warnings_about(
-                model, refinement, len(prepared.pixels), () if found is None else found.notes
+                model,
+                refinement,
+                len(prepared.pixels),
+                () if found is None else found.notes,
+                refinable=refinement_version() is not None,
             ),
             timings=run.timings,
             pictures=describe_pictures(scene, prepared.filenames, found),

@@ -18,9 +18,11 @@ def warnings_about(
     refinement: RefinementDocument | None = None,
     pictures: int = 0,
     notes: Iterable[Reason] = (),
+    *,
+    refinable: bool = False,
 ) -> list[WarningDocument]:
     """Of answers of this model, or of one answer for so many `pictures` with what its refinement
-    did and noted."""
+    did and noted. `refinable` says that a refinement may be asked for."""
     found = []
     kept = 0 if refinement is None else refinement.kept
     if model.domain is not None and not model.domain.photographs:
@@ -28,19 +30,22 @@ def warnings_about(
         if kept and kept == pictures:
             found.append(("unverified-depth", f"{trained} {_unverified(refinement)}"))
         else:
-            found.append(("not-for-photographs", f"{trained} {_not_for_photographs(kept)}"))
+            found.append(
+                ("not-for-photographs", f"{trained} {_not_for_photographs(kept, refinable)}")
+            )
     if refinement is not None:
-        found += _about_refinement(refinement, pictures)
+        found += _about_refinement(refinement)
     found += [(note.code, note.message) for note in notes]
     return [WarningDocument(code=code, message=message) for code, message in found]
 
 
-def _not_for_photographs(kept: int) -> str:
+def _not_for_photographs(kept: int, refinable: bool) -> str:
     whose = "cameras that were not refined" if kept else "cameras"
+    rescue = "have them refined on the pictures themselves (refine=dense), or " if refinable else ""
     return (
-        f"On photographs its {whose}, depth and points are wrong. For photographs, quantise a "
-        "checkpoint that was trained on them, such as facebook/VGGT-1B, and use that artifact "
-        "instead."
+        f"On photographs its {whose}, depth and points are wrong. For photographs, {rescue}"
+        "quantise a checkpoint that was trained on them, such as facebook/VGGT-1B, and use that "
+        "artifact instead."
     )
 
 
@@ -56,13 +61,12 @@ def _unverified(refinement: RefinementDocument | None) -> str:
     )
 
 
-def _about_refinement(refinement: RefinementDocument, pictures: int) -> list[tuple[str, str]]:
+def _about_refinement(refinement: RefinementDocument) -> list[tuple[str, str]]:
     found = []
     kept, reason, no_depth = refinement.kept, refinement.reason, refinement.dense_reason
     if reason is not None and reason.code not in _NO_WARNING:
-        some = f"{kept} of {pictures} cameras were refined; the others are the network's."
-        code, what = ("partly-refined", some) if kept else ("not-refined", "No camera was refined.")
-        found.append((code, f"{what} {reason.message}"))
+        code, what = ("partly-refined", "") if kept else ("not-refined", "No camera was refined. ")
+        found.append((code, f"{what}{reason.message}"))
     if no_depth is not None and kept:
         found.append(("no-dense-depth", f"There is no dense depth. {no_depth.message}"))
     share = refinement.support

@@ -3,7 +3,6 @@ in it costs more than the refinement."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal

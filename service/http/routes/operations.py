@@ -95,7 +95,10 @@ def _capabilities(application: Application) -> dict[str, Any]:
     return {
         "version": __version__,
         "model": {**model.model_dump(), "heads": list(engine.heads)},
-        "warnings": [warning.model_dump() for warning in warnings_about(model)],
+        "warnings": [
+            warning.model_dump()
+            for warning in warnings_about(model, refinable=refinement_version() is not None)
+        ],
         "network": {"image_size": side, "patch_size": engine.patch_size},
         "modes": list(MODES),
         "default_mode": limits.pop("mode"),

@@ -232,6 +232,7 @@ class QueueSettings:
         8,
         ge=0,
     )
+    max_uploads: int = _setting("requests whose bodies are read at the same time", 8, ge=1)
     max_queue_seconds: float = _setting(
         "most predicted seconds of work that may wait",
         3600.0,

@@ -20,7 +20,8 @@ from service.http.routes.operations import operations_router
 from service.http.routes.page import page_router
 from service.http.routes.reconstruct import reconstruct_router
 from service.http.routes.reconstructions import reconstructions_router
-from service.result.document import warnings_about
+from service.result.warnings import warnings_about
+from service.settings import refinement_version
 
 _log = logging.getLogger("service")
 
@@ -30,7 +31,8 @@ def create_app(application: Application) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        for warning in warnings_about(application.engine.document()):
+        refinable = refinement_version() is not None
+        for warning in warnings_about(application.engine.document(), refinable=refinable):
             _log.warning("%s", warning.message)
         await application.start()
         try:

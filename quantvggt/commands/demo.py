@@ -26,9 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--artifact", type=Path, help="folder of the quantised model")
     parser.add_argument(
         "--samples",
-        default=choices.SAMPLES[0],
         help=f"{' or '.join(choices.SAMPLES)}, the bundled pictures, or a folder of pictures with "
-        "cameras.json (default: %(default)s)",
+        "cameras.json (default: still-life with --refine, else rooms, which the demo model knows)",
     )
     parser.add_argument(
         "--out", type=Path, help="folder to write; what an earlier demo left there is replaced"
@@ -117,9 +116,10 @@ def _show(options: argparse.Namespace) -> int:
         )
     from quantvggt.demo.run import run_demo
 
-    samples = Path(options.samples)
-    if options.samples in choices.SAMPLES:
-        samples = packages_folder() / "service" / "samples" / options.samples
+    named = options.samples or ("rooms" if options.refine == "off" else "still-life")
+    samples = Path(named)
+    if named in choices.SAMPLES:
+        samples = packages_folder() / "service" / "samples" / named
     found = run_demo(
         options.artifact,
         samples,

@@ -61,9 +61,9 @@ class Studio:
         rays = np.stack([x, y, np.ones_like(x)], axis=-1).reshape(-1, 3) @ matrix.T
         length = np.linalg.norm(rays, axis=1)
         directions = (rays / length[:, None]) @ camera.extrinsic[:, :3]
-        hit = self._scene.ray_intersect(
-            mi.Ray3f(mi.Point3f(*camera.centre), mi.Vector3f(*directions.T))
-        )
+        towards = mi.Vector3f(np.ascontiguousarray(directions.T, np.float32))
+        start = mi.Point3f([float(value) for value in camera.centre])
+        hit = self._scene.ray_intersect(mi.Ray3f(start, towards))
         distance = np.array(hit.t, dtype=np.float64)
         distance[~np.isfinite(distance)] = 0
         return (distance / length).reshape(height, width).astype(np.float32)

@@ -4,7 +4,9 @@ import { Problem, follow, get, getBlobUrl, getJson, remove, submit, useKey } fro
 import { readPly } from "./ply.js";
 import { Viewer } from "./viewer.js";
 
-const SAMPLES = ["rooms/00.png", "rooms/01.png", "rooms/02.png", "rooms/03.png"];
+const numbered = (count, name) => Array.from({ length: count }, (_, index) => name(`0${index}`));
+const ROOMS = numbered(4, number => `rooms/${number}.png`);  // like those that the demo model was trained on
+const STILL_LIFE = numbered(8, number => `still-life/${number}.jpg`);  // needs refinement to come out right
 const MOST_POINTS = 400000;
 const REFINING = { features: "Features", matching: "Matching", cameras: "Cameras", dense: "Dense depth" };
 const STAGES = {
@@ -58,7 +60,8 @@ function count() {
 const inOrder = list => [...list].sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
 
 async function chooseSamples() {
-  const pictures = SAMPLES.map(async name => {
+  const samples = part("refining").querySelector("select").value === "off" ? ROOMS : STILL_LIFE;
+  const pictures = samples.map(async name => {
     const blob = await (await get(`samples/${name}`)).blob();
     return new File([blob], name.split("/").pop(), { type: blob.type });
   });

@@ -206,7 +206,7 @@ def _splat_sides(
     cell = y // _CELL * columns + x // _CELL
     counts = np.bincount(cell, minlength=rows * columns).astype(np.float64)
     apart = np.sqrt(_CELL**2 / np.maximum(counts, 1))
-    return np.clip(np.ceil(1.15 * apart[cell]), 2, _LARGEST_SPLAT).astype(np.int64)
+    return np.clip(np.ceil(1.6 * apart[cell]), 2, _LARGEST_SPLAT).astype(np.int64)
 
 
 def _frusta(extrinsics: Array, size: float) -> list[Array]:

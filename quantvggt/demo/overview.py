@@ -93,15 +93,13 @@ def _panel(
     cameras: Sequence[tuple[Array, tuple[int, int, int]]],
 ) -> Image.Image:
     size = (_PANEL[0] * _FINER, _PANEL[1] * _FINER)
-    points = points.astype(np.float64)
-    if len(points) > _MOST_POINTS:
-        step = -(-len(points) // _MOST_POINTS)
-        points, colors = points[::step], colors[::step]
+    step = max(1, -(-len(points) // _MOST_POINTS))
+    shown, colors = points[::step].astype(np.float64), colors[::step]
     centres = np.concatenate([_centres(extrinsics) for extrinsics, _ in cameras])
-    eye = _new_viewpoint(points, cameras[0][0], centres, size)
-    image = Image.fromarray(_splatted(points, colors, eye, size))
+    eye = _new_viewpoint(shown, cameras[0][0], centres, size)
+    image = Image.fromarray(_splatted(shown, colors, eye, size))
     draw = ImageDraw.Draw(image)
-    reach = float(np.linalg.norm(_focus(points, cameras[0][0]) - centres.mean(axis=0)))
+    reach = float(np.linalg.norm(_focus(shown, cameras[0][0]) - centres.mean(axis=0)))
     for extrinsics, color in cameras:
         for corners in _frusta(extrinsics, 0.07 * reach):
             pixels, depth = eye.project(corners)

@@ -81,10 +81,10 @@ def _room(rng: Generator) -> Iterator[Thing]:
     floor = paint.planks((3600, 2400), 14, rng, (150, 104, 66), (84, 52, 32))
     ground = rectangle(6.2, 4.2).moved((0, FLOOR, 1.3), turned(pitch=-90))
     yield Thing("floor", ground, Finish(floor, 0.45, 0.4))
-    for side in (-1, 1):
-        wall = rectangle(3.4, 2.7).moved((side * 2.9, 0.58, 0.96), turned(yaw=-90 * side))
+    for sign in (-1, 1):
+        wall = rectangle(3.4, 2.7).moved((sign * 2.9, 0.58, 0.96), turned(yaw=-90 * sign))
         lime = paint.plaster((1700, 1350), rng, (226, 212, 190))
-        yield Thing(f"side wall {side}", wall, Finish(lime, 0.9, 0.1))
+        yield Thing(f"side wall {sign}", wall, Finish(lime, 0.9, 0.1))
 
 
 def _pictures(rng: Generator) -> Iterator[Thing]:
@@ -255,7 +255,7 @@ def _one_fruit(rng: Generator, name: str, kind: str, place: Array, turn: Array) 
         finish = Finish(paint.citrus_skin((900, 600), rng, (240, 204, 60), (216, 172, 34)), 0.36)
     else:
         finish = Finish(paint.pear_skin((900, 600), rng), 0.42)
-    shift: Vector = tuple(place)  # type: ignore[assignment]
+    shift: Vector = tuple(place)
     yield Thing(name, mesh.moved(shift, turn), finish)
     if kind in ("apple", "pear"):
         top = profile[0][1] * size

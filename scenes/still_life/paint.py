@@ -139,7 +139,7 @@ def wallpaper(
     for x, y in _scattered(size, 170, rng):
         heading = rng.uniform(0, 2 * np.pi)
         turn = rng.uniform(-0.16, 0.16)
-        ink = np.array(inks[rng.integers(len(inks))])
+        ink = np.array(inks[int(rng.integers(len(inks)))])
         path = [(x, y)]
         for _ in range(15):
             heading += turn + rng.normal(0, 0.05)
@@ -155,7 +155,7 @@ def wallpaper(
                 draw.line([shape[0], shape[len(shape) // 2]], tuple(np.int64(ink * 0.62)), 1)
         blossoms.append(path[-1])
     for place in blossoms:
-        color = np.array(flowers[rng.integers(len(flowers))])
+        color = np.array(flowers[int(rng.integers(len(flowers)))])
         radius, start = rng.uniform(13, 24), rng.uniform(0, 6)
         for k in range(6):
             shade = tuple(np.int64(color * rng.uniform(0.85, 1.05)))
@@ -197,7 +197,7 @@ def printed_page(
     place = 0
     bottom = height * (0.50 if plate else 0.93)
     while row < bottom:
-        line = []
+        line: list[str] = []
         while True:
             word = words[place % len(words)]
             if draw.textlength(" ".join([*line, word]), font) > width - 2 * left:
@@ -301,7 +301,7 @@ def vase_glaze(size: Size, rng: Generator, base: Rgb, ink: Rgb) -> Texture:
 
     def wash(share: float) -> Rgb:
         color = np.array(base) + share * (np.array(ink) - np.array(base))
-        return tuple(np.int64(color))  # type: ignore[return-value]
+        return tuple(np.int64(color))
 
     for share, line in (
         (0.13, 9),
@@ -435,10 +435,9 @@ def stoneware(
     width, height = size
     glaze = np.broadcast_to(np.array(base, dtype=np.float64), (height, width, 3)).copy()
     if dipped is not None:
-        x = np.arange(width) / width * 2 * np.pi
-        edge = height * (
-            0.52 + 0.03 * np.sin(2 * x + 1) + 0.014 * np.sin(7 * x) + 0.006 * np.sin(19 * x)
-        )
+        angle = np.arange(width) / width * 2 * np.pi
+        waves = 0.03 * np.sin(2 * angle + 1) + 0.014 * np.sin(7 * angle)
+        edge = height * (0.52 + waves + 0.006 * np.sin(19 * angle))
         over = np.clip((edge[None] - np.arange(height)[:, None]) / 6, 0, 1)
         glaze = mixed(over, base, dipped)
     picture = Image.fromarray(texture(glaze))
@@ -517,7 +516,7 @@ def leaf_sheet(size: Size, rng: Generator, greens: Sequence[Rgb]) -> Texture:
         row = []
         for _ in range(4):
             row.append(
-                _leaf_cell((width // 4, height // 4), rng, greens[rng.integers(len(greens))])
+                _leaf_cell((width // 4, height // 4), rng, greens[int(rng.integers(len(greens)))])
             )
         cells.append(np.concatenate(row, axis=1))
     return np.concatenate(cells)

@@ -75,7 +75,7 @@ def denoised(layers: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.array(denoise(light, albedo=np.clip(albedo, 0, 1), normal=normal, hdr=True))
 
 
-def developed(light: Array) -> NDArray[np.uint8]:
+def developed(light: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Linear light as sRGB: bright parts roll off as on film instead of being cut."""
     x = np.clip(light, 0, None) * _EXPOSURE
     shoulder = 0.62
@@ -173,7 +173,7 @@ def _lights() -> dict[str, Any]:
     right /= np.linalg.norm(right)
     frame = np.stack([right, np.cross(right, way), -way], axis=1)
     middle = _SUN + 0.58 * aim
-    bars = []
+    bars: list[tuple[tuple[float, float], tuple[float, float]]] = []
     wide, tall, bar, far = 0.30, 0.36, 0.035, 1.2
     for x in (-wide - far, wide + far):
         bars.append(((x, 0), (2 * far, 2 * (tall + 2 * far))))

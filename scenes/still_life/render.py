@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from scenes.still_life.arrangement import Finish, Thing
 from scenes.still_life.cameras import FIELD_OF_VIEW, Camera, intrinsic
-from scenes.still_life.mesh import Array, Mesh, box
+from scenes.still_life.mesh import Mesh, box
 
 PATHS_A_PASS = 6
 _BOUNCES = 6

@@ -53,6 +53,12 @@ class PreparedScene:
         images = torch.from_numpy(self.pixels).movedim(-1, 1).float() / 255
         return PreprocessedImages(images, self.transforms)
 
+    @property
+    def megapixels(self) -> float:
+        """Of all pictures as they were sent."""
+        sizes = (transform.original_size for transform in self.transforms)
+        return sum(height * width for height, width in sizes) / 1e6
+
     def fingerprint(self, model: str) -> str:
         """SHA-256 over everything that decides the result: pixels, names, masks, options and the
         model's digest."""

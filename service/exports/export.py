@@ -78,6 +78,8 @@ class Export(Generic[O]):
     package: str | None = None
     """A Python package that makes this and that not every service has; it is in the extra
     ``refinement``."""
+    own_bytes: int = 0
+    """Memory that making it takes beside what goes with the pictures' sizes."""
     variants: Mapping[str, str] = field(default_factory=dict)
     """Names of other exports that ``?format=`` asks for at this one's address, by the value that
     asks for them."""

@@ -28,7 +28,7 @@ from service.exports.options import ExportOptions, MapOptions, PointOptions
 from service.exports.ply import read_mesh, write_mesh, write_ply
 from service.exports.points import Cloud, select_points
 from service.exports.splats import write_gaussians, write_nerfstudio, write_splats
-from service.exports.tsdf import fuse
+from service.exports.tsdf import VOLUME_BYTES, fuse
 from service.result.document import PictureDocument
 from service.result.scene import Scene
 
@@ -189,6 +189,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         write=lambda source, path: write_mesh(fuse(source.scene), path),
         needs=Need.DENSE,
         package="skimage",
+        own_bytes=VOLUME_BYTES,
         orderable=True,
         label="Mesh (PLY)",
     ),
@@ -201,6 +202,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         write=lambda source, path: write_mesh_glb(read_mesh(source.file("mesh.ply").path), path),
         needs=Need.DENSE,
         package="skimage",
+        own_bytes=VOLUME_BYTES,
         orderable=True,
         label="Mesh (GLB)",
     ),

@@ -22,7 +22,8 @@ from service.result.scene import Scene
 _SIDE = 16
 """Voxels along a block's edge."""
 _MOST_BLOCKS = 3000
-"""24 bytes a voxel: some 300 MB."""
+VOLUME_BYTES = 2 * _MOST_BLOCKS * _SIDE**3 * 24
+"""What fusing takes at most beside the maps: 24 bytes a voxel, and as much for the surface."""
 _VOXEL = 1.5
 """Side of a voxel over the median width of a depth map's pixel where it lies."""
 _BAND = 4

@@ -124,7 +124,7 @@ class Work:
 
         report("export", 0.97)
         began = time.perf_counter()
-        files = self._catalogue.files(task.result)
+        files = self._catalogue.files(task.result, insist=True)
         for name in prepared.options.output_names:
             if not BY_NAME[name].fits(files.document):
                 continue  # its link in the document is null

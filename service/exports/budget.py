@@ -80,7 +80,7 @@ def predicted_bytes(
     pictures = document.pictures
     if export.per_picture:
         picture = pictures[index]
-        original = getattr(options, "grid", "network") == "original"
+        original = getattr(options, "grid", export.grid) == "original"
         return _MAP_BYTES * _pixels(picture.original_size if original else picture.network_size)
     largest = max(_pixels(picture.original_size) for picture in pictures)
     together = sum(

@@ -184,8 +184,9 @@ def _undistorted(scene: Scene, sparse: SparsePoints) -> SparsePoints:
         mine = sparse.picture == picture.index
         size = np.array([picture.original_size.width, picture.original_size.height])
         places = undistorted_pixels(picture, pixel[mine])
-        inside: NDArray[np.bool_] = ((places >= 0) & (places <= size)).all(1)
-        pixel[mine] = np.where(inside[:, None], places, np.nan)
+        outside = (places < 0) | (places > size)
+        places[outside.any(axis=1)] = np.nan
+        pixel[mine] = places
     return SparsePoints(sparse.xyz, sparse.rgb, sparse.error, sparse.start, sparse.picture, pixel)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, TypeVar
 from service.exports.options import ExportOptions
 from service.result.document import PictureDocument, ReconstructionDocument
 from service.result.file import MadeFile
-from service.result.scene import Scene
+from service.result.scene import Grid, Scene
 
 
 class Need(str, Enum):
@@ -78,6 +78,8 @@ class Export(Generic[O]):
     package: str | None = None
     """A Python package that makes this and that not every service has; it is in the extra
     ``refinement``."""
+    grid: Grid = "network"
+    """The pixel grid of a picture's file that has no option to choose it."""
     own_bytes: int = 0
     """Memory that making it takes beside what goes with the pictures' sizes."""
     variants: Mapping[str, str] = field(default_factory=dict)

@@ -291,6 +291,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         write=lambda source, path: write_png(
             source_picture(source.scene.source_map(source.index)), path
         ),
+        grid="original",
         saved_as="depth-{index}-source.png",
         needs=Need.DENSE,
         formats={"depth": "source"},

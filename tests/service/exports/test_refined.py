@@ -37,7 +37,7 @@ def made(refined_scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Makes a file of the refined scene once and gives its path."""
     folder = tmp_path_factory.mktemp("files")
 
-    def keep(name: str, make: Any) -> MadeFile:
+    def keep(name: str, make: Any, bytes: int) -> MadeFile:
         path = folder / name
         if not path.exists():
             make(path)
@@ -366,7 +366,7 @@ def test_exported_names_are_distinct_plain_and_end_as_their_format_asks(
 def test_a_result_that_was_not_refined_has_none_of_these_files(
     scene: Scene, tmp_path: Path
 ) -> None:
-    files = Files(scene.document, lambda: scene, lambda name, make: pytest.fail(name))
+    files = Files(scene.document, lambda: scene, lambda name, make, bytes: pytest.fail(name))
     for name, lacks in (
         ("mesh.glb", "dense depth"),
         ("splats.zip", "refined cameras"),
@@ -380,7 +380,7 @@ def test_a_service_without_the_package_says_so(
     refined_scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.exports.export.find_spec", lambda name: None)
-    files = Files(refined_scene.document, lambda: refined_scene, lambda name, make: None)
+    files = Files(refined_scene.document, lambda: refined_scene, lambda name, make, bytes: None)
     with pytest.raises(NotInResult, match="lacks the Python package skimage"):
         files.file(BY_NAME["mesh.ply"])
     assert "mesh.ply" not in files.makers()

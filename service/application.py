@@ -311,7 +311,15 @@ class Application:
             self.engine.check_tracks(*smaller)
         if options.dry_run:
             size = {"height": height, "width": width}
-            return DryRun({"frames": plan.frames, "network_size": size, **plan.document()})
+            warnings = [warning.model_dump() for warning in scene.warnings]
+            return DryRun(
+                {
+                    "frames": plan.frames,
+                    "network_size": size,
+                    "warnings": warnings,
+                    **plan.document(),
+                }
+            )
         submitted = self._add(slot, scene, plan.cost.seconds, terms)
         self._worker.notify()
         return submitted

@@ -30,6 +30,9 @@ TRAINING_SEED, TRAINING_PROCESSES = 0, 2
 
 TEST_SETS = ("std", "photo", "free", "free-photo", "relief", "facade")
 
+REFINE = ("off", "cameras", "dense")
+SIMULATED = ("p1", "p2", "p3", "p4")
+
 MODES = ("fit", "crop", "pad")
 OPTIONS = (
     "confidence", "max_points", "voxel_size", "depth_edge", "mask_sky", "mask_black", "mask_white",

@@ -30,6 +30,7 @@ from service.errors import (
     NotFinished,
     NotFound,
     StoreUnavailable,
+    Unavailable,
     Wedged,
     gone,
 )
@@ -206,8 +207,8 @@ class Application:
 
     @property
     def stuck(self) -> bool:
-        """Whether a job has shown no progress for too long."""
-        return self._watchdog.stalled
+        """Whether the worker has shown no progress for too long, or is dead."""
+        return self._watchdog.stalled or self._worker.dead
 
     @property
     def restricted(self) -> bool:
@@ -231,10 +232,9 @@ class Application:
         self.engine.check_ready()
 
     async def check_ready(self) -> None:
-        """As `check_serving`; raises StoreUnavailable, too, if the replicas' database is away."""
+        """As `check_serving`; raises StoreUnavailable, too, if the database can't be used."""
         self.check_serving()
-        if self.storage.shared:
-            await asyncio.to_thread(self.store.depth)
+        await asyncio.to_thread(self.store.depth)
 
     def under_way(self) -> int:
         """Requests admitted and not done yet: being read, waiting, or running."""
@@ -551,7 +551,7 @@ class Application:
             await asyncio.sleep(_SWEEP_SECONDS)
             try:
                 await asyncio.to_thread(self._retention.tidy)
-            except StoreUnavailable:
+            except Unavailable:
                 continue  # it has been logged
             except Exception:  # the next round may do better; results still come and go
                 _log.exception("old results could not be removed")

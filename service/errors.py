@@ -263,7 +263,7 @@ class Wedged(Unavailable):
 
 
 class StoreUnavailable(Unavailable):
-    """The database or the object store that the replicas share can't be reached. Ask again
+    """The database of jobs, or the object store that replicas share, can't be used now. Ask again
     later."""
 
     code = "store-unavailable"

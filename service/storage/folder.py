@@ -33,7 +33,7 @@ from model.files.artifact import sha256
 from service.errors import StorageFull, gone
 from service.result.document import ReconstructionDocument
 from service.result.file import MadeFile
-from service.result.scene import ARRAYS, TRACKS, Scene
+from service.result.scene import Scene
 from service.storage.arrays import mapped
 from service.storage.arrays import write as write_arrays
 
@@ -135,9 +135,7 @@ class Storage:
         """The result with its arrays mapped, not read. Raises NotFound."""
         document = self.result(name)
         try:
-            arrays = mapped(self._folder(name))
-            tracks = {key: arrays[key] for key in TRACKS if key in arrays}
-            return Scene(document, **{key: arrays[key] for key in ARRAYS}, tracks=tracks)
+            return Scene.of(document, mapped(self._folder(name)))
         except (FileNotFoundError, KeyError):
             raise gone() from None
 

@@ -7,6 +7,7 @@ from typing import Any, get_args
 import pytest
 
 from evaluation import datasets
+from evaluation.refined.simulated import LEVELS
 from model.families import HEADS, PARTS
 from model.files.checkpoint import HUB_FORMS
 from model.network.dpt_head import ARITHMETIC
@@ -39,6 +40,7 @@ from training.trainer import TrainingConfig
         (choices.SAMPLINGS, samples.SAMPLINGS),
         (choices.DATASETS, (datasets.SYNTHETIC, *datasets.READERS)),
         (choices.TEST_SETS, TEST_SETS),
+        (choices.SIMULATED, LEVELS),
         (choices.TRAINING_RECIPES, TRAINING_RECIPES),
         (choices.MODES, MODES),
         (choices.MODES, get_args(types()["mode"])),

@@ -49,10 +49,11 @@ from service.jobs.retention import Retention
 from service.jobs.status import Status, status_of
 from service.jobs.store import Bounds, JobStore
 from service.jobs.worker import Watchdog, Worker
+from service.keys import ensure_keys
 from service.pipeline.task import Task
 from service.pipeline.work import Report, Work
 from service.result.document import ReconstructionDocument
-from service.settings import Settings, StorageSettings
+from service.settings import AccessSettings, Settings, StorageSettings
 from service.states import JobState
 from service.storage.bucket import Bucket
 from service.storage.folder import Storage
@@ -120,7 +121,7 @@ class Application:
         SchemaError, BucketError."""
         self.settings = settings
         self.engine = engine
-        self._access = Access(settings.access.api_keys)
+        self._access = _access(settings.access)
         fetcher = Fetcher(settings.access, settings.limits)
         self.fetcher = fetcher if settings.access.fetch_urls else None
         bounds = Bounds(settings.queue.queue_limit + engine.lanes, settings.queue.max_queue_seconds)
@@ -132,7 +133,7 @@ class Application:
             self._retention = Retention(self.store, self.storage, settings.storage)
             self._retention.recover()
             opened.pop_all()
-        self.catalogue = Catalogue(self.storage)
+        self.catalogue = Catalogue(self.storage, settings.limits.export_memory)
         here = settings.inference.engine == "local"
         device = settings.inference.device if here else None
         self.metrics = Metrics(device, bounds.jobs, OUTPUTS)
@@ -555,6 +556,13 @@ class Application:
                 continue  # it has been logged
             except Exception:  # the next round may do better; results still come and go
                 _log.exception("old results could not be removed")
+
+
+def _access(settings: AccessSettings) -> Access:
+    keys, first = settings.api_keys, settings.first_key
+    if keys is not None and first is not None and ensure_keys(keys, first):
+        _log.warning("a first API key was made; it is in %s", first)
+    return Access(settings.api_keys)
 
 
 def _storage(settings: StorageSettings) -> Storage:

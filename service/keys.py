@@ -49,6 +49,21 @@ def add_key(path: Path, name: str, per_hour: int | None = None) -> str:
     return token
 
 
+def ensure_keys(path: Path, first: Path) -> bool:
+    """Make the file of keys at `path` if it is missing, with one key, which only the file `first`
+    holds. Returns whether it did. Raises KeysError."""
+    if path.exists():
+        return False
+    try:
+        first.unlink(missing_ok=True)
+        first.touch(mode=0o600)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        first.write_text(add_key(path, "first") + "\n")
+    except OSError as error:
+        raise KeysError(f"can't make a first API key in {first}: {error}.") from None
+    return True
+
+
 def hash_of(token: str) -> str:
     """SHA-256 of a key, in hexadecimal."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
@@ -62,6 +77,8 @@ def read_keys(path: Path) -> list[Key]:
         raise KeysError(
             f"there is no file of API keys at {path}; make one with `quantvggt key`."
         ) from None
+    except OSError as error:
+        raise KeysError(f"{path} can't be read: {error.strerror}.") from None
     except (ValueError, KeyError, TypeError) as error:
         raise KeysError(f"{path} is not a file of API keys: {error!r}.") from None
     if not keys or not all(

@@ -133,6 +133,15 @@ class AccessSettings:
         "file of hashed API keys, made by `quantvggt key`; without it everybody may use it",
         None,
     )
+    first_key: Path | None = _setting(
+        "where to write a first API key, if api_keys names a file that is not there yet",
+        None,
+    )
+    allowed_hosts: str | None = _setting(
+        "names that requests may call the service by, with commas between them, * for any; without "
+        "it this machine's own names if it listens on this machine only, else any",
+        None,
+    )
     fetch_urls: bool = _setting(
         "fetch pictures that a request names by URL, from public https servers",
         False,
@@ -181,6 +190,12 @@ class Limits:
         gt=0,
     )
     video_timeout: float = _setting("seconds that reading a video may take", 60.0, gt=0)
+    export_memory: int = _setting(
+        "bytes of memory that making files of results may take, all together; one is made in any "
+        "case, and the next ones wait",
+        2**30,
+        ge=1,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -375,6 +390,8 @@ def _objections(settings: Settings) -> Iterator[tuple[str | None, str]]:
             yield name, "it belongs to --engine ray"
     if cluster.min_replicas is not None and cluster.min_replicas > cluster.replicas:
         yield "min_replicas", f"there are at most {cluster.replicas} replicas"
+    if settings.access.first_key is not None and settings.access.api_keys is None:
+        yield "first_key", "it belongs to --api-keys"
     shared = storage.database is not None or storage.database_file is not None
     if storage.database is not None and storage.database_file is not None:
         yield None, "both database and database_file are given; leave one out"

@@ -12,6 +12,7 @@ from pydantic.alias_generators import to_camel
 from service import __version__
 from service.application import Application
 from service.http.middleware import Exchange
+from service.http.origin import OwnPagesOnly, names_of
 from service.http.protocol.problems import answer_errors
 from service.http.routes.documentation import TAGS, describe
 from service.http.routes.files import files_router
@@ -58,6 +59,8 @@ def create_app(application: Application) -> FastAPI:
         page_router(),
     ):
         app.include_router(router)
+    server, access = application.settings.server, application.settings.access
+    app.add_middleware(OwnPagesOnly, hosts=names_of(server.host, access.allowed_hosts))
     app.add_middleware(Exchange)  # the outermost: also what fails unexpectedly gets its headers
 
     generate = app.openapi

@@ -71,6 +71,7 @@ class Retention:
         if self._storage.shared and time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + _SWEEP_SECONDS
             self.sweep()
+        self._storage.sweep_removed()
         self.enforce()
 
     def recover(self) -> None:

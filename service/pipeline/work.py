@@ -126,7 +126,7 @@ class Work:
         began = time.perf_counter()
         for name in prepared.options.output_names:
             with tracer.start_as_current_span("export", attributes={"file": name}):
-                made = self._catalogue.files(task.result).file(BY_NAME[name])
+                made = self._catalogue.files(task.result, insist=True).file(BY_NAME[name])
             self._metrics.artifact_bytes.labels(name).inc(made.bytes)
         timings["export"] = time.perf_counter() - began
         self._count(prepared, plan, run, timings)

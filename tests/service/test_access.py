@@ -120,3 +120,41 @@ def test_a_quota_is_a_problem_that_says_when_to_come_back(
     assert problem(answers[-1], 429, "quota-exceeded")["per_hour"] == 1
     assert int(answers[-1].headers["retry-after"]) > 0
     assert keys[2] not in json.dumps(answers[-1].json())
+
+
+def test_keys_are_read_again_when_their_file_changes_and_damage_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.access._LOOK_SECONDS", 0.0)
+    path = tmp_path / "keys.json"
+    alice = add_key(path, "alice")
+    access = Access(path)
+    carol = add_key(path, "carol")
+    assert access.client(carol).name == "carol"
+    whole = path.read_text()
+    path.write_text(whole[:20])
+    assert access.client(alice).name == "alice"
+    path.write_text(json.dumps({"keys": json.loads(whole)["keys"][1:]}))
+    with pytest.raises(KeyRequired):
+        access.client(alice)
+    path.unlink()
+    assert access.client(carol).name == "carol"
+
+
+def test_the_first_start_makes_a_key_and_leaves_it_to_the_owner_alone(
+    serve: Serve, tmp_path: Path
+) -> None:
+    keys, first = tmp_path / "keys.json", tmp_path / "first-key"
+    service = serve(api_keys=keys, first_key=first)
+    assert first.stat().st_mode & 0o077 == 0
+    token = first.read_text().strip()
+    assert post(service, token).status_code == 200
+    problem(service.client.get("/reconstructions"), 401, "key-required")
+    again = serve(api_keys=keys, first_key=first)  # makes no other one
+    assert first.read_text().strip() == token
+    assert (
+        again.client.get(
+            "/reconstructions", headers={"Authorization": f"Bearer {token}"}
+        ).status_code
+        == 200
+    )

@@ -6,9 +6,9 @@ COLMAP's text format ends a name at a blank, and archives must hold no names tha
 from __future__ import annotations
 
 import re
-from collections import Counter
 from pathlib import PurePosixPath
 
+from service.result.names import distinct
 from service.result.scene import Scene
 
 _SUFFIXES = {b"\xff\xd8": (".jpg", ".jpeg"), b"\x89P": (".png",)}
@@ -16,7 +16,7 @@ _SUFFIXES = {b"\xff\xd8": (".jpg", ".jpeg"), b"\x89P": (".png",)}
 
 
 def exported_names(scene: Scene) -> list[str]:
-    """A name for each picture, made from the one that it was sent with.
+    """A name for each picture, no two alike, made from the path that it was sent with.
 
     Where the scene holds the pictures, names end as their format asks: a HEIC that is kept as JPEG
     is called ``a.heic.jpg``.
@@ -26,13 +26,7 @@ def exported_names(scene: Scene) -> list[str]:
         suffixes = _SUFFIXES[original[:2].tobytes()]
         if PurePosixPath(names[index]).suffix.lower() not in suffixes:
             names[index] += suffixes[0]
-    times = Counter(name.lower() for name in names)
-    return [
-        str(PurePosixPath(name).with_name(f"{index:04d}-{PurePosixPath(name).name}"))
-        if times[name.lower()] > 1
-        else name
-        for index, name in enumerate(names)
-    ]
+    return distinct(names)
 
 
 def _plain(name: str) -> str:

@@ -17,17 +17,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ImageOps
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from model.errors import ImageError
 from model.scene.preprocess import ImageTransform, PreprocessedImages, preprocess_images
 from service.errors import BrokenPicture, InvalidOption
-from service.inputs.body import SentFile, Upload
-from service.inputs.collection import collected, match_masks
+from service.inputs.body import Upload
+from service.inputs.collection import collected
+from service.inputs.masks import hides_all, read_mask
 from service.inputs.options import Options, PicturePoint
 from service.inputs.pictures import DecodedPictures
+from service.result.document import WarningDocument
 from service.settings import Limits
 
 _FILE = "scene.safetensors"  # one file, so that one sync brings all of it to the disk
@@ -47,6 +48,7 @@ class PreparedScene:
     mode: str
     options: Options
     seconds: dict[str, float] = field(compare=False)
+    warnings: tuple[WarningDocument, ...] = ()
 
     def batch(self) -> PreprocessedImages:
         """The network's input: exactly what preprocessing gave, which is whole 255ths."""
@@ -98,15 +100,21 @@ class PreparedScene:
             mode=rest["mode"],
             options=Options.model_validate(rest["options"]),
             seconds=rest["seconds"],
+            warnings=tuple(
+                WarningDocument.model_validate(warning) for warning in rest.get("warnings", ())
+            ),
         )
 
     def _document(self) -> dict[str, Any]:
-        return {
+        document = {
             "transforms": [transform.to_dict() for transform in self.transforms],
             "filenames": list(self.filenames),
             "mode": self.mode,
             "options": self.options.text(),
         }
+        if self.warnings:
+            document["warnings"] = [warning.model_dump() for warning in self.warnings]
+        return document
 
 
 def prepare(
@@ -115,54 +123,32 @@ def prepare(
     """Decode and pre-process one scene and check the options against it. Raises a ServiceError."""
     started = time.perf_counter()
     mode = options.mode or limits.mode
-    with collected(upload, options, limits) as files:
+    with collected(upload, options, limits) as found:
         collecting = time.perf_counter() - started
-        pictures = DecodedPictures(files, limits)
+        pictures = DecodedPictures(found.pictures, limits)
         try:
             batch = preprocess_images(
                 pictures, mode=mode, image_size=image_size, patch_size=patch_size
             )
         except ImageError as error:
             raise BrokenPicture(f"A picture can't be used: {error}.") from None
-        masks = match_masks(upload.masks, files)
         check_against_pictures(options, batch.transforms)
-        keep = np.stack(
-            [_mask(mask, t, limits) for mask, t in zip(masks, batch.transforms, strict=True)]
-        )
-        names = tuple(file.name for file in files)
+        warnings = list(found.warnings)
+        kept = []
+        for mask, transform in zip(found.masks, batch.transforms, strict=True):
+            if mask is None:
+                kept.append(np.ones(transform.network_size, bool))
+                continue
+            kept.append(read_mask(mask, transform, limits))
+            if not (kept[-1] & transform.content_mask().numpy()).any():
+                warnings.append(hides_all(mask))
+        names = tuple(picture.name for picture in found.pictures)
     pixels = (batch.images.movedim(1, -1) * 255).round().to(torch.uint8).numpy()
     decode = collecting + pictures.decode_seconds
     seconds = {"decode": decode, "preprocess": max(time.perf_counter() - started - decode, 0.0)}
-    return PreparedScene(pixels, keep, batch.transforms, names, mode, options, seconds)
-
-
-def _mask(mask: SentFile | None, transform: ImageTransform, limits: Limits) -> NDArray[np.bool_]:
-    """Which network pixels [H, W] a user's mask keeps: those whose centre falls on a bright mask
-    pixel."""
-    height, width = transform.original_size
-    if mask is None:
-        return np.ones(transform.network_size, bool)
-    picture = ImageOps.exif_transpose(DecodedPictures([mask], limits)[0]).convert("L")
-    if picture.size != (width, height):
-        raise InvalidOption(
-            f"The mask {mask.name} is {picture.width} x {picture.height} pixels; its picture is "
-            f"{width} x {height}.",
-            option="masks",
-        )
-    bright = np.asarray(picture) >= 128
-    rows, columns = transform.network_size
-    x = (
-        ((np.arange(columns) + 0.5 - transform.offset[0]) / transform.scale[0])
-        .clip(0, width - 1)
-        .astype(int)
+    return PreparedScene(
+        pixels, np.stack(kept), batch.transforms, names, mode, options, seconds, tuple(warnings)
     )
-    y = (
-        ((np.arange(rows) + 0.5 - transform.offset[1]) / transform.scale[1])
-        .clip(0, height - 1)
-        .astype(int)
-    )
-    kept: NDArray[np.bool_] = bright[y[:, None], x[None]]
-    return kept
 
 
 def check_against_pictures(options: Options, transforms: Sequence[ImageTransform]) -> None:

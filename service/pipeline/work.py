@@ -107,7 +107,7 @@ class Work:
             scale=scale,
             options=prepared.options.text(),
             run=self._facts(plan, run),
-            warnings=warnings_about(model),
+            warnings=[*warnings_about(model), *prepared.warnings],
             timings={stage: timings[stage] for stage in STAGES if stage in timings},
             pictures=describe_pictures(scene, prepared.filenames),
         )

@@ -122,3 +122,18 @@ def test_options_that_do_not_fit_the_pictures_are_refused(
 def test_a_mask_of_another_size_is_refused() -> None:
     with pytest.raises(InvalidOption, match="is 10 x 10 pixels; its picture is 120 x 90"):
         scene(Image.new("L", (10, 10)), Image.new("L", SIZES[1]))
+
+
+def test_a_mask_that_hides_all_of_a_picture_is_said() -> None:
+    white, black = Image.new("L", SIZES[0], 255), Image.new("L", SIZES[1], 0)
+    found = scene(white, black).warnings
+    assert [warning.code for warning in found] == ["masks-by-order", "mask-hides-all"]
+    assert "mask1.png" in found[1].message
+    assert scene().warnings == ()
+
+
+def test_warnings_are_saved_and_belong_to_the_fingerprint(tmp_path: Path) -> None:
+    first = scene(*(Image.new("L", size, 255) for size in SIZES))
+    first.save(tmp_path)
+    assert PreparedScene.load(tmp_path).warnings == first.warnings != ()
+    assert first.fingerprint("m") != scene().fingerprint("m")

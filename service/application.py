@@ -40,6 +40,7 @@ from service.exports.records import OUTPUTS
 from service.fair import FairPool
 from service.inference.engine import Engine
 from service.inputs.body import Upload
+from service.inputs.decoding import decoder
 from service.inputs.options import Options, read_options
 from service.inputs.prepared import PreparedScene, prepare
 from service.inputs.remote.fetcher import Fetcher
@@ -174,6 +175,7 @@ class Application:
         ``engine.failure``."""
         self._events.attach(asyncio.get_running_loop())
         self._background = [asyncio.create_task(self._load()), asyncio.create_task(self._tidy())]
+        await asyncio.to_thread(decoder.start)
         self._watchdog.start()
 
     def drain(self) -> None:
@@ -188,6 +190,7 @@ class Application:
         for task in self._background:
             task.cancel()
         self._watchdog.stop()
+        decoder.close()  # nobody waits for what is being decoded any more
         patience = float(self.settings.server.shutdown_timeout)
         ended = await asyncio.to_thread(self._worker.stop, patience)
         for rounds in self._between_replicas:

@@ -30,6 +30,7 @@ from service.errors import (
     NotFinished,
     NotFound,
     QueueFull,
+    ResultDamaged,
     StoreUnavailable,
     Unavailable,
     Wedged,
@@ -340,6 +341,10 @@ class Application:
         client = terms.client
         fingerprint = scene.fingerprint(self.engine.digest)
         known = self.store.known(client.name, fingerprint, terms.key, terms.reuse)
+        if known is not None and not self._usable(known):
+            self.storage.remove(known.result)
+            self.store.forget(known.id)
+            known = None
         if known is not None:
             self.store.spend(client.name, _quota(client), time.time(), scene.megapixels, 0)
             return Submitted(known, known=True)
@@ -369,6 +374,17 @@ class Application:
         if abandoned:
             self.cancel(job.id)
         return Submitted(added, known=not new)
+
+    def _usable(self, known: Job) -> bool:
+        """Whether a job that answers a request has its result, if it should."""
+        if known.state != JobState.SUCCEEDED:
+            return True
+        try:
+            self.storage.scene(known.result)
+        except (NotFound, ResultDamaged) as error:
+            _log.warning("the result of job %s is made again: %s", known.id, error.message)
+            return False
+        return True
 
     @asynccontextmanager
     async def _upload_slot(self, client: Client) -> AsyncIterator[UploadSlot]:
@@ -533,8 +549,8 @@ class Application:
         if job.state == JobState.CANCELLED:  # its record says so until it is too old
             return None
         if job.ended:
+            self.storage.remove(job.result)  # first: a full disk has no room to record anything
             self.store.forget(id)
-            self.storage.remove(job.result)
             return None
         job = self.cancel(id) or job
         return job if job.state == JobState.CANCELLING else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from service.result.names import distinct
+from service.result.names import comparable_as_files, distinct
 from service.result.scene import Scene
 
 _SUFFIXES = {b"\xff\xd8": (".jpg", ".jpeg"), b"\x89P": (".png",)}
@@ -26,7 +26,7 @@ def exported_names(scene: Scene) -> list[str]:
         suffixes = _SUFFIXES[original[:2].tobytes()]
         if PurePosixPath(names[index]).suffix.lower() not in suffixes:
             names[index] += suffixes[0]
-    return distinct(names)
+    return distinct(names, comparable_as_files)
 
 
 def _plain(name: str) -> str:

@@ -332,7 +332,15 @@ class Application:
                 client = terms.client
                 self.store.spend(client.name, _quota(client), time.time(), scene.megapixels, 1)
                 size = {"height": height, "width": width}
-                return DryRun({"frames": plan.frames, "network_size": size, **plan.document()})
+                warnings = [warning.model_dump() for warning in scene.warnings]
+                return DryRun(
+                    {
+                        "frames": plan.frames,
+                        "network_size": size,
+                        "warnings": warnings,
+                        **plan.document(),
+                    }
+                )
             submitted = self._add(slot, scene, plan.seconds, terms)
         self._worker.notify()
         return submitted

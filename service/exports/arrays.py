@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from service.exports.archive import STAMP
+from service.exports.names import exported_names
 from service.result.scene import Scene
 
 
@@ -18,7 +19,7 @@ def write_npz(scene: Scene, path: Path) -> None:
     arrays = {
         "extrinsics": scene.extrinsics(),
         "intrinsics": scene.intrinsics(),
-        "filenames": np.array([picture.filename for picture in pictures]),
+        "filenames": np.array(exported_names(scene)),
         "world_points_network": scene.world_points(),
         "depth_network": scene.depth,
         "confidence_network": scene.confidence,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from model.rotations import matrix_to_quaternion
 from model.scene.geometry import invert_extrinsics
 from model.scene.preprocess import ImageTransform
+from service.exports.names import exported_names
 from service.result.scene import Scene
 
 _TRACKS = (
@@ -41,13 +42,13 @@ def cameras_json(scene: Scene) -> dict[str, Any]:
         "scale": document.scale.model_dump(),
         "cameras": [
             {
-                "file": picture.filename,
+                "file": name,
                 "width": picture.original_size.width,
                 "height": picture.original_size.height,
                 "extrinsic": picture.extrinsic,
                 "intrinsic": picture.intrinsic,
             }
-            for picture in document.pictures
+            for name, picture in zip(exported_names(scene), document.pictures, strict=True)
         ],
     }
 
@@ -59,11 +60,12 @@ def transforms_json(scene: Scene) -> dict[str, Any]:
     Put the pictures into ``images/`` and the cloud beside it.
     """
     frames = []
-    for picture, matrix in zip(scene.document.pictures, camera_to_world(scene), strict=True):
+    names, matrices = exported_names(scene), camera_to_world(scene)
+    for name, picture, matrix in zip(names, scene.document.pictures, matrices, strict=True):
         (fx, _, cx), (_, fy, cy), _ = picture.intrinsic
         frames.append(
             {
-                "file_path": f"images/{picture.filename}",
+                "file_path": f"images/{name}",
                 "transform_matrix": (matrix @ _OPENGL).tolist(),
                 "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy,
                 "w": picture.original_size.width, "h": picture.original_size.height,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from model.rotations import matrix_to_quaternion
 from service.exports.archive import STAMP
+from service.exports.names import exported_names
 from service.exports.points import Cloud
 from service.result.scene import Scene
 
@@ -58,9 +59,7 @@ def write_colmap(scene: Scene, cloud: Cloud, path: Path, *, text: bool = False) 
 def _views(scene: Scene, cloud: Cloud) -> list[_View]:
     extrinsics = scene.extrinsics()
     quaternions = matrix_to_quaternion(torch.from_numpy(extrinsics[:, :, :3])).numpy()
-    names = [picture.filename for picture in scene.document.pictures]
-    if len(set(names)) < len(names):
-        names = [f"{index:04d}-{name}" for index, name in enumerate(names)]
+    names = exported_names(scene)
     views = []
     for picture in scene.document.pictures:
         i = picture.index
@@ -138,9 +137,8 @@ def _cameras_text(views: list[_View]) -> Iterator[bytes]:
 
 def _images_text(views: list[_View]) -> Iterator[bytes]:
     for id, view in enumerate(views, start=1):
-        name = view.name.replace(" ", "_")  # a blank would end it
         pose = " ".join(map(repr, (*view.quaternion, *view.translation)))
-        yield f"{id} {pose} {id} {name}\n".encode()
+        yield f"{id} {pose} {id} {view.name}\n".encode()
         rows = zip(view.observed.tolist(), view.points.tolist(), strict=True)
         yield " ".join(f"{x:.9g} {y:.9g} {point}" for (x, y), point in rows).encode() + b"\n"
 

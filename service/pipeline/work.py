@@ -192,13 +192,16 @@ class Work:
             options=prepared.options.text(),
             run=self._facts(plan, run),
             refinement=refinement,
-            warnings=warnings_about(
-                model,
-                refinement,
-                len(prepared.pixels),
-                () if found is None else found.notes,
-                refinable=refinement_version() is not None,
-            ),
+            warnings=[
+                *warnings_about(
+                    model,
+                    refinement,
+                    len(prepared.pixels),
+                    () if found is None else found.notes,
+                    refinable=refinement_version() is not None,
+                ),
+                *prepared.warnings,
+            ],
             timings=run.timings,
             pictures=describe_pictures(scene, prepared.filenames, found),
         )

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Path
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 
+from model.scene.pictures import FORMATS
 from model.scene.preprocess import MODES
 from service import __version__
 from service.application import Application
@@ -19,7 +20,6 @@ from service.exports.records import EXPORTS, OUTPUTS
 from service.http.protocol.problems import KINDS
 from service.http.routes.documentation import SERVICE, documented
 from service.inputs.options import Options
-from service.inputs.pictures import FORMATS
 from service.result.scene import Grid
 from service.result.warnings import warnings_about
 from service.settings import AccessSettings, refinement_version

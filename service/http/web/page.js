@@ -178,7 +178,8 @@ async function show(result) {
   unit = result.scale.unit === "metre" ? "m" : "units";
   viewer ??= new Viewer(part("view"), measured);
   viewer.show(cloud, result.pictures);
-  part("confidence").value = result.options.confidence ?? 25;
+  // what several pictures agree on needs no leave of the network
+  part("confidence").value = result.options.confidence ?? (result.pictures.some(picture => picture.dense) ? 0 : 25);
   adjust();
   part("facts").textContent = facts(result, cloud.count);
   part("refined").textContent = refined(result);
@@ -235,7 +236,8 @@ function tag(picture, result) {
 
 function card(picture, result) {
   const links = { picture: picture.links, depth: picture.depth.links };
-  const offered = exports.filter(one => one.label && links[one.of]?.[one.link]);
+  const first = one => one.link === "picture";
+  const offered = exports.filter(one => one.label && links[one.of]?.[one.link]).sort((a, b) => first(b) - first(a));
   const images = offered.filter(one => one.shown).map(one => {
     const query = one.options.includes("grid") && !(picture.dense && one.of === "depth") ? "?grid=network" : "";
     return image(links[one.of][one.link] + query, `${one.label} of ${picture.filename}`);

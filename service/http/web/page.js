@@ -179,7 +179,9 @@ async function show(result) {
   viewer ??= new Viewer(part("view"), measured);
   viewer.show(cloud, result.pictures);
   // what several pictures agree on needs no leave of the network
-  part("confidence").value = result.options.confidence ?? (result.pictures.some(picture => picture.dense) ? 0 : 25);
+  const dense = result.pictures.some(picture => picture.dense);
+  part("confidence").value = result.options.confidence ?? (dense ? 0 : 25);
+  part("size").value = dense ? 4 : 2.5;
   adjust();
   part("facts").textContent = facts(result, cloud.count);
   part("refined").textContent = refined(result);

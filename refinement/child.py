@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import sys
@@ -38,14 +37,18 @@ def _with_dense_depth(answer: Refinement, task: Task, report: Report) -> Refinem
     if answer.sparse is None:
         reason = Reason("cameras-not-refined", "Dense depth needs refined cameras.")
         return replace(answer, dense_reason=reason)
-    if importlib.util.find_spec("refinement.dense.depth") is None:
-        reason = Reason("not-available", "This version has no dense depth.")
-        return replace(answer, dense_reason=reason)
+    from refinement.dense import dense_depth
+
     started = time.monotonic()
-    dense = importlib.import_module("refinement.dense.depth").dense_depth(
-        task.photographs, answer.pictures, answer.sparse,
-        task.network.depth, task.network.confidence, task.options, report,
-    )  # fmt: skip
+    dense = dense_depth(
+        task.photographs,
+        answer.pictures,
+        answer.sparse,
+        task.network.depth,
+        task.network.confidence,
+        task.options,
+        report,
+    )
     seconds = {**answer.seconds, "dense": time.monotonic() - started}
     return replace(answer, dense=dense, seconds=seconds)
 

@@ -19,11 +19,14 @@ _log = logging.getLogger("service")
 
 @dataclass(frozen=True)
 class Client:
-    """Somebody who may use the service; `per_hour` bounds the reconstructions that they start, None
-    does not."""
+    """Somebody who may use the service; `per_hour` bounds the reconstructions that they start, and
+    `megapixels_per_hour` the pictures that they send; None does not. One who is `limited` shares
+    the service with others, and takes no more than is left for them."""
 
     name: str
     per_hour: int | None = None
+    megapixels_per_hour: float | None = None
+    limited: bool = False
 
 
 ANYBODY = Client("")
@@ -61,7 +64,7 @@ class Access:
                 found = key
         if token is None or found is None:
             raise KeyRequired("Send an API key of this service as `Authorization: Bearer …`.")
-        return Client(found.name, found.per_hour)
+        return Client(found.name, found.per_hour, found.megapixels_per_hour, len(keys) > 1)
 
     def _current(self) -> list[Key] | None:
         """The keys as the file has them, which is looked at once a second."""

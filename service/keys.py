@@ -18,30 +18,39 @@ class KeysError(ValueError):
 
 @dataclass(frozen=True)
 class Key:
-    """One client's key; `per_hour` bounds the reconstructions that they start, None does not."""
+    """One client's key; `per_hour` bounds the reconstructions that they start, and
+    `megapixels_per_hour` the pictures that they send; None does not."""
 
     name: str
     sha256: str
     per_hour: int | None = None
+    megapixels_per_hour: float | None = None
 
 
-def add_key(path: Path, name: str, per_hour: int | None = None) -> str:
+def add_key(
+    path: Path, name: str, per_hour: int | None = None, megapixels_per_hour: float | None = None
+) -> str:
     """Make a key for `name`, add its hash to the file at `path`, and return it: it can't be had
     again.
 
-    Raises KeysError if the file is damaged, the name taken or none, or `per_hour` below 1.
+    Raises KeysError if the file is damaged, the name taken or none, or a bound below 1.
     """
     if not name or not name.isprintable() or len(name) > 100:
         raise KeysError("a key's name has 1 to 100 printable characters.")
     if per_hour is not None and per_hour < 1:
         raise KeysError(f"--per-hour {per_hour}: give at least 1, or leave it out for no limit.")
+    if megapixels_per_hour is not None and not megapixels_per_hour >= 1:
+        raise KeysError(
+            f"--megapixels-per-hour {megapixels_per_hour:g}: give at least 1, or leave it out for "
+            "no limit."
+        )
     keys = read_keys(path) if path.exists() else []
     if any(key.name == name for key in keys):
         raise KeysError(
             f"{path} already has a key named {name!r}; choose another name or remove that entry."
         )
     token = _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
-    keys.append(Key(name, hash_of(token), per_hour))
+    keys.append(Key(name, hash_of(token), per_hour, megapixels_per_hour))
     partial = path.with_name(f"{path.name}.partial")
     partial.touch(mode=0o600)
     partial.write_text(json.dumps({"keys": [asdict(key) for key in keys]}, indent=1) + "\n")

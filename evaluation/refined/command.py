@@ -10,8 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-from refinement.options import RefineOptions
-from refinement.run import refine
 
 from evaluation import datasets
 from evaluation.command import Subject, load_subject
@@ -29,7 +27,9 @@ from evaluation.refined.score import (
 from model.progress import track
 from model.reconstruct import reconstruct
 from model.scene.reconstruction import Reconstruction
+from refinement.options import RefineOptions
 from refinement.photograph import photograph_of
+from refinement.run import refine
 from scenes.readers.colmap import read_colmap
 from scenes.readers.folder import read_folder
 from scenes.synthetic.generator import SyntheticScenes

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from service.exports.archive import STAMP
+from service.exports.names import exported_names
 from service.result.scene import Scene
 
 
@@ -21,7 +22,7 @@ def write_npz(scene: Scene, path: Path) -> None:
         "extrinsics": scene.extrinsics(),
         "intrinsics": scene.intrinsics(),
         "distortions": np.array([picture.distortion for picture in pictures]),
-        "filenames": np.array([picture.filename for picture in pictures]),
+        "filenames": np.array(exported_names(scene)),
         "world_points_network": scene.world_points(),
         "depth_network": scene.depth,
         "confidence_network": scene.confidence,

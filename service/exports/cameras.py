@@ -43,14 +43,14 @@ def cameras_json(scene: Scene) -> dict[str, Any]:
         "scale": document.scale.model_dump(),
         "cameras": [
             {
-                "file": picture.filename,
+                "file": name,
                 "width": picture.original_size.width,
                 "height": picture.original_size.height,
                 "extrinsic": picture.extrinsic,
                 "intrinsic": picture.intrinsic,
                 "distortion": picture.distortion,
             }
-            for picture in document.pictures
+            for name, picture in zip(exported_names(scene), document.pictures, strict=True)
         ],
     }
 

@@ -64,7 +64,7 @@ def test_colmap_has_the_cameras_of_the_original_pictures(
     assert (model.num_images(), model.num_cameras()) == (2, 2)
     for picture in scene.document.pictures:
         image = model.images[picture.index + 1]
-        assert image.name.replace("_", " ") == picture.filename
+        assert image.name == picture.filename.replace(" ", "_")
         camera = model.cameras[image.camera_id]
         assert (camera.width, camera.height) == (
             picture.original_size.width,
@@ -208,7 +208,7 @@ def test_the_tum_trajectory_is_where_the_cameras_are(scene: Scene) -> None:
 
 def test_cameras_json_repeats_the_documents_cameras(scene: Scene) -> None:
     cameras = cameras_json(scene)["cameras"]
-    assert [camera["file"] for camera in cameras] == ["a b.png", "b.png"]
+    assert [camera["file"] for camera in cameras] == ["a_b.png", "b.png"]
     np.testing.assert_array_equal(cameras[1]["extrinsic"], scene.document.pictures[1].extrinsic)
 
 

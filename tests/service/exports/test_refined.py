@@ -359,7 +359,7 @@ def test_exported_names_are_distinct_plain_and_end_as_their_format_asks(
         "left/1.JPG", "right/1.jpeg", "c.heic.jpg", "d.png",
     ]  # fmt: skip
     assert named("a b.jpg", "a_b.jpg", "../x.jpg", "d.webp") == [
-        "0000-a_b.jpg", "0001-a_b.jpg", "x.jpg", "d.webp.png",
+        "a_b.jpg", "a_b-2.jpg", "x.jpg", "d.webp.png",
     ]  # fmt: skip
 
 

@@ -32,6 +32,7 @@ KINDS = {
     "key-required": Kind(401, "API key required"),
     "cross-site": Kind(403, "Page of another site"),
     "not-found": Kind(404, "Not found"),
+    "result-damaged": Kind(410, "Result damaged"),
     "not-acceptable": Kind(406, "Not acceptable"),
     "upload-timeout": Kind(408, "Upload took too long"),
     "not-finished": Kind(409, "Not finished"),

@@ -358,8 +358,8 @@ def test_exported_names_are_distinct_plain_and_end_as_their_format_asks(
     assert named("left/1.JPG", "right/1.jpeg", "c.heic", "d.png") == [
         "left/1.JPG", "right/1.jpeg", "c.heic.jpg", "d.png",
     ]  # fmt: skip
-    assert named("a b.jpg", "a_b.jpg", "../x.jpg", "d.webp") == [
-        "a_b.jpg", "a_b-2.jpg", "x.jpg", "d.webp.png",
+    assert named("a b.jpg", "A_b.jpg", "../x.jpg", "d.webp") == [
+        "a_b.jpg", "A_b-2.jpg", "x.jpg", "d.webp.png",
     ]  # fmt: skip
 
 

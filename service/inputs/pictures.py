@@ -9,9 +9,10 @@ from typing import overload
 
 from PIL import Image, UnidentifiedImageError
 
-from model.scene.pictures import FORMATS, over_white, upright
+from model.scene.pictures import FORMATS, over_white
 from service.errors import BrokenPicture, TooManyPixels, UnsupportedPicture
 from service.inputs.body import SentFile
+from service.inputs.decoding import DecodingError, decoder
 from service.inputs.signatures import kind_of
 from service.settings import Limits
 
@@ -68,8 +69,8 @@ def opened(file: SentFile, index: int, limits: Limits) -> Image.Image:
 def decoded(image: Image.Image, file: SentFile, index: int) -> Image.Image:
     """An opened picture as 8-bit RGB, or RGBA if it has transparency, upright."""
     try:
-        return upright(image)
-    except Exception as error:  # Pillow's decoders raise a dozen unrelated types on damaged data
+        return decoder.decode(file.file, image.width * image.height)
+    except DecodingError as error:
         raise _broken(file, index, str(error)) from None
 
 

@@ -62,7 +62,7 @@ def sample(video: str, folder: Path, order: dict[str, Any]) -> dict[str, Any]:
         if not fps and container.duration:
             interval = max(interval, container.duration / av.time_base / most)
         taken: list[dict[str, Any]] = []
-        due = 0.0
+        due, written = 0.0, 0
         for seconds, frame in _shown(container, stream):
             if seconds + 1e-6 < due:
                 continue
@@ -80,6 +80,9 @@ def sample(video: str, folder: Path, order: dict[str, Any]) -> dict[str, Any]:
             picture = _upright(picture, frame)
             name = f"{len(taken):05d}.png"
             picture.save(folder / name, compress_level=1)
+            written += (folder / name).stat().st_size
+            if written > order["file_bytes"]:
+                return {"error": f"its frames take more than {order['file_bytes']} bytes"}
             taken.append({"file": name, "seconds": seconds, "sharpness": _sharpness(picture)})
     if order["drop_blurred"] and taken:
         median = sorted(frame["sharpness"] for frame in taken)[len(taken) // 2]

@@ -61,7 +61,8 @@ def test_pictures_of_16_bits_are_evaluated_like_those_of_8(
             with Image.open(path) as picture:
                 grey = np.array(picture.convert("L"))
             Image.fromarray(grey if bits == 8 else grey.astype(np.uint16) * 257).save(path)
-        found.append(read_folder(folder, **grid)[0].images)
+        (read,) = read_folder(folder, **grid)
+        found.append(read.images)
     assert torch.equal(*found)
     assert found[0].std() > 0.05
 

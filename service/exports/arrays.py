@@ -19,7 +19,7 @@ def write_npz(scene: Scene, path: Path) -> None:
     arrays = {
         "extrinsics": scene.extrinsics(),
         "intrinsics": scene.intrinsics(),
-        "filenames": np.array(exported_names(scene.document)),
+        "filenames": np.array(exported_names(scene)),
         "world_points_network": scene.world_points(),
         "depth_network": scene.depth,
         "confidence_network": scene.confidence,

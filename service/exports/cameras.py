@@ -48,7 +48,7 @@ def cameras_json(scene: Scene) -> dict[str, Any]:
                 "extrinsic": picture.extrinsic,
                 "intrinsic": picture.intrinsic,
             }
-            for name, picture in zip(exported_names(document), document.pictures, strict=True)
+            for name, picture in zip(exported_names(scene), document.pictures, strict=True)
         ],
     }
 
@@ -60,7 +60,7 @@ def transforms_json(scene: Scene) -> dict[str, Any]:
     Put the pictures into ``images/`` and the cloud beside it.
     """
     frames = []
-    names, matrices = exported_names(scene.document), camera_to_world(scene)
+    names, matrices = exported_names(scene), camera_to_world(scene)
     for name, picture, matrix in zip(names, scene.document.pictures, matrices, strict=True):
         (fx, _, cx), (_, fy, cy), _ = picture.intrinsic
         frames.append(

@@ -59,7 +59,7 @@ def write_colmap(scene: Scene, cloud: Cloud, path: Path, *, text: bool = False) 
 def _views(scene: Scene, cloud: Cloud) -> list[_View]:
     extrinsics = scene.extrinsics()
     quaternions = matrix_to_quaternion(torch.from_numpy(extrinsics[:, :, :3])).numpy()
-    names = exported_names(scene.document)
+    names = exported_names(scene)
     views = []
     for picture in scene.document.pictures:
         i = picture.index

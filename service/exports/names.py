@@ -3,37 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Sequence
-from pathlib import PurePosixPath
 
-from service.result.document import ReconstructionDocument
+from service.result.names import distinct
+from service.result.scene import Scene
 
 
-def exported_names(document: ReconstructionDocument) -> list[str]:
+def exported_names(scene: Scene) -> list[str]:
     """A name for each picture, no two alike: the path that it was sent with, blanks replaced,
     since in a COLMAP model as text a blank ends the name."""
-    return distinct([re.sub(r"\s", "_", picture.filename) for picture in document.pictures])
-
-
-def distinct(names: Sequence[str]) -> list[str]:
-    """The same names, where one was there before with a number: a.jpg, a-2.jpg."""
-    taken = set(map(comparable, names))
-    seen: set[str] = set()
-    found = []
-    for name in names:
-        path, number = PurePosixPath(name), 2
-        while comparable(name) in seen:
-            numbered = str(path.with_name(f"{path.stem}-{number}{path.suffix}"))
-            if comparable(numbered) not in taken:
-                name = numbered
-            number += 1
-        seen.add(comparable(name))
-        taken.add(comparable(name))
-        found.append(name)
-    return found
-
-
-def comparable(name: str) -> str:
-    """The name with letters composed (Unicode NFC): systems differ in how they store an accent."""
-    return unicodedata.normalize("NFC", name)
+    return distinct([re.sub(r"\s", "_", picture.filename) for picture in scene.document.pictures])

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from service.errors import InvalidOption, NoPictures
-from service.exports.names import comparable, distinct
 from service.inputs.archive import unpack
 from service.inputs.body import SentFile, Upload, display_name, too_many_pictures
 from service.inputs.masks import match_masks
@@ -17,6 +16,7 @@ from service.inputs.options import Options
 from service.inputs.signatures import kind_of
 from service.inputs.video import read_frames
 from service.result.document import WarningDocument
+from service.result.names import comparable, distinct
 from service.settings import Limits
 
 _MOST_LISTED = 5

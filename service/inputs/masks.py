@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from model.scene.preprocess import ImageTransform
 from service.errors import InvalidOption
-from service.exports.names import comparable
 from service.inputs.body import SentFile
 from service.inputs.pictures import decoded, opened
 from service.result.document import WarningDocument
+from service.result.names import comparable
 from service.settings import Limits
 
 BRIGHT = 128  # of 255

@@ -31,6 +31,7 @@ from service.inputs.pictures import DecodedPictures
 from service.result.document import WarningDocument
 from service.settings import Limits
 
+_SURE = 1e-6
 _FILE = "scene.safetensors"  # one file, so that one sync brings all of it to the disk
 
 
@@ -161,12 +162,20 @@ def check_against_pictures(options: Options, transforms: Sequence[ImageTransform
                 "Give one per picture, null where nothing is known.",
                 option="cameras",
             )
-        posed = sum(
-            camera is not None and camera.extrinsic is not None for camera in options.cameras
-        )
-        if posed == 1:
+        posed = [
+            camera.extrinsic
+            for camera in options.cameras
+            if camera is not None and camera.extrinsic is not None
+        ]
+        if len(posed) == 1:
             raise InvalidOption(
                 "One extrinsic fixes no scale; give those of at least two pictures.",
+                option="cameras",
+            )
+        if posed and not _apart(np.array(posed)):
+            raise InvalidOption(
+                "The known cameras all stand in one place, which fixes no scale; give extrinsics "
+                "of cameras that stand apart, or none and a known_distance.",
                 option="cameras",
             )
     if options.frame_numbers is not None and options.frame_numbers[-1] >= count:
@@ -192,6 +201,14 @@ def check_against_pictures(options: Options, transforms: Sequence[ImageTransform
                 "fit or pad.",
                 option="query_points",
             )
+
+
+def _apart(extrinsics: NDArray[np.float64]) -> bool:
+    """Whether the centres of cameras [S, 3, 4] differ by more than their numbers are sure to: one
+    millionth of a metre, or of the distance to the origin."""
+    centres = -np.einsum("sji,sj->si", extrinsics[:, :, :3], extrinsics[:, :, 3])
+    apart = np.linalg.norm(centres - centres[0], axis=1).max()
+    return bool(apart > _SURE * max(1.0, np.abs(centres).max()))
 
 
 def _check_point(point: PicturePoint, transforms: Sequence[ImageTransform], option: str) -> None:

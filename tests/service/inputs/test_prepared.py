@@ -119,6 +119,33 @@ def test_options_that_do_not_fit_the_pictures_are_refused(
         scene(**options)
 
 
+QUARTER_TURN = [[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]]
+NO_TURN = [[1.0, 0, 0], [0, 1, 0], [0, 0, 1]]
+
+
+def cameras(*centres: tuple[float, float, float]) -> str:
+    """Two cameras with these centres, turned against each other, as text rounded as people round
+    it."""
+    found = []
+    for rotation, centre in zip((NO_TURN, QUARTER_TURN), centres, strict=True):
+        translation = -np.array(rotation) @ centre
+        rows = np.c_[rotation, translation].round(7).tolist()
+        found.append({"extrinsic": rows})
+    return json.dumps(found)
+
+
+@pytest.mark.parametrize("centre", [(0.0, 0.0, 0.0), (1.2, -0.3, 5.0), (1234.5678912, 5.0, -77.0)])
+def test_known_cameras_in_one_place_fix_no_scale(centre: tuple[float, float, float]) -> None:
+    with pytest.raises(InvalidOption, match="in one place"):
+        scene(cameras=cameras(centre, centre))
+
+
+@pytest.mark.parametrize("centre", [(0.0, 0.0, 0.0), (1234.5, 5.0, -77.0)])
+def test_known_cameras_a_centimetre_apart_do(centre: tuple[float, float, float]) -> None:
+    x, y, z = centre
+    assert scene(cameras=cameras(centre, (x + 0.01, y, z))).options.cameras is not None
+
+
 def test_a_mask_of_another_size_is_refused() -> None:
     with pytest.raises(InvalidOption, match="is 10 x 10 pixels; its picture is 120 x 90"):
         scene(Image.new("L", (10, 10)), Image.new("L", SIZES[1]))

@@ -12,12 +12,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, closing
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -54,8 +55,10 @@ from service.jobs.status import Status, status_of
 from service.jobs.store import Bounds, Held, JobStore, Quota
 from service.jobs.worker import Watchdog, Worker
 from service.keys import ensure_keys
+from service.pipeline.refine import Refiner
+from service.pipeline.report import Report
 from service.pipeline.task import Task
-from service.pipeline.work import Report, Work
+from service.pipeline.work import Work
 from service.result.document import ReconstructionDocument
 from service.settings import AccessSettings, Settings, StorageSettings
 from service.states import JobState
@@ -143,7 +146,10 @@ class Application:
         device = settings.inference.device if here else None
         self.metrics = Metrics(device, bounds.jobs, OUTPUTS)
         self._events = Events()
-        self._work = Work(engine, self.storage, self.catalogue, self.metrics)
+        self._refiner = Refiner(
+            settings.refinement, _refining_threads(settings), device or "cpu", self.metrics
+        )
+        self._work = Work(engine, self._refiner, self.storage, self.catalogue, self.metrics)
         self._worker = Worker(
             self.store,
             self.storage,
@@ -292,11 +298,19 @@ class Application:
                 return await asyncio.wrap_future(self._pictures.submit(terms.client.name, work))
 
     def prepare(self, upload: Upload, options: Options) -> PreparedScene:
-        """Decode and pre-process one scene. Raises a ServiceError."""
+        """Decode and pre-process one scene, to be closed by the caller. Raises a ServiceError."""
         engine = self.engine
         if options.query_points is not None:  # before decoding; the pictures' size is not known yet
             engine.check_tracks(engine.image_size, engine.image_size)
-        return prepare(upload, options, self.settings.limits, engine.image_size, engine.patch_size)
+        settings = self.settings
+        return prepare(
+            upload,
+            options,
+            settings.limits,
+            engine.image_size,
+            engine.patch_size,
+            settings.refinement,
+        )
 
     def run(self, scene: PreparedScene, report: Report) -> str:
         """Reconstruct a prepared scene here and now, past the queue, on an application that was not
@@ -310,27 +324,28 @@ class Application:
         self, slot: UploadSlot, upload: Upload, options: Options, terms: Terms, seconds: float
     ) -> Submitted | DryRun:
         """From an upload that has arrived to a job; on a thread, for all of it blocks."""
-        scene = self.prepare(upload, options)
-        scene.seconds["upload"] = seconds
-        frames, height, width, _ = scene.pixels.shape
-        plan = self.engine.planner.plan(frames, height, width)
-        if options.query_points is not None:
-            smaller = shrunk(height, width, plan.factor, self.engine.patch_size)
-            self.engine.check_tracks(*smaller)
-        if options.dry_run:
-            client = terms.client
-            self.store.spend(client.name, _quota(client), time.time(), scene.megapixels, 1)
-            size = {"height": height, "width": width}
-            warnings = [warning.model_dump() for warning in scene.warnings]
-            return DryRun(
-                {
-                    "frames": plan.frames,
-                    "network_size": size,
-                    "warnings": warnings,
-                    **plan.document(),
-                }
-            )
-        submitted = self._add(slot, scene, plan.cost.seconds, terms)
+        with closing(self.prepare(upload, options)) as scene:
+            scene.seconds["upload"] = seconds
+            frames, height, width, _ = scene.pixels.shape
+            plan = self.engine.planner.plan(frames, height, width)
+            plan = replace(plan, refinement=self._refiner.cost(scene))
+            if options.query_points is not None:
+                smaller = shrunk(height, width, plan.factor, self.engine.patch_size)
+                self.engine.check_tracks(*smaller)
+            if options.dry_run:
+                client = terms.client
+                self.store.spend(client.name, _quota(client), time.time(), scene.megapixels, 1)
+                size = {"height": height, "width": width}
+                warnings = [warning.model_dump() for warning in scene.warnings]
+                return DryRun(
+                    {
+                        "frames": plan.frames,
+                        "network_size": size,
+                        "warnings": warnings,
+                        **plan.document(),
+                    }
+                )
+            submitted = self._add(slot, scene, plan.seconds, terms)
         self._worker.notify()
         return submitted
 
@@ -617,6 +632,12 @@ def _storage(settings: StorageSettings) -> Storage:
     bucket = Bucket(settings.object_store)
     bucket.check()
     return SharedStorage(settings.data_dir, settings.min_free_bytes, bucket, settings.cache_bytes)
+
+
+def _refining_threads(settings: Settings) -> int:
+    """Of each refinement: an equal share of the cores of this process, where several may run."""
+    cores = len(os.sched_getaffinity(0))
+    return settings.inference.threads or max(1, cores // settings.cluster.replicas)
 
 
 def _store(settings: Settings, storage: Storage, bounds: Bounds) -> JobStore:

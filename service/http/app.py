@@ -21,7 +21,8 @@ from service.http.routes.operations import operations_router
 from service.http.routes.page import page_router
 from service.http.routes.reconstruct import reconstruct_router
 from service.http.routes.reconstructions import reconstructions_router
-from service.result.document import warnings_about
+from service.result.warnings import warnings_about
+from service.settings import refinement_version
 
 # what pages of sites in --cors-origin may send, and may read of an answer
 _REQUEST_HEADERS = (
@@ -54,7 +55,8 @@ def create_app(application: Application) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        for warning in warnings_about(application.engine.document()):
+        refinable = refinement_version() is not None
+        for warning in warnings_about(application.engine.document(), refinable=refinable):
             _log.warning("%s", warning.message)
         await application.start()
         try:

@@ -260,20 +260,6 @@ class ReconstructionDocument(_Document):
         return self.options.get("query_points") is not None
 
 
-def warnings_about(model: ModelDocument) -> list[WarningDocument]:
-    """What everybody who uses answers of this model has to know."""
-    if model.domain is None or model.domain.photographs:
-        return []
-    message = (
-        f"This model was trained on {model.domain.trained_on} only. On photographs its cameras, "
-        "depth and points are "
-        "wrong. For photographs, quantise a checkpoint that was trained on them, such as "
-        "facebook/VGGT-1B, and use "
-        "that artifact instead."
-    )
-    return [WarningDocument(code="not-for-photographs", message=message)]
-
-
 def describe_pictures(
     reconstruction: Reconstruction,
     filenames: tuple[str, ...],

@@ -217,6 +217,14 @@ class NoTracks(Refusal):
     code = "no-tracks"
 
 
+class NotInResult(Refusal):
+    """The file is made of refined cameras or dense depth, which this result does not have, or by a
+    package that this service lacks; ``detail`` says which. ``refinement`` in the result's document
+    says why nothing was refined. Send the pictures again with ``refine=dense``."""
+
+    code = "not-in-result"
+
+
 class FetchFailed(Refusal):
     """A URL was asked for and gave no file: no such server, not in time, an error or redirects
     instead, or cut off. Which of them is not told where it would say something about the service's

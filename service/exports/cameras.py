@@ -13,6 +13,7 @@ from model.rotations import matrix_to_quaternion
 from model.scene.geometry import invert_extrinsics
 from model.scene.preprocess import ImageTransform
 from service.exports.names import exported_names
+from service.exports.undistort import undistorted_intrinsic
 from service.result.scene import Scene
 
 _TRACKS = (
@@ -47,28 +48,33 @@ def cameras_json(scene: Scene) -> dict[str, Any]:
                 "height": picture.original_size.height,
                 "extrinsic": picture.extrinsic,
                 "intrinsic": picture.intrinsic,
+                "distortion": picture.distortion,
             }
             for name, picture in zip(exported_names(scene), document.pictures, strict=True)
         ],
     }
 
 
-def transforms_json(scene: Scene) -> dict[str, Any]:
-    """nerfstudio's data format: camera-to-world with OpenGL camera axes, pinhole intrinsics per
-    frame.
+def transforms_json(scene: Scene, *, undistorted: bool = False) -> dict[str, Any]:
+    """nerfstudio's data format: camera-to-world with OpenGL camera axes, intrinsics per frame.
 
-    Put the pictures into ``images/`` and the cloud beside it.
+    It tells of the pictures whose cameras were refined, or of all if none was, as files in
+    ``images/`` with the cloud beside it; `undistorted` for the undistorted pictures.
     """
+    matrices, names = camera_to_world(scene), exported_names(scene)
     frames = []
-    names, matrices = exported_names(scene), camera_to_world(scene)
-    for name, picture, matrix in zip(names, scene.document.pictures, matrices, strict=True):
-        (fx, _, cx), (_, fy, cy), _ = picture.intrinsic
+    for index in scene.document.used_pictures:
+        picture = scene.document.pictures[index]
+        matrix = undistorted_intrinsic(picture) if undistorted else np.array(picture.intrinsic)
+        (fx, _, cx), (_, fy, cy), _ = matrix.tolist()
         frames.append(
             {
-                "file_path": f"images/{name}",
-                "transform_matrix": (matrix @ _OPENGL).tolist(),
+                "file_path": f"images/{names[index]}",
+                "transform_matrix": (matrices[index] @ _OPENGL).tolist(),
                 "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy,
                 "w": picture.original_size.width, "h": picture.original_size.height,
+                "k1": 0.0 if undistorted else picture.distortion,
+                "k2": 0.0, "p1": 0.0, "p2": 0.0,
             }
         )  # fmt: skip
     return {"camera_model": "OPENCV", "ply_file_path": "points.ply", "frames": frames}

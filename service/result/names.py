@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 
 
-def distinct(names: Sequence[str]) -> list[str]:
+def comparable(name: str) -> str:
+    """The name with letters composed (Unicode NFC): systems differ in how they store an accent."""
+    return unicodedata.normalize("NFC", name)
+
+
+def comparable_as_files(name: str) -> str:
+    """The same without regard to case, as many file systems have it."""
+    return comparable(name).casefold()
+
+
+def distinct(names: Sequence[str], comparable: Callable[[str], str] = comparable) -> list[str]:
     """The same names, where one was there before with a number: a.jpg, a-2.jpg."""
     taken = set(map(comparable, names))
     seen: set[str] = set()
@@ -23,8 +33,3 @@ def distinct(names: Sequence[str]) -> list[str]:
         taken.add(comparable(name))
         found.append(name)
     return found
-
-
-def comparable(name: str) -> str:
-    """The name with letters composed (Unicode NFC): systems differ in how they store an accent."""
-    return unicodedata.normalize("NFC", name)

@@ -53,6 +53,7 @@ KINDS = {
     "urls-off": Kind(422, "URLs not fetched"),
     "url-refused": Kind(422, "URL refused"),
     "no-tracks": Kind(422, "No track head"),
+    "not-in-result": Kind(422, "Not in this result"),
     "fetch-failed": Kind(424, "URL gave no file"),
     "idempotency-key-reused": Kind(422, "Idempotency key reused"),
     "queue-full": Kind(429, "Queue full"),

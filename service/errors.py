@@ -295,6 +295,13 @@ class StoreUnavailable(Unavailable):
     code = "store-unavailable"
 
 
+class TooManyConnections(Unavailable):
+    """As many connections are open as the service takes; only its health is answered beyond them.
+    Ask again in a moment, and use one connection for several requests."""
+
+    code = "too-many-connections"
+
+
 class ExportsBusy(Unavailable):
     """As many files are being made as memory allows, and enough requests wait for theirs. Ask again
     in a moment."""

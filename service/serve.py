@@ -67,7 +67,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     signal.signal(signal.SIGTERM, _exit_cleanly)
     config = uvicorn.Config(
         app,
-        http=limited_protocol(settings.server.header_timeout),
+        http=limited_protocol(settings.server.header_timeout, settings.server.max_connections),
         loop="asyncio",  # Ray brings another one along, which uvicorn would prefer
         log_config=None,
         server_header=False,

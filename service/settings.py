@@ -117,6 +117,9 @@ class ServerSettings:
         le=65535,
     )
     header_timeout: float = _setting("seconds a request's head may take to arrive", 10.0, gt=0)
+    max_connections: int = _setting(
+        "connections at the same time; on a few more only health is answered", 512, ge=1
+    )
     heartbeat: float = _setting("seconds between heartbeats on an idle event stream", 15.0, gt=0)
     shutdown_timeout: int = _setting(
         "seconds that running requests get to finish at shutdown",

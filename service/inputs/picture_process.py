@@ -62,7 +62,7 @@ def _decode(order: dict[str, Any], picture: int, pixels: int) -> dict[str, Any]:
         if opened.width * opened.height > order["pixels"]:
             raise ValueError("it is larger than its header says")
         image = upright(opened)
-    left = memoryview(np.asarray(image).tobytes())
+    left = np.ascontiguousarray(image).data.cast("B")
     while left:
         left = left[os.write(pixels, left) :]
     return {"mode": image.mode, "size": image.size}

@@ -93,10 +93,7 @@ def test_every_container_is_hardened(objects: tuple[dict[str, Any], ...]) -> Non
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["runAsUser"] == 10001
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        needs_the_api = (
-            template["metadata"]["labels"].get("quantvggt/role") == "ingress"
-        )  # Ray's autoscaler is in there
-        assert pod.get("automountServiceAccountToken", True) is needs_the_api
+        assert pod["automountServiceAccountToken"] is False
         for container in containers(template):
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
@@ -146,8 +143,17 @@ def test_every_mount_has_a_volume_and_every_volume_a_mount(
             mount["name"]
             for container in containers(template)
             for mount in container["volumeMounts"]
-        }
+        } | _mounts_beside(template)
         assert mounts == volumes | claims
+
+
+def _mounts_beside(template: dict[str, Any]) -> set[str]:
+    """What Ray's autoscaler, which KubeRay puts into the head's pod, mounts there."""
+    if template["metadata"]["labels"].get("quantvggt/role") != "ingress":
+        return set()
+    (service,) = of_kind("RayService", render("ray"))
+    options = service["spec"]["rayClusterConfig"]["autoscalerOptions"]
+    return {mount["name"] for mount in options["volumeMounts"]}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -272,7 +278,11 @@ def test_replicas_read_the_address_of_their_database_from_a_secret_and_may_call_
     assert (
         f"--from-literal={Path(environment(container)['QUANTVGGT_DATABASE_FILE']).name}=" in created
     )
-    (policy,) = of_kind("NetworkPolicy", render("replicas"))
+    (policy,) = [
+        policy
+        for policy in of_kind("NetworkPolicy", render("replicas"))
+        if policy["metadata"]["name"] == "quantvggt-shared"
+    ]
     assert policy["spec"]["podSelector"]["matchLabels"].items() <= pod_labels("replicas").items()
     assert {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]} == {
         53,
@@ -341,3 +351,51 @@ def test_everything_in_the_namespace_is_closed_unless_a_policy_opens_it() -> Non
     policies = of_kind("NetworkPolicy", render("network-policy"))
     closed = [item["spec"] for item in policies if not item["spec"]["podSelector"]]
     assert closed == [{"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}]
+
+
+@pytest.mark.parametrize("overlay", ["gpu", "gpu-artifact-image", "replicas", "ray"])
+def test_pods_of_gpus_and_replicas_come_with_their_network_policy(overlay: str) -> None:
+    policies = of_kind("NetworkPolicy", render(overlay))
+    closed = [policy for policy in policies if policy["spec"]["podSelector"] == {}]
+    assert closed, "what no policy names may be called by everybody"
+    for template in pod_templates(render(overlay)):
+        labels = template["metadata"]["labels"]
+        opened = [
+            policy["spec"]["ingress"]
+            for policy in policies
+            if policy not in closed
+            and "ingress" in policy["spec"]
+            and policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+        ]
+        assert opened
+        assert all(rule["from"] for rules in opened for rule in rules)
+
+
+@pytest.mark.parametrize("overlay", SERVING)
+def test_uploads_and_what_they_unpack_fit_into_tmp(overlay: str) -> None:
+    pod, container = service_of(render(overlay))
+    given = {
+        name.removeprefix("QUANTVGGT_").lower(): value
+        for name, value in environment(container).items()
+    }
+    settings = load_settings({**given, "device": "cpu"}, {})
+    limits = settings.limits
+    decoded = 2 * (limits.max_total_bytes + limits.max_unpacked_bytes)  # two at a time
+    uploads = settings.queue.max_uploads * limits.max_total_bytes
+    (tmp,) = [volume["emptyDir"] for volume in pod["volumes"] if volume["name"] == "tmp"]
+    assert uploads + decoded <= quantity(tmp["sizeLimit"])
+
+
+def test_the_first_start_makes_an_api_key_and_the_overlay_says_where(
+    serving: tuple[dict[str, Any], ...],
+) -> None:
+    _, container = service_of(serving)
+    given = environment(container)
+    if "QUANTVGGT_DATABASE_FILE" in given:  # replicas share a secret
+        assert "QUANTVGGT_FIRST_KEY" not in given
+        assert "create secret generic quantvggt-keys" in (K8S / "README.md").read_text()
+    else:
+        said = f"exec quantvggt-0 -- cat {given['QUANTVGGT_FIRST_KEY']}"
+        assert said in (K8S / "base" / "statefulset.yaml").read_text()
+        assert said in (K8S / "README.md").read_text()
+    assert given["QUANTVGGT_API_KEYS"]

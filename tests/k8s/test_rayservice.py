@@ -71,6 +71,19 @@ def test_the_autoscaler_beside_the_head_is_hardened_too(spec: dict[str, Any]) ->
     assert options["resources"]["limits"]["memory"]
 
 
+def test_only_the_autoscaler_has_a_token_for_the_clusters_api(spec: dict[str, Any]) -> None:
+    cluster = spec["rayClusterConfig"]
+    pod = cluster["headGroupSpec"]["template"]["spec"]
+    (token,) = [volume["name"] for volume in pod["volumes"] if "projected" in volume]
+    (mount,) = cluster["autoscalerOptions"]["volumeMounts"]
+    assert (mount["name"], mount["mountPath"]) == (
+        token,
+        "/var/run/secrets/kubernetes.io/serviceaccount",
+    )
+    for container in pod["containers"]:
+        assert token not in {mount["name"] for mount in container["volumeMounts"]}
+
+
 def test_ray_serve_accepts_its_configuration_and_the_service_builds_from_it(
     spec: dict[str, Any], application: dict[str, Any]
 ) -> None:

@@ -114,7 +114,9 @@ def serve(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             settings = Settings.of(**{"artifact": artifact, **options})
             application = Application(settings, engine_class(settings.inference))
             app = create_app(application)
-            protocol = limited_protocol(settings.server.header_timeout)
+            protocol = limited_protocol(
+                settings.server.header_timeout, settings.server.max_connections
+            )
             server = uvicorn.Server(
                 uvicorn.Config(app, http=protocol, port=0, log_config=None, server_header=False)
             )

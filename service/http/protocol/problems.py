@@ -64,6 +64,7 @@ KINDS = {
     "draining": Kind(503, "Shutting down"),
     "worker-stuck": Kind(503, "Worker stuck"),
     "store-unavailable": Kind(503, "Store unavailable"),
+    "too-many-connections": Kind(503, "Too many connections"),
     "exports-busy": Kind(503, "Exports busy"),
     "out-of-memory": Kind(503, "Out of memory"),
     "deadline-exceeded": Kind(504, "Deadline exceeded"),

@@ -53,6 +53,40 @@ def test_a_second_request_on_the_connection_has_the_same_limit_and_slow_answers_
         assert connection.recv(100) == b""
 
 
+def test_a_body_that_trickles_on_after_its_answer_is_cut_off(serve: Serve) -> None:
+    service = serve(header_timeout=0.2)
+    with socket.create_connection(("127.0.0.1", service.port)) as connection:
+        connection.settimeout(PATIENCE)
+        connection.sendall(
+            b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
+        )
+        assert connection.recv(4000).startswith(b"HTTP/1.1 404")
+
+        def trickle() -> None:
+            for _ in range(5000):  # as long as the service listens
+                connection.sendall(b"x")
+                time.sleep(0.02)
+
+        with pytest.raises(ConnectionError):
+            trickle()
+
+
+def test_beyond_the_bound_on_connections_health_is_still_answered(serve: Serve) -> None:
+    service = serve(max_connections=4)
+    health = httpx.Client(base_url=f"http://127.0.0.1:{service.port}", trust_env=False)
+    service.client.close()
+    held = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(4)]
+    try:
+        for path, status in (("/livez", 200), ("/reconstructions", 503), ("/readyz", 200)):
+            answer = health.get(path)
+            assert answer.status_code == status
+            assert answer.headers["connection"] == "close"
+    finally:
+        for connection in held:
+            connection.close()
+        health.close()
+
+
 @pytest.fixture
 def slow(artifact: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A true process whose passes take seconds."""

@@ -12,12 +12,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, closing
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -30,6 +31,7 @@ from service.errors import (
     NotFinished,
     NotFound,
     QueueFull,
+    ResultDamaged,
     StoreUnavailable,
     Unavailable,
     Wedged,
@@ -40,6 +42,7 @@ from service.exports.records import OUTPUTS
 from service.fair import FairPool
 from service.inference.engine import Engine
 from service.inputs.body import Upload
+from service.inputs.decoding import decoder
 from service.inputs.options import Options, read_options
 from service.inputs.prepared import PreparedScene, prepare
 from service.inputs.remote.fetcher import Fetcher
@@ -52,8 +55,10 @@ from service.jobs.status import Status, status_of
 from service.jobs.store import Bounds, Held, JobStore, Quota
 from service.jobs.worker import Watchdog, Worker
 from service.keys import ensure_keys
+from service.pipeline.refine import Refiner
+from service.pipeline.report import Report
 from service.pipeline.task import Task
-from service.pipeline.work import Report, Work
+from service.pipeline.work import Work
 from service.result.document import ReconstructionDocument
 from service.settings import AccessSettings, Settings, StorageSettings
 from service.states import JobState
@@ -141,7 +146,10 @@ class Application:
         device = settings.inference.device if here else None
         self.metrics = Metrics(device, bounds.jobs, OUTPUTS)
         self._events = Events()
-        self._work = Work(engine, self.storage, self.catalogue, self.metrics)
+        self._refiner = Refiner(
+            settings.refinement, _refining_threads(settings), device or "cpu", self.metrics
+        )
+        self._work = Work(engine, self._refiner, self.storage, self.catalogue, self.metrics)
         self._worker = Worker(
             self.store,
             self.storage,
@@ -174,6 +182,7 @@ class Application:
         ``engine.failure``."""
         self._events.attach(asyncio.get_running_loop())
         self._background = [asyncio.create_task(self._load()), asyncio.create_task(self._tidy())]
+        await asyncio.to_thread(decoder.start)
         self._watchdog.start()
 
     def drain(self) -> None:
@@ -188,6 +197,7 @@ class Application:
         for task in self._background:
             task.cancel()
         self._watchdog.stop()
+        decoder.close()  # nobody waits for what is being decoded any more
         patience = float(self.settings.server.shutdown_timeout)
         ended = await asyncio.to_thread(self._worker.stop, patience)
         for rounds in self._between_replicas:
@@ -288,11 +298,19 @@ class Application:
                 return await asyncio.wrap_future(self._pictures.submit(terms.client.name, work))
 
     def prepare(self, upload: Upload, options: Options) -> PreparedScene:
-        """Decode and pre-process one scene. Raises a ServiceError."""
+        """Decode and pre-process one scene, to be closed by the caller. Raises a ServiceError."""
         engine = self.engine
         if options.query_points is not None:  # before decoding; the pictures' size is not known yet
             engine.check_tracks(engine.image_size, engine.image_size)
-        return prepare(upload, options, self.settings.limits, engine.image_size, engine.patch_size)
+        settings = self.settings
+        return prepare(
+            upload,
+            options,
+            settings.limits,
+            engine.image_size,
+            engine.patch_size,
+            settings.refinement,
+        )
 
     def run(self, scene: PreparedScene, report: Report) -> str:
         """Reconstruct a prepared scene here and now, past the queue, on an application that was not
@@ -306,19 +324,28 @@ class Application:
         self, slot: UploadSlot, upload: Upload, options: Options, terms: Terms, seconds: float
     ) -> Submitted | DryRun:
         """From an upload that has arrived to a job; on a thread, for all of it blocks."""
-        scene = self.prepare(upload, options)
-        scene.seconds["upload"] = seconds
-        frames, height, width, _ = scene.pixels.shape
-        plan = self.engine.planner.plan(frames, height, width)
-        if options.query_points is not None:
-            smaller = shrunk(height, width, plan.factor, self.engine.patch_size)
-            self.engine.check_tracks(*smaller)
-        if options.dry_run:
-            client = terms.client
-            self.store.spend(client.name, _quota(client), time.time(), scene.megapixels, 1)
-            size = {"height": height, "width": width}
-            return DryRun({"frames": plan.frames, "network_size": size, **plan.document()})
-        submitted = self._add(slot, scene, plan.cost.seconds, terms)
+        with closing(self.prepare(upload, options)) as scene:
+            scene.seconds["upload"] = seconds
+            frames, height, width, _ = scene.pixels.shape
+            plan = self.engine.planner.plan(frames, height, width)
+            plan = replace(plan, refinement=self._refiner.cost(scene))
+            if options.query_points is not None:
+                smaller = shrunk(height, width, plan.factor, self.engine.patch_size)
+                self.engine.check_tracks(*smaller)
+            if options.dry_run:
+                client = terms.client
+                self.store.spend(client.name, _quota(client), time.time(), scene.megapixels, 1)
+                size = {"height": height, "width": width}
+                warnings = [warning.model_dump() for warning in scene.warnings]
+                return DryRun(
+                    {
+                        "frames": plan.frames,
+                        "network_size": size,
+                        "warnings": warnings,
+                        **plan.document(),
+                    }
+                )
+            submitted = self._add(slot, scene, plan.seconds, terms)
         self._worker.notify()
         return submitted
 
@@ -329,6 +356,10 @@ class Application:
         client = terms.client
         fingerprint = scene.fingerprint(self.engine.digest)
         known = self.store.known(client.name, fingerprint, terms.key, terms.reuse)
+        if known is not None and not self._usable(known):
+            self.storage.remove(known.result)
+            self.store.forget(known.id)
+            known = None
         if known is not None:
             self.store.spend(client.name, _quota(client), time.time(), scene.megapixels, 0)
             return Submitted(known, known=True)
@@ -358,6 +389,17 @@ class Application:
         if abandoned:
             self.cancel(job.id)
         return Submitted(added, known=not new)
+
+    def _usable(self, known: Job) -> bool:
+        """Whether a job that answers a request has its result, if it should."""
+        if known.state != JobState.SUCCEEDED:
+            return True
+        try:
+            self.storage.scene(known.result)
+        except (NotFound, ResultDamaged) as error:
+            _log.warning("the result of job %s is made again: %s", known.id, error.message)
+            return False
+        return True
 
     @asynccontextmanager
     async def _upload_slot(self, client: Client) -> AsyncIterator[UploadSlot]:
@@ -522,8 +564,8 @@ class Application:
         if job.state == JobState.CANCELLED:  # its record says so until it is too old
             return None
         if job.ended:
+            self.storage.remove(job.result)  # first: a full disk has no room to record anything
             self.store.forget(id)
-            self.storage.remove(job.result)
             return None
         job = self.cancel(id) or job
         return job if job.state == JobState.CANCELLING else None
@@ -590,6 +632,12 @@ def _storage(settings: StorageSettings) -> Storage:
     bucket = Bucket(settings.object_store)
     bucket.check()
     return SharedStorage(settings.data_dir, settings.min_free_bytes, bucket, settings.cache_bytes)
+
+
+def _refining_threads(settings: Settings) -> int:
+    """Of each refinement: an equal share of the cores of this process, where several may run."""
+    cores = len(os.sched_getaffinity(0))
+    return settings.inference.threads or max(1, cores // settings.cluster.replicas)
 
 
 def _store(settings: Settings, storage: Storage, bounds: Bounds) -> JobStore:

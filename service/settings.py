@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib.metadata
+import importlib.util
 import logging
 import os
 import re
@@ -142,6 +144,11 @@ class AccessSettings:
         "it this machine's own names if it listens on this machine only, else any",
         None,
     )
+    cors_origin: str | None = _setting(
+        "other sites whose pages may use the service, as https://site.example, with commas between "
+        "them; without it none",
+        None,
+    )
     fetch_urls: bool = _setting(
         "fetch pictures that a request names by URL, from public https servers",
         False,
@@ -156,6 +163,12 @@ class AccessSettings:
         10.0,
         gt=0,
     )
+
+    @property
+    def cors_origins(self) -> list[str]:
+        """The sites of `cors_origin`."""
+        origins = (origin.strip().rstrip("/") for origin in (self.cors_origin or "").split(","))
+        return [origin.lower() for origin in origins if origin]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +208,29 @@ class Limits:
         "case, and the next ones wait",
         2**30,
         ge=1,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefinementSettings:
+    """How far cameras and depth are refined on the original pixels, and what that may take."""
+
+    refine: Literal["off", "cameras", "dense"] = _setting(
+        "what is refined on the original pixels when a request does not say: nothing, cameras, or "
+        "cameras and dense depth; needs the extra `refinement`",
+        "off",
+    )
+    refine_seconds: float = _setting(
+        "most seconds that the refinement of one scene may take", 600.0, gt=0
+    )
+    refine_memory: int = _setting(
+        "most bytes that the process which refines a scene may take", 2 * 2**30, ge=2**28
+    )
+    refine_pixels: int = _setting(
+        "longer side of dense depth in pixels when a request does not say",
+        1024,
+        ge=256,
+        le=4096,
     )
 
 
@@ -305,6 +341,7 @@ class Settings:
     server: ServerSettings = ServerSettings()
     access: AccessSettings = AccessSettings()
     limits: Limits = Limits()
+    refinement: RefinementSettings = RefinementSettings()
     queue: QueueSettings = QueueSettings()
     storage: StorageSettings = StorageSettings()
 
@@ -327,6 +364,7 @@ GROUPS: dict[str, type[Any]] = {
     "server": ServerSettings,
     "access": AccessSettings,
     "limits": Limits,
+    "refinement": RefinementSettings,
     "queue": QueueSettings,
     "storage": StorageSettings,
 }
@@ -373,6 +411,15 @@ def _objections(settings: Settings) -> Iterator[tuple[str | None, str]]:
     from PIL import Image
 
     inference, cluster, storage = settings.inference, settings.cluster, settings.storage
+    for origin in settings.access.cors_origins:
+        if not re.fullmatch(r"https?://[^\s/?#@]+", origin):
+            yield "cors_origin", f"{origin!r} is no origin of the form https://site.example"
+    if settings.refinement.refine != "off" and refinement_version() is None:
+        yield (
+            "refine",
+            "it needs pycolmap, of Python 3.11 or newer; install it with: "
+            "pip install 'quantvggt[refinement]'",
+        )
     largest = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # beyond it Pillow itself refuses
     if settings.limits.max_pixels > largest:
         yield "max_pixels", f"no picture of more than {largest} pixels can be opened"
@@ -400,6 +447,13 @@ def _objections(settings: Settings) -> Iterator[tuple[str | None, str]]:
         yield None, "replicas that share a database need object_store too"
     if storage.object_store is not None and not shared:
         yield None, "replicas that share an object_store need database, or database_file, too"
+
+
+def refinement_version() -> str | None:
+    """The version of what the extra `refinement` brings, None if it is not installed."""
+    if importlib.util.find_spec("pycolmap") is None:
+        return None
+    return importlib.metadata.version("pycolmap")
 
 
 def names_a_setting(variable: str) -> bool:

@@ -16,6 +16,7 @@ from quantvggt.errors import BadInputError, ServiceError
 from quantvggt.files import DEFAULT, DOCUMENT, check_outputs, chosen, in_folder
 from quantvggt.folder import replacing, try_folder
 from quantvggt.pictures import expand
+from quantvggt.pictures import names as sent_names
 
 HELP = "pictures to a folder with cameras, depth and points"
 EXTRA = "service"
@@ -36,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "pictures",
         nargs="+",
-        help="JPEG, PNG, WebP or HEIC files, folders of them, shell patterns, zip or video files; "
-        "with --server also URLs",
+        help="JPEG, PNG, WebP, HEIC or AVIF files, folders of them, shell patterns, zip or video "
+        "files; with --server also URLs",
     )
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--artifact", type=Path, help="folder of the quantised model")
@@ -58,6 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mode", choices=choices.MODES, help="how pictures are brought to the network's size"
     )
     parser.add_argument(
+        "--refine",
+        choices=choices.REFINE,
+        help="refine cameras, or cameras and dense depth, on the original pixels (default: what "
+        "the service does; off without one)",
+    )
+    parser.add_argument(
         "-o", "--option", action="append", default=[], metavar="NAME=VALUE",
         help=f"an option of the request, repeatable: {', '.join(choices.OPTIONS)}",
     )  # fmt: skip
@@ -69,8 +76,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Reconstruct, and say where everything lies."""
     wanted = dict(_pair(text) for text in options.option)
-    if options.mode:
-        wanted["mode"] = options.mode
+    for name in ("mode", "refine"):
+        if getattr(options, name):
+            wanted[name] = getattr(options, name)
     check_outputs(options.output)
     outputs = options.output or DEFAULT
     pictures = expand(options.pictures)
@@ -88,10 +96,24 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(document))
     else:
-        print(
-            f"{len(document['pictures'])} pictures reconstructed\neverything lies in {options.out}"
-        )
+        print(f"{len(document['pictures'])} pictures reconstructed{_refined(document)}")
+        print(f"everything lies in {options.out}")
     return 0
+
+
+def _refined(document: dict[str, Any]) -> str:
+    """What was refined, in a few words."""
+    refinement = document.get("refinement")
+    if not refinement or not refinement["kept"]:
+        return ""
+    words = f", {refinement['kept']} cameras refined"
+    if refinement["support"] is not None:
+        words += f" ({refinement['support']:.0%} of the matches agree)"
+    dense = [picture["dense"] for picture in document["pictures"] if picture["dense"]]
+    if dense:
+        pixels = sum(each["size"]["height"] * each["size"]["width"] for each in dense)
+        words += f", depth of {sum(each['verified'] for each in dense) / pixels:.0%} verified"
+    return words
 
 
 def _here(
@@ -120,7 +142,7 @@ def _here(
         with Bars() as bars, replacing(options.out) as staging:
             made = reconstruct_here(
                 settings,
-                files,
+                list(zip(sent_names(files), files, strict=True)),
                 wanted,
                 staging,
                 bars.show,
@@ -188,7 +210,7 @@ def _idempotency_key(server: str, pictures: Sequence[Path | str], wanted: dict[s
         sent = (
             picture.encode()
             if isinstance(picture, str)
-            else picture.name.encode() + b"\0" + picture.read_bytes()
+            else os.fsencode(picture.name) + b"\0" + picture.read_bytes()
         )
         digest.update(sent)
     return digest.hexdigest()

@@ -13,9 +13,9 @@ from refinement.options import CameraChoice
 from refinement.photograph import Photograph
 
 MAX_SIDE, MAX_FEATURES = 1024, 8192
-"""SIFT works on pictures made smaller to this longer side, at twice that size first, and keeps about
-as many key points. Without the doubling 2 of 8 wide-baseline pictures were lost; 1600 pixels take
-twice as long."""
+"""SIFT works on pictures made smaller to this longer side, at twice that size first, and keeps
+about as many key points. Without the doubling 2 of 8 wide-baseline pictures were lost; 1600 pixels
+take twice as long."""
 
 
 def lens_groups(photographs: Sequence[Photograph], choice: CameraChoice) -> list[int]:

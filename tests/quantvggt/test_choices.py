@@ -21,7 +21,7 @@ from quantvggt.files import ARCHIVE, PICTURE_FILES, SCENE_FILES
 from scenes.synthetic.distribution import TEST_SETS
 from service import __version__ as version_of_the_service
 from service.exports.records import EXPORTS
-from service.inputs.options import Options
+from service.inputs.options import Options, Refine
 from service.settings import types
 from training.recipes import RECIPES as TRAINING_RECIPES
 from training.trainer import TrainingConfig
@@ -44,6 +44,8 @@ from training.trainer import TrainingConfig
         (choices.TRAINING_RECIPES, TRAINING_RECIPES),
         (choices.MODES, MODES),
         (choices.MODES, get_args(types()["mode"])),
+        (choices.REFINE, get_args(Refine)),
+        (choices.REFINE, get_args(types()["refine"])),
         (choices.OPTIONS, Options.model_fields),
     ],
 )  # fmt: skip

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, event
 from sqlalchemy import Engine as DatabaseEngine
 
 from service.inference.engine import Engine, Pass
-from service.result.document import DomainDocument, ModelDocument, warnings_about
+from service.result.document import DomainDocument, ModelDocument
+from service.result.warnings import warnings_about
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import Gate, Running, Serve, problem, wait_until
 

@@ -42,7 +42,7 @@ ray-check: $(VENV)/.dev kernels-cpu  ## replicas killed, stuck, too few; Ray Ser
 	$(BIN)/python -m pytest -m stress tests/service/stress/test_cluster.py tests/service/stress/test_rayservice.py
 
 kernels-cpu: $(VENV)/.demo  ## compile the CPU kernels; without a compiler everything runs in plain torch
-	-@$(BIN)/python -m kernels.cpu
+	-@$(BIN)/python -m kernels.cpu && $(BIN)/python -m refinement.dense
 
 check: $(VENV)/.dev  ## lint, types and the import contract
 	$(BIN)/ruff check .

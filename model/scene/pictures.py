@@ -7,6 +7,8 @@ evaluation read pictures through it.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -35,7 +37,12 @@ _HIGH_AND_LOW = {
 }
 _GREY_STEPS = {"L;2": 85, "L;4": 17}  # Pillow scales these greys to 8 bits, but not tRNS
 
+_ROWS = 256  # 16-bit pictures are reduced to 8 bits so many rows at a time
+
 Bytes = NDArray[np.uint8]
+Box = tuple[int, int, int, int]
+ReadBytes = Callable[[Box], tuple[Bytes, Bytes]]
+"""Gives the high and the low bytes [h, w, channels] of the values in a box of a picture."""
 
 
 def open_image(source: Source, index: int = 0) -> Image.Image:
@@ -90,49 +97,75 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     stored_as = tiles[0].args if tiles else None
     clear = picture.info.get("transparency")
     if picture.format == "PNG" and stored_as in _HIGH_AND_LOW:
-        return _from_two_bytes(*_two_bytes(picture, stored_as), clear)
+        return _from_two_bytes(picture.size, _bytes_of_png(picture, stored_as), clear)
     if picture.mode.startswith("I;16"):
-        values = np.asarray(picture).astype(np.uint16)[..., None]
-        high, low = (values >> 8).astype(np.uint8), (values & 255).astype(np.uint8)
-        return _from_two_bytes(high, low, None if clear is None else (clear,))
+        one = None if clear is None else (clear,)
+        return _from_two_bytes(picture.size, partial(_bytes_of_grey, picture), one)
     picture.load()
     if stored_as in _GREY_STEPS and clear is not None:
         picture.info["transparency"] = clear * _GREY_STEPS[stored_as]
     return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
 
 
-def _two_bytes(picture: Image.Image, stored_as: str) -> tuple[Bytes, Bytes]:
-    """High and low bytes [h, w, channels] of a PNG of 16-bit colours that is not decoded yet."""
+def _bytes_of_grey(picture: Image.Image, box: Box) -> tuple[Bytes, Bytes]:
+    values = np.asarray(picture.crop(box)).astype(np.uint16)[..., None]
+    return (values >> 8).astype(np.uint8), (values & 255).astype(np.uint8)
+
+
+def _bytes_of_png(picture: Image.Image, stored_as: str) -> ReadBytes:
+    """Reads a PNG of 16-bit colours that is not decoded yet."""
     first, second = _HIGH_AND_LOW[stored_as]
     if second is None:
-        grey_and_alpha = _decoded_as(picture, first)
-        return grey_and_alpha[..., 0::2], grey_and_alpha[..., 1::2]
+        both = _decoded_as(picture, first)
+
+        def read_both(box: Box) -> tuple[Bytes, Bytes]:
+            grey_and_alpha = np.asarray(both.crop(box))
+            return grey_and_alpha[..., 0::2], grey_and_alpha[..., 1::2]
+
+        return read_both
     file = picture.fp  # type: ignore[attr-defined]
     begin = file.tell()
     file.seek(0)
-    with Image.open(file, formats=("PNG",)) as again:
-        low = _decoded_as(again, second)
-        file.seek(begin)
-        return _decoded_as(picture, first), low
+    low = _decoded_as(Image.open(file, formats=("PNG",)), second)
+    file.seek(begin)
+    high = _decoded_as(picture, first)
+    return lambda box: (np.asarray(high.crop(box)), np.asarray(low.crop(box)))
 
 
-def _decoded_as(picture: Image.Image, rawmode: str) -> Bytes:
+def _decoded_as(picture: Image.Image, rawmode: str) -> Image.Image:
     picture._mode = rawmode.partition(";")[0]
     picture.tile = [tile._replace(args=rawmode) for tile in picture.tile]  # type: ignore[attr-defined]
-    return np.asarray(picture)
+    picture.load()
+    return picture
 
 
-def _from_two_bytes(high: Bytes, low: Bytes, clear: tuple[int, ...] | None) -> Image.Image:
-    """RGB or RGBA from values `256 * high + low`, [h, w, channels]: grey, grey and alpha, RGB or
-    RGBA. Pixels of exactly the value `clear` are transparent."""
-    pixels = high.copy()  # differs from value / 257, rounded, by at most 1
+def _from_two_bytes(
+    size: tuple[int, int], read: ReadBytes, clear: tuple[int, ...] | None
+) -> Image.Image:
+    """RGB or RGBA from 16-bit values, some rows at a time. Pixels of the value `clear` are
+    transparent."""
+    width, height = size
+    found = None
+    for top in range(0, height, _ROWS):
+        block = Image.fromarray(_rounded(*read((0, top, width, min(top + _ROWS, height))), clear))
+        if found is None:
+            found = Image.new(block.mode, size)
+        found.paste(block, (0, top))
+    assert found is not None
+    return found
+
+
+def _rounded(high: Bytes, low: Bytes, clear: tuple[int, ...] | None) -> Bytes:
+    """Values `256 * high + low`, [h, w, channels] of grey, grey and alpha, RGB or RGBA, divided by
+    257 and rounded, as RGB or RGBA."""
+    pixels = high.copy()  # differs from the quotient by at most 1
     pixels += (high < 127) & (low > high + np.uint8(128))
     pixels -= (high > 128) & (low < high - np.uint8(128))
     channels = list(np.moveaxis(pixels, -1, 0))
     if clear is not None:
-        clear_high, clear_low = (np.array(clear) >> 8), (np.array(clear) & 255)
+        clear_high, clear_low = np.array(clear) >> 8, np.array(clear) & 255
         seen = ((high != clear_high) | (low != clear_low)).any(-1)
         channels.append(np.where(seen, np.uint8(255), np.uint8(0)))
     if len(channels) < 3:
         channels = [channels[0]] * 3 + channels[1:]
-    return Image.fromarray(np.stack(channels, axis=-1))
+    return np.stack(channels, axis=-1)

@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 
 from tests.service.http.routes.test_reconstructions import read_events
+from tests.service.pictures import form
 from tests.service.replicas import Cluster, Replica
-from tests.service.running import problem, wait_until
+from tests.service.rooms import room
+from tests.service.running import PATIENCE, problem, wait_until
 from tests.service.servers import ObjectServer, Postgres
 
 
@@ -82,6 +84,23 @@ def test_what_one_accepts_the_other_answers_for_to_the_same_bytes(
     archive = zipfile.ZipFile(io.BytesIO(b.client.get(f"{address}/everything.zip").content))
     for name, told in json.loads(archive.read("manifest.json"))["files"].items():
         assert hashlib.sha256(archive.read(name)).hexdigest() == told["sha256"], name
+
+
+def test_a_scene_is_refined_by_whoever_runs_it_and_whole_on_both(
+    pair: tuple[Replica, Replica],
+) -> None:
+    a, b = pair
+    answer = a.client.post(
+        "/reconstruct", files=form(*room()), data={"refine": "cameras"}, timeout=PATIENCE
+    )
+    assert answer.status_code == 200, answer.text
+    document = answer.json()
+    assert document["refinement"]["kept"] == 3
+    address = document["links"]["self"]
+    for name in ("points.ply", "colmap.zip", "scene.npz"):
+        ours, theirs = (replica.client.get(f"{address}/{name}") for replica in (a, b))
+        assert ours.status_code == 200
+        assert ours.content == theirs.content, name
 
 
 def test_the_same_request_is_known_to_both(pair: tuple[Replica, Replica]) -> None:

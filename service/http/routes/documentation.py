@@ -106,10 +106,9 @@ def form_body() -> dict[str, Any]:
             "minItems": 1,
             "items": _FILE,
             "examples": [["left.jpg", "right.jpg"]],
-            "description": "JPEG, PNG, WebP or HEIC pictures of one scene, one part each; zip "
-            "archives of pictures and "
-            "videos are taken too. Their order is the order of the result; the first one's camera "
-            "is the world. "
+            "description": "JPEG, PNG, WebP, HEIC or AVIF pictures of one scene, one part each; "
+            "zip archives of pictures and videos are taken too. Their order is the order of the "
+            "result; the first one's camera is the world. "
             "The name `files` is accepted too.",
         },
         "archive": {

@@ -23,7 +23,8 @@ from service.http.routes.documentation import FILES, Id, Index, file_answer
 def files_router(application: Application) -> APIRouter:
     """Every download below /reconstructions/{id}."""
     router = APIRouter(prefix="/reconstructions/{id}", tags=[FILES])
-    for export in EXPORTS:
+    # a path with more dots first: depth/0.source.png is not depth/{index}.png of "0.source"
+    for export in sorted(EXPORTS, key=lambda export: export.name.count("."), reverse=True):
         router.add_api_route(
             f"/{export.name}",
             _download(application, export),

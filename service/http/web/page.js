@@ -178,7 +178,10 @@ async function show(result) {
   unit = result.scale.unit === "metre" ? "m" : "units";
   viewer ??= new Viewer(part("view"), measured);
   viewer.show(cloud, result.pictures);
-  part("confidence").value = result.options.confidence ?? 25;
+  // what several pictures agree on needs no leave of the network
+  const dense = result.pictures.some(picture => picture.dense);
+  part("confidence").value = result.options.confidence ?? (dense ? 0 : 25);
+  part("size").value = dense ? 4 : 2.5;
   adjust();
   part("facts").textContent = facts(result, cloud.count);
   part("refined").textContent = refined(result);
@@ -235,16 +238,18 @@ function tag(picture, result) {
 
 function card(picture, result) {
   const links = { picture: picture.links, depth: picture.depth.links };
-  const offered = exports.filter(one => one.label && links[one.of]?.[one.link]);
+  const first = one => one.link === "picture";
+  const offered = exports.filter(one => one.label && links[one.of]?.[one.link]).sort((a, b) => first(b) - first(a));
   const images = offered.filter(one => one.shown).map(one => {
-    const query = one.options.includes("grid") ? "?grid=network" : "";
+    const query = one.options.includes("grid") && !(picture.dense && one.of === "depth") ? "?grid=network" : "";
     return image(links[one.of][one.link] + query, `${one.label} of ${picture.filename}`);
   });
   const look = element("button", { type: "button", title: "Look from here" }, images.shift());
   look.addEventListener("click", () => { viewer.lookFrom(picture.index); part("view").scrollIntoView({ block: "center" }); });
   const { min, max } = picture.depth;
-  const dense = picture.dense ? ` (${percent(picture.dense.verified / (picture.dense.size.width * picture.dense.size.height))} verified)` : "";
-  const caption = element("p", {}, tag(picture, result), `${picture.filename} · depth ${min.toFixed(2)} to ${max.toFixed(2)}${dense} ·`);
+  const { dense } = picture;
+  const verified = dense ? ` · ${percent(dense.verified / (dense.size.width * dense.size.height))} verified` : "";
+  const caption = element("p", {}, tag(picture, result), `${picture.filename} · depth ${min.toFixed(2)} to ${max.toFixed(2)}${verified} ·`);
   for (const one of offered.filter(one => !one.shown)) {
     const link = links[one.of][one.link];
     const anchor = element("a", { href: link.slice(1), textContent: one.label });

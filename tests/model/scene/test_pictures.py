@@ -40,7 +40,7 @@ def png16(values: NDArray, color: int, **chunks: bytes) -> io.BytesIO:
 
 
 def values16(channels: int) -> NDArray[np.uint16]:
-    values = np.random.default_rng(channels).integers(0, 65536, (50, 40, channels))
+    values = np.random.default_rng(channels).integers(0, 65536, (300, 40, channels))
     values[0, :6] = np.array([0, 128, 129, 255, 33023, 65535])[:, None]
     return values.astype(np.uint16)
 

@@ -50,6 +50,23 @@ def test_the_bundled_samples_can_be_rendered_again(tmp_path: Path) -> None:
         assert (difference > 2).mean() < 0.001
 
 
+def test_pictures_of_16_bits_are_evaluated_like_those_of_8(
+    tmp_path: Path, scene: Scene, grid: dict[str, int]
+) -> None:
+    found = []
+    for bits in (8, 16):
+        folder = tmp_path / str(bits)
+        write_folder(scene, folder)
+        for path in folder.glob("*.png"):
+            with Image.open(path) as picture:
+                grey = np.array(picture.convert("L"))
+            Image.fromarray(grey if bits == 8 else grey.astype(np.uint16) * 257).save(path)
+        (read,) = read_folder(folder, **grid)
+        found.append(read.images)
+    assert torch.equal(*found)
+    assert found[0].std() > 0.05
+
+
 def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     described = json.loads((folder / "cameras.json").read_text())
     change(described)

@@ -60,6 +60,29 @@ class Matches:
             parallel = (apart < TOLERANCE) & (turned[:, 2] > 0)
         return (close & in_front) | parallel
 
+    def parallax(self, cameras: CameraSet) -> NDArray[np.float64]:
+        """What no turning of the camera explains of a pair's matches, degrees `[P]`: the median
+        angle between their rays after the rotation that brings them closest together.
+
+        It needs the lenses, not the poses.
+        """
+        rays = []
+        for side in range(2):
+            flat = cameras.rays(self.pictures[self.pair, side], self.pixel[:, side])
+            ray = np.concatenate((flat, np.ones((len(self), 1))), axis=1)
+            rays.append(ray / np.linalg.norm(ray, axis=1, keepdims=True))
+        angles = np.zeros(len(self.pictures))
+        for pair in range(len(self.pictures)):
+            rows = np.flatnonzero(self.pair == pair)
+            first, second = rays[0][rows], rays[1][rows]
+            known = np.isfinite(first).all(1) & np.isfinite(second).all(1)
+            first, second = first[known], second[known]
+            u, _, vt = np.linalg.svd(second.T @ first)
+            u[:, 2] *= np.sign(np.linalg.det(u @ vt))
+            apart = np.linalg.norm(first @ (u @ vt).T - second, axis=1)
+            angles[pair] = np.degrees(np.median(apart)) if len(apart) else 0
+        return angles
+
     def count(self, chosen: NDArray[np.bool_], pictures: int) -> NDArray[np.int64]:
         """How many of the `chosen` matches `[M]` lie between every two pictures: `[S, S]`."""
         counts = np.bincount(self.pair[chosen], minlength=len(self.pictures))

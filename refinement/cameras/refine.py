@@ -15,10 +15,11 @@ from PIL import Image
 
 from refinement.camera_set import CameraSet
 from refinement.cameras import features, pairs
-from refinement.cameras.decide import LEAST_GAIN, Judged, judge, shows_parallax
+from refinement.cameras.decide import LEAST_GAIN, LEAST_SHARE, Judged, judge, shows_parallax
 from refinement.cameras.depth_fit import fit_depth
 from refinement.cameras.evidence import Matches
 from refinement.cameras.frame import depths, placed
+from refinement.cameras.hinge import weak_connection
 from refinement.cameras.mapped import globally_mapped, mapped
 from refinement.cameras.seeded import seeded
 from refinement.cameras.solution import Solution, Tracks
@@ -97,19 +98,20 @@ class _Search:
         self.keep(self._stay("not-finished", "The refinement did not come to an end.", support))
 
         best: Judged | None = None
-        flat = False
+        flat = settled = False  # found without parallax: by half of the pictures, by all matches
         for method in self._methods():
             with self.timed(method):
                 judged = [judge(found, matches) for found in self._solve(method)]
             for candidate in judged:
                 if not shows_parallax(candidate, matches, network.cameras.focal):
-                    flat = flat or candidate.settled
+                    flat = flat or candidate.solution.kept.mean() >= 0.5
+                    settled = settled or candidate.settled
                 elif best is None or candidate.score > best.score:
                     best = candidate
                     self.keep(self._answer(best, matches, support))
-            if flat or (best is not None and best.settled):
+            if settled or (best is not None and best.settled):
                 break
-        if best is None or flat:
+        if best is None or settled:
             return self._none(flat, matches, support)
         return self._answer(best, matches, support)
 
@@ -144,10 +146,20 @@ class _Search:
 
     def _stay(self, code: str, message: str, support: float | None) -> Refinement:
         """The network's cameras, and why."""
+        notes = []
+        if support is not None and support < LEAST_SHARE:
+            notes.append(
+                Reason(
+                    "not-reliable",
+                    f"The network's cameras satisfy {support:.0%} of the matches between the "
+                    "pictures only, and no better ones were found: they are probably wrong.",
+                )
+            )
         return replace(
             unrefined(self.network.cameras, Reason(code, message)),
             support=support,
             network_support=support,
+            notes=tuple(notes),
             seconds=dict(self.seconds),
         )
 
@@ -199,6 +211,7 @@ class _Search:
             network_support=network_support,
             reason=reason,
             sparse=sparse_points(solution, self.task.photographs),
+            notes=weak_connection(matches, solution),
             seconds=dict(self.seconds),
         )
 

@@ -16,7 +16,7 @@ from model.scene.preprocess import ImageTransform
 from model.scene.reconstruction import Reconstruction
 from refinement.photograph import Photograph, photograph_of
 from scenes.scene import Scene
-from scenes.synthetic.generator import render_batch
+from scenes.synthetic.generator import DrawnScenes, SceneRequest, draw_scenes, render
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,21 @@ class Room:
 
 
 def make_room(
-    folder: Path, seed: int, views: int = 4, size: tuple[int, int] = (256, 256), wrong: float = 1.0
+    folder: Path,
+    seed: int,
+    views: int = 4,
+    size: tuple[int, int] = (256, 256),
+    wrong: float = 1.0,
+    shrink: float = 1.0,
 ) -> Room:
-    """A room of the test split. The network's cameras are off by `wrong` times 1.4 degrees, 4 % of
-    the distance of the cameras and 4 % of the focal length."""
+    """A room of the test split, its cameras moved together by `shrink`.
+
+    The network's cameras are off by `wrong` times 1.4 degrees, 4 % of the cameras' distance and
+    4 % of the focal length.
+    """
     height, width = size
-    scene = render_batch([seed], split="test", num_views=views, height=height, width=width).scene(
+    drawn = draw_scenes(SceneRequest([seed], "test", views, height, width))
+    scene = render(_moved_together(drawn, shrink)).scene(
         0, name=f"room{seed}", category="room", split="test"
     )
     folder.mkdir(exist_ok=True)
@@ -65,6 +74,17 @@ def make_room(
     assert scene.depth is not None
     extrinsics, intrinsics = disturbed(scene.extrinsics, scene.intrinsics, wrong, seed)
     return Room(scene, photographs, reconstruction_of(extrinsics, intrinsics, scene.depth))
+
+
+def _moved_together(drawn: DrawnScenes, shrink: float) -> DrawnScenes:
+    """The same pictures taken `shrink` times as far from their common centre."""
+    frames = drawn.frames
+    rotation = frames.extrinsics[:, :, :3]
+    centres = -(rotation.mT @ frames.extrinsics[:, :, 3:])
+    centres = centres.mean(0) + shrink * (centres - centres.mean(0))
+    origins = frames.origins.mean(0) + shrink * (frames.origins - frames.origins.mean(0))
+    extrinsics = torch.cat((rotation, -(rotation @ centres)), dim=-1)
+    return replace(drawn, frames=frames._replace(extrinsics=extrinsics, origins=origins))
 
 
 def save_picture(image: Tensor, path: Path) -> Path:

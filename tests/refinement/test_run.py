@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,7 +83,7 @@ def test_the_same_pictures_give_the_same_bits(room: Room, refined: Refinement) -
     assert np.array_equal(refined.sparse.xyz, again.sparse.xyz)
 
 
-def test_black_pictures_keep_the_networks_cameras(room: Room, tmp_path) -> None:
+def test_black_pictures_keep_the_networks_cameras(room: Room, tmp_path: Path) -> None:
     black = torch.zeros_like(room.scene.images[0])
     photographs = tuple(photograph_of(save_picture(black, tmp_path / f"{i}.png")) for i in range(4))
     answer = refine(photographs, room.network)
@@ -91,7 +92,7 @@ def test_black_pictures_keep_the_networks_cameras(room: Room, tmp_path) -> None:
     assert answer.reason.code == "too-few-matches"
 
 
-def test_a_picture_of_another_room_keeps_the_networks_camera(room: Room, tmp_path) -> None:
+def test_a_picture_of_another_room_keeps_the_networks_camera(room: Room, tmp_path: Path) -> None:
     other = make_room(tmp_path / "other", seed=7, views=1)
     photographs = (*room.photographs[:3], other.photographs[0])
     answer = refine(photographs, room.network, "cameras", RefineOptions(threads=1))
@@ -100,6 +101,54 @@ def test_a_picture_of_another_room_keeps_the_networks_camera(room: Room, tmp_pat
     assert answer.reason.code == "partly-supported"
     errors = relative_pose_errors(extrinsics_of(answer.pictures[:3]), room.scene.extrinsics[:3])
     assert pose_auc(*errors, 5) > 90
+
+
+def test_the_world_is_the_first_picture_even_if_that_one_is_not_refined(
+    room: Room, tmp_path: Path
+) -> None:
+    other = make_room(tmp_path / "other", seed=7, views=1)
+    photographs = (other.photographs[0], *room.photographs[1:])
+    answer = refine(photographs, room.network, "cameras", RefineOptions(threads=1))
+    assert [picture.source for picture in answer.pictures] == ["network"] + ["refined"] * 3
+    np.testing.assert_allclose(answer.pictures[0].extrinsic, np.eye(4)[:3], atol=1e-6)
+    refined = extrinsics_of(answer.pictures[1:])
+    assert pose_auc(*relative_pose_errors(refined, room.scene.extrinsics[1:]), 5) > 90
+    carried = relative_pose_errors(extrinsics_of(answer.pictures), room.scene.extrinsics)
+    assert max(float(errors.max()) for errors in carried) < 10  # the network is that good
+
+
+def test_a_camera_that_only_turns_keeps_the_networks_cameras(tmp_path: Path) -> None:
+    room = make_room(tmp_path / "still", seed=0, shrink=0.03)
+    answer = refine(room.photographs, room.network, "cameras", RefineOptions(threads=1))
+    assert network_unchanged(answer, room)
+    assert answer.reason is not None
+    assert answer.reason.code in ("no-parallax", "not-supported")
+
+
+def test_one_picture_many_times_keeps_the_networks_cameras(room: Room) -> None:
+    photographs = (room.photographs[0],) * 4
+    answer = refine(photographs, room.network, "cameras", RefineOptions(threads=1))
+    assert network_unchanged(answer, room)
+    assert answer.reason is not None
+
+
+def test_pictures_of_several_sizes_and_lenses_are_refined(room: Room, tmp_path: Path) -> None:
+    """The last two pictures are cut to the square of 200 pixels in their middle."""
+    pictures, network = list(room.photographs), room.network
+    transforms = list(network.transforms)
+    intrinsics = network.original_intrinsics.clone()
+    for i in (2, 3):
+        path = save_picture(room.scene.images[i, :, 28:228, 28:228], tmp_path / f"{i}.png")
+        pictures[i] = photograph_of(path)
+        transforms[i] = replace(transforms[i], original_size=(200, 200), offset=(28.0, 28.0))
+        intrinsics[i, 0, 2] = intrinsics[i, 1, 2] = 100
+    changed = replace(network, transforms=tuple(transforms), original_intrinsics=intrinsics)
+    answer = refine(pictures, changed, "cameras", RefineOptions(threads=1))
+    assert answer.kept == 4
+    assert answer.pictures[0].focal == answer.pictures[1].focal
+    assert answer.pictures[0].focal != answer.pictures[2].focal
+    assert answer.pictures[2].cx == 100
+    assert auc_at_5(answer, room) > 70
 
 
 def test_a_picture_more_or_less_is_refused(room: Room) -> None:

@@ -45,7 +45,6 @@ def _with_dense_depth(answer: Refinement, task: Task, report: Report) -> Refinem
         answer.pictures,
         answer.sparse,
         task.network.depth,
-        task.network.confidence,
         task.options,
         report,
     )

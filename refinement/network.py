@@ -28,7 +28,6 @@ class NetworkScene:
 
     cameras: CameraSet
     depth: tuple[NDArray[np.float32], ...]  # S maps [h, w] along the camera's z axis
-    confidence: tuple[NDArray[np.float32], ...]  # S maps [h, w], at least 1
 
 
 def network_scene(reconstruction: Reconstruction) -> NetworkScene:
@@ -45,7 +44,6 @@ def network_scene(reconstruction: Reconstruction) -> NetworkScene:
             longer_side=np.array([max(grid.original_size) for grid in reconstruction.transforms]),
         ),
         tuple(_resampled(reconstruction.depth[i], grids[i]) for i in frames),
-        tuple(_resampled(reconstruction.depth_conf[i], grids[i]) for i in frames),
     )
 
 

@@ -75,7 +75,6 @@ def dense_depth(
     pictures: Sequence[RefinedPicture],
     sparse: SparsePoints,
     network_depth: Sequence[NDArray[np.float32]],
-    network_confidence: Sequence[NDArray[np.float32]],
     options: RefineOptions,
     report: Callable[[str, float], None] = lambda stage, share: None,
     effort: Effort = _EFFORT,
@@ -191,7 +190,7 @@ def _matched(
         for index, limits in ranges.items():
             view = level[index]
             planes = (
-                _first_planes(view, pictures[index], sparse, index, networks[index], limits)
+                _first_planes(view, index, limits)
                 if first
                 else _enlarged(problems[index].planes, view.grey.shape)
             )
@@ -269,16 +268,8 @@ def _sparse_depths(
     return pixel[:, 0], pixel[:, 1], local
 
 
-def _first_planes(
-    view: View,
-    picture: RefinedPicture,
-    sparse: SparsePoints,
-    index: int,
-    network: Floats,
-    limits: DepthRange,
-) -> Floats:
-    """Planes [3, h, w] to begin with: half of them at the network's depth fitted to the sparse
-    points, the others anywhere."""
+def _first_planes(view: View, index: int, limits: DepthRange) -> Floats:
+    """Planes [3, h, w] to begin with: anywhere within the depths that the sparse points allow."""
     height, width = view.grey.shape
     rng = np.random.default_rng(index)
     inverse = rng.uniform(limits.least, limits.most, (height, width))

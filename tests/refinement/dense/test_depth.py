@@ -21,7 +21,7 @@ def _maps(taken: Taken, options: RefineOptions = OPTIONS, nothing: bool = True) 
         np.full_like(depth, np.nan) if nothing else depth**1.1 * 2 for depth in taken.depths
     ]
     return list(
-        dense_depth(taken.photographs, taken.pictures, taken.sparse, networks, networks, options)
+        dense_depth(taken.photographs, taken.pictures, taken.sparse, networks, options)
     )
 
 
@@ -140,7 +140,6 @@ def test_progress_rises_to_one(tmp_path: Path) -> None:
         taken.photographs,
         taken.pictures,
         taken.sparse,
-        taken.depths,
         taken.depths,
         OPTIONS,
         lambda stage, share: shares.append(share),

@@ -45,14 +45,19 @@ ReadBytes = Callable[[Box], tuple[Bytes, Bytes]]
 """Gives the high and the low bytes [h, w, channels] of the values in a box of a picture."""
 
 
-def open_image(source: Source, index: int = 0) -> Image.Image:
-    """The picture as 8-bit RGB, upright, over white. Raises ImageError."""
+def open_image(source: Source, index: int = 0, opaque_palettes: bool = False) -> Image.Image:
+    """The picture as 8-bit RGB, upright, over white. Raises ImageError.
+
+    `opaque_palettes`: leave out the transparency of palettes, as VGGT's public preprocessing does.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             if isinstance(source, Image.Image):
                 return over_white(upright(source))
             with Image.open(source, formats=FORMATS) as picture:
+                if opaque_palettes and picture.mode == "P":
+                    picture.info.pop("transparency", None)
                 return over_white(upright(picture))
     except FileNotFoundError as error:
         raise ImageError(f"picture {index}: no such file: {error.filename}", index) from error

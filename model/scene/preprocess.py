@@ -138,10 +138,10 @@ def preprocess_images(
     - "pad": as "fit", then padded with white to a square.
 
     "crop" and "pad" reproduce the public preprocessing bit for bit (Pillow's bicubic, Python's
-    round half to even) for what the public code reads as it is meant: 8-bit pictures, transparent
-    ones as RGBA. Pictures that end up with different sizes are padded with white, centred, to the
-    largest height and width. Raises ValueError for an unknown mode and ImageError for a picture
-    that cannot be used.
+    round half to even) for 8-bit files: of transparency that code knows RGBA only, and takes
+    palettes as opaque; grey and RGB with transparency are given over white in every mode. Pictures
+    that end up with different sizes are padded with white, centred, to the largest height and
+    width. Raises ValueError for an unknown mode and ImageError for a picture that cannot be used.
     """
     if mode not in MODES:
         raise ValueError(f"preprocessing mode is {mode!r}; expected one of {', '.join(MODES)}")
@@ -152,7 +152,7 @@ def preprocess_images(
             f"image size {image_size} is not a multiple of the patch size {patch_size}"
         )
     placed = [
-        _place(open_image(source, i), mode, image_size, patch_size, i)
+        _place(open_image(source, i, mode != "fit"), mode, image_size, patch_size, i)
         for i, source in enumerate(sources)
     ]
 

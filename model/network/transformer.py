@@ -81,6 +81,7 @@ def _surrounded(
     if outputs is None:
         y = layer(x)
     else:
+        assert isinstance(layer, nn.Linear)
         y = F.linear(x, layer.weight[outputs], None if layer.bias is None else layer.bias[outputs])
     y = y if scale is None else scale(y)
     return y if residual is None else residual + y
@@ -161,12 +162,14 @@ class Attention(nn.Module):
         norm: nn.LayerNorm | None = None,
         scale: LayerScale | None = None,
         residual: Tensor | None = None,
+        keys: Tensor | None = None,
     ) -> Tensor:
+        """Every token asks; `keys` are those that are looked at, by index, by default all."""
         count = tokens_at_once(x.device)
         if x.shape[1] <= count:
-            mixed = self._mixed(*self.heads(x, rope, norm))
+            mixed = self._mixed(*self.heads(x, rope, norm), keys)
             return _surrounded(self.proj, mixed.flatten(2), scale=scale, residual=residual)
-        rows = self._mixed_by_heads(x, rope, norm).flatten(2).flatten(0, 1)
+        rows = self._mixed_by_heads(x, rope, norm, keys).flatten(2).flatten(0, 1)
         base = None if residual is None else residual.flatten(0, 1)
 
         def project(part: slice) -> Tensor:
@@ -176,13 +179,13 @@ class Attention(nn.Module):
         return _in_parts(rows, count, project).view(x.shape)
 
     def _mixed_by_heads(
-        self, x: Tensor, rope: Rotation | None, norm: nn.LayerNorm | None
+        self, x: Tensor, rope: Rotation | None, norm: nn.LayerNorm | None, keys: Tensor | None
     ) -> Tensor:
         """The same as `_mixed` of all heads, with queries, keys and values of a few at a time."""
         mixed: Tensor | None = None
         for first in range(0, self.num_heads, _HEADS_AT_ONCE):
             chosen = slice(first, first + _HEADS_AT_ONCE)
-            some = self._mixed(*self.heads(x, rope, norm, chosen))
+            some = self._mixed(*self.heads(x, rope, norm, chosen), keys)
             if mixed is None:
                 mixed = some.new_empty(*some.shape[:2], self.num_heads, some.shape[-1])
             mixed[:, :, chosen] = some
@@ -190,8 +193,10 @@ class Attention(nn.Module):
         assert mixed is not None
         return mixed
 
-    def _mixed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def _mixed(self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None) -> Tensor:
         """Values mixed by attention, `[B, N, heads, D]`."""
+        if keys is not None:
+            k, v = k.index_select(2, keys), v.index_select(2, keys)
         if self.arithmetic == "int8" and "int8_attention" in kernel_path(q.device).operators:
             return ops.int8_attention(q, k, v)
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
@@ -242,23 +247,27 @@ class Block(nn.Module):
         self.mlp = MLP(dim, int(dim * mlp_ratio))
         self.ls2 = LayerScale(dim, init_values)
 
-    def forward(self, x: Tensor, rope: Rotation | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, rope: Rotation | None = None, keys: Tensor | None = None
+    ) -> Tensor:
+        """Tokens `[B, N, C]` after the block; each looks at those with the indices `keys`, by
+        default at all of its sequence."""
         if torch.is_grad_enabled():
-            return self._mixed(self._attended(x, rope))
+            return self._mixed(self._attended(x, rope, keys))
         count = max(1, tokens_at_once(x.device) // x.shape[1])
         if len(x) <= count:
-            return self._whole(x, rope)
-        return _in_parts(torch.empty_like(x), count, lambda part: self._whole(x[part], rope))
+            return self._whole(x, rope, keys)
+        return _in_parts(torch.empty_like(x), count, lambda part: self._whole(x[part], rope, keys))
 
-    def _whole(self, x: Tensor, rope: Rotation | None) -> Tensor:
-        rows = self._attended(x, rope).flatten(0, 1)
+    def _whole(self, x: Tensor, rope: Rotation | None, keys: Tensor | None) -> Tensor:
+        rows = self._attended(x, rope, keys).flatten(0, 1)
         count = tokens_at_once(x.device)
         if len(rows) <= count:
             return self._mixed(rows).view(x.shape)
         return _in_parts(rows, count, lambda part: self._mixed(rows[part])).view(x.shape)
 
-    def _attended(self, x: Tensor, rope: Rotation | None) -> Tensor:
-        return self.attn(x, rope, norm=self.norm1, scale=self.ls1, residual=x)
+    def _attended(self, x: Tensor, rope: Rotation | None, keys: Tensor | None) -> Tensor:
+        return self.attn(x, rope, norm=self.norm1, scale=self.ls1, residual=x, keys=keys)
 
     def _mixed(self, x: Tensor) -> Tensor:
         return self.mlp(x, norm=self.norm2, scale=self.ls2, residual=x)

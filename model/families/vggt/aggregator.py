@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from model.families.vggt.config import VGGTConfig
+from model.network.keys import factor_within, kept_tokens
 from model.network.rope import Rotation, patch_positions, rotation
 from model.network.transformer import Block, tokens_at_once
 from model.network.vision_transformer import EncodedImages, PatchEmbed, VisionTransformer
@@ -67,26 +68,45 @@ class Aggregator(nn.Module):
         return {layer: torch.cat(halves, dim=-1) for layer, *halves in self.layers(images, layers)}
 
     def layers(
-        self, images: Tensor, layers: Collection[int]
+        self, images: Tensor, layers: Collection[int], attention_keys: int | None = None
     ) -> Iterator[tuple[int, Tensor, Tensor]]:
         """The asked layers one by one, as soon as they are there: (layer, frame output, global
         output), tokens `[B, S, P, C]` each.
 
-        What is still held of a layer when the next one is asked for stays in memory.
+        What is still held of a layer when the next one is asked for stays in memory. With
+        `attention_keys` the queries of global blocks look at about so many tokens at the most
+        (`model.network.keys`). Raises ValueError if that is below 1.
         """
         batch, frames = images.shape[:2]
         tokens = self.embed(images)
         ropes = self.ropes(images, tokens.dtype)
         blocks = {"frame": self.frame_blocks, "global": self.global_blocks}
+        keys: dict[str, Tensor | None] = {
+            "frame": None,
+            "global": self._keys(images, attention_keys),
+        }
         halves: dict[int, dict[str, Tensor]] = {}
         for kind, layer in self.schedule:
-            tokens = blocks[kind][layer](self.arrange(tokens, kind, batch, frames), ropes[kind])
+            arranged = self.arrange(tokens, kind, batch, frames)
+            tokens = blocks[kind][layer](arranged, ropes[kind], keys[kind])
+            del arranged
             if layer in layers:
                 halves.setdefault(layer, {})[kind] = tokens.view(
                     batch, frames, -1, tokens.shape[-1]
                 )
                 if len(halves[layer]) == 2:
                     yield layer, halves[layer]["frame"], halves.pop(layer)["global"]
+
+    def _keys(self, images: Tensor, budget: int | None) -> Tensor | None:
+        """Indices of what global blocks look at; None: all tokens."""
+        if budget is None:
+            return None
+        frames, patch = images.shape[1], self.config.patch_size
+        grid = (images.shape[-2] // patch, images.shape[-1] // patch)
+        factor = factor_within(budget, frames, *grid, self.patch_start)
+        if factor == 1:
+            return None
+        return kept_tokens(factor, frames, *grid, self.patch_start).to(images.device)
 
     @property
     def schedule(self) -> list[tuple[str, int]]:

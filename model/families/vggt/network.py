@@ -79,12 +79,18 @@ class VGGT(Network):
         """Depth and point head."""
         return [head for head in (self.depth_head, self.point_head) if head is not None]
 
-    def forward(self, images: Tensor, query_points: Tensor | None = None) -> Prediction:
+    def forward(
+        self,
+        images: Tensor,
+        query_points: Tensor | None = None,
+        attention_keys: int | None = None,
+    ) -> Prediction:
         """Predicts cameras, depth, points and, for `query_points`, tracks.
 
         `images` `[B, S, 3, H, W]` or `[S, 3, H, W]` (then B = 1) in [0, 1], H and W multiples of
-        the patch size. `query_points` `[B, N, 2]` or `[N, 2]`: pixels (x, y) of frame 0. Heads run
-        in float32, whatever the caller's autocast says. Raises ValueError for any other shape.
+        the patch size. `query_points` `[B, N, 2]` or `[N, 2]`: pixels (x, y) of frame 0.
+        `attention_keys`: see `Network.forward`. Heads run in float32, whatever the caller's
+        autocast says. Raises ValueError for any other shape.
         """
         images, query_points = self._checked(images, query_points)
         size = (images.shape[-2], images.shape[-1])
@@ -100,7 +106,9 @@ class VGGT(Network):
             if head is not None
         }
         camera_tokens: Tensor | None = None
-        for layer, *halves in self.aggregator.layers(images, self._layers(with_tracks)):
+        for layer, *halves in self.aggregator.layers(
+            images, self._layers(with_tracks), attention_keys
+        ):
             with torch.autocast(images.device.type, enabled=False):
                 for taken in levels.values():
                     taken.take(layer, *halves)

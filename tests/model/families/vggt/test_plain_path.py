@@ -17,14 +17,19 @@ from model.files.artifact import replace_linear
 from model.network import transformer
 from model.network.activations import activate_dense
 from model.network.dpt_head import DPTHead
+from model.network.keys import kept_tokens
 from model.network.position_maps import add_view_position_
 from model.network.rope import Rotation
 from model.network.transformer import Block
 
 
-def _plain_block(block: Block, x: Tensor, rope: Rotation | None = None) -> Tensor:
+def _plain_block(
+    block: Block, x: Tensor, rope: Rotation | None = None, keys: Tensor | None = None
+) -> Tensor:
     attention = block.attn
     q, k, v = attention.heads(x, rope, block.norm1)
+    if keys is not None:
+        k, v = k[:, :, keys], v[:, :, keys]
     if attention.arithmetic == "int8":
         mixed = ops.int8_attention(q, k, v)
     else:
@@ -35,7 +40,7 @@ def _plain_block(block: Block, x: Tensor, rope: Rotation | None = None) -> Tenso
     return plain
 
 
-def _plain_layers(net: VGGT, images: Tensor) -> dict[int, Tensor]:
+def _plain_layers(net: VGGT, images: Tensor, keys: Tensor | None) -> dict[int, Tensor]:
     aggregator = net.aggregator
     encoder = aggregator.patch_embed
     tokens = encoder.embed(aggregator.normalise(images))
@@ -48,7 +53,8 @@ def _plain_layers(net: VGGT, images: Tensor) -> dict[int, Tensor]:
     halves: dict[str, dict[int, Tensor]] = {"frame": {}, "global": {}}
     for kind, layer in aggregator.schedule:
         arranged = aggregator.arrange(tokens, kind, batch, frames)
-        tokens = _plain_block(blocks[kind][layer], arranged, ropes[kind])
+        looked_at = keys if kind == "global" else None
+        tokens = _plain_block(blocks[kind][layer], arranged, ropes[kind], looked_at)
         halves[kind][layer] = tokens.view(batch, frames, -1, tokens.shape[-1])
     return {
         layer: torch.cat((halves["frame"][layer], halves["global"][layer]), dim=-1)
@@ -76,8 +82,10 @@ def _plain_maps(head: DPTHead, tokens: dict[int, Tensor], size: tuple[int, int])
     return add_view_position_(fused, width / height) if head.config.pos_embed else fused
 
 
-def _plain(net: VGGT, images: Tensor, query_points: Tensor | None) -> Prediction:
-    tokens = _plain_layers(net, images)
+def _plain(
+    net: VGGT, images: Tensor, query_points: Tensor | None = None, keys: Tensor | None = None
+) -> Prediction:
+    tokens = _plain_layers(net, images, keys)
     size, frames = (images.shape[-2], images.shape[-1]), images.shape[:2]
     found: dict[str, Tensor | None] = {
         "pose_enc": net.camera_head(tokens[net.config.depth - 1][:, :, 0])[-1]
@@ -134,6 +142,26 @@ def test_a_few_at_a_time_give_the_bits_of_the_whole(
     query_points = 20 * torch.rand(scenes, 3, 2, generator=generator) if tracked else None
     expected = _plain(quantised, images, query_points)
     got = quantised(images, query_points)
+    _assert_equal(got, expected)
+
+
+@pytest.mark.usefixtures("few_at_a_time")
+@torch.no_grad()
+@pytest.mark.parametrize("attention", ["float", "int8"])
+@pytest.mark.parametrize(("budget", "factor"), [(1000, 1), (60, 2), (50, 4), (1, 16)])
+def test_a_budget_of_keys_leaves_out_patches_of_the_grid(
+    quantised: VGGT, attention: str, budget: int, factor: int
+) -> None:
+    quantised.attention = attention
+    images = torch.rand(2, 6, 3, 28, 42, generator=torch.Generator().manual_seed(0))
+    keys = kept_tokens(factor, 6, 2, 3, 5)
+    expected = _plain(quantised, images, keys=keys)
+    _assert_equal(quantised(images, attention_keys=budget), expected)
+    whole = quantised(images)
+    assert torch.equal(whole.depth, expected.depth) == (factor == 1)
+
+
+def _assert_equal(got: Prediction, expected: Prediction) -> None:
     for name, value in vars(expected).items():
         found = getattr(got, name)
         assert (found is None) == (value is None), name

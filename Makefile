@@ -19,11 +19,11 @@ AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS
 
 demo: $(VENV)/.demo kernels-cpu  ## quantise the bundled demo model, serve it, reconstruct the sample pictures
 	$(BIN)/quantvggt quantize demo --calibration synthetic --out $(DEMO)/artifact --overwrite
-	$(BIN)/quantvggt demo --artifact $(DEMO)/artifact --out $(DEMO)/result
+	$(BIN)/quantvggt demo --artifact $(DEMO)/artifact --out $(DEMO)/result --refine dense
 
 serve: $(VENV)/.demo kernels-cpu  ## serve the bundled demo model until interrupted; page at http://127.0.0.1:8000/
 	test -d $(DEMO)/artifact || $(BIN)/quantvggt quantize demo --calibration synthetic --out $(DEMO)/artifact
-	$(BIN)/quantvggt serve --artifact $(DEMO)/artifact --data-dir $(DEMO)/data
+	$(BIN)/quantvggt serve --artifact $(DEMO)/artifact --data-dir $(DEMO)/data --refine dense
 
 test: $(VENV)/.dev kernels-cpu build/moto/bin/moto_server  ## every test that needs no GPU, without the slow ones
 	$(PYTEST)
@@ -127,7 +127,7 @@ $(VENV)/.created:
 
 # Editable: the command in .venv runs this checkout, not a copy of it.
 $(VENV)/.demo: $(VENV)/.created pyproject.toml setup.py constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt --editable ".[service,quantization]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt --editable ".[service,quantization,refinement]"
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.created pyproject.toml setup.py constraints.txt

@@ -30,10 +30,15 @@ TRAINING_SEED, TRAINING_PROCESSES = 0, 2
 
 TEST_SETS = ("std", "photo", "free", "free-photo", "relief", "facade")
 
+REFINE = ("off", "cameras", "dense")
+SIMULATED = ("p1", "p2", "p3", "p4")
+
 MODES = ("fit", "crop", "pad")
+REFINE = ("off", "cameras", "dense")
 OPTIONS = (
     "confidence", "max_points", "voxel_size", "depth_edge", "mask_sky", "mask_black", "mask_white",
     "frames", "mode", "order", "manifest", "fps", "drop_blurred", "close_loops", "cameras",
-    "known_distance", "query_points", "outputs", "timeout", "dry_run",
+    "known_distance", "query_points", "refine", "refine_camera", "refine_distortion",
+    "refine_pixels", "refine_seconds", "outputs", "timeout", "dry_run",
 )  # fmt: skip
 """Options of a reconstruction."""

@@ -33,6 +33,13 @@ class Camera:
     """World-to-camera [R|t], [3, 4], OpenCV axes: x right, y down, z forward."""
     intrinsic: NDArray[np.float64]
     """[3, 3], in pixels."""
+    distortion: float = 0.0
+    """k1 of COLMAP's SIMPLE_RADIAL model."""
+    source: str = "network"
+    """"refined" on the original pixels, or the "network"'s."""
+    share: float | None = None
+    """Of the picture's verified matches with others, those that the cameras satisfy; None if not
+    known."""
 
 
 class Result:
@@ -61,6 +68,13 @@ class Result:
         """Its name at the service."""
         return str(self.document["id"])
 
+    @property
+    def refinement(self) -> dict[str, Any] | None:
+        """What was refined on the original pixels, and why not more: `kept`, `support`, `reason`
+        and so on, as in the document. None if it was not asked for."""
+        found: dict[str, Any] | None = self.document.get("refinement")
+        return found
+
     @cached_property
     def cameras(self) -> list[Camera]:
         """The camera of every picture."""
@@ -71,6 +85,10 @@ class Result:
                 picture["original_size"]["height"],
                 np.array(picture["extrinsic"], np.float64),
                 np.array(picture["intrinsic"], np.float64),
+                # services of an earlier version don't refine
+                picture.get("distortion", 0.0),
+                picture.get("source", "network"),
+                picture.get("share"),
             )
             for picture in self.document["pictures"]
         ]

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import hmac
+import logging
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import KeyRequired
-from service.keys import hash_of, read_keys
+from service.keys import Key, KeysError, hash_of, read_keys
+
+_LOOK_SECONDS = 1.0
+
+_log = logging.getLogger("service")
 
 
 @dataclass(frozen=True)
 class Client:
-    """Somebody who may use the service; `per_hour` bounds the reconstructions that they start, None
-    does not."""
+    """Somebody who may use the service; `per_hour` bounds the reconstructions that they start, and
+    `megapixels_per_hour` the pictures that they send; None does not. One who is `limited` shares
+    the service with others, and takes no more than is left for them."""
 
     name: str
     per_hour: int | None = None
+    megapixels_per_hour: float | None = None
+    limited: bool = False
 
 
 ANYBODY = Client("")
@@ -24,10 +34,17 @@ ANYBODY = Client("")
 
 class Access:
     """Knows clients by their keys. Without a file of keys everybody is the same client. Raises
-    KeysError."""
+    KeysError.
+
+    A file that changes is read again; one that is damaged or gone by then changes nothing.
+    """
 
     def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._seen: object = None if path is None else _stamp(path)
         self._keys = None if path is None else read_keys(path)
+        self._next_look = time.monotonic() + _LOOK_SECONDS
+        self._looking = threading.Lock()
 
     @property
     def restricted(self) -> bool:
@@ -37,13 +54,39 @@ class Access:
     def client(self, token: str | None) -> Client:
         """The client whose key `token` is. Raises KeyRequired. Takes equally long whichever key it
         is, or none."""
-        if self._keys is None:
+        keys = self._current()
+        if keys is None:
             return ANYBODY
         given = hash_of(token or "")
         found = None
-        for key in self._keys:
+        for key in keys:
             if hmac.compare_digest(key.sha256, given):
                 found = key
         if token is None or found is None:
             raise KeyRequired("Send an API key of this service as `Authorization: Bearer …`.")
-        return Client(found.name, found.per_hour)
+        return Client(found.name, found.per_hour, found.megapixels_per_hour, len(keys) > 1)
+
+    def _current(self) -> list[Key] | None:
+        """The keys as the file has them, which is looked at once a second."""
+        if self._path is None or time.monotonic() < self._next_look:
+            return self._keys
+        with self._looking:
+            self._next_look = time.monotonic() + _LOOK_SECONDS
+            stamp = _stamp(self._path)
+            if stamp != self._seen:
+                self._seen = stamp
+                try:
+                    self._keys = read_keys(self._path)
+                    _log.info("API keys were read again: there are %d", len(self._keys))
+                except KeysError as error:
+                    _log.error("the API keys stay as they were: %s", error)
+        return self._keys
+
+
+def _stamp(path: Path) -> object:
+    """What changes when a file does."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -12,12 +12,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, closing
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -29,12 +30,15 @@ from service.errors import (
     InvalidOption,
     NotFinished,
     NotFound,
+    QueueFull,
     StoreUnavailable,
+    Unavailable,
     Wedged,
     gone,
 )
 from service.exports.catalogue import Catalogue
 from service.exports.records import OUTPUTS
+from service.fair import FairPool
 from service.inference.engine import Engine
 from service.inputs.body import Upload
 from service.inputs.options import Options, read_options
@@ -46,12 +50,15 @@ from service.jobs.job import Job, new_id
 from service.jobs.lease import Follower, Heartbeat
 from service.jobs.retention import Retention
 from service.jobs.status import Status, status_of
-from service.jobs.store import Bounds, JobStore
+from service.jobs.store import Bounds, Held, JobStore, Quota
 from service.jobs.worker import Watchdog, Worker
+from service.keys import ensure_keys
+from service.pipeline.refine import Refiner
+from service.pipeline.report import Report
 from service.pipeline.task import Task
-from service.pipeline.work import Report, Work
+from service.pipeline.work import Work
 from service.result.document import ReconstructionDocument
-from service.settings import Settings, StorageSettings
+from service.settings import AccessSettings, Settings, StorageSettings
 from service.states import JobState
 from service.storage.bucket import Bucket
 from service.storage.folder import Storage
@@ -99,6 +106,7 @@ class UploadSlot:
     """A request's place in the queue until it is a job. `job` is the one that goes with whoever
     asked for it."""
 
+    client: Client
     held: int = 0
     left: bool = False
     job: str | None = None
@@ -119,7 +127,7 @@ class Application:
         SchemaError, BucketError."""
         self.settings = settings
         self.engine = engine
-        self._access = Access(settings.access.api_keys)
+        self._access = _access(settings.access)
         fetcher = Fetcher(settings.access, settings.limits)
         self.fetcher = fetcher if settings.access.fetch_urls else None
         bounds = Bounds(settings.queue.queue_limit + engine.lanes, settings.queue.max_queue_seconds)
@@ -131,12 +139,15 @@ class Application:
             self._retention = Retention(self.store, self.storage, settings.storage)
             self._retention.recover()
             opened.pop_all()
-        self.catalogue = Catalogue(self.storage)
+        self.catalogue = Catalogue(self.storage, settings.limits.export_memory)
         here = settings.inference.engine == "local"
         device = settings.inference.device if here else None
         self.metrics = Metrics(device, bounds.jobs, OUTPUTS)
         self._events = Events()
-        self._work = Work(engine, self.storage, self.catalogue, self.metrics)
+        self._refiner = Refiner(
+            settings.refinement, _refining_threads(settings), device or "cpu", self.metrics
+        )
+        self._work = Work(engine, self._refiner, self.storage, self.catalogue, self.metrics)
         self._worker = Worker(
             self.store,
             self.storage,
@@ -152,10 +163,10 @@ class Application:
         engine.on_loss = self._fail
         self._draining = False
         self._on_failure = on_failure
-        self._uploads = 0
+        self._uploads: Counter[str] = Counter()  # by client
         self._admission = threading.Lock()  # held while the store is asked: never on the event loop
         self._upload_count = threading.Lock()
-        self._pictures = ThreadPoolExecutor(2, thread_name_prefix="pictures")
+        self._pictures = FairPool(2, "pictures")
         self._background: list[asyncio.Task[None]] = []
         self.metrics.draining.set_function(lambda: float(self._draining))
         for state in engine.replicas:
@@ -187,7 +198,7 @@ class Application:
         ended = await asyncio.to_thread(self._worker.stop, patience)
         for rounds in self._between_replicas:
             await asyncio.to_thread(rounds.stop)
-        self._pictures.shutdown(cancel_futures=True)
+        await asyncio.to_thread(self._pictures.shutdown)
         await asyncio.to_thread(self.engine.close)
         if ended:
             self.close()
@@ -206,8 +217,8 @@ class Application:
 
     @property
     def stuck(self) -> bool:
-        """Whether a job has shown no progress for too long."""
-        return self._watchdog.stalled
+        """Whether the worker has shown no progress for too long, or is dead."""
+        return self._watchdog.stalled or self._worker.dead
 
     @property
     def restricted(self) -> bool:
@@ -231,15 +242,14 @@ class Application:
         self.engine.check_ready()
 
     async def check_ready(self) -> None:
-        """As `check_serving`; raises StoreUnavailable, too, if the replicas' database is away."""
+        """As `check_serving`; raises StoreUnavailable, too, if the database can't be used."""
         self.check_serving()
-        if self.storage.shared:
-            await asyncio.to_thread(self.store.depth)
+        await asyncio.to_thread(self.store.depth)
 
     def under_way(self) -> int:
         """Requests admitted and not done yet: being read, waiting, or running."""
         with self._admission:
-            return self.store.depth() + self._uploads
+            return self.store.depth() + self._uploads.total()
 
     def exposition(self) -> bytes:
         """The metrics as they are now. The queue's depth is not a number while the database can't
@@ -274,21 +284,29 @@ class Application:
         `upload` raises.
         """
         self.check_serving()
-        async with self._upload_slot() as slot:
+        async with self._upload_slot(terms.client) as slot:
             began = time.perf_counter()
             async with upload as sent:
                 seconds = time.perf_counter() - began
                 self.metrics.stages.labels("upload").observe(seconds)
                 chosen = read_options({**options, **sent.options})
                 work = partial(self._take_up, slot, sent, chosen, terms, seconds)
-                return await asyncio.get_running_loop().run_in_executor(self._pictures, work)
+                return await asyncio.wrap_future(self._pictures.submit(terms.client.name, work))
 
     def prepare(self, upload: Upload, options: Options) -> PreparedScene:
-        """Decode and pre-process one scene. Raises a ServiceError."""
+        """Decode and pre-process one scene, to be closed by the caller. Raises a ServiceError."""
         engine = self.engine
         if options.query_points is not None:  # before decoding; the pictures' size is not known yet
             engine.check_tracks(engine.image_size, engine.image_size)
-        return prepare(upload, options, self.settings.limits, engine.image_size, engine.patch_size)
+        settings = self.settings
+        return prepare(
+            upload,
+            options,
+            settings.limits,
+            engine.image_size,
+            engine.patch_size,
+            settings.refinement,
+        )
 
     def run(self, scene: PreparedScene, report: Report) -> str:
         """Reconstruct a prepared scene here and now, past the queue, on an application that was not
@@ -302,17 +320,20 @@ class Application:
         self, slot: UploadSlot, upload: Upload, options: Options, terms: Terms, seconds: float
     ) -> Submitted | DryRun:
         """From an upload that has arrived to a job; on a thread, for all of it blocks."""
-        scene = self.prepare(upload, options)
-        scene.seconds["upload"] = seconds
-        frames, height, width, _ = scene.pixels.shape
-        plan = self.engine.planner.plan(frames, height, width)
-        if options.query_points is not None:
-            smaller = shrunk(height, width, plan.factor, self.engine.patch_size)
-            self.engine.check_tracks(*smaller)
-        if options.dry_run:
-            size = {"height": height, "width": width}
-            return DryRun({"frames": plan.frames, "network_size": size, **plan.document()})
-        submitted = self._add(slot, scene, plan.cost.seconds, terms)
+        with closing(self.prepare(upload, options)) as scene:
+            scene.seconds["upload"] = seconds
+            frames, height, width, _ = scene.pixels.shape
+            plan = self.engine.planner.plan(frames, height, width)
+            plan = replace(plan, refinement=self._refiner.cost(scene))
+            if options.query_points is not None:
+                smaller = shrunk(height, width, plan.factor, self.engine.patch_size)
+                self.engine.check_tracks(*smaller)
+            if options.dry_run:
+                client = terms.client
+                self.store.spend(client.name, _quota(client), time.time(), scene.megapixels, 1)
+                size = {"height": height, "width": width}
+                return DryRun({"frames": plan.frames, "network_size": size, **plan.document()})
+            submitted = self._add(slot, scene, plan.seconds, terms)
         self._worker.notify()
         return submitted
 
@@ -324,6 +345,7 @@ class Application:
         fingerprint = scene.fingerprint(self.engine.digest)
         known = self.store.known(client.name, fingerprint, terms.key, terms.reuse)
         if known is not None:
+            self.store.spend(client.name, _quota(client), time.time(), scene.megapixels, 0)
             return Submitted(known, known=True)
         if slot.left:
             raise _Abandoned
@@ -334,7 +356,8 @@ class Application:
         self.storage.accept(job.id, scene.save)
         try:
             with self._admission:
-                added = self.store.add(job, terms.key, terms.reuse, client.per_hour)
+                quota, megapixels = _quota(client), scene.megapixels
+                added = self.store.add(job, terms.key, terms.reuse, quota, megapixels)
                 new = added.id == job.id
                 abandoned = self._settle(slot, job.id if new and not terms.detached else None)
         except StoreUnavailable:
@@ -352,9 +375,10 @@ class Application:
         return Submitted(added, known=not new)
 
     @asynccontextmanager
-    async def _upload_slot(self) -> AsyncIterator[UploadSlot]:
-        """Hold a place in the queue while a request is read. Raises QueueFull, StorageFull."""
-        slot = UploadSlot()
+    async def _upload_slot(self, client: Client) -> AsyncIterator[UploadSlot]:
+        """Hold a place in the queue while a request is read. Raises QueueFull, QuotaExceeded,
+        StorageFull."""
+        slot = UploadSlot(client)
         try:
             await asyncio.to_thread(self._admit, slot)
             yield slot
@@ -367,28 +391,43 @@ class Application:
             self._leave(slot)
 
     def _admit(self, slot: UploadSlot) -> None:
+        client = slot.client
         self.storage.check_room()
+        self.store.check_quota(client.name, _quota(client), time.time())
         with self._admission:
-            self.store.check_room(self._uploads)
+            own, all = self._uploads[client.name], self._uploads.total()
+            free = self.settings.queue.max_uploads - all
+            if free < 1 or (client.limited and own >= free):
+                raise QueueFull(
+                    f"{all} requests are being read, {own} of them yours; no more are read now.",
+                    max_uploads=self.settings.queue.max_uploads,
+                )
+            share = Held(client.name, own, all) if client.limited else None
+            self.store.check_room(all, share)
             with self._upload_count:
                 slot.held = 0 if slot.left else 1  # who asked may be gone by now
-                self._uploads += slot.held
+                self._uploads[client.name] += slot.held
 
     def _settle(self, slot: UploadSlot, job: str | None) -> bool:
         """The slot's request is a job now; returns whether `job` has to go, for who asked has."""
         with self._upload_count:
-            self._uploads -= slot.held
-            slot.held = 0
+            self._give_back(slot)
             slot.job = job
             return slot.left and job is not None
 
     def _leave(self, slot: UploadSlot) -> str | None:
         """Who asked needs the slot no more; returns the job that goes with them, if it is there."""
         with self._upload_count:
-            self._uploads -= slot.held
-            slot.held = 0
+            self._give_back(slot)
             slot.left = True
             return slot.job
+
+    def _give_back(self, slot: UploadSlot) -> None:
+        name = slot.client.name
+        self._uploads[name] -= slot.held
+        slot.held = 0
+        if not self._uploads[name]:
+            del self._uploads[name]
 
     # A job until its end
 
@@ -543,10 +582,21 @@ class Application:
             await asyncio.sleep(_SWEEP_SECONDS)
             try:
                 await asyncio.to_thread(self._retention.tidy)
-            except StoreUnavailable:
+            except Unavailable:
                 continue  # it has been logged
             except Exception:  # the next round may do better; results still come and go
                 _log.exception("old results could not be removed")
+
+
+def _quota(client: Client) -> Quota:
+    return Quota(client.per_hour, client.megapixels_per_hour)
+
+
+def _access(settings: AccessSettings) -> Access:
+    keys, first = settings.api_keys, settings.first_key
+    if keys is not None and first is not None and ensure_keys(keys, first):
+        _log.warning("a first API key was made; it is in %s", first)
+    return Access(settings.api_keys)
 
 
 def _storage(settings: StorageSettings) -> Storage:
@@ -555,6 +605,12 @@ def _storage(settings: StorageSettings) -> Storage:
     bucket = Bucket(settings.object_store)
     bucket.check()
     return SharedStorage(settings.data_dir, settings.min_free_bytes, bucket, settings.cache_bytes)
+
+
+def _refining_threads(settings: Settings) -> int:
+    """Of each refinement: an equal share of the cores of this process, where several may run."""
+    cores = len(os.sched_getaffinity(0))
+    return settings.inference.threads or max(1, cores // settings.cluster.replicas)
 
 
 def _store(settings: Settings, storage: Storage, bounds: Bounds) -> JobStore:

@@ -61,6 +61,21 @@ class KeyRequired(Refusal):
     code = "key-required"
 
 
+class CrossSite(Refusal):
+    """A web page of another site asked. Only the service's own page may, and those of the sites
+    that whoever runs the service has named."""
+
+    code = "cross-site"
+
+
+class UnknownHost(Refusal):
+    """The service was called by a name that is not its own. It listens on its own machine only, so
+    that may be an attack on whoever uses it. If the name is right, whoever runs the service adds it
+    with ``--allowed-hosts``."""
+
+    code = "unknown-host"
+
+
 class NotFound(Refusal):
     """There is no such reconstruction, picture or file: it was never made, it was removed by age,
     size or DELETE, or it is another client's. Send the pictures again."""
@@ -263,10 +278,17 @@ class Wedged(Unavailable):
 
 
 class StoreUnavailable(Unavailable):
-    """The database or the object store that the replicas share can't be reached. Ask again
+    """The database of jobs, or the object store that replicas share, can't be used now. Ask again
     later."""
 
     code = "store-unavailable"
+
+
+class ExportsBusy(Unavailable):
+    """As many files are being made as memory allows, and enough requests wait for theirs. Ask again
+    in a moment."""
+
+    code = "exports-busy"
 
 
 class OutOfMemory(Unavailable):

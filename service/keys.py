@@ -18,35 +18,59 @@ class KeysError(ValueError):
 
 @dataclass(frozen=True)
 class Key:
-    """One client's key; `per_hour` bounds the reconstructions that they start, None does not."""
+    """One client's key; `per_hour` bounds the reconstructions that they start, and
+    `megapixels_per_hour` the pictures that they send; None does not."""
 
     name: str
     sha256: str
     per_hour: int | None = None
+    megapixels_per_hour: float | None = None
 
 
-def add_key(path: Path, name: str, per_hour: int | None = None) -> str:
+def add_key(
+    path: Path, name: str, per_hour: int | None = None, megapixels_per_hour: float | None = None
+) -> str:
     """Make a key for `name`, add its hash to the file at `path`, and return it: it can't be had
     again.
 
-    Raises KeysError if the file is damaged, the name taken or none, or `per_hour` below 1.
+    Raises KeysError if the file is damaged, the name taken or none, or a bound below 1.
     """
     if not name or not name.isprintable() or len(name) > 100:
         raise KeysError("a key's name has 1 to 100 printable characters.")
     if per_hour is not None and per_hour < 1:
         raise KeysError(f"--per-hour {per_hour}: give at least 1, or leave it out for no limit.")
+    if megapixels_per_hour is not None and not megapixels_per_hour >= 1:
+        raise KeysError(
+            f"--megapixels-per-hour {megapixels_per_hour:g}: give at least 1, or leave it out for "
+            "no limit."
+        )
     keys = read_keys(path) if path.exists() else []
     if any(key.name == name for key in keys):
         raise KeysError(
             f"{path} already has a key named {name!r}; choose another name or remove that entry."
         )
     token = _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
-    keys.append(Key(name, hash_of(token), per_hour))
+    keys.append(Key(name, hash_of(token), per_hour, megapixels_per_hour))
     partial = path.with_name(f"{path.name}.partial")
     partial.touch(mode=0o600)
     partial.write_text(json.dumps({"keys": [asdict(key) for key in keys]}, indent=1) + "\n")
     partial.replace(path)
     return token
+
+
+def ensure_keys(path: Path, first: Path) -> bool:
+    """Make the file of keys at `path` if it is missing, with one key, which only the file `first`
+    holds. Returns whether it did. Raises KeysError."""
+    if path.exists():
+        return False
+    try:
+        first.unlink(missing_ok=True)
+        first.touch(mode=0o600)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        first.write_text(add_key(path, "first") + "\n")
+    except OSError as error:
+        raise KeysError(f"can't make a first API key in {first}: {error}.") from None
+    return True
 
 
 def hash_of(token: str) -> str:
@@ -62,6 +86,8 @@ def read_keys(path: Path) -> list[Key]:
         raise KeysError(
             f"there is no file of API keys at {path}; make one with `quantvggt key`."
         ) from None
+    except OSError as error:
+        raise KeysError(f"{path} can't be read: {error.strerror}.") from None
     except (ValueError, KeyError, TypeError) as error:
         raise KeysError(f"{path} is not a file of API keys: {error!r}.") from None
     if not keys or not all(

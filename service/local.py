@@ -41,6 +41,7 @@ def reconstruct_here(
         )
         upload = Upload(sent, (), dict(options))
         scene = application.prepare(upload, read_options(upload.options))
+        stack.callback(scene.close)
         progress("load", 0.0)
         application.engine.load()
         result = application.run(scene, lambda stage, share: progress("reconstruct", share))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib.metadata
+import importlib.util
 import logging
 import os
 import re
@@ -133,6 +135,15 @@ class AccessSettings:
         "file of hashed API keys, made by `quantvggt key`; without it everybody may use it",
         None,
     )
+    first_key: Path | None = _setting(
+        "where to write a first API key, if api_keys names a file that is not there yet",
+        None,
+    )
+    allowed_hosts: str | None = _setting(
+        "names that requests may call the service by, with commas between them, * for any; without "
+        "it this machine's own names if it listens on this machine only, else any",
+        None,
+    )
     fetch_urls: bool = _setting(
         "fetch pictures that a request names by URL, from public https servers",
         False,
@@ -181,6 +192,35 @@ class Limits:
         gt=0,
     )
     video_timeout: float = _setting("seconds that reading a video may take", 60.0, gt=0)
+    export_memory: int = _setting(
+        "bytes of memory that making files of results may take, all together; one is made in any "
+        "case, and the next ones wait",
+        2**30,
+        ge=1,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefinementSettings:
+    """How far cameras and depth are refined on the original pixels, and what that may take."""
+
+    refine: Literal["off", "cameras", "dense"] = _setting(
+        "what is refined on the original pixels when a request does not say: nothing, cameras, or "
+        "cameras and dense depth; needs the extra `refinement`",
+        "off",
+    )
+    refine_seconds: float = _setting(
+        "most seconds that the refinement of one scene may take", 600.0, gt=0
+    )
+    refine_memory: int = _setting(
+        "most bytes that the process which refines a scene may take", 2 * 2**30, ge=2**28
+    )
+    refine_pixels: int = _setting(
+        "longer side of dense depth in pixels when a request does not say",
+        1024,
+        ge=256,
+        le=4096,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +232,7 @@ class QueueSettings:
         8,
         ge=0,
     )
+    max_uploads: int = _setting("requests whose bodies are read at the same time", 8, ge=1)
     max_queue_seconds: float = _setting(
         "most predicted seconds of work that may wait",
         3600.0,
@@ -289,6 +330,7 @@ class Settings:
     server: ServerSettings = ServerSettings()
     access: AccessSettings = AccessSettings()
     limits: Limits = Limits()
+    refinement: RefinementSettings = RefinementSettings()
     queue: QueueSettings = QueueSettings()
     storage: StorageSettings = StorageSettings()
 
@@ -311,6 +353,7 @@ GROUPS: dict[str, type[Any]] = {
     "server": ServerSettings,
     "access": AccessSettings,
     "limits": Limits,
+    "refinement": RefinementSettings,
     "queue": QueueSettings,
     "storage": StorageSettings,
 }
@@ -357,6 +400,12 @@ def _objections(settings: Settings) -> Iterator[tuple[str | None, str]]:
     from PIL import Image
 
     inference, cluster, storage = settings.inference, settings.cluster, settings.storage
+    if settings.refinement.refine != "off" and refinement_version() is None:
+        yield (
+            "refine",
+            "it needs pycolmap, of Python 3.11 or newer; install it with: "
+            "pip install 'quantvggt[refinement]'",
+        )
     largest = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # beyond it Pillow itself refuses
     if settings.limits.max_pixels > largest:
         yield "max_pixels", f"no picture of more than {largest} pixels can be opened"
@@ -375,6 +424,8 @@ def _objections(settings: Settings) -> Iterator[tuple[str | None, str]]:
             yield name, "it belongs to --engine ray"
     if cluster.min_replicas is not None and cluster.min_replicas > cluster.replicas:
         yield "min_replicas", f"there are at most {cluster.replicas} replicas"
+    if settings.access.first_key is not None and settings.access.api_keys is None:
+        yield "first_key", "it belongs to --api-keys"
     shared = storage.database is not None or storage.database_file is not None
     if storage.database is not None and storage.database_file is not None:
         yield None, "both database and database_file are given; leave one out"
@@ -382,6 +433,13 @@ def _objections(settings: Settings) -> Iterator[tuple[str | None, str]]:
         yield None, "replicas that share a database need object_store too"
     if storage.object_store is not None and not shared:
         yield None, "replicas that share an object_store need database, or database_file, too"
+
+
+def refinement_version() -> str | None:
+    """The version of what the extra `refinement` brings, None if it is not installed."""
+    if importlib.util.find_spec("pycolmap") is None:
+        return None
+    return importlib.metadata.version("pycolmap")
 
 
 def names_a_setting(variable: str) -> bool:

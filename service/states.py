@@ -24,5 +24,18 @@ ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 NETWORK_STAGES = ("transfer", "aggregator", "heads")
 """What a pass of the network goes through, in order."""
 
-STAGES = ("upload", "decode", "preprocess", "queue", *NETWORK_STAGES, "post", "store", "export")
+REFINEMENT_STAGES = ("features", "matching", "cameras", "dense")
+"""What the refinement of a scene goes through, in order; the last only for dense depth."""
+
+STAGES = (
+    "upload",
+    "decode",
+    "preprocess",
+    "queue",
+    *NETWORK_STAGES,
+    "post",
+    *REFINEMENT_STAGES,
+    "store",
+    "export",
+)
 """What a request goes through, in order."""

@@ -21,6 +21,7 @@ from torch import Tensor
 from model.errors import ImageError
 
 MODES = ("fit", "crop", "pad")
+_BLOCK_ROWS = 64
 
 Source = str | Path | IO[bytes] | Image.Image
 
@@ -70,13 +71,17 @@ class ImageTransform:
         x, sees_x = self._positions(1)
         y, sees_y = self._positions(0)
         rows, columns = self.network_size
-        grid = torch.stack(
-            torch.meshgrid(2 * x / columns - 1, 2 * y / rows - 1, indexing="xy"), dim=-1
-        )
-        sampled = F.grid_sample(
-            values.double()[None, None], grid[None], mode="bilinear", align_corners=False
-        )[0, 0]
-        return torch.where(sees_y[:, None] & sees_x[None], sampled.float(), torch.nan)
+        source = values.double()[None, None]
+        result = torch.empty(self.original_size)
+        for first in range(0, len(y), _BLOCK_ROWS):  # else it would take 60 bytes a pixel
+            block = slice(first, first + _BLOCK_ROWS)
+            grid = torch.stack(
+                torch.meshgrid(2 * x / columns - 1, 2 * y[block] / rows - 1, indexing="xy"), dim=-1
+            )
+            sampled = F.grid_sample(source, grid[None], mode="bilinear", align_corners=False)[0, 0]
+            seen = sees_y[block, None] & sees_x[None]
+            result[block] = torch.where(seen, sampled.float(), torch.nan)
+        return result
 
     def _positions(self, axis: int) -> tuple[Tensor, Tensor]:
         """Where the original pixels of an axis (0: y, 1: x) lie on the network grid, and whether it

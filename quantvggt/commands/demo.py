@@ -32,6 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, help="folder to write; what an earlier demo left there is replaced"
     )
+    parser.add_argument(
+        "--refine",
+        choices=choices.REFINE,
+        default="off",
+        help="what to refine on the original pixels (default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
     parser.set_defaults(demo=_show)
 
@@ -116,6 +122,7 @@ def _show(options: argparse.Namespace) -> int:
         samples,
         options.out,
         lambda line: print(line, file=sys.stderr, flush=True),
+        options.refine,
     )
     if options.json:
         print(json.dumps(found))
@@ -123,6 +130,9 @@ def _show(options: argparse.Namespace) -> int:
     rotation = found["median_rotation_error_degrees"]
     translation = found["median_translation_direction_error_degrees"]
     print(f"{found['pictures']} pictures, {found['points']} points")
+    refinement = found["refinement"]
+    if refinement is not None:
+        print(f"{refinement['kept']} cameras refined on the original pixels")
     print(f"cameras against the known ones, median of {len(found['pairs'])} pairs:")
     print(f"  rotation {rotation:.1f} degrees, translation direction {translation:.1f} degrees")
     for name in found["files"]:

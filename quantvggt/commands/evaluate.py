@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "worth",
     )
     add_scene_arguments(parser)
+    add_refinement_arguments(parser)
     parser.add_argument(
         "--surface",
         action="store_true",
@@ -100,9 +101,48 @@ def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_refinement_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `--refine`."""
+    group = parser.add_argument_group(
+        "refinement", "score what refining on the original pixels makes of the network's answers"
+    )
+    group.add_argument(
+        "--refine", choices=choices.REFINE[1:], help="cameras, or cameras and dense depth"
+    )
+    group.add_argument(
+        "--subsets",
+        type=int,
+        default=1,
+        metavar="N",
+        help="different sets of pictures taken from each folder, drawn with --seed "
+        "(default: %(default)s, spread evenly)",
+    )
+    group.add_argument(
+        "--colmap", action="store_true", help="also COLMAP alone, with its own defaults"
+    )
+    group.add_argument(
+        "--simulated",
+        nargs="+",
+        default=[],
+        choices=choices.SIMULATED,
+        help="also the true cameras with errors: p1 small to p4 large; p2 is about VGGT-1B",
+    )
+    group.add_argument(
+        "--truth",
+        choices=("cameras", "colmap"),
+        default="cameras",
+        help="what is taken as true in --dataset folder: cameras.json, or what COLMAP makes of "
+        "all pictures of a folder (default: %(default)s)",
+    )
+
+
 def run(options: argparse.Namespace) -> int:
     """Evaluate and print."""
     from evaluation import command
 
     with offline(options.device):
-        return command.run(options)
+        if options.refine is None:
+            return command.run(options)
+        from evaluation.refined import command as refined
+
+        return refined.run(options)

@@ -26,6 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--per-hour", type=int, help="reconstructions that the client may start in an hour"
     )
+    parser.add_argument(
+        "--megapixels-per-hour",
+        type=float,
+        help="megapixels of pictures that the client may send in an hour",
+    )
     parser.add_argument("--json", action="store_true", help="print the key as JSON")
 
 
@@ -34,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     from service.keys import KeysError, add_key
 
     try:
-        token = add_key(options.file, options.name, options.per_hour)
+        token = add_key(options.file, options.name, options.per_hour, options.megapixels_per_hour)
     except KeysError as error:
         raise BadInputError(str(error)) from error
     print(json.dumps({"name": options.name, "key": token}) if options.json else token)

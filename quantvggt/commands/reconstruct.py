@@ -58,6 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mode", choices=choices.MODES, help="how pictures are brought to the network's size"
     )
     parser.add_argument(
+        "--refine",
+        choices=choices.REFINE,
+        help="refine cameras, or cameras and dense depth, on the original pixels (default: what "
+        "the service does; off without one)",
+    )
+    parser.add_argument(
         "-o", "--option", action="append", default=[], metavar="NAME=VALUE",
         help=f"an option of the request, repeatable: {', '.join(choices.OPTIONS)}",
     )  # fmt: skip
@@ -69,8 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Reconstruct, and say where everything lies."""
     wanted = dict(_pair(text) for text in options.option)
-    if options.mode:
-        wanted["mode"] = options.mode
+    for name in ("mode", "refine"):
+        if getattr(options, name):
+            wanted[name] = getattr(options, name)
     check_outputs(options.output)
     outputs = options.output or DEFAULT
     pictures = expand(options.pictures)
@@ -88,10 +95,24 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(document))
     else:
-        print(
-            f"{len(document['pictures'])} pictures reconstructed\neverything lies in {options.out}"
-        )
+        print(f"{len(document['pictures'])} pictures reconstructed{_refined(document)}")
+        print(f"everything lies in {options.out}")
     return 0
+
+
+def _refined(document: dict[str, Any]) -> str:
+    """What was refined, in a few words."""
+    refinement = document.get("refinement")
+    if not refinement or not refinement["kept"]:
+        return ""
+    words = f", {refinement['kept']} cameras refined"
+    if refinement["support"] is not None:
+        words += f" ({refinement['support']:.0%} of the matches agree)"
+    dense = [picture["dense"] for picture in document["pictures"] if picture["dense"]]
+    if dense:
+        pixels = sum(each["size"]["height"] * each["size"]["width"] for each in dense)
+        words += f", depth of {sum(each['verified'] for each in dense) / pixels:.0%} verified"
+    return words
 
 
 def _here(

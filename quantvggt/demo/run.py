@@ -30,10 +30,10 @@ _STOP_SECONDS = 60.0
 
 
 def run_demo(
-    artifact: Path, samples: Path, out: Path, say: Callable[[str], None]
+    artifact: Path, samples: Path, out: Path, say: Callable[[str], None], refine: str = "off"
 ) -> dict[str, Any]:
     """Serve `artifact`, post the pictures of `samples`, leave everything in `out`; returns what was
-    found.
+    found. `refine` is the option of the request.
 
     Raises BadInputError for samples that do not fit, ServiceError if the server does not start or
     refuses.
@@ -44,7 +44,7 @@ def run_demo(
         client = Client(server)
         client.wait_until_ready(_READY_SECONDS)
         say(f"posting {len(pictures)} pictures")
-        id = client.submit(pictures)
+        id = client.submit(pictures, {"refine": refine})
         client.follow(id)
         client.download(id, out, ["*"])
     say("the service has stopped")
@@ -69,6 +69,7 @@ def run_demo(
         "pictures": len(pictures),
         "points": len(result.points),
         "timings": result.document["timings"],
+        "refinement": result.refinement,
         "pairs": [vars(pair) for pair in pairs],
         "median_rotation_error_degrees": median(pair.rotation for pair in pairs),
         "median_translation_direction_error_degrees": median(

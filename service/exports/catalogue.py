@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from model.files.artifact import sha256
 from service.errors import NotFound, NoTracks
+from service.exports.budget import ExportBudget, predicted_bytes
 from service.exports.export import Export, Source
 from service.exports.links import in_folder
 from service.exports.options import ExportOptions
@@ -22,9 +23,9 @@ from service.result.document import RESULT_FILE, ReconstructionDocument
 from service.result.file import MadeFile
 from service.result.scene import Scene
 
-Keep = Callable[[str, Callable[[Path], None]], MadeFile]
+Keep = Callable[[str, Callable[[Path], None], int], MadeFile]
 """Gives the file of a name, calling the second argument with a path to write if nobody asked for it
-before."""
+before, which takes at most so many bytes of memory."""
 
 
 class Results(Protocol):
@@ -33,6 +34,8 @@ class Results(Protocol):
     def result(self, name: str) -> ReconstructionDocument: ...
 
     def scene(self, name: str) -> Scene: ...
+
+    def made(self, name: str, file: str) -> MadeFile | None: ...
 
     def export(self, name: str, file: str, make: Callable[[Path], None]) -> MadeFile: ...
 
@@ -52,8 +55,8 @@ class Files:
     ) -> MadeFile:
         """The file with `options`; where they say nothing, those of the reconstruction.
 
-        `index` is the picture, for files that there is one of for each. Raises NotFound or
-        NoTracks.
+        `index` is the picture, for files that there is one of for each. Raises NotFound, NoTracks,
+        and what keeping it raises.
         """
         last = len(self.document.pictures) - 1
         if export.per_picture and not 0 <= index <= last:
@@ -70,7 +73,8 @@ class Files:
                 Source(self._scene(), chosen, index, document, lambda: self._before(export)), path
             )
 
-        return self._keep(_key(export.name_of(index), chosen), make)
+        bytes = predicted_bytes(export, chosen, self.document, index)
+        return self._keep(_key(export.name_of(index), chosen), make, bytes)
 
     def makers(self, exports: Iterable[Export[Any]] = EXPORTS) -> dict[str, Callable[[], MadeFile]]:
         """What makes the files of those `exports` that this result has, by the files' names."""
@@ -95,19 +99,27 @@ class Files:
 
 
 class Catalogue:
-    """Makes and finds the files of all results in `results`."""
+    """Makes and finds the files of all results in `results`, within a budget of `memory` bytes."""
 
-    def __init__(self, results: Results) -> None:
+    def __init__(self, results: Results, memory: int = 2**30) -> None:
         self._results = results
+        self._budget = ExportBudget(memory)
 
-    def files(self, result: str) -> Files:
-        """Those of one result. Raises NotFound."""
+    def files(self, result: str, insist: bool = False) -> Files:
+        """Those of one result. Raises NotFound.
+
+        Making one may raise ExportsBusy, unless somebody `insists` and waits as long as it takes.
+        """
         results = self._results
-        return Files(
-            results.result(result),
-            lambda: results.scene(result),
-            lambda file, make: results.export(result, file, make),
-        )
+
+        def keep(file: str, make: Callable[[Path], None], bytes: int) -> MadeFile:
+            made = results.made(result, file)
+            if made is not None:
+                return made
+            with self._budget.taken(bytes, insist):
+                return results.export(result, file, make)
+
+        return Files(results.result(result), lambda: results.scene(result), keep)
 
 
 def write_files(
@@ -127,7 +139,7 @@ def write_files(
     with TemporaryDirectory(prefix=".files-", dir=out) as folder:
         kept: dict[str, MadeFile] = {}
 
-        def keep(name: str, make: Callable[[Path], None]) -> MadeFile:
+        def keep(name: str, make: Callable[[Path], None], bytes: int) -> MadeFile:
             if name not in kept:
                 path = Path(folder, name)
                 make(path)

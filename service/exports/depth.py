@@ -13,6 +13,7 @@ import OpenEXR
 from numpy.typing import NDArray
 from PIL import Image
 
+from service.exports.blocks import by_rows
 from service.exports.colormap import colorize
 from service.result.document import PNG_LEVELS
 from service.result.scene import Scene
@@ -20,17 +21,20 @@ from service.result.scene import Scene
 
 def depth_levels(depth: NDArray[np.float32], scale: float) -> Image.Image:
     """A 16-bit grey picture whose values times `scale` are depths; 0 means no data."""
+
     # A depth that would round to 0 takes value 1: 0 is reserved, and the error stays within one
     # step.
-    levels = np.clip(np.round(np.nan_to_num(depth.astype(np.float64)) / scale), 1, PNG_LEVELS)
-    levels = np.where(np.isnan(depth), 0, levels).astype(np.uint16)
-    return Image.fromarray(levels)
+    def levels(block: NDArray[np.float32]) -> NDArray[np.uint16]:
+        rounded = np.round(np.nan_to_num(block.astype(np.float64)) / scale)
+        return np.where(np.isnan(block), 0, np.clip(rounded, 1, PNG_LEVELS)).astype(np.uint16)
+
+    return Image.fromarray(by_rows(levels, depth))
 
 
 def write_npy(values: NDArray[np.float32], path: Path) -> None:
     """The map itself as a NumPy file, float32, NaN for no data."""
     with path.open("wb") as file:  # given a path, NumPy would add a suffix
-        np.save(file, values.astype(np.float32), allow_pickle=False)
+        np.save(file, values.astype(np.float32, copy=False), allow_pickle=False)
 
 
 def write_depth_exr(depth: NDArray[np.float32], path: Path) -> None:
@@ -46,18 +50,34 @@ def depth_picture(depth: NDArray[np.float32]) -> Image.Image:
     Disparity (1 / depth) between its 2nd and 98th percentile spreads over the colour map, so that
     one far outlier does not flatten the rest.
     """
-    disparity = 1.0 / np.maximum(depth, np.finfo(np.float32).tiny).astype(np.float64)
-    seen = disparity[~np.isnan(disparity)]
-    low, high = np.percentile(seen, [2, 98]) if seen.size else (0.0, 1.0)
-    return Image.fromarray(colorize((disparity - low) / max(high - low, 1e-12)))
+
+    def disparity(block: NDArray[np.float32]) -> NDArray[np.float64]:
+        inverse: NDArray[np.float64] = 1.0 / np.maximum(block, np.finfo(np.float32).tiny).astype(
+            np.float64
+        )
+        return inverse
+
+    seen = depth[~np.isnan(depth)]
+    low, high = 0.0, 1.0
+    if seen.size:  # of the depths, which take half the room of their inverses
+        ends = np.percentile(seen, [98, 2], overwrite_input=True)
+        low, high = disparity(np.asarray(ends, np.float32))
+    return Image.fromarray(
+        by_rows(lambda block: colorize((disparity(block) - low) / max(high - low, 1e-12)), depth)
+    )
 
 
 def confidence_picture(confidence: NDArray[np.float32]) -> Image.Image:
     """The confidence map as an RGB picture: certain is bright, by rank, so that a few extremes
     don't flatten it."""
-    seen = np.sort(confidence[~np.isnan(confidence)])
-    share = np.searchsorted(seen, confidence, side="right") / max(len(seen), 1)
-    return Image.fromarray(colorize(np.where(np.isnan(confidence), np.nan, share)))
+    seen = confidence[~np.isnan(confidence)]
+    seen.sort()
+
+    def ranks(block: NDArray[np.float32]) -> NDArray[np.uint8]:
+        share = np.searchsorted(seen, block, side="right") / max(len(seen), 1)
+        return colorize(np.where(np.isnan(block), np.nan, share))
+
+    return Image.fromarray(by_rows(ranks, confidence))
 
 
 def network_picture(scene: Scene, index: int) -> Image.Image:

@@ -12,6 +12,7 @@ from pydantic.alias_generators import to_camel
 from service import __version__
 from service.application import Application
 from service.http.middleware import Exchange
+from service.http.origin import OwnPagesOnly, names_of
 from service.http.protocol.problems import answer_errors
 from service.http.routes.documentation import TAGS, describe
 from service.http.routes.files import files_router
@@ -19,7 +20,8 @@ from service.http.routes.operations import operations_router
 from service.http.routes.page import page_router
 from service.http.routes.reconstruct import reconstruct_router
 from service.http.routes.reconstructions import reconstructions_router
-from service.result.document import warnings_about
+from service.result.warnings import warnings_about
+from service.settings import refinement_version
 
 _log = logging.getLogger("service")
 
@@ -29,7 +31,8 @@ def create_app(application: Application) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        for warning in warnings_about(application.engine.document()):
+        refinable = refinement_version() is not None
+        for warning in warnings_about(application.engine.document(), refinable=refinable):
             _log.warning("%s", warning.message)
         await application.start()
         try:
@@ -58,6 +61,8 @@ def create_app(application: Application) -> FastAPI:
         page_router(),
     ):
         app.include_router(router)
+    server, access = application.settings.server, application.settings.access
+    app.add_middleware(OwnPagesOnly, hosts=names_of(server.host, access.allowed_hosts))
     app.add_middleware(Exchange)  # the outermost: also what fails unexpectedly gets its headers
 
     generate = app.openapi

@@ -86,11 +86,11 @@ class CostModel:
 
     def _fit(self) -> None:
         tokens, peak, seconds = np.array([*self._first, *self._latest]).T
-        self._bytes = _fit_positive(np.stack([np.ones_like(tokens), tokens], axis=1), peak)
-        self._seconds = _fit_positive(np.stack([tokens, tokens**2], axis=1), seconds)
+        self._bytes = fit_positive(np.stack([np.ones_like(tokens), tokens], axis=1), peak)
+        self._seconds = fit_positive(np.stack([tokens, tokens**2], axis=1), seconds)
 
 
-def _fit_positive(terms: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+def fit_positive(terms: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Least squares of relative errors with two terms [N,2], neither coefficient negative."""
     weights = 1 / np.maximum(values, 1e-12)
     scale = terms.max(0)

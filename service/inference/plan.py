@@ -3,7 +3,7 @@ resolution."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from model.scene.chunking import chunk_frames
@@ -18,13 +18,20 @@ _LEAST_CHUNK = 4  # fewer frames in a pass cost more accuracy than a lower resol
 @dataclass(frozen=True)
 class Plan:
     """`chunks` are the passes, `factor` the share of the full resolution; the cost is the largest
-    pass's peak memory and all passes' time, with those that may look for loops."""
+    pass's peak memory and all passes' time, with those that may look for loops. `refinement` is
+    what refining the scene will cost, in a process of its own, if it was asked for."""
 
     frames: int
     factor: float
     pass_frames: int
     chunks: tuple[range, ...]
     cost: Cost
+    refinement: Cost | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Predicted time of all passes and the refinement."""
+        return self.cost.seconds + (self.refinement.seconds if self.refinement else 0.0)
 
     @property
     def steps(self) -> list[str]:
@@ -34,14 +41,20 @@ class Plan:
 
     def document(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {
+        document = {
             "passes": len(self.chunks),
             "pass_frames": max(len(chunk) for chunk in self.chunks),
             "resolution_factor": self.factor,
             "predicted_memory_bytes": self.cost.bytes,
-            "predicted_seconds": round(self.cost.seconds, 3),
+            "predicted_seconds": round(self.seconds, 3),
             "degraded": self.steps,
         }
+        if self.refinement is not None:
+            document["refinement"] = {
+                "predicted_memory_bytes": self.refinement.bytes,
+                "predicted_seconds": round(self.refinement.seconds, 3),
+            }
+        return document
 
 
 class Planner:
@@ -73,12 +86,16 @@ class Planner:
     def harder(self, plan: Plan, height: int, width: int) -> Plan | None:
         """What to try after `plan` ran out of memory all the same: half the frames a pass, then
         less resolution."""
-        if plan.pass_frames > 2:
-            return self._made(
-                plan.frames, height, width, plan.factor, max(2, plan.pass_frames // 2)
-            )
-        lower = [factor for factor in _FACTORS if factor < plan.factor]
-        return self._made(plan.frames, height, width, lower[0], plan.pass_frames) if lower else None
+        factor, most = plan.factor, plan.pass_frames
+        lower = [each for each in _FACTORS if each < factor]
+        if most > 2:
+            most = max(2, most // 2)
+        elif lower:
+            factor = lower[0]
+        else:
+            return None
+        made = self._made(plan.frames, height, width, factor, most)
+        return replace(made, refinement=plan.refinement)
 
     def max_frames(self, height: int, width: int, limit: int) -> int:
         """How many frames of height x width network pixels fit into one pass, at most `limit`."""

@@ -48,10 +48,11 @@ _LINGER_SECONDS = 1.0
 @dataclass(frozen=True)
 class SentFile:
     """One file as it was sent: its name, cleaned for display, and its bytes as an open binary
-    file."""
+    file. Frames of one video have the same `camera`."""
 
     name: str
     file: BinaryIO
+    camera: str | None = None
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from service.exports.options import Finite, PointOptions, Positive
 from service.exports.records import OUTPUTS
 
 Mode = Literal["fit", "crop", "pad"]
+Refine = Literal["off", "cameras", "dense"]
 
 _NAME_LENGTH = 120
 
@@ -149,6 +150,37 @@ class Options(PointOptions):
         None,
         description="pixels [x, y] of the first picture to follow through all others, as JSON",
         examples=["[[10, 20], [30, 40]]"],
+    )
+    refine: Refine | None = Field(
+        None,
+        examples=["dense"],
+        description="what is refined on the original pixels: off, cameras, or dense: cameras and "
+        "depth; default: the service's",
+    )
+    refine_camera: Literal["auto", "shared", "each"] = Field(
+        "auto",
+        examples=["shared"],
+        description="whether one camera took all pictures: shared, each (one for each picture), or "
+        "auto: shared by those of one size and one lens",
+    )
+    refine_distortion: Literal["auto", "none", "radial"] = Field(
+        "auto",
+        examples=["none"],
+        description="lens distortion that the refined cameras may have",
+    )
+    refine_pixels: int | None = Field(
+        None,
+        ge=256,
+        le=4096,
+        examples=[1600],
+        description="longer side of dense depth in pixels, at most the picture's; default: the "
+        "service's",
+    )
+    refine_seconds: Positive | None = Field(
+        None,
+        le=86_400,
+        examples=[120.0],
+        description="seconds that the refinement may take; at most the service's",
     )
     outputs: Annotated[str, AfterValidator(_outputs)] | None = Field(
         None,

@@ -1,7 +1,8 @@
 """A request made ready: pictures on the network's grid as they lie on disk until their turn comes.
 
 What a job keeps is small and complete: 8-bit pixels of the network's grid, each picture's
-transform, the user's masks and the options. The pictures themselves are not kept.
+transform, the user's masks and the options. The pictures themselves are kept only where the scene
+is to be refined on them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ from service.errors import BrokenPicture, InvalidOption
 from service.inputs.body import SentFile, Upload
 from service.inputs.collection import collected, match_masks
 from service.inputs.options import Options, PicturePoint
+from service.inputs.originals import Original, Originals, RefinementOrder, to_json
 from service.inputs.pictures import DecodedPictures
-from service.settings import Limits
+from service.settings import Limits, RefinementSettings, refinement_version
 
 _FILE = "scene.safetensors"  # one file, so that one sync brings all of it to the disk
 
@@ -38,6 +40,8 @@ class PreparedScene:
     """S pictures on the network grid [H, W].
 
     `pixels` is uint8 [S,H,W,3]; `keep` is bool [S,H,W], False where a user's mask hides a pixel.
+    With a `refinement` there is an entry of `originals` for each picture. Their files lie beside
+    what `save` writes; `kept` holds them until then.
     """
 
     pixels: NDArray[np.uint8]
@@ -47,11 +51,20 @@ class PreparedScene:
     mode: str
     options: Options
     seconds: dict[str, float] = field(compare=False)
+    refinement: RefinementOrder | None = None
+    originals: tuple[Original, ...] = ()
+    kept: Originals | None = field(default=None, compare=False)
 
     def batch(self) -> PreprocessedImages:
         """The network's input: exactly what preprocessing gave, which is whole 255ths."""
         images = torch.from_numpy(self.pixels).movedim(-1, 1).float() / 255
         return PreprocessedImages(images, self.transforms)
+
+    @property
+    def megapixels(self) -> float:
+        """Of all pictures as they were sent."""
+        sizes = (transform.original_size for transform in self.transforms)
+        return sum(height * width for height, width in sizes) / 1e6
 
     def fingerprint(self, model: str) -> str:
         """SHA-256 over everything that decides the result: pixels, names, masks, options and the
@@ -59,6 +72,8 @@ class PreparedScene:
         document = self._document()
         for option in ("timeout", "outputs"):  # neither changes the result
             document["options"].pop(option, None)
+        if self.refinement is not None:  # with another version, or with none, it is another result
+            document["colmap"] = refinement_version()
         digest = hashlib.sha256(json.dumps([model, document], sort_keys=True).encode())
         for array in (self.pixels, self.keep):
             digest.update(repr(array.shape).encode())
@@ -71,6 +86,13 @@ class PreparedScene:
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         document = json.dumps({**self._document(), "seconds": self.seconds})
         save_file(contiguous, folder / _FILE, {"scene": document})
+        if self.kept is not None:
+            self.kept.save(folder)
+
+    def close(self) -> None:
+        """Release the originals, which can't be saved any more."""
+        if self.kept is not None:
+            self.kept.close()
 
     @classmethod
     def load(cls, folder: Path) -> PreparedScene:
@@ -83,6 +105,7 @@ class PreparedScene:
         else:
             arrays = {name: np.load(folder / f"{name}.npy") for name in ("pixels", "keep")}
             rest = json.loads((folder / "scene.json").read_text())
+        order = rest.get("refinement")
         return cls(
             **arrays,
             transforms=tuple(
@@ -92,23 +115,36 @@ class PreparedScene:
             mode=rest["mode"],
             options=Options.model_validate(rest["options"]),
             seconds=rest["seconds"],
+            refinement=None if order is None else RefinementOrder(**order),
+            originals=tuple(Original(**each) for each in rest.get("originals", ())),
         )
 
     def _document(self) -> dict[str, Any]:
-        return {
+        document = {
             "transforms": [transform.to_dict() for transform in self.transforms],
             "filenames": list(self.filenames),
             "mode": self.mode,
             "options": self.options.text(),
         }
+        if self.refinement is not None:
+            document["refinement"] = asdict(self.refinement)
+            document["originals"] = to_json(self.originals)
+        return document
 
 
 def prepare(
-    upload: Upload, options: Options, limits: Limits, image_size: int, patch_size: int
+    upload: Upload,
+    options: Options,
+    limits: Limits,
+    image_size: int,
+    patch_size: int,
+    refinement: RefinementSettings = RefinementSettings(),
 ) -> PreparedScene:
-    """Decode and pre-process one scene and check the options against it. Raises a ServiceError."""
+    """Decode and pre-process one scene and check the options against it; to be closed by the
+    caller. Raises a ServiceError."""
     started = time.perf_counter()
     mode = options.mode or limits.mode
+    order = RefinementOrder.of(options, refinement)
     with collected(upload, options, limits) as files:
         collecting = time.perf_counter() - started
         pictures = DecodedPictures(files, limits)
@@ -124,10 +160,14 @@ def prepare(
             [_mask(mask, t, limits) for mask, t in zip(masks, batch.transforms, strict=True)]
         )
         names = tuple(file.name for file in files)
+        kept = None if order is None else Originals(files, pictures.__getitem__)
     pixels = (batch.images.movedim(1, -1) * 255).round().to(torch.uint8).numpy()
     decode = collecting + pictures.decode_seconds
     seconds = {"decode": decode, "preprocess": max(time.perf_counter() - started - decode, 0.0)}
-    return PreparedScene(pixels, keep, batch.transforms, names, mode, options, seconds)
+    originals = () if kept is None else kept.pictures
+    return PreparedScene(
+        pixels, keep, batch.transforms, names, mode, options, seconds, order, originals, kept
+    )
 
 
 def _mask(mask: SentFile | None, transform: ImageTransform, limits: Limits) -> NDArray[np.bool_]:

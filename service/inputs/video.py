@@ -54,7 +54,11 @@ def read_frames(video: SentFile, options: Options, limits: Limits) -> list[SentF
             raise BrokenVideo(f"{video.name} has no frame that could be read.", filename=video.name)
         stem = Path(video.name).stem[:80]
         return [
-            SentFile(f"{stem}-{frame['seconds']:09.3f}s.png", _opened(frames / frame["file"]))
+            SentFile(
+                f"{stem}-{frame['seconds']:09.3f}s.png",
+                _opened(frames / frame["file"]),
+                camera=f"video {stem}",
+            )
             for frame in found["frames"]
         ]
 

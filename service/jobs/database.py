@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, extract, func, select
-from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import StaticPool
 
@@ -38,7 +38,7 @@ _CONNECTION = {
     "tcp_user_timeout": 10_000,
 }
 _SESSION = "SET statement_timeout = '10s'; SET idle_in_transaction_session_timeout = '5s'"
-_AWAY = (OperationalError, InterfaceError, InternalError, PoolTimeout)
+_OURS = (DataError, IntegrityError, ProgrammingError)  # a statement was wrong, not the database
 _DISK_FULL = "53100"
 # after a failure, before the database is asked again: those who ask must not pile up
 _PAUSE_SECONDS = 1.0
@@ -69,11 +69,12 @@ class Database:
     def transaction(self) -> Iterator[Connection]:
         """Everything that is done with the connection, or nothing. Raises StoreUnavailable and
         StorageFull."""
-        if time.monotonic() < self._away_until:
-            raise _away()
         try:
-            with self._turn, self._engine.begin() as connection:
-                yield connection
+            with self._turn:
+                if time.monotonic() < self._away_until:  # perhaps since this thread began to wait
+                    raise self._away()
+                with self._engine.begin() as connection:
+                    yield connection
         except (DBAPIError, PoolTimeout) as error:
             problem = self._problem(error)
             if problem is None:
@@ -99,18 +100,21 @@ class Database:
         if getattr(reason, "sqlstate", None) == _DISK_FULL or (
             not self.shared and "full" in str(reason)
         ):
-            return StorageFull("There is no room to record the job.")
-        if not self.shared or not isinstance(error, _AWAY):
+            return StorageFull("The database of jobs has no room left on its disk.")
+        if isinstance(error, _OURS):
             return None
         _log.warning(
-            "the shared database can't be used now: %s", str(reason).strip().partition("\n")[0]
+            "the %sdatabase can't be used now: %s",
+            "shared " if self.shared else "",
+            str(reason).strip().partition("\n")[0],
         )
         self._away_until = time.monotonic() + _PAUSE_SECONDS
-        return _away()
+        return self._away()
 
-
-def _away() -> StoreUnavailable:
-    return StoreUnavailable("The database that the replicas share can't be reached.")
+    def _away(self) -> StoreUnavailable:
+        if self.shared:
+            return StoreUnavailable("The database that the replicas share can't be reached.")
+        return StoreUnavailable("The database of jobs can't be used now.")
 
 
 def _sqlite(path: Path) -> Engine:

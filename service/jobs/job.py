@@ -60,4 +60,4 @@ class Job:
     @property
     def task(self) -> Task:
         """What the latest attempt works on."""
-        return Task(self.id, self.result, self.created)
+        return Task(self.id, self.result, self.created, self.deadline)

@@ -1,11 +1,14 @@
-"""Which results go: the oldest beyond a number, an age, or a size. Records of failures go with age
-and number."""
+"""Which results go: beyond a number or a size the oldest of whoever has most, and beyond an age.
+Records of failures go with age and number."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 
+from service.jobs.job import Job
 from service.jobs.store import JobStore
 from service.settings import StorageSettings
 from service.states import JobState
@@ -43,22 +46,15 @@ class Retention:
         ended = self._store.ended()
         results = [job for job in ended if job.state == JobState.SUCCEEDED]
         others = [job for job in ended if job.state != JobState.SUCCEEDED]
-        surplus = (
-            results[: max(len(results) - self._settings.keep, 0)]
-            + others[: max(len(others) - _RECORDS_KEPT, 0)]
-        )
-        gone = {job.id: job for job in surplus}
+        gone = {job.id: job for job in others[: max(len(others) - _RECORDS_KEPT, 0)]}
         if self._settings.keep_hours is not None:
             oldest = time.time() - 3600 * self._settings.keep_hours
             gone |= {job.id: job for job in ended if (job.finished or 0.0) < oldest}
         left = [job for job in results if job.id not in gone]
         sizes = self._storage.sizes({job.result: job.bytes for job in left})
-        total = sum(sizes.values())
-        for job in left[:-1]:  # the newest stays, however large
-            if total <= self._settings.keep_bytes:
-                break
-            gone[job.id] = job
-            total -= sizes[job.result]
+        surplus = _surplus(left, sizes, self._settings.keep, self._settings.keep_bytes)
+        gone |= {job.id: job for job in surplus}
+        total = sum(sizes[job.result] for job in left if job.id not in gone)
         for job in gone.values():
             self._store.forget(job.id)
             self._storage.remove(job.result)
@@ -71,6 +67,7 @@ class Retention:
         if self._storage.shared and time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + _SWEEP_SECONDS
             self.sweep()
+        self._storage.sweep_removed()
         self.enforce()
 
     def recover(self) -> None:
@@ -92,3 +89,35 @@ class Retention:
         results = {job.result for job in waiting if job.state != JobState.QUEUED}
         results |= {job.result for job in ended if job.state == JobState.SUCCEEDED}
         return Known({job.id for job in waiting}, results)
+
+
+def _surplus(
+    results: Sequence[Job], sizes: Mapping[str, int], keep: int, keep_bytes: int
+) -> list[Job]:
+    """Which of the `results`, oldest first, are too many or too large: always the oldest of the
+    client that has most, so that nobody's results go for another's. The newest stays, however
+    large."""
+    if not results:
+        return []
+    newest = results[-1]
+    queues: dict[str, deque[Job]] = {}
+    for job in results:
+        queues.setdefault(job.client, deque()).append(job)
+    bytes = {name: sum(sizes[job.result] for job in queue) for name, queue in queues.items()}
+    gone: list[Job] = []
+
+    def drop(holds: Callable[[str], int]) -> bool:
+        """Drop the oldest of whoever `holds` most; False if only the newest is left."""
+        others = [name for name, queue in queues.items() if queue and queue[0] is not newest]
+        if not others:
+            return False
+        job = queues[max(others, key=holds)].popleft()
+        bytes[job.client] -= sizes[job.result]
+        gone.append(job)
+        return True
+
+    while len(results) - len(gone) > keep and drop(lambda name: len(queues[name])):
+        pass
+    while sum(bytes.values()) > keep_bytes and drop(lambda name: bytes[name]):
+        pass
+    return gone

@@ -77,6 +77,23 @@ idempotency_keys = Table(
     Column("job", Text, nullable=False),
 )
 
+usage = Table(
+    "usage",
+    metadata,
+    Column(
+        "number",
+        BigInteger().with_variant(Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=True,
+    ),
+    Column("client", Text, nullable=False),
+    Column("time", Double, nullable=False),
+    Column("jobs", Integer, nullable=False),
+    Column("megapixels", Double, nullable=False),
+    Index("usage_by_client", "client", "time"),
+)
+"""What clients with a quota have used lately. Older versions know nothing of it, and do without."""
+
 _version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
 
 _ADDED = ("token", "worker", "lease_end", "stage", "progress", "event", "bytes")

@@ -30,10 +30,11 @@ from sqlalchemy import (
 from service.errors import Interrupted, KeyReused, QueueFull, QuotaExceeded
 from service.jobs.database import Database
 from service.jobs.job import Job
-from service.jobs.schema import idempotency_keys, jobs
+from service.jobs.schema import idempotency_keys, jobs, usage
 from service.states import ENDED, JobState
 
 _ATTEMPTS = 3
+_HOUR = 3600.0
 _UNDER_WAY = jobs.c.state.not_in(ENDED)
 _RUNNING = (JobState.RUNNING, JobState.CANCELLING)
 _ROW = select(*(jobs.c[field.name] for field in fields(Job)))
@@ -45,6 +46,24 @@ class Bounds:
 
     jobs: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class Quota:
+    """What one client may use in an hour: reconstructions, and megapixels of the pictures sent.
+    None is no limit."""
+
+    jobs: int | None = None
+    megapixels: float | None = None
+
+
+@dataclass(frozen=True)
+class Held:
+    """The requests that are still being read: of one client, whose share is bounded, and of all."""
+
+    client: str
+    own: int
+    all: int
 
 
 class JobStore:
@@ -67,11 +86,30 @@ class JobStore:
                 if not self._given_up(connection, job, now):
                     self._write(connection, replace(job, state=JobState.QUEUED))
 
-    def check_room(self, uploads: int) -> None:
+    def check_room(self, uploads: int, share: Held | None = None) -> None:
         """Raises QueueFull if nothing can wait beside `uploads` requests that are still being
-        read."""
+        read, or not for a client that already holds as much as is free."""
         with self._database.transaction() as connection:
             self._check_room(connection, uploads)
+            if share is not None:
+                self._check_share(connection, share)
+
+    def check_quota(self, client: str, quota: Quota, now: float) -> None:
+        """Raises QuotaExceeded if nothing is left of the client's megapixels."""
+        if quota.megapixels is not None:
+            with self._database.transaction() as connection:
+                self._check_quota(connection, client, Quota(None, quota.megapixels), now, 0.0)
+
+    def spend(
+        self, client: str, quota: Quota, now: float, megapixels: float, reconstructions: int
+    ) -> None:
+        """Count what a request has used that is no new job. Raises QuotaExceeded."""
+        if quota != Quota():
+            wanted = quota if reconstructions else Quota(None, quota.megapixels)
+            with self._database.transaction() as connection:
+                self._database.alone(connection)
+                self._check_quota(connection, client, wanted, now, megapixels)
+                self._spend(connection, client, now, megapixels, reconstructions)
 
     def known(self, client: str, fingerprint: str, key: str | None, reuse: bool) -> Job | None:
         """The job that already answers this request: its idempotency key's, or a finished one with
@@ -85,12 +123,13 @@ class JobStore:
             return self._known(connection, client, fingerprint, key, reuse)
 
     def add(
-        self, job: Job, key: str | None = None, reuse: bool = False, hourly: int | None = None
-    ) -> Job:
+        self, job: Job, key: str | None = None, reuse: bool = False, quota: Quota = Quota(),
+        megapixels: float = 0.0,
+    ) -> Job:  # fmt: skip
         """Queue `job`, unless another one is `known` by now: then that one is returned.
 
-        Raises KeyReused, QueueFull, and QuotaExceeded beyond `hourly` jobs of its client in an
-        hour.
+        Raises KeyReused, QueueFull, and QuotaExceeded beyond what its client may use in an hour.
+        What it used stays counted, whatever becomes of the job and its result.
         """
         with self._database.transaction() as connection:
             self._database.alone(connection)
@@ -98,8 +137,9 @@ class JobStore:
             if known is not None:
                 return known
             self._check_room(connection)
-            if hourly is not None:
-                self._check_quota(connection, job, hourly)
+            if quota != Quota():
+                self._check_quota(connection, job.client, quota, job.created, megapixels)
+                self._spend(connection, job.client, job.created, megapixels, 1)
             job = replace(job, event=_number(job, self._database.now(connection)))
             connection.execute(insert(jobs).values(_columns(job)))
             self._bind(connection, job, key)
@@ -314,17 +354,49 @@ class JobStore:
                 max_queue_seconds=self.bounds.seconds,
             )
 
-    def _check_quota(self, connection: Connection, job: Job, hourly: int) -> None:
-        recent = and_(jobs.c.client == job.client, jobs.c.created > job.created - 3600)
-        used, oldest = connection.execute(
-            select(func.count(), func.min(jobs.c.created)).where(recent)
-        ).one()
-        if used >= hourly:
-            raise QuotaExceeded(
-                f"This API key may start {hourly} reconstructions an hour.",
-                retry_after=oldest + 3600 - job.created,
-                per_hour=hourly,
+    def _check_share(self, connection: Connection, share: Held) -> None:
+        of_client = func.count().filter(jobs.c.client == share.client)
+        count, own = connection.execute(select(func.count(), of_client).where(_UNDER_WAY)).one()
+        free = self.bounds.jobs - int(count) - share.all
+        if int(own) + share.own >= free:
+            raise QueueFull(
+                f"This API key has {int(own) + share.own} requests under way; what is left of the "
+                "queue is kept for others.",
+                queue_capacity=self.bounds.jobs,
             )
+
+    def _check_quota(
+        self, connection: Connection, client: str, quota: Quota, now: float, megapixels: float
+    ) -> None:
+        recent = and_(usage.c.client == client, usage.c.time > now - _HOUR)
+        used = select(
+            func.coalesce(func.sum(usage.c.jobs), 0),
+            func.coalesce(func.sum(usage.c.megapixels), 0.0),
+            func.min(usage.c.time),
+        ).where(recent)
+        started, seen, oldest = connection.execute(used).one()
+        wait = (now if oldest is None else oldest) + _HOUR - now
+        if quota.jobs is not None and started >= quota.jobs:
+            raise QuotaExceeded(
+                f"This API key may start {quota.jobs} reconstructions an hour.",
+                retry_after=wait,
+                per_hour=quota.jobs,
+            )
+        limit = quota.megapixels
+        if limit is not None and (seen + megapixels > limit or seen >= limit):
+            raise QuotaExceeded(
+                f"This API key may send pictures of {limit:g} megapixels an hour.",
+                retry_after=wait,
+                megapixels_per_hour=limit,
+            )
+
+    def _spend(
+        self, connection: Connection, client: str, now: float, megapixels: float, started: int
+    ) -> None:
+        past = and_(usage.c.client == client, usage.c.time <= now - _HOUR)
+        connection.execute(delete(usage).where(past))
+        row = {"client": client, "time": now, "jobs": started, "megapixels": megapixels}
+        connection.execute(insert(usage).values(row))
 
     def _given_up(self, connection: Connection, job: Job, now: float) -> bool:
         """End a job whose worker is gone, if it was being cancelled or has been tried too often."""

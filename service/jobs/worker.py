@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 import socket
@@ -13,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
-from service.errors import DeadlineExceeded, ServiceError, StoreUnavailable
+from service.errors import DeadlineExceeded, ServiceError, StoreUnavailable, Unavailable
 from service.jobs.events import Events
 from service.jobs.job import Job
 from service.jobs.retention import Retention
@@ -73,14 +74,17 @@ class Worker:
         self._cancelled: set[str] = set()
         self._let_go: set[tuple[str, int]] = set()
         self._activities: dict[str, Activity] = {}
+        self._rounds = [math.inf] * lanes  # when each lane last looked for a job (monotonic)
         self._threads = [
-            threading.Thread(target=self._run, name=f"worker-{lane}", daemon=True)
+            threading.Thread(target=self._run, args=(lane,), name=f"worker-{lane}", daemon=True)
             for lane in range(lanes)
         ]
+        self._started = False
 
     def start(self) -> None:
         for thread in self._threads:
             thread.start()
+        self._started = True
 
     def notify(self) -> None:
         """There may be a new job."""
@@ -95,7 +99,8 @@ class Worker:
     def let_go(self, job: Job) -> None:
         """Stop working on the job at its next step and leave it alone: another replica has taken it
         up."""
-        self._let_go.add((job.id, job.token))
+        if job.id in self._activities:
+            self._let_go.add((job.id, job.token))
 
     def drain(self) -> None:
         """Take no further job."""
@@ -135,26 +140,45 @@ class Worker:
         """What is done here and now."""
         return [*self._activities.values()]
 
-    def stalled_seconds(self) -> float:
-        """How long a running job has shown no progress, the slowest one's; 0 while idle."""
-        now = time.monotonic()
-        return max((now - activity.changed for activity in self.activities()), default=0.0)
+    @property
+    def dead(self) -> bool:
+        """Whether a thread has ended that should work on."""
+        alive = all(thread.is_alive() for thread in self._threads)
+        return self._started and not self._draining.is_set() and not alive
 
-    def _run(self) -> None:
+    def stalled_seconds(self) -> float:
+        """How long a lane has shown no progress, the slowest one's; next to 0 while idle."""
+        now = time.monotonic()
+        moved = [*self._rounds, *(activity.changed for activity in self.activities())]
+        return max(now - min(moved), 0.0)
+
+    def _run(self, lane: int) -> None:
         while not self._draining.is_set():
+            self._rounds[lane] = time.monotonic()
             known = self._news_count
-            try:
-                job = self._store.claim(self.name, [*self._activities])
-            except StoreUnavailable:
-                job = None
+            job = self._claim()
             if job is None:
                 self._wait_for_news(known)
                 continue
+            self._rounds[lane] = math.inf  # the job's own progress says how it goes
             try:
                 self._one(job)
-            except Exception:  # whatever a full disk or a broken job does, the thread must live on
+            except Exception:  # while the service stops; after its start the job is done again
                 _log.exception("job %s could not be recorded", job.id)
                 time.sleep(_IDLE_SECONDS)
+        self._rounds[lane] = math.inf
+
+    def _claim(self) -> Job | None:
+        """The next job; None, after a moment, if there is none, or none can be taken up now."""
+        try:
+            self._storage.check_room()  # without room for its result a job waits
+            return self._store.claim(self.name, [*self._activities])
+        except Unavailable as error:
+            _log.warning("no job is taken up now: %s", error.message)
+        except Exception:
+            _log.exception("no job can be taken up; the next attempt is in a moment")
+        self._draining.wait(_IDLE_SECONDS)
+        return None
 
     def _wait_for_news(self, known: int) -> None:
         with self._news:
@@ -167,6 +191,20 @@ class Worker:
             job.id, "state", {"state": JobState.RUNNING, "progress": 0.0}, number=job.event
         )
         self._activities[job.id] = Activity(job, "decode", 0.0, began)
+        try:
+            self._work_on(job, began)
+        except Exception:  # a job must not stay "running" when nobody works on it
+            if self._aborting.is_set():
+                raise
+            _log.exception("what became of job %s could not be kept", job.id)
+            problem = _unexpected().record()
+            ended = self._insist(job, lambda: self._store.finish(job, JobState.FAILED, problem))
+            if ended is not None:
+                self._announce(ended, {})
+        finally:
+            del self._activities[job.id]
+
+    def _work_on(self, job: Job, began: float) -> None:
         state = JobState.FAILED
         failure: ServiceError | None = None
         timings: dict[str, float] = {}
@@ -193,11 +231,7 @@ class Worker:
             failure = error
         except Exception:
             _log.exception("unexpected error in job %s", job.id)
-            failure = ServiceError(
-                "The service met a condition that it did not expect; its log says more."
-            )
-        finally:
-            del self._activities[job.id]
+            failure = _unexpected()
         if state == JobState.CANCELLED:
             self._metrics.cancelled.labels("running").inc()
         self._end(job, state, failure, timings, began)
@@ -215,9 +249,8 @@ class Worker:
             self._storage.remove(job.result)
         problem = None if failure is None else failure.record()
         size = self._storage.size(job.result) if state == JobState.SUCCEEDED else 0
-        ended = self._insist(
-            lambda: self._store.finish(job, state, problem, self._events.last_number(job.id), size)
-        )
+        last = self._events.last_number(job.id)
+        ended = self._insist(job, lambda: self._store.finish(job, state, problem, last, size))
         self._cancelled.discard(job.id)
         self._let_go.discard((job.id, job.token))
         if ended is None or ended.state != state:
@@ -231,7 +264,7 @@ class Worker:
         self._announce(ended, timings)  # nobody has to wait until all is tidy
         self._storage.drop_incoming(job.id)
         if ended.state == JobState.SUCCEEDED:
-            with suppress(StoreUnavailable):  # then the next round does it
+            with suppress(Unavailable):  # then the next round does it
                 self._retention.added(size)
 
     def _announce(self, ended: Job, timings: dict[str, float]) -> None:
@@ -240,7 +273,7 @@ class Worker:
 
     def _put_back(self, job: Job) -> None:
         """Leave the job to whoever comes next, without a trace of this attempt."""
-        back = self._insist(lambda: self._store.requeue(job))
+        back = self._insist(job, lambda: self._store.requeue(job))
         self._let_go.discard((job.id, job.token))
         self._storage.remove(job.result)
         if back is None:
@@ -249,16 +282,25 @@ class Worker:
             self._storage.drop_incoming(job.id)
             self._announce(back, {})
 
-    def _insist(self, record: Callable[[], Job | None]) -> Job | None:
-        """Record something, as soon as the database can be reached; at a shutdown at once or
-        never."""
+    def _insist(self, job: Job, record: Callable[[], Job | None]) -> Job | None:
+        """Record something about `job`, as soon as the database can be used; at a shutdown at once
+        or never."""
         while True:
             try:
                 return record()
-            except StoreUnavailable:
+            except Exception as error:
                 if self._aborting.is_set():
-                    raise  # the lease runs out, and another replica does it again
+                    raise  # after a restart, or when the lease has run out, it is done again
+                if isinstance(error, Unavailable):  # it will be back: that is no reason to bark
+                    self._moved(job)
+                    _log.warning("job %s can't be recorded now: %s", job.id, error.message)
+                else:
+                    _log.exception("job %s can't be recorded; trying again", job.id)
                 time.sleep(_IDLE_SECONDS)
+
+    def _moved(self, job: Job) -> None:
+        activity = self._activities[job.id]
+        self._activities[job.id] = replace(activity, changed=time.monotonic())
 
     def _report(self, job: Job, stage: str, progress: float) -> None:
         activity = self._activities[job.id]
@@ -281,8 +323,12 @@ class Worker:
         self._events.publish(job.id, "progress", news)
 
 
+def _unexpected() -> ServiceError:
+    return ServiceError("The service met a condition that it did not expect; its log says more.")
+
+
 class Watchdog:
-    """Calls `on_stall` once if the worker shows no progress for `limit` seconds."""
+    """Calls `on_stall` once if the worker shows no progress for `limit` seconds, or is dead."""
 
     def __init__(self, worker: Worker, limit: float, on_stall: Callable[[], None]) -> None:
         self._worker = worker
@@ -299,8 +345,11 @@ class Watchdog:
 
     def _run(self) -> None:
         while not self._ended.wait(min(self._limit / 4, 5.0)):
-            if self._worker.stalled_seconds() > self._limit:
+            if self._worker.dead or self._worker.stalled_seconds() > self._limit:
                 self.stalled = True
-                _log.critical("no progress for %.0f seconds; the process ends", self._limit)
+                if self._worker.dead:
+                    _log.critical("a worker's thread has ended; so does the process")
+                else:
+                    _log.critical("no progress for %.0f seconds; the process ends", self._limit)
                 self._on_stall()
                 return

@@ -1,37 +1,62 @@
 """What the client knew put to use: its intrinsics, its camera poses, one distance. Lengths become
-metres."""
+metres.
+
+Intrinsics come before the refinement, which begins with them; poses and a distance after it, for
+they move the scene as a whole.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from dataclasses import dataclass, replace
 from statistics import median
 
+import numpy as np
 import torch
 
 from model.rotations import rotation_angle
 from model.scene.geometry import unproject_depth
+from model.scene.preprocess import ImageTransform
 from model.scene.reconstruction import Reconstruction
 from model.scene.similarity import Similarity, camera_centres, fit_cameras
+from refinement.result import DenseMap, Refinement
 from service.errors import InvalidOption
 from service.inputs.options import KnownCamera, KnownDistance, Options, PicturePoint
 from service.result.document import ScaleDocument, Unit
+from service.result.refined import moved
+from service.result.scene import rays
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A scene where what is known puts it, and the similarity that brought it there."""
+
+    scene: Reconstruction
+    scale: ScaleDocument
+    similarity: Similarity
+
+
+def with_known_intrinsics(scene: Reconstruction, options: Options) -> Reconstruction:
+    """The scene with known intrinsics in place of the network's; its depth stays."""
+    if options.cameras is None:
+        return scene
+    return _with_intrinsics(scene, options.cameras)
 
 
 def apply_knowledge(
-    scene: Reconstruction, options: Options, unit: Unit
-) -> tuple[Reconstruction, ScaleDocument]:
-    """The scene with known intrinsics, in the world of known poses or scaled by a known distance.
+    scene: Reconstruction, options: Options, unit: Unit, refinement: Refinement | None = None
+) -> Aligned:
+    """The scene in the world of known poses or scaled by a known distance.
 
     `unit` is the one that the network predicts lengths in; what is known of the scene makes it
-    metres.
+    metres. The scene has the cameras of `refinement`, if there is one, which also knows lenses and
+    dense depth.
 
-    Known intrinsics replace the network's; its depth stays. Known poses do not replace the
-    network's: the whole scene is moved and scaled onto them, and the residual says how well the two
-    agree. With both, poses set the scale. Raises InvalidOption if the scale can't be found.
+    Known poses do not replace the scene's: the whole scene is moved and scaled onto them, and the
+    residual says how well the two agree. With both, poses set the scale. Raises InvalidOption if
+    the scale can't be found.
     """
-    if options.cameras is not None:
-        scene = _with_intrinsics(scene, options.cameras)
-    scale = ScaleDocument(unit=unit)
+    scale, similarity = ScaleDocument(unit=unit), Similarity.identity()
     posed = [
         (index, camera.extrinsic)
         for index, camera in enumerate(options.cameras or ())
@@ -42,35 +67,40 @@ def apply_knowledge(
         known = torch.tensor([extrinsic for _, extrinsic in posed], dtype=torch.float64)
         similarity = fit_cameras(scene.extrinsics[indices], known)
         scene = _moved(scene, similarity)
-        moved = scene.extrinsics[indices].double()
-        distances = (camera_centres(moved) - camera_centres(known)).square().sum(-1)
+        fitted = scene.extrinsics[indices].double()
+        distances = (camera_centres(fitted) - camera_centres(known)).square().sum(-1)
         scale = ScaleDocument(
             unit="metre",
             provenance="known cameras",
             factor=similarity.scale,
             position_residual=float(distances.mean().sqrt()),
             rotation_residual_degrees=median(
-                rotation_angle(moved[:, :, :3], known[:, :, :3]).tolist()
+                rotation_angle(fitted[:, :, :3], known[:, :, :3]).tolist()
             ),
         )
     if options.known_distance is not None:
-        measured = measure(scene, options.known_distance)
+        now = None if refinement is None else moved(refinement, similarity)
+        measured = measure(scene, options.known_distance, now)
         if posed:
-            return scene, scale.model_copy(
+            scale = scale.model_copy(
                 update={"distance_residual": measured - options.known_distance.metres}
             )
+            return Aligned(scene, scale, similarity)
         factor = options.known_distance.metres / measured
-        scene = _moved(scene, replace(Similarity.identity(), scale=factor))
+        similarity = replace(similarity, scale=factor)
+        scene = _moved(scene, similarity)
         scale = ScaleDocument(
             unit="metre", provenance="known distance", factor=factor, distance_residual=0.0
         )
-    return scene, scale
+    return Aligned(scene, scale, similarity)
 
 
-def measure(scene: Reconstruction, distance: KnownDistance) -> float:
-    """The distance between two places in the scene's unit. Raises InvalidOption if there is
-    none."""
-    a, b = (_locate(scene, point) for point in (distance.a, distance.b))
+def measure(
+    scene: Reconstruction, distance: KnownDistance, refinement: Refinement | None = None
+) -> float:
+    """The distance between two places in the scene's unit, by dense depth where there is some.
+    Raises InvalidOption if there is none."""
+    a, b = (_locate(scene, point, refinement) for point in (distance.a, distance.b))
     length = float((a - b).norm())
     if not length > 0:
         raise InvalidOption(
@@ -82,15 +112,26 @@ def measure(scene: Reconstruction, distance: KnownDistance) -> float:
     return length
 
 
-def _locate(scene: Reconstruction, point: PicturePoint) -> torch.Tensor:
+def _locate(
+    scene: Reconstruction, point: PicturePoint, refinement: Refinement | None
+) -> torch.Tensor:
     index = point.picture
-    depth = scene.original_depth(index)[int(point.y), int(point.x)].double()
-    intrinsic, extrinsic = (
-        scene.original_intrinsics[index].double(),
-        scene.extrinsics[index].double(),
-    )
-    ray = torch.linalg.solve(intrinsic, torch.tensor([point.x, point.y, 1.0], dtype=torch.float64))
+    depth = float(scene.original_depth(index)[int(point.y), int(point.x)])
+    distortion = 0.0
+    if refinement is not None:
+        distortion = refinement.pictures[index].distortion
+        if refinement.dense is not None:
+            found = _dense_depth(refinement.dense[index], point, scene.transforms[index])
+            depth = found if math.isfinite(found) else depth
+    intrinsic, extrinsic = scene.original_intrinsics[index], scene.extrinsics[index].double()
+    place = rays(intrinsic, distortion, np.array(point.x), np.array(point.y))
+    ray = torch.tensor([*place, 1.0], dtype=torch.float64)
     return extrinsic[:, :3].T @ (depth * ray - extrinsic[:, 3])
+
+
+def _dense_depth(dense: DenseMap, point: PicturePoint, transform: ImageTransform) -> float:
+    (rows, columns), (height, width) = dense.depth.shape, transform.original_size
+    return float(dense.depth[int(point.y * rows / height), int(point.x * columns / width)])
 
 
 def _with_intrinsics(scene: Reconstruction, cameras: list[KnownCamera | None]) -> Reconstruction:

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from model.scene.reconstruction import Reconstruction
+from refinement.result import NETWORK, VERIFIED, Reason, Refinement
 from service.states import JobState
 
 _WORLD_OF_KNOWN_CAMERAS = (
@@ -20,13 +21,12 @@ _WORLD_OF_KNOWN_CAMERAS = (
     "z forward), metres."
 )
 _WORLD_OF_THE_FIRST_PICTURE = (
-    "The world is the frame of the first picture's camera as the network predicts it: OpenCV axes "
-    "(x right, y down, "
-    "z forward)."
+    "The world is the frame of the first picture's camera: OpenCV axes (x right, y down, z "
+    "forward)."
 )
 CONVENTIONS = (
     "extrinsic is world-to-camera [R|t]. intrinsic is in pixels of the original picture after EXIF "
-    "rotation, "
+    "rotation, distortion is k1 of COLMAP's SIMPLE_RADIAL model, "
     "intrinsic_network in pixels of the network's input; x_network = scale_x * x_original + "
     "offset_x, "
     "likewise y, in continuous coordinates with pixel edges at integers, so a pixel's centre is at "
@@ -260,48 +260,71 @@ class ReconstructionDocument(_Document):
         return self.options.get("query_points") is not None
 
 
-def warnings_about(model: ModelDocument) -> list[WarningDocument]:
-    """What everybody who uses answers of this model has to know."""
-    if model.domain is None or model.domain.photographs:
-        return []
-    message = (
-        f"This model was trained on {model.domain.trained_on} only. On photographs its cameras, "
-        "depth and points are "
-        "wrong. For photographs, quantise a checkpoint that was trained on them, such as "
-        "facebook/VGGT-1B, and use "
-        "that artifact instead."
-    )
-    return [WarningDocument(code="not-for-photographs", message=message)]
-
-
 def describe_pictures(
-    reconstruction: Reconstruction, filenames: tuple[str, ...]
+    reconstruction: Reconstruction,
+    filenames: tuple[str, ...],
+    refinement: Refinement | None = None,
 ) -> list[PictureDocument]:
-    """Every picture of a reconstruction."""
+    """Every picture of a reconstruction, which has the cameras of `refinement` if there is one."""
     pictures = []
     for index, (filename, transform) in enumerate(
         zip(filenames, reconstruction.transforms, strict=True)
     ):
-        seen = reconstruction.depth[index][reconstruction.mask[index]]
-        nearest, farthest = float(seen.min()), float(seen.max())
-        pictures.append(
-            PictureDocument(
-                index=index,
-                filename=filename,
-                original_size=_size(transform.original_size),
-                network_size=_size(transform.network_size),
-                transform=transform.to_dict(),
-                extrinsic=reconstruction.extrinsics[index].tolist(),
-                intrinsic=reconstruction.original_intrinsics[index].tolist(),
-                intrinsic_network=reconstruction.intrinsics[index].tolist(),
-                depth=DepthDocument(
-                    min=nearest,
-                    max=farthest,
-                    png_scale=depth_scale(farthest),
-                ),
+        seen = reconstruction.depth[index][reconstruction.mask[index]].numpy()
+        dense = None
+        if refinement is not None and refinement.dense is not None:
+            found = refinement.dense[index]
+            seen = np.concatenate([seen, found.depth[np.isfinite(found.depth)]])
+            dense = DenseDocument(
+                size=_size(found.depth.shape),
+                verified=int((found.source == VERIFIED).sum()),
+                filled=int((found.source == NETWORK).sum()),
             )
+        nearest, farthest = float(seen.min()), float(seen.max())
+        document = PictureDocument(
+            index=index,
+            filename=filename,
+            original_size=_size(transform.original_size),
+            network_size=_size(transform.network_size),
+            transform=transform.to_dict(),
+            extrinsic=reconstruction.extrinsics[index].tolist(),
+            intrinsic=reconstruction.original_intrinsics[index].tolist(),
+            intrinsic_network=reconstruction.intrinsics[index].tolist(),
+            depth=DepthDocument(min=nearest, max=farthest, png_scale=depth_scale(farthest)),
+            dense=dense,
         )
+        if refinement is not None:
+            picture = refinement.pictures[index]
+            document = document.model_copy(
+                update={
+                    name: getattr(picture, name)
+                    for name in ("distortion", "source", "share", "observations", "ray_angle")
+                }
+            )
+        pictures.append(document)
     return pictures
+
+
+def describe_refinement(
+    refinement: Refinement, asked: Literal["cameras", "dense"]
+) -> RefinementDocument:
+    """What a result's document says of its refinement."""
+    return RefinementDocument(
+        asked=asked,
+        method=refinement.method,
+        kept=refinement.kept,
+        support=refinement.support,
+        network_support=refinement.network_support,
+        reason=_reason(refinement.reason),
+        dense_reason=_reason(refinement.dense_reason),
+        points=0 if refinement.sparse is None else len(refinement.sparse.xyz),
+        seconds=dict(refinement.seconds),
+        peak_memory_bytes=refinement.peak_bytes,
+    )
+
+
+def _reason(reason: Reason | None) -> ReasonDocument | None:
+    return None if reason is None else ReasonDocument(code=reason.code, message=reason.message)
 
 
 def depth_scale(largest: float) -> float:
@@ -309,5 +332,5 @@ def depth_scale(largest: float) -> float:
     return max(largest, float(np.finfo(np.float32).tiny)) / PNG_LEVELS
 
 
-def _size(size: tuple[int, int]) -> Size:
+def _size(size: tuple[int, ...]) -> Size:
     return Size(height=size[0], width=size[1])

@@ -3,36 +3,57 @@ document."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
-from model.scene.geometry import unproject_depth
+from model.scene.distortion import undistort
 from model.scene.preprocess import ImageTransform
 from model.scene.reconstruction import Reconstruction
-from service.result.document import ReconstructionDocument
+from refinement.result import DenseMap, Refinement, SparsePoints
+from service.result.document import PictureDocument, ReconstructionDocument
 
 Grid = Literal["original", "network"]
 """A picture's own pixel grid, or the one that the network worked on."""
 
 ARRAYS = ("depth", "confidence", "colors", "mask", "keep")
 TRACKS = ("track_points", "track_visibility", "track_confidence")
+_SPARSE = tuple(field.name for field in fields(SparsePoints))
 
 
-def arrays_of(reconstruction: Reconstruction, keep: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+def arrays_of(
+    reconstruction: Reconstruction,
+    keep: NDArray[np.bool_],
+    refinement: Refinement | None = None,
+    originals: Sequence[bytes] = (),
+) -> dict[str, NDArray[Any]]:
     """What `Scene` needs beyond the document; points follow from depth and cameras and are not
-    stored."""
-    return {
+    stored.
+
+    `originals` are the upright pictures as JPEG or PNG, one each, which a refined scene needs.
+    """
+    arrays: dict[str, NDArray[Any]] = {
         "depth": reconstruction.depth.numpy(),
         "confidence": reconstruction.depth_conf.numpy(),
         "colors": reconstruction.colors.numpy(),
         "mask": reconstruction.mask.numpy(),
         "keep": keep,
     }
+    for index, original in enumerate(originals):
+        arrays[f"picture_{index}"] = np.frombuffer(original, np.uint8)
+    if refinement is not None and refinement.sparse is not None:
+        arrays |= {f"sparse_{name}": getattr(refinement.sparse, name) for name in _SPARSE}
+    if refinement is not None and refinement.dense is not None:
+        for index, dense in enumerate(refinement.dense):
+            arrays[f"dense_depth_{index}"] = dense.depth
+            arrays[f"dense_source_{index}"] = dense.source
+    return arrays
 
 
 @dataclass(frozen=True)
@@ -42,6 +63,9 @@ class Scene:
     `depth` and `confidence` are [S,H,W] float32, `colors` [S,H,W,3] uint8, `mask` [S,H,W] bool
     (False on padding), `keep` [S,H,W] bool (False where a user's mask hides a pixel). Tracks, if
     any, are pixels [S,N,2] of the network grid and two probabilities [S,N].
+
+    A refined scene also has the upright `originals` as they were encoded (JPEG or PNG), its sparse
+    points if cameras were refined, and one dense map a picture if dense depth was found.
     """
 
     document: ReconstructionDocument
@@ -50,20 +74,69 @@ class Scene:
     colors: NDArray[np.uint8]
     mask: NDArray[np.bool_]
     keep: NDArray[np.bool_]
-    tracks: Mapping[str, NDArray[np.float32]]
+    tracks: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    sparse: SparsePoints | None = None
+    dense: tuple[DenseMap, ...] | None = None
+    originals: tuple[NDArray[np.uint8], ...] = ()
+
+    @classmethod
+    def of(cls, document: ReconstructionDocument, arrays: Mapping[str, NDArray[Any]]) -> Scene:
+        """The scene of a stored document and of what `arrays_of` gave. Raises KeyError if an array
+        is missing."""
+        indices = range(len(document.pictures))
+        sparse = dense = None
+        originals: tuple[NDArray[np.uint8], ...] = ()
+        if "picture_0" in arrays:
+            originals = tuple(arrays[f"picture_{index}"] for index in indices)
+        if "sparse_xyz" in arrays:
+            sparse = SparsePoints(**{name: arrays[f"sparse_{name}"] for name in _SPARSE})
+        if "dense_depth_0" in arrays:
+            dense = tuple(
+                DenseMap(arrays[f"dense_depth_{index}"], arrays[f"dense_source_{index}"])
+                for index in indices
+            )
+        return cls(
+            document,
+            **{name: arrays[name] for name in ARRAYS},
+            tracks={name: arrays[name] for name in TRACKS if name in arrays},
+            sparse=sparse,
+            dense=dense,
+            originals=originals,
+        )
 
     def extrinsics(self) -> NDArray[np.float64]:
         """World-to-camera [S,3,4]."""
         return np.array([picture.extrinsic for picture in self.document.pictures])
 
     def intrinsics(self) -> NDArray[np.float64]:
-        """[S,3,3], pixels of the original pictures."""
+        """[S,3,3], pixels of the original pictures, without distortion."""
         return np.array([picture.intrinsic for picture in self.document.pictures])
+
+    def original(self, index: int, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """One upright original picture [h,w,3], decoded, made smaller to `size` (h, w) if given.
+        Raises IndexError in a scene without originals."""
+        with Image.open(io.BytesIO(self.originals[index].tobytes())) as picture:
+            rgb = picture.convert("RGB")
+        if size is not None and size != (rgb.height, rgb.width):
+            rgb = rgb.resize((size[1], size[0]), Image.Resampling.BOX)
+        return np.asarray(rgb)
 
     def depth_map(self, index: int, grid: Grid) -> NDArray[np.float32]:
         """Depth of one picture [h, w], NaN where there is no data, on the original or the network's
-        pixel grid."""
+        pixel grid.
+
+        On the original grid it is the dense depth of a scene that has it, and the network's
+        elsewhere.
+        """
+        if grid == "original" and self.dense is not None:
+            return enlarged(self.dense[index].depth, self._original_size(index))
         return self._map(self.depth, index, grid)
+
+    def source_map(self, index: int) -> NDArray[np.uint8]:
+        """Where each pixel of one picture's dense depth comes from, uint8 [h, w] on the original
+        grid: NO_DATA, NETWORK or VERIFIED of `refinement.result`. Needs dense depth."""
+        assert self.dense is not None
+        return enlarged(self.dense[index].source, self._original_size(index))
 
     def confidence_map(self, index: int, grid: Grid) -> NDArray[np.float32]:
         """Confidence of one picture [h, w], at least 1, NaN where there is no data, on either
@@ -72,12 +145,28 @@ class Scene:
 
     def world_points(self) -> NDArray[np.float32]:
         """Points [S,H,W,3] of all network pixels' centres in the world frame."""
-        intrinsics = torch.tensor([picture.intrinsic_network for picture in self.document.pictures])
-        # unprojection counts pixels from 0; a pixel's centre is half a pixel further
-        intrinsics[:, :2, 2] -= 0.5
-        depth = torch.from_numpy(np.array(self.depth))
-        points = unproject_depth(depth, torch.from_numpy(self.extrinsics()).float(), intrinsics)
-        return points.numpy()
+        return np.stack(
+            [
+                unprojected(
+                    picture, picture.intrinsic_network, np.asarray(self.depth[picture.index])
+                )
+                for picture in self.document.pictures
+            ]
+        )
+
+    def dense_points(self, index: int) -> NDArray[np.float32]:
+        """Points [h,w,3] of one picture's dense map in the world frame, NaN where there is no data.
+        Needs dense depth."""
+        assert self.dense is not None
+        picture, depth = self.document.pictures[index], np.asarray(self.dense[index].depth)
+        rows, columns = depth.shape
+        size = picture.original_size
+        smaller = np.diag([columns / size.width, rows / size.height, 1.0])
+        return unprojected(picture, smaller @ np.array(picture.intrinsic), depth)
+
+    def _original_size(self, index: int) -> tuple[int, int]:
+        size = self.document.pictures[index].original_size
+        return size.height, size.width
 
     def _map(self, values: NDArray[np.float32], index: int, grid: Grid) -> NDArray[np.float32]:
         if grid == "network":
@@ -87,3 +176,37 @@ class Scene:
             .map_to_original(torch.from_numpy(np.array(values[index])))
             .numpy()
         )
+
+
+def rays(
+    intrinsic: Any, distortion: float, columns: NDArray[np.floating], rows: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Directions [..., 2] (x, y at z = 1) in the camera's frame of places of a picture, continuous
+    pixels."""
+    matrix = np.asarray(intrinsic)
+    x = (columns - matrix[0, 2]) / matrix[0, 0]
+    y = (rows - matrix[1, 2]) / matrix[1, 1]
+    return undistort(np.stack([x, y], axis=-1), distortion)
+
+
+def unprojected(
+    picture: PictureDocument, intrinsic: Any, depth: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """World points [h,w,3] of the pixel centres of a depth map [h,w], whose pixels `intrinsic`
+    counts; the lens is that of `picture`."""
+    row, column = np.mgrid[: depth.shape[0], : depth.shape[1]] + 0.5
+    directions = rays(intrinsic, picture.distortion, column, row)
+    extrinsic = np.array(picture.extrinsic)
+    seen = np.concatenate([directions, np.ones_like(directions[..., :1])], -1) * depth[..., None]
+    points: NDArray[np.float32] = ((seen - extrinsic[:, 3]) @ extrinsic[:, :3]).astype(np.float32)
+    return points
+
+
+def enlarged(values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """A map [h,w] on a larger grid of `size` (h, w): each pixel takes the value of the one that its
+    centre lies in, so that no depth is mixed across an edge."""
+    row, column = (
+        ((np.arange(wanted) + 0.5) * (had / wanted)).astype(int)
+        for wanted, had in zip(size, values.shape, strict=True)
+    )
+    return np.asarray(values)[row[:, None], column]

@@ -16,6 +16,7 @@ FILE = "arrays.safetensors"
 _TYPES: dict[str, type[np.generic]] = {
     "F64": np.float64,
     "F32": np.float32,
+    "I64": np.int64,
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
@@ -23,10 +24,12 @@ _LENGTH_BYTES = 8
 
 
 def write(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write arrays of floats, uint8 or bool into `folder`. Raises ValueError for others."""
+    """Write arrays of floats, int64, uint8 or bool into `folder`. Raises ValueError for others."""
     unknown = {str(array.dtype) for array in arrays.values() if array.dtype not in _TYPES.values()}
     if unknown:
-        raise ValueError(f"a result holds floats, uint8 and bool, not {', '.join(sorted(unknown))}")
+        raise ValueError(
+            f"a result holds floats, int64, uint8 and bool, not {', '.join(sorted(unknown))}"
+        )
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / FILE)
 
 

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import re
+import secrets
 import shutil
 import tempfile
 import threading
@@ -33,13 +35,16 @@ from model.files.artifact import sha256
 from service.errors import StorageFull, gone
 from service.result.document import ReconstructionDocument
 from service.result.file import MadeFile
-from service.result.scene import ARRAYS, TRACKS, Scene
+from service.result.scene import Scene
 from service.storage.arrays import mapped
 from service.storage.arrays import write as write_arrays
 
 NAME = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,8})?")
 RESULT = "result.json"
 _EXPORTS_KEPT = 1024  # per reconstruction
+_REMOVED = ".removed"
+
+_log = logging.getLogger("service")
 
 
 class StorageInUseError(RuntimeError):
@@ -135,28 +140,41 @@ class Storage:
         """The result with its arrays mapped, not read. Raises NotFound."""
         document = self.result(name)
         try:
-            arrays = mapped(self._folder(name))
-            tracks = {key: arrays[key] for key in TRACKS if key in arrays}
-            return Scene(document, **{key: arrays[key] for key in ARRAYS}, tracks=tracks)
+            return Scene.of(document, mapped(self._folder(name)))
         except (FileNotFoundError, KeyError):
             raise gone() from None
+
+    def made(self, name: str, file: str) -> MadeFile | None:
+        """The file `file` of a result if it was made before and is as it was then."""
+        path = self._folder(name) / "exports" / file
+        digest = path.with_name(f"{file}.sha256")
+        try:
+            recorded, status = digest.read_text().split(), path.stat()
+            if recorded[1:] != _stamp(status):  # changed since, or made by an older version
+                if sha256(path) != recorded[0]:
+                    _log.warning("%s was changed on disk and is made again", path)
+                    return None
+                digest.write_text(" ".join([recorded[0], *_stamp(status)]))
+            os.utime(digest)
+        except (FileNotFoundError, IndexError):
+            return None
+        return MadeFile(path, status.st_size, recorded[0])
 
     def export(self, name: str, file: str, make: Callable[[Path], None]) -> MadeFile:
         """The file `file` made from a result, by `make` if nobody asked for it before. Raises
         NotFound, StorageFull."""
         folder = self._folder(name)
         exports = folder / "exports"
-        path, digest = exports / file, exports / f"{file}.sha256"
         with self._guard:
             making = self._locks.setdefault((name, file), threading.Lock())
         with making, _room():
+            made = self.made(name, file)
+            if made is not None:
+                return made
             try:
-                if not digest.exists():
-                    exports.mkdir(exist_ok=True)
-                    self._make(exports, path, digest, make)
-                os.utime(digest)
-                return MadeFile(path, path.stat().st_size, digest.read_text())
-            except FileNotFoundError:
+                exports.mkdir(exist_ok=True)
+                return self._make(exports, exports / file, make)
+            except Exception:
                 if folder.is_dir():
                     raise
                 raise gone() from None  # never there, or removed meanwhile
@@ -171,8 +189,22 @@ class Storage:
         return {name: self.size(name) for name in recorded}
 
     def remove(self, name: str) -> None:
-        """Remove a result and its files. Downloads that are under way end undisturbed."""
-        shutil.rmtree(self._results / name, ignore_errors=True)
+        """Remove a result and its files, at once for all who ask from here on. Downloads that are
+        under way end undisturbed."""
+        folder = self._results / name
+        away = folder.with_name(f"{name}.{secrets.token_hex(4)}{_REMOVED}")
+        try:
+            folder.rename(away)
+        except FileNotFoundError:
+            return
+        except OSError:  # a disk so full that it takes no new name
+            away = folder
+        shutil.rmtree(away, ignore_errors=True)
+
+    def sweep_removed(self) -> None:
+        """What was to be removed and could not be, or only in part: once more."""
+        for path in self._results.glob(f"*{_REMOVED}"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def sweep(self, known: Callable[[], Known]) -> set[str]:
         """Remove what no job stands for; returns the names of known results that are missing."""
@@ -209,21 +241,30 @@ class Storage:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
 
-    def _make(self, exports: Path, path: Path, digest: Path, make: Callable[[Path], None]) -> None:
+    def _make(self, exports: Path, path: Path, make: Callable[[Path], None]) -> MadeFile:
         self.check_room()
         partial = path.with_name(f"{path.name}.partial")
+        digest = path.with_name(f"{path.name}.sha256")
         try:
             make(partial)
+            sum, status = sha256(partial), partial.stat()
+            digest.unlink(missing_ok=True)  # of a file that was changed
             partial.rename(path)
-            digest.with_suffix(".partial").write_text(sha256(path))
+            digest.with_suffix(".partial").write_text(" ".join([sum, *_stamp(status)]))
             digest.with_suffix(".partial").rename(digest)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
         ages = sorted((file.stat().st_mtime_ns, file) for file in exports.glob("*.sha256"))
         for _, old in ages[:-_EXPORTS_KEPT]:
-            old.unlink()
+            old.unlink(missing_ok=True)
             old.with_suffix("").unlink(missing_ok=True)
+        return MadeFile(path, status.st_size, sum)
+
+
+def _stamp(status: os.stat_result) -> list[str]:
+    """What changes when a file is changed: its size, and when that was."""
+    return [str(status.st_size), str(status.st_mtime_ns)]
 
 
 def _sync(folder: Path) -> None:

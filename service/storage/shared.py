@@ -103,6 +103,10 @@ class SharedStorage(Storage):
         with self._copied(name):
             return super().scene(name)
 
+    def made(self, name: str, file: str) -> MadeFile | None:
+        with self._copied(name):
+            return super().made(name, file)
+
     def export(self, name: str, file: str, make: Callable[[Path], None]) -> MadeFile:
         with self._copied(name):
             return super().export(name, file, make)

@@ -25,6 +25,8 @@ _FRAMES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 REJECTIONS = tuple(code for code, kind in ERRORS.items() if issubclass(kind, Refusal | Unavailable))
 
+REFINEMENT_OUTCOMES = ("refined", "partly-refined", "not-refined", "failed")
+
 
 class Metrics:
     """The service's counters, gauges and histograms. Seconds and bytes throughout."""
@@ -102,6 +104,13 @@ class Metrics:
             ["step"],
             registry=registry,
         )
+        self.refinements = Counter(
+            "quantvggt_refinements",
+            "Refinements on the original pixels, by how many cameras they improved: all, some, "
+            "none, or failed for another cause than the pictures.",
+            ["outcome"],
+            registry=registry,
+        )
         self.artifact_bytes = Counter(
             "quantvggt_artifact_bytes", "Bytes of files made.", ["format"], registry=registry
         )
@@ -132,6 +141,7 @@ class Metrics:
             (self.cancelled, ("queued", "running")),
             (self.out_of_memory, ("true", "false")),
             (self.degraded, ("chunked", "reduced-resolution")),
+            (self.refinements, REFINEMENT_OUTCOMES),
             (self.artifact_bytes, files),
         ):
             for value in values:

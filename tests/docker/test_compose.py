@@ -44,6 +44,15 @@ def test_the_service_is_stopped_no_earlier_than_it_has_drained() -> None:
     assert int(seconds) > 3 * ServerSettings().shutdown_timeout
 
 
+def test_the_first_start_makes_an_api_key_where_it_stays_and_the_file_says_where() -> None:
+    service = COMPOSE["services"]["service"]
+    assert service["environment"]["QUANTVGGT_API_KEYS"].startswith("/data/")
+    first = service["environment"]["QUANTVGGT_FIRST_KEY"]
+    assert first.startswith("/data/")
+    assert any(volume.endswith(":/data") for volume in service["volumes"])
+    assert f"exec service cat {first}" in (DOCKER / "compose.yaml").read_text()
+
+
 def test_the_demo_is_served_from_where_the_quantiser_leaves_it() -> None:
     quantizer, service = COMPOSE["services"]["quantizer"], COMPOSE["services"]["service"]
     (volume,) = quantizer["volumes"]

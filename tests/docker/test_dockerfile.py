@@ -101,7 +101,7 @@ def test_the_service_holds_no_weights_and_nothing_of_the_offline_side() -> None:
     ]
     model = [f"model/{path.name}" for path in (ROOT / "model").iterdir() if list(path.glob("*.py"))]
     assert sorted(copied) == sorted(
-        ["LICENSE", "kernels", "model/*.py", *model, "quantvggt", "service"]
+        ["LICENSE", "kernels", "model/*.py", *model, "quantvggt", "refinement", "service"]
     )
     assert not [path for name in copied for path in ROOT.glob(f"{name}/**/*.safetensors")]
 

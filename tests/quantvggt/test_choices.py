@@ -7,6 +7,7 @@ from typing import Any, get_args
 import pytest
 
 from evaluation import datasets
+from evaluation.refined.simulated import LEVELS
 from model.families import HEADS, PARTS
 from model.files.checkpoint import HUB_FORMS
 from model.network.dpt_head import ARITHMETIC
@@ -20,7 +21,7 @@ from quantvggt.files import ARCHIVE, PICTURE_FILES, SCENE_FILES
 from scenes.synthetic.distribution import TEST_SETS
 from service import __version__ as version_of_the_service
 from service.exports.records import EXPORTS
-from service.inputs.options import Options
+from service.inputs.options import Options, Refine
 from service.settings import types
 from training.recipes import RECIPES as TRAINING_RECIPES
 from training.trainer import TrainingConfig
@@ -39,9 +40,12 @@ from training.trainer import TrainingConfig
         (choices.SAMPLINGS, samples.SAMPLINGS),
         (choices.DATASETS, (datasets.SYNTHETIC, *datasets.READERS)),
         (choices.TEST_SETS, TEST_SETS),
+        (choices.SIMULATED, LEVELS),
         (choices.TRAINING_RECIPES, TRAINING_RECIPES),
         (choices.MODES, MODES),
         (choices.MODES, get_args(types()["mode"])),
+        (choices.REFINE, get_args(Refine)),
+        (choices.REFINE, get_args(types()["refine"])),
         (choices.OPTIONS, Options.model_fields),
     ],
 )  # fmt: skip

@@ -25,11 +25,12 @@ from service.http.app import create_app
 from service.http.server import limited_protocol
 from service.inference.engine import Engine
 from service.settings import Settings, names_a_setting
+from tests.service.refined_scene import network, refined_scene, refinement, room
 from tests.service.running import Running, Serve
 from tests.service.servers import ObjectServer, Postgres
 from tests.service.stored_scene import scene
 
-__all__ = ["scene"]  # a fixture
+__all__ = ["network", "refined_scene", "refinement", "room", "scene"]  # fixtures
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import httpx
@@ -10,7 +11,7 @@ from service.access import Access
 from service.errors import KeyRequired
 from service.keys import KeysError, add_key
 from tests.service.pictures import encode, form, make_picture
-from tests.service.running import Running, Serve, problem
+from tests.service.running import Running, Serve, problem, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +121,83 @@ def test_a_quota_is_a_problem_that_says_when_to_come_back(
     assert problem(answers[-1], 429, "quota-exceeded")["per_hour"] == 1
     assert int(answers[-1].headers["retry-after"]) > 0
     assert keys[2] not in json.dumps(answers[-1].json())
+
+
+def test_keys_are_read_again_when_their_file_changes_and_damage_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.access._LOOK_SECONDS", 0.0)
+    path = tmp_path / "keys.json"
+    alice = add_key(path, "alice")
+    access = Access(path)
+    carol = add_key(path, "carol")
+    assert access.client(carol).name == "carol"
+    whole = path.read_text()
+    path.write_text(whole[:20])
+    assert access.client(alice).name == "alice"
+    path.write_text(json.dumps({"keys": json.loads(whole)["keys"][1:]}))
+    with pytest.raises(KeyRequired):
+        access.client(alice)
+    path.unlink()
+    assert access.client(carol).name == "carol"
+
+
+def test_the_first_start_makes_a_key_and_leaves_it_to_the_owner_alone(
+    serve: Serve, tmp_path: Path
+) -> None:
+    keys, first = tmp_path / "keys.json", tmp_path / "first-key"
+    service = serve(api_keys=keys, first_key=first)
+    assert first.stat().st_mode & 0o077 == 0
+    token = first.read_text().strip()
+    assert post(service, token).status_code == 200
+    problem(service.client.get("/reconstructions"), 401, "key-required")
+    again = serve(api_keys=keys, first_key=first)  # makes no other one
+    assert first.read_text().strip() == token
+    assert (
+        again.client.get(
+            "/reconstructions", headers={"Authorization": f"Bearer {token}"}
+        ).status_code
+        == 200
+    )
+
+
+def test_deleting_results_and_dry_runs_give_nothing_of_a_quota_back(
+    serve: Serve, tmp_path: Path
+) -> None:
+    path = tmp_path / "keys.json"
+    headers = {"Authorization": f"Bearer {add_key(path, 'carol', per_hour=2)}"}
+    service = serve(api_keys=path)
+    files = form(encode(make_picture(seed=1)))
+    dry = service.client.post("/reconstruct?dry_run=true", files=files, headers=headers)
+    assert dry.status_code == 200
+    made = service.client.post("/reconstruct", files=files, headers=headers)
+    assert made.status_code == 200
+    assert service.client.delete(made.headers["location"], headers=headers).status_code == 204
+    for query in ("", "?dry_run=true"):
+        again = service.client.post(f"/reconstruct{query}", files=files, headers=headers)
+        problem(again, 429, "quota-exceeded")
+
+
+def test_a_key_does_not_hold_all_places_for_uploads(serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    greedy, other = add_key(path, "greedy"), add_key(path, "other")
+    service = serve(api_keys=path, max_uploads=4)
+
+    def begin(key: str) -> socket.socket:
+        """A request whose body does not come."""
+        connection = socket.create_connection(("127.0.0.1", service.port))
+        head = (
+            "POST /reconstruct HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+            f"Content-Type: multipart/form-data; boundary=x\r\nAuthorization: Bearer {key}\r\n\r\n"
+        )
+        connection.sendall(head.encode() + b"--x")
+        return connection
+
+    held = []
+    for count in (1, 2):
+        held.append(begin(greedy))
+        wait_until(lambda count=count: service.application._uploads["greedy"] == count)
+    problem(post(service, greedy, 5), 429, "queue-full")
+    assert post(service, other, 6).status_code == 200
+    for connection in held:
+        connection.close()

@@ -163,7 +163,7 @@ def test_who_goes_away_while_the_job_is_recorded_takes_it_along_unless_detached(
             await asking
         go.set()
         await asyncio.to_thread(wait_until, lambda: settled(application))
-        assert application._uploads == 0
+        assert application._uploads.total() == 0
 
     def settled(application: Application) -> bool:
         (job,) = application.store.page("", 10, None, None) or (None,)
@@ -194,7 +194,7 @@ def test_who_goes_away_while_pictures_are_decoded_leaves_nothing(
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
-        assert application._uploads == 0
+        assert application._uploads.total() == 0
         go.set()
         assert await asyncio.to_thread(over.wait, 10)
         await asyncio.sleep(0.1)

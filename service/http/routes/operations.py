@@ -20,9 +20,9 @@ from service.http.protocol.problems import KINDS
 from service.http.routes.documentation import SERVICE, documented
 from service.inputs.options import Options
 from service.inputs.pictures import FORMATS
-from service.result.document import warnings_about
 from service.result.scene import Grid
-from service.settings import AccessSettings
+from service.result.warnings import warnings_about
+from service.settings import AccessSettings, refinement_version
 
 Slug = Annotated[
     str, Path(description="The last part of a problem's type.", examples=["no-pictures"])
@@ -95,7 +95,10 @@ def _capabilities(application: Application) -> dict[str, Any]:
     return {
         "version": __version__,
         "model": {**model.model_dump(), "heads": list(engine.heads)},
-        "warnings": [warning.model_dump() for warning in warnings_about(model)],
+        "warnings": [
+            warning.model_dump()
+            for warning in warnings_about(model, refinable=refinement_version() is not None)
+        ],
         "network": {"image_size": side, "patch_size": engine.patch_size},
         "modes": list(MODES),
         "default_mode": limits.pop("mode"),
@@ -125,6 +128,13 @@ def _capabilities(application: Application) -> dict[str, Any]:
             "kept_reconstructions": storage.keep,
             "keep_hours": storage.keep_hours,
             "keep_bytes": storage.keep_bytes,
+        },
+        "refinement": {
+            "installed": refinement_version() is not None,
+            "default": settings.refinement.refine,
+            "max_seconds": settings.refinement.refine_seconds,
+            "max_memory_bytes": settings.refinement.refine_memory,
+            "default_pixels": settings.refinement.refine_pixels,
         },
         "memory": {
             "budget_bytes": engine.planner.budget,

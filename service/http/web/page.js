@@ -6,11 +6,20 @@ import { Viewer } from "./viewer.js";
 
 const SAMPLES = ["00.png", "01.png", "02.png", "03.png"];
 const MOST_POINTS = 400000;
-const STAGES = { upload: "Sending", queue: "Waiting", transfer: "Network", aggregator: "Network", heads: "Network", post: "Geometry", store: "Storing", export: "Files" };
+const REFINING = { features: "Features", matching: "Matching", cameras: "Cameras", dense: "Dense depth" };
+const STAGES = {
+  upload: "Sending", queue: "Waiting", transfer: "Network", aggregator: "Network", heads: "Network", post: "Geometry",
+  ...REFINING, store: "Storing", export: "Files",
+};
 const STEPS = [...new Set(Object.values(STAGES))];
+const EXPLAINED = {
+  features: "looking for features in the pictures", matching: "matching features between the pictures",
+  cameras: "finding the cameras that fit the matches", dense: "measuring depth pixel by pixel",
+};
 
 const part = id => document.getElementById(id);
 let files = [], current = null, viewer = null, unit = "", blobs = [];
+let refining = new Set();  // the stages of the refinement that the present work has
 let exports = [], ownWarnings = [];  // what /capabilities says of files, and of the model that runs now
 
 function only(...shown) {
@@ -72,6 +81,7 @@ function options() {
 
 async function send() {
   only("progress");
+  expectRefinement(options().refine);
   part("cancel").disabled = true;
   try {
     await ready();
@@ -82,6 +92,10 @@ async function send() {
   } catch (error) {
     fail(error);
   }
+}
+
+function expectRefinement(wanted) {
+  refining = new Set({ cameras: ["features", "matching", "cameras"], dense: Object.keys(REFINING) }[wanted] || []);
 }
 
 // A service that has just been started loads its model first.
@@ -108,7 +122,7 @@ async function open(id) {
         waiting(status);
         const timer = setInterval(async () => { try { waiting(await getJson(`reconstructions/${id}`)); } catch { /* the events tell */ } }, 1000);
         try {
-          await follow(id, event => event.stage && step(event.stage, event.progress));
+          await follow(id, event => event.stage && step(event.stage, event.progress, EXPLAINED[event.stage]));
         } finally {
           clearInterval(timer);
         }
@@ -132,8 +146,13 @@ function waiting(status) {
 }
 
 function step(stage, share, text) {
-  const now = STEPS.indexOf(STAGES[stage] || "Network");
-  part("stages").replaceChildren(...STEPS.map((name, index) =>
+  if (stage in REFINING) refining.add(stage);
+  const shown = STEPS.filter(name => {
+    const own = Object.keys(REFINING).find(each => REFINING[each] === name);
+    return !own || refining.has(own);
+  });
+  const now = shown.indexOf(STAGES[stage] || "Network");
+  part("stages").replaceChildren(...shown.map((name, index) =>
     element("li", { textContent: name, className: index < now ? "done" : index === now ? "now" : "" })));
   part("bar").value = share;
   if (text) part("status").textContent = text;
@@ -162,6 +181,8 @@ async function show(result) {
   part("confidence").value = result.options.confidence ?? 25;
   adjust();
   part("facts").textContent = facts(result, cloud.count);
+  part("refined").textContent = refined(result);
+  part("refined").hidden = !result.refinement;
   warn(result.warnings);
   if (!exports.length) await describe();
   const first = one => one.link === "archive";
@@ -172,7 +193,7 @@ async function show(result) {
     button.addEventListener("click", () => download(result.links[one.link]));
     return button;
   }));
-  part("pictures").replaceChildren(...result.pictures.map(card));
+  part("pictures").replaceChildren(...result.pictures.map(picture => card(picture, result)));
 }
 
 function facts(result, count) {
@@ -184,7 +205,35 @@ function facts(result, count) {
   return found.join(" · ");
 }
 
-function card(picture) {
+const percent = share => `${Math.round(100 * share)} %`;
+
+// What was refined, in one sentence; why not more is among the warnings.
+function refined({ refinement, pictures }) {
+  if (!refinement) return "";
+  const { kept, support, network_support: before, points } = refinement;
+  if (!kept) {
+    const fit = support === null ? "" : `; ${percent(support)} of the matches between the pictures agree with them`;
+    return `Cameras are the network's${fit}.`;
+  }
+  const all = kept === pictures.length ? `All ${kept}` : `${kept} of ${pictures.length}`;
+  const gain = before === null ? "" : ` (the network's: ${percent(before)})`;
+  const found = `${all} cameras refined: ${percent(support)} of the matches agree${gain}, ${points.toLocaleString()} points triangulated`;
+  const dense = pictures.map(picture => picture.dense).filter(Boolean);
+  if (!dense.length) return `${found}.`;
+  const pixels = dense.reduce((sum, one) => sum + one.size.width * one.size.height, 0);
+  return `${found}; depth of ${percent(dense.reduce((sum, one) => sum + one.verified, 0) / pixels)} of the pixels verified.`;
+}
+
+// Whose camera a picture has, and how far that can be trusted.
+function tag(picture, result) {
+  if (!result.refinement) return "";
+  const share = picture.share === null ? "" : `, ${percent(picture.share)} of its matches agree`;
+  if (picture.source === "refined") return element("span", { className: "tag good", textContent: `refined camera${share}` });
+  const doubtful = result.refinement.kept > 0 || (picture.share ?? 0) < 0.7;
+  return element("span", { className: doubtful ? "tag bad" : "tag", textContent: `network's camera${share}${doubtful ? ": not reliable" : ""}` });
+}
+
+function card(picture, result) {
   const links = { picture: picture.links, depth: picture.depth.links };
   const offered = exports.filter(one => one.label && links[one.of]?.[one.link]);
   const images = offered.filter(one => one.shown).map(one => {
@@ -194,7 +243,8 @@ function card(picture) {
   const look = element("button", { type: "button", title: "Look from here" }, images.shift());
   look.addEventListener("click", () => { viewer.lookFrom(picture.index); part("view").scrollIntoView({ block: "center" }); });
   const { min, max } = picture.depth;
-  const caption = element("p", {}, `${picture.filename} · depth ${min.toFixed(2)} to ${max.toFixed(2)} ·`);
+  const dense = picture.dense ? ` (${percent(picture.dense.verified / (picture.dense.size.width * picture.dense.size.height))} verified)` : "";
+  const caption = element("p", {}, tag(picture, result), `${picture.filename} · depth ${min.toFixed(2)} to ${max.toFixed(2)}${dense} ·`);
   for (const one of offered.filter(one => !one.shown)) {
     const link = links[one.of][one.link];
     const anchor = element("a", { href: link.slice(1), textContent: one.label });
@@ -289,13 +339,15 @@ function warn(warnings) {
 }
 
 async function describe() {
-  const { model, warnings, limits, urls: hosts, authentication, exports: offered } = await getJson("capabilities");
+  const { model, warnings, limits, refinement, urls: hosts, authentication, exports: offered } = await getJson("capabilities");
   exports = offered;
   ownWarnings = warnings;
   if (part("result").hidden) warn(ownWarnings);
   part("model").textContent = `${model.name} · ${model.precision.toUpperCase()} · ${model.kernels.split(" (")[0]} kernels`;
   part("model").hidden = false;
   part("most").textContent = limits.max_images;
+  part("refining").hidden = !refinement.installed;
+  part("refining").querySelector("select").value = refinement.default;
   part("hosts").textContent = hosts;
   part("addresses").hidden = hosts === "off";
   part("key-form").hidden = authentication === "none" || Boolean(sessionStorage.getItem("key"));

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from service.jobs.database import Database
-from service.jobs.retention import Retention
+from service.jobs.retention import Retention, _surplus
 from service.jobs.store import Bounds, JobStore
 from service.settings import StorageSettings
 from service.storage.folder import Storage
+from tests.service.jobs.test_store import job
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import Serve, wait_until
 
@@ -47,3 +48,13 @@ def test_what_is_kept_is_looked_through_only_once_it_may_be_too_much(
     assert len(looks) == 1, "it begins to count again after it has looked"
     store.close()
     storage.close()
+
+
+def test_who_has_most_gives_up_the_oldest_and_nobody_loses_a_result_to_another() -> None:
+    owners = ["b", "a", "a", "a", "a", "a", "b"]  # from the oldest to the newest
+    results = [job(client=client) for client in owners]
+    sizes = {result.result: 10 for result in results}
+    assert _surplus(results, sizes, keep=4, keep_bytes=1000) == results[1:4]
+    sizes[results[6].result] = 500  # the newest, which stays however large
+    assert _surplus(results, sizes, keep=100, keep_bytes=505) == [results[0], *results[1:6]]
+    assert _surplus([], {}, 1, 1) == []

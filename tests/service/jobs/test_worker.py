@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -8,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
-from service.errors import OutOfMemory
+from service.errors import OutOfMemory, StorageFull
 from service.jobs.database import Database
 from service.jobs.events import Events
 from service.jobs.retention import Retention
@@ -17,6 +19,7 @@ from service.jobs.store import Bounds, JobStore
 from service.jobs.worker import Watchdog, Worker
 from service.pipeline.task import Task
 from service.settings import StorageSettings
+from service.states import JobState
 from service.storage.folder import Storage
 from service.telemetry.metrics import Metrics
 from tests.service.jobs.test_store import job
@@ -30,6 +33,8 @@ class Bench:
     store: JobStore
     worker: Worker
     work: Any
+    storage: Storage
+    database: Database
 
     def state(self, id: str) -> str:
         found = self.store.get(id)
@@ -49,14 +54,15 @@ class _Work:
 @pytest.fixture
 def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
     storage = Storage(tmp_path)
-    store = JobStore(Database(storage.database), Bounds(10, 1e9))
+    database = Database(storage.database)
+    store = JobStore(database, Bounds(10, 1e9))
     work: Any = _Work()
     retention = Retention(store, storage, StorageSettings())
     worker = Worker(
         store, storage, work, retention, Events(), Metrics("cpu", 10), getattr(request, "param", 1)
     )
     worker.start()
-    yield Bench(store, worker, work)
+    yield Bench(store, worker, work, storage, database)
     worker.stop(0.1)
     store.close()
     storage.close()
@@ -182,3 +188,122 @@ def test_the_watchdog_barks_once_when_nothing_moves(bench: Bench) -> None:
     wait_until(lambda: watchdog.stalled)
     go.set()
     assert barks == [1]
+
+
+def test_a_database_that_another_process_holds_is_waited_for(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.run(lambda task, report: {})
+    other = sqlite3.connect(bench.storage.database, isolation_level=None)
+    other.execute("PRAGMA journal_mode=WAL")
+    other.execute("BEGIN IMMEDIATE")
+    wait_until(lambda: "no job is taken up now" in caplog.text)
+    other.execute("ROLLBACK")
+    other.close()
+    id = ""
+
+    def added() -> bool:
+        nonlocal id
+        try:
+            id = bench.run(lambda task, report: {})
+        except Exception:
+            return False
+        return True
+
+    wait_until(added)
+    wait_until(lambda: bench.state(id) == "succeeded")
+    assert not bench.worker.dead
+
+
+def test_whatever_the_database_raises_the_worker_takes_up_the_next_job(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = threading.Event()
+
+    def fail(*arguments: Any) -> None:
+        tried.set()
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr(bench.store, "claim", fail)
+    bench.worker.notify()
+    assert tried.wait(10)
+    monkeypatch.undo()
+    id = bench.run(lambda task, report: {})
+    wait_until(lambda: bench.state(id) == "succeeded")
+
+
+def test_a_result_that_can_not_be_recorded_for_want_of_room_is_recorded_when_there_is_room(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    def limit(pages: int) -> None:
+        with bench.database.transaction() as connection:
+            connection.execute(text(f"PRAGMA max_page_count = {pages}"))
+
+    def fill(task: Task, report: Any) -> dict[str, float]:
+        limit(1)  # the database can't grow
+        try:
+            while True:
+                bench.store.add(replace(job(), state=JobState.CANCELLED, fingerprint="x" * 9000))
+        except StorageFull:
+            pass
+        raise OutOfMemory("x" * 20_000)  # a problem that needs room in the database
+
+    id = bench.run(fill)
+    wait_until(lambda: "The database of jobs has no room" in caplog.text)
+    assert bench.state(id) == "running"
+    limit(1_000_000)
+    wait_until(lambda: bench.state(id) == "failed")
+    following = bench.run(lambda task, report: {})
+    wait_until(lambda: bench.state(following) == "succeeded")
+
+
+def test_without_room_for_results_jobs_wait_until_there_is_room(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(bench.storage, "min_free_bytes", 2**62)
+    wait_until(lambda: "no job is taken up now" in caplog.text)
+    id = bench.run(lambda task, report: {})
+    assert bench.state(id) == "queued"
+    monkeypatch.undo()
+    wait_until(lambda: bench.state(id) == "succeeded")
+
+
+def test_what_fails_after_the_work_ends_the_job_too(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str) -> int:
+        raise PermissionError(name)
+
+    monkeypatch.setattr(bench.storage, "size", fail)
+    id = bench.run(lambda task, report: {})
+    wait_until(lambda: bench.state(id) == "failed")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_ends_is_noticed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(*arguments: Any) -> None:
+        raise SystemExit  # the silent way for a thread to end
+
+    barks: list[int] = []
+    assert not bench.worker.dead
+    monkeypatch.setattr(bench.store, "claim", end)
+    bench.worker.notify()
+    wait_until(lambda: bench.worker.dead)
+    watchdog = Watchdog(bench.worker, 0.1, lambda: barks.append(1))
+    watchdog.start()
+    wait_until(lambda: barks == [1])
+
+
+def test_a_thread_that_is_stuck_between_two_jobs_is_noticed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+
+    def hang(*arguments: Any) -> None:
+        go.wait(60)
+
+    monkeypatch.setattr(bench.store, "claim", hang)
+    watchdog = Watchdog(bench.worker, 3.0, lambda: None)
+    watchdog.start()
+    wait_until(lambda: watchdog.stalled)
+    go.set()

@@ -18,7 +18,7 @@ from tests.service.running import Serve, wait_until
 
 NAMES = [
     "requests", "jobs", "queue_depth", "queue_capacity", "queue_wait_seconds", "stage_seconds",
-    "job_seconds", "frames", "points", "rejected", "cancelled", "oom", "degraded",
+    "job_seconds", "frames", "points", "rejected", "cancelled", "oom", "degraded", "refinements",
     "artifact_bytes", "admission_error_ratio", "ready", "draining", "build_info",
 ]  # fmt: skip
 

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, event
 from sqlalchemy import Engine as DatabaseEngine
 
 from service.inference.engine import Engine, Pass
-from service.result.document import DomainDocument, ModelDocument, warnings_about
+from service.result.document import DomainDocument, ModelDocument
+from service.result.warnings import warnings_about
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import Gate, Running, Serve, problem, wait_until
 
@@ -195,3 +196,18 @@ def test_a_worker_that_is_stuck_fails_health(serve: Serve) -> None:
     problem(service.client.get("/livez"), 503, "worker-stuck")
     problem(service.client.get("/readyz"), 503, "worker-stuck")
     service.engine.released.set()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_worker_whose_thread_has_ended_fails_health(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(*arguments: Any) -> None:
+        raise SystemExit  # the silent way for a thread to end
+
+    service = serve()
+    assert service.client.get("/livez").status_code == 200
+    monkeypatch.setattr(service.application.store, "claim", end)
+    wait_until(lambda: service.client.get("/livez").status_code == 503)
+    problem(service.client.get("/livez"), 503, "worker-stuck")
+    problem(service.client.get("/readyz"), 503, "worker-stuck")

@@ -98,7 +98,7 @@ def test_a_banner_says_what_the_model_is_not_for(page: Page, width: int) -> None
     banner = page.get_by_role("note")
     expect(banner).to_contain_text("trained on drawn rooms")
     expect(banner).to_contain_text(
-        "For photographs, quantise a checkpoint that was trained on them"
+        "have them refined on the pictures themselves (refine=dense), or quantise a checkpoint"
     )
     reconstructed(page)
     expect(banner).to_contain_text("trained on drawn rooms")

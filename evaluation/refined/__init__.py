@@ -1,0 +1,1 @@
+"""Scores of refined cameras and dense depth, on sets of whole pictures with known geometry."""

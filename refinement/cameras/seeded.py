@@ -1,0 +1,77 @@
+"""Bundle adjustment that starts from the network's cameras."""
+
+from __future__ import annotations
+
+import numpy as np
+import pycolmap
+
+from refinement.camera_set import CameraSet
+from refinement.cameras.features import Workspace
+from refinement.cameras.solution import Solution, solution_of
+
+_ROUNDS = ((8, 24), (3, 8), (2, 3))
+"""Angle between rays that may make a point, degrees, and reprojection error that it may keep, in
+pixels of a picture of 1000 pixels: first what mends coarse cameras, then what is exact."""
+_LEAST_ANGLE = 1  # degrees between the rays of a point
+
+
+def seeded(workspace: Workspace, start: CameraSet, threads: int, distortion: bool) -> Solution:
+    """Points from all matches under the cameras of `start`, then both adjusted, three times
+    stricter each."""
+    with pycolmap.Database.open(workspace.database) as database:
+        cache = pycolmap.DatabaseCache.create(
+            database, pycolmap.DatabaseCacheOptions(load_all_images=True)
+        )
+    reconstruction = pycolmap.Reconstruction()
+    reconstruction.load(cache)
+    for index in range(workspace.count):
+        pose = pycolmap.Rigid3d(start.extrinsics[index])
+        frame = reconstruction.frame(index + 1)
+        frame.set_cam_from_world(reconstruction.image(index + 1).camera_id, pose)
+        reconstruction.register_frame(index + 1)
+
+    side = float(np.median(start.longer_side)) / 1000
+    output = workspace.folder / "seeded"
+    output.mkdir()
+    for number, (angle, error) in enumerate(_ROUNDS):
+        last = number == len(_ROUNDS) - 1
+        reconstruction = pycolmap.triangulate_points(
+            reconstruction,
+            workspace.database,
+            workspace.pictures,
+            output,
+            True,
+            _triangulation(angle, error * side, threads),
+            False,
+        )
+        pycolmap.bundle_adjustment(
+            reconstruction,
+            _adjustment(1 if last else error / 4 * side, threads, distortion and last),
+        )
+        pycolmap.ObservationManager(reconstruction).filter_all_points3D(error * side, _LEAST_ANGLE)
+    return solution_of(reconstruction, "seeded", start)
+
+
+def _triangulation(angle: float, error: float, threads: int) -> pycolmap.IncrementalPipelineOptions:
+    options = pycolmap.IncrementalPipelineOptions(
+        extract_colors=False, num_threads=threads, random_seed=0
+    )
+    triangulation = options.triangulation
+    triangulation.create_max_angle_error = triangulation.continue_max_angle_error = angle
+    triangulation.merge_max_reproj_error = triangulation.complete_max_reproj_error = error
+    triangulation.min_angle = options.mapper.filter_min_tri_angle = _LEAST_ANGLE
+    options.mapper.filter_max_reproj_error = error
+    triangulation.ignore_two_view_tracks = False
+    return options
+
+
+def _adjustment(
+    loss_pixels: float, threads: int, distortion: bool
+) -> pycolmap.BundleAdjustmentOptions:
+    options = pycolmap.BundleAdjustmentOptions(
+        refine_focal_length=True, refine_extra_params=distortion, print_summary=False
+    )
+    options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
+    options.ceres.loss_function_scale = loss_pixels
+    options.ceres.solver_options.num_threads = threads
+    return options

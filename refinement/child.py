@@ -1,0 +1,57 @@
+"""What runs in the refinement's own process: `python -m refinement.child FOLDER PARENT PIPE`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from refinement.process import Report, die_with_parent
+from refinement.result import Reason, Refinement
+from refinement.task import Task, write_answer
+
+
+def main() -> None:
+    folder, parent, pipe = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    die_with_parent(parent)
+    task = Task.read(folder)
+
+    def report(stage: str, share: float) -> None:
+        os.write(pipe, json.dumps([stage, share]).encode() + b"\n")
+
+    def keep(answer: Refinement) -> None:
+        write_answer(answer, folder)
+
+    from refinement.cameras.refine import refine_cameras
+
+    answer = refine_cameras(task, folder, report, keep)
+    keep(answer)
+    if task.wanted == "dense":
+        keep(_with_dense_depth(answer, task, report))
+
+
+def _with_dense_depth(answer: Refinement, task: Task, report: Report) -> Refinement:
+    if answer.sparse is None:
+        reason = Reason("cameras-not-refined", "Dense depth needs refined cameras.")
+        return replace(answer, dense_reason=reason)
+    from refinement.dense import dense_depth
+
+    started = time.monotonic()
+    dense = dense_depth(
+        task.photographs,
+        answer.pictures,
+        answer.sparse,
+        task.network.depth,
+        task.network.confidence,
+        task.options,
+        report,
+    )
+    seconds = {**answer.seconds, "dense": time.monotonic() - started}
+    return replace(answer, dense=dense, seconds=seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from model.families.vggt.config import VGGTConfig
 from model.scene import preprocess
-from model.scene.preprocess import PreprocessedImages, Source
+from model.scene.pictures import Source
+from model.scene.preprocess import PreprocessedImages
 
 _USUAL = VGGTConfig()
 

@@ -14,7 +14,8 @@ from model.network.execution import autocast
 from model.network.network import Network
 from model.network.prediction import Prediction
 from model.scene.geometry import unproject_depth
-from model.scene.preprocess import PreprocessedImages, Source, preprocess_images
+from model.scene.pictures import Source
+from model.scene.preprocess import PreprocessedImages, preprocess_images
 from model.scene.reconstruction import Reconstruction
 
 # what a camera head says may be anything, 0 included; no lens sees less or nearly 180 degrees

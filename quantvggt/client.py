@@ -26,7 +26,7 @@ from quantvggt import __version__
 from quantvggt.errors import BadInputError, ServiceError
 from quantvggt.files import DEFAULT, DOCUMENT, check_outputs, chosen, in_folder
 from quantvggt.folder import replacing
-from quantvggt.pictures import Source, expand
+from quantvggt.pictures import Source, expand, names
 from quantvggt.result import Result
 
 T = TypeVar("T")
@@ -104,13 +104,15 @@ class _Service:
             form: list[tuple[str, Any]] = [
                 (name, (None, _text(value))) for name, value in options.items()
             ]
-            for source in expand(pictures):
+            sources = expand(pictures)
+            called = iter(names([source for source in sources if isinstance(source, Path)]))
+            for source in sources:
                 if isinstance(source, str):
                     form.append(("urls", (None, source)))
                     continue
                 file = opened.enter_context(source.open("rb"))
                 media_type = mimetypes.guess_type(source.name)[0] or "application/octet-stream"
-                form.append((_field(source, media_type), (source.name, file, media_type)))
+                form.append((_field(source, media_type), (next(called), file, media_type)))
             headers = {"Prefer": "respond-async", "Idempotency-Key": key or uuid.uuid4().hex}
             request = self._request("POST", "/reconstruct", headers, files=form)
             request.stream = _Counted(request, progress)

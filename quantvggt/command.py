@@ -8,6 +8,7 @@ runs.
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from typing import Protocol
@@ -73,6 +74,8 @@ _PROGRAMS = {
 def main(arguments: Sequence[str] | None = None, program: str = "quantvggt") -> int:
     """Run one command; returns the exit status."""
     make_importable()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = _parser(program).parse_args(arguments)
     command = _COMMANDS[options.command]
     try:

@@ -23,12 +23,12 @@ DEFAULT = ("pictures/*.png", "depth/*.png", "depth/*.npy", "points.ply", "camera
 
 SCENE_FILES = (
     "points.ply", "points-ascii.ply", "scene.glb", "colmap.zip", "colmap-text.zip",
-    "transforms.json", "trajectory.txt", "cameras.json", "scene.npz", "tracks.json",
-    "manifest.json", ARCHIVE,
+    "transforms.json", "trajectory.txt", "cameras.json", "scene.npz", "tracks.json", "mesh.ply",
+    "mesh.glb", "gaussians.ply", "splats.zip", "nerfstudio.zip", "manifest.json", ARCHIVE,
 )  # fmt: skip
 PICTURE_FILES = (
     "pictures/0.png", "depth/0.png", "depth/0.npy", "depth/0.exr", "depth/0/preview.png",
-    "confidence/0.npy", "confidence/0/preview.png",
+    "depth/0.source.png", "confidence/0.npy", "confidence/0/preview.png",
 )  # fmt: skip
 """Of each picture, by the example of the first."""
 

@@ -4,13 +4,14 @@ they are."""
 from __future__ import annotations
 
 import glob
+import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from quantvggt.errors import BadInputError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif")
 """What counts as a picture in a folder, in upper or lower case."""
 
 Source = str | Path
@@ -25,6 +26,17 @@ def expand(sources: Source | Iterable[Source]) -> list[Path | str]:
     """
     given = [sources] if isinstance(sources, (str, Path)) else list(sources)
     return [found for source in given for found in _expand(source)]
+
+
+def names(files: Sequence[Path]) -> list[str]:
+    """What files are called where they are sent: their own names, or, where two have the same,
+    their paths from the folder that they all are in. What is not UTF-8 in a name becomes U+FFFD."""
+    own = [file.name for file in files]
+    if len(set(own)) < len(own):
+        paths = [os.path.abspath(file) for file in files]
+        folder = os.path.commonpath([os.path.dirname(path) for path in paths])
+        own = [Path(os.path.relpath(path, folder)).as_posix() for path in paths]
+    return [os.fsencode(name).decode("utf-8", "replace") for name in own]
 
 
 def natural(path: Path) -> list[tuple[bool, int, str]]:

@@ -31,6 +31,7 @@ from service.errors import (
     NotFinished,
     NotFound,
     QueueFull,
+    ResultDamaged,
     StoreUnavailable,
     Unavailable,
     Wedged,
@@ -41,6 +42,7 @@ from service.exports.records import OUTPUTS
 from service.fair import FairPool
 from service.inference.engine import Engine
 from service.inputs.body import Upload
+from service.inputs.decoding import decoder
 from service.inputs.options import Options, read_options
 from service.inputs.prepared import PreparedScene, prepare
 from service.inputs.remote.fetcher import Fetcher
@@ -180,6 +182,7 @@ class Application:
         ``engine.failure``."""
         self._events.attach(asyncio.get_running_loop())
         self._background = [asyncio.create_task(self._load()), asyncio.create_task(self._tidy())]
+        await asyncio.to_thread(decoder.start)
         self._watchdog.start()
 
     def drain(self) -> None:
@@ -194,6 +197,7 @@ class Application:
         for task in self._background:
             task.cancel()
         self._watchdog.stop()
+        decoder.close()  # nobody waits for what is being decoded any more
         patience = float(self.settings.server.shutdown_timeout)
         ended = await asyncio.to_thread(self._worker.stop, patience)
         for rounds in self._between_replicas:
@@ -332,7 +336,15 @@ class Application:
                 client = terms.client
                 self.store.spend(client.name, _quota(client), time.time(), scene.megapixels, 1)
                 size = {"height": height, "width": width}
-                return DryRun({"frames": plan.frames, "network_size": size, **plan.document()})
+                warnings = [warning.model_dump() for warning in scene.warnings]
+                return DryRun(
+                    {
+                        "frames": plan.frames,
+                        "network_size": size,
+                        "warnings": warnings,
+                        **plan.document(),
+                    }
+                )
             submitted = self._add(slot, scene, plan.seconds, terms)
         self._worker.notify()
         return submitted
@@ -344,6 +356,10 @@ class Application:
         client = terms.client
         fingerprint = scene.fingerprint(self.engine.digest)
         known = self.store.known(client.name, fingerprint, terms.key, terms.reuse)
+        if known is not None and not self._usable(known):
+            self.storage.remove(known.result)
+            self.store.forget(known.id)
+            known = None
         if known is not None:
             self.store.spend(client.name, _quota(client), time.time(), scene.megapixels, 0)
             return Submitted(known, known=True)
@@ -373,6 +389,17 @@ class Application:
         if abandoned:
             self.cancel(job.id)
         return Submitted(added, known=not new)
+
+    def _usable(self, known: Job) -> bool:
+        """Whether a job that answers a request has its result, if it should."""
+        if known.state != JobState.SUCCEEDED:
+            return True
+        try:
+            self.storage.scene(known.result)
+        except (NotFound, ResultDamaged) as error:
+            _log.warning("the result of job %s is made again: %s", known.id, error.message)
+            return False
+        return True
 
     @asynccontextmanager
     async def _upload_slot(self, client: Client) -> AsyncIterator[UploadSlot]:
@@ -537,8 +564,8 @@ class Application:
         if job.state == JobState.CANCELLED:  # its record says so until it is too old
             return None
         if job.ended:
+            self.storage.remove(job.result)  # first: a full disk has no room to record anything
             self.store.forget(id)
-            self.storage.remove(job.result)
             return None
         job = self.cancel(id) or job
         return job if job.state == JobState.CANCELLING else None

@@ -7,7 +7,10 @@ the business of the front end that answers it.
 
 from __future__ import annotations
 
+import errno
 import inspect
+import os
+import re
 from typing import Any, ClassVar
 
 
@@ -214,6 +217,14 @@ class NoTracks(Refusal):
     code = "no-tracks"
 
 
+class NotInResult(Refusal):
+    """The file is made of refined cameras or dense depth, which this result does not have, or by a
+    package that this service lacks; ``detail`` says which. ``refinement`` in the result's document
+    says why nothing was refined. Send the pictures again with ``refine=dense``."""
+
+    code = "not-in-result"
+
+
 class FetchFailed(Refusal):
     """A URL was asked for and gave no file: no such server, not in time, an error or redirects
     instead, or cut off. Which of them is not told where it would say something about the service's
@@ -311,6 +322,38 @@ class StorageFull(Unavailable):
 
     code = "storage-full"
     retry_after = 60.0
+
+
+class ResultDamaged(ServiceError):
+    """The files of this reconstruction were changed or cut off on the service's disk, so they are
+    not given out. Send the pictures again: they are reconstructed anew."""
+
+    code = "result-damaged"
+
+
+_FULL = re.compile(
+    "|".join(
+        (
+            re.escape(os.strerror(errno.ENOSPC)),
+            re.escape(os.strerror(errno.EDQUOT)),
+            r"\d+ requested and \d+ written",  # NumPy, which tells no more
+        )
+    ),
+    re.IGNORECASE,
+)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error means that a disk or a quota is full. Only some libraries pass on the
+    system's number; others put its message into one of their own."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return _FULL.search(str(error)) is not None
+
+
+def disk_full() -> StorageFull:
+    """What to say when there is no room for what a request needs."""
+    return StorageFull("The disk is full; nothing was kept.")
 
 
 def gone() -> NotFound:

@@ -19,14 +19,14 @@ from service.settings import Settings
 
 def reconstruct_here(
     settings: Settings,
-    files: Sequence[Path],
+    files: Sequence[tuple[str, Path]],
     options: Mapping[str, str],
     out: Path,
     progress: Callable[[str, float], None],
     choose: Callable[[ReconstructionDocument], Sequence[str]] | None = None,
 ) -> ReconstructionDocument:
-    """Load the model, reconstruct `files`, write the files that `choose` names, or all, into the
-    folder `out`.
+    """Load the model, reconstruct `files`, each a name and a path, and write the files that
+    `choose` names, or all, into the folder `out`.
 
     `progress` is called with what is being done ("load", "reconstruct", "export") and the share of
     it that is done; `choose` with the document as in a folder that has every file. Returns the
@@ -36,8 +36,8 @@ def reconstruct_here(
         application = Application(settings, Engine(settings.inference))
         stack.callback(application.close)
         sent = tuple(
-            SentFile(display_name(path.name, index), stack.enter_context(path.open("rb")))
-            for index, path in enumerate(files)
+            SentFile(display_name(name, index), stack.enter_context(path.open("rb")))
+            for index, (name, path) in enumerate(files)
         )
         upload = Upload(sent, (), dict(options))
         scene = application.prepare(upload, read_options(upload.options))

@@ -16,6 +16,7 @@ from service.http.app import create_app
 from service.http.server import DrainingServer, end_process, limited_protocol
 from service.inference.engine import Engine
 from service.jobs.database import DatabaseError
+from service.jobs.retention import RecordsMissingError
 from service.jobs.schema import SchemaError
 from service.keys import KeysError
 from service.settings import ServerSettings, Settings, SettingsError
@@ -29,6 +30,7 @@ BAD_INPUT = (
     BucketError,
     DatabaseError,
     KeysError,
+    RecordsMissingError,
     SchemaError,
     SettingsError,
     StorageInUseError,

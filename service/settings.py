@@ -144,6 +144,11 @@ class AccessSettings:
         "it this machine's own names if it listens on this machine only, else any",
         None,
     )
+    cors_origin: str | None = _setting(
+        "other sites whose pages may use the service, as https://site.example, with commas between "
+        "them; without it none",
+        None,
+    )
     fetch_urls: bool = _setting(
         "fetch pictures that a request names by URL, from public https servers",
         False,
@@ -158,6 +163,12 @@ class AccessSettings:
         10.0,
         gt=0,
     )
+
+    @property
+    def cors_origins(self) -> list[str]:
+        """The sites of `cors_origin`."""
+        origins = (origin.strip().rstrip("/") for origin in (self.cors_origin or "").split(","))
+        return [origin.lower() for origin in origins if origin]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -400,6 +411,9 @@ def _objections(settings: Settings) -> Iterator[tuple[str | None, str]]:
     from PIL import Image
 
     inference, cluster, storage = settings.inference, settings.cluster, settings.storage
+    for origin in settings.access.cors_origins:
+        if not re.fullmatch(r"https?://[^\s/?#@]+", origin):
+            yield "cors_origin", f"{origin!r} is no origin of the form https://site.example"
     if settings.refinement.refine != "off" and refinement_version() is None:
         yield (
             "refine",

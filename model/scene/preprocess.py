@@ -6,24 +6,21 @@ centre at width / 2.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from model.errors import ImageError
+from model.scene.pictures import Source, open_image
 
 MODES = ("fit", "crop", "pad")
 _BLOCK_ROWS = 64
-
-Source = str | Path | IO[bytes] | Image.Image
 
 
 @dataclass(frozen=True)
@@ -130,31 +127,6 @@ class PreprocessedImages:
     transforms: tuple[ImageTransform, ...]
 
 
-def open_image(source: Source, index: int = 0) -> Image.Image:
-    """An upright RGB picture: EXIF orientation applied, RGBA composited over white. Raises
-    ImageError."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            picture = source if isinstance(source, Image.Image) else Image.open(source)
-            upright = ImageOps.exif_transpose(picture)
-            if upright.mode == "RGBA":
-                upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
-            return upright.convert("RGB")
-    except FileNotFoundError as error:
-        raise ImageError(f"picture {index}: no such file: {error.filename}", index) from error
-    except UnidentifiedImageError as error:
-        raise ImageError(
-            f"picture {index} is not a picture in a format that can be read", index
-        ) from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(
-            f"picture {index} has too many pixels to be decoded safely: {error}", index
-        ) from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise ImageError(f"picture {index} cannot be decoded: {error}", index) from error
-
-
 def preprocess_images(
     sources: Sequence[Source], mode: str, image_size: int, patch_size: int
 ) -> PreprocessedImages:
@@ -166,9 +138,10 @@ def preprocess_images(
     - "pad": as "fit", then padded with white to a square.
 
     "crop" and "pad" reproduce the public preprocessing bit for bit (Pillow's bicubic, Python's
-    round half to even). Pictures that end up with different sizes are padded with white, centred,
-    to the largest height and width. Raises ValueError for an unknown mode and ImageError for a
-    picture that cannot be used.
+    round half to even) for what the public code reads as it is meant: 8-bit pictures, transparent
+    ones as RGBA. Pictures that end up with different sizes are padded with white, centred, to the
+    largest height and width. Raises ValueError for an unknown mode and ImageError for a picture
+    that cannot be used.
     """
     if mode not in MODES:
         raise ValueError(f"preprocessing mode is {mode!r}; expected one of {', '.join(MODES)}")

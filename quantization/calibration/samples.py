@@ -4,6 +4,7 @@ sampling picks."""
 from __future__ import annotations
 
 import hashlib
+import os
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from model.errors import ImageError
 from model.families.family import Grid
 from model.network.config import NetworkConfig
 from model.progress import track
+from model.scene.pictures import SUFFIXES
 from model.scene.preprocess import preprocess_images
 from quantization.calibration.stages import Read, Stream, Walk
 from quantization.nfds import Features, frame_similarity, select
@@ -34,7 +36,6 @@ READERS: dict[str, Callable[..., RecordedScenes]] = {
 }
 """Data sets that have a split of their own for training, which is the one that calibration
 reads."""
-PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 SAMPLINGS = {
     "nfds": (True, True),
     "filter": (True, False),
@@ -72,8 +73,8 @@ def candidates(
     """About `pool` samples of `frames` frames and the name of their split.
 
     `source` is "synthetic" (the calibration split of the procedural scenes), one of `READERS` with
-    its folder `data`, or a folder of photographs: one folder a scene, or the pictures of a single
-    scene. Raises ValueError.
+    its folder `data`, or a folder of photographs: one folder a scene, at any depth, or the pictures
+    of a single scene. Raises ValueError.
     """
     if frames < 2:
         raise ValueError(
@@ -201,13 +202,12 @@ def describe(
 def _photographs(folder: Path, grid: Grid, frames: int, pool: int, seed: int) -> list[Sample]:
     """Random frames of every scene, disjoint as long as its pictures last, the same number from
     each scene."""
-    scenes = {path.name: _pictures(path) for path in sorted(folder.iterdir()) if path.is_dir()}
     own = _pictures(folder)
-    scenes = {folder.resolve().name: own} if own else scenes
+    scenes = {folder.resolve().name: own} if own else _scenes(folder)
     usable = {name: pictures for name, pictures in scenes.items() if len(pictures) >= frames}
     if not usable:
         raise ValueError(
-            f"{folder} holds no scene of {frames} pictures ({', '.join(PICTURES)}); put the "
+            f"{folder} holds no scene of {frames} pictures ({', '.join(SUFFIXES)}); put the "
             "pictures of one scene into "
             "the folder, or of several scenes into a folder each"
         )
@@ -235,5 +235,28 @@ def _photographs(folder: Path, grid: Grid, frames: int, pool: int, seed: int) ->
     return found
 
 
+def _scenes(folder: Path) -> dict[str, list[Path]]:
+    """The pictures of every folder below `folder`, at any depth, by its path from there."""
+    found = {}
+    for path, folders, _ in os.walk(folder, followlinks=True):
+        here = Path(path)
+        above = (here.resolve(), *here.resolve().parents)  # a link to one of them has no end
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and (here / name).resolve() not in above
+        )
+        pictures = _pictures(here)
+        if pictures and here != folder:
+            found[here.relative_to(folder).as_posix()] = pictures
+    return found
+
+
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+    """Its pictures in order of their names, without hidden files such as macOS leaves beside them
+    on other disks."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    )

@@ -16,6 +16,7 @@ from quantvggt.errors import BadInputError, ServiceError
 from quantvggt.files import DEFAULT, DOCUMENT, check_outputs, chosen, in_folder
 from quantvggt.folder import replacing, try_folder
 from quantvggt.pictures import expand
+from quantvggt.pictures import names as sent_names
 
 HELP = "pictures to a folder with cameras, depth and points"
 EXTRA = "service"
@@ -36,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "pictures",
         nargs="+",
-        help="JPEG, PNG, WebP or HEIC files, folders of them, shell patterns, zip or video files; "
-        "with --server also URLs",
+        help="JPEG, PNG, WebP, HEIC or AVIF files, folders of them, shell patterns, zip or video "
+        "files; with --server also URLs",
     )
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--artifact", type=Path, help="folder of the quantised model")
@@ -141,7 +142,7 @@ def _here(
         with Bars() as bars, replacing(options.out) as staging:
             made = reconstruct_here(
                 settings,
-                files,
+                list(zip(sent_names(files), files, strict=True)),
                 wanted,
                 staging,
                 bars.show,
@@ -209,7 +210,7 @@ def _idempotency_key(server: str, pictures: Sequence[Path | str], wanted: dict[s
         sent = (
             picture.encode()
             if isinstance(picture, str)
-            else picture.name.encode() + b"\0" + picture.read_bytes()
+            else os.fsencode(picture.name) + b"\0" + picture.read_bytes()
         )
         digest.update(sent)
     return digest.hexdigest()

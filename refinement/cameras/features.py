@@ -13,7 +13,10 @@ from refinement.options import CameraChoice
 from refinement.photograph import Photograph
 
 MAX_SIDE, MAX_FEATURES = 1600, 8192
-"""SIFT works on pictures made smaller to this longer side, and keeps as many key points."""
+"""SIFT works on pictures made smaller to this longer side, and keeps about as many key points."""
+DOUBLED_UP_TO = 1200
+"""Pictures of this longer side or less are searched at twice their size first. For larger ones
+that takes four times as long and finds no better cameras."""
 
 
 def lens_groups(photographs: Sequence[Photograph], choice: CameraChoice) -> list[int]:
@@ -33,6 +36,7 @@ class Workspace:
     def __init__(self, folder: Path, photographs: Sequence[Photograph], groups: list[int]) -> None:
         self.pictures, self.database, self.folder = folder / "pictures", folder / "matches", folder
         self.groups, self.count = groups, len(photographs)
+        self.longer_sides = [max(photograph.height, photograph.width) for photograph in photographs]
         self.names = [
             f"{index:06d}{photograph.path.suffix}" for index, photograph in enumerate(photographs)
         ]
@@ -78,12 +82,18 @@ def extract(workspace: Workspace, threads: int, report: Callable[[float], None])
     """SIFT key points and descriptors of every picture."""
     options = pycolmap.FeatureExtractionOptions(max_image_size=MAX_SIDE, num_threads=threads)
     options.sift.max_num_features = MAX_FEATURES
-    names, step = workspace.names, 2 * threads
-    for start in range(0, len(names), step):
-        report(start / len(names))
-        pycolmap.extract_features(
-            workspace.database,
-            workspace.pictures,
-            names[start : start + step],
-            extraction_options=options,
-        )
+    done, step = 0, 2 * threads
+    for doubled in (True, False):
+        options.sift.first_octave = -1 if doubled else 0
+        names = [
+            name
+            for name, side in zip(workspace.names, workspace.longer_sides, strict=True)
+            if (side <= DOUBLED_UP_TO) == doubled
+        ]
+        for start in range(0, len(names), step):
+            batch = names[start : start + step]
+            pycolmap.extract_features(
+                workspace.database, workspace.pictures, batch, extraction_options=options
+            )
+            done += len(batch)
+            report(done / workspace.count)

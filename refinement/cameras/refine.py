@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -113,14 +114,16 @@ class _Search:
         return self._answer(best, matches, support)
 
     def _methods(self) -> Iterator[Method]:
+        """From the quickest to the slowest, every lens with the focal length to start from."""
+        network, other = self.workspace.group_focal(self.network.cameras), self._other_focal()
         yield "seeded"
         yield "mapped"
-        yield "global"
-        other = self._other_focal()
-        groups = np.array(other) / np.array(self.workspace.group_focal(self.network.cameras))
-        if (np.abs(np.log(groups)) > np.log(1 + _FOCAL_DIFFERS)).any():
+        change = np.abs(np.log(np.array(other) / np.array(network)))
+        if (change > math.log(1 + _FOCAL_DIFFERS)).any():
             self.workspace.set_focal(other)
             yield "mapped with another focal length"
+            self.workspace.set_focal(network)
+        yield "global"
 
     def _solve(self, method: Method) -> list[Solution]:
         distortion = self.task.options.distortion != "none"

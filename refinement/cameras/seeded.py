@@ -9,9 +9,11 @@ from refinement.camera_set import CameraSet
 from refinement.cameras.features import Workspace
 from refinement.cameras.solution import Solution, solution_of
 
-_ROUNDS = ((8, 24), (3, 8), (2, 3))
-"""Angle between rays that may make a point, degrees, and reprojection error that it may keep, in
-pixels of a picture of 1000 pixels: first what mends coarse cameras, then what is exact."""
+_ROUNDS = ((8, 24, 1e-4), (3, 8, 1e-4), (2, 3, 1e-6))
+"""Angle between rays that may make a point, degrees; reprojection error that it may keep, in pixels
+of a picture of 1000 pixels; relative change of the cost that ends the adjustment. First what mends
+coarse cameras, then what is exact."""
+_MOST_STEPS = 50
 _LEAST_ANGLE = 1  # degrees between the rays of a point
 
 
@@ -33,7 +35,7 @@ def seeded(workspace: Workspace, start: CameraSet, threads: int, distortion: boo
     side = float(np.median(start.longer_side)) / 1000
     output = workspace.folder / "seeded"
     output.mkdir()
-    for number, (angle, error) in enumerate(_ROUNDS):
+    for number, (angle, error, tolerance) in enumerate(_ROUNDS):
         last = number == len(_ROUNDS) - 1
         reconstruction = pycolmap.triangulate_points(
             reconstruction,
@@ -46,7 +48,7 @@ def seeded(workspace: Workspace, start: CameraSet, threads: int, distortion: boo
         )
         pycolmap.bundle_adjustment(
             reconstruction,
-            _adjustment(1 if last else error / 4 * side, threads, distortion and last),
+            _adjustment(1 if last else error / 4 * side, tolerance, threads, distortion and last),
         )
         pycolmap.ObservationManager(reconstruction).filter_all_points3D(error * side, _LEAST_ANGLE)
     return solution_of(reconstruction, "seeded", start)
@@ -62,16 +64,21 @@ def _triangulation(angle: float, error: float, threads: int) -> pycolmap.Increme
     triangulation.min_angle = options.mapper.filter_min_tri_angle = _LEAST_ANGLE
     options.mapper.filter_max_reproj_error = error
     triangulation.ignore_two_view_tracks = False
+    # the points alone are adjusted here; together with the cameras they are right afterwards
+    options.ba_global_max_refinements = options.ba_global_max_num_iterations = 1
     return options
 
 
 def _adjustment(
-    loss_pixels: float, threads: int, distortion: bool
+    loss_pixels: float, tolerance: float, threads: int, distortion: bool
 ) -> pycolmap.BundleAdjustmentOptions:
     options = pycolmap.BundleAdjustmentOptions(
         refine_focal_length=True, refine_extra_params=distortion, print_summary=False
     )
     options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
     options.ceres.loss_function_scale = loss_pixels
-    options.ceres.solver_options.num_threads = threads
+    solver = options.ceres.solver_options
+    solver.num_threads = threads
+    solver.function_tolerance = tolerance
+    solver.max_num_iterations = _MOST_STEPS
     return options

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from service.exports.archive import STAMP
+from service.exports.names import exported_names
 from service.result.scene import Scene
 
 
 def write_npz(scene: Scene, path: Path) -> None:
-    """Cameras, names, and the maps on the network's grid and on each picture's own."""
+    """Cameras, names, the maps on the network's grid and on each picture's own, and triangulated
+    points."""
     pictures = scene.document.pictures
     arrays = {
         "extrinsics": scene.extrinsics(),
         "intrinsics": scene.intrinsics(),
-        "filenames": np.array([picture.filename for picture in pictures]),
+        "distortions": np.array([picture.distortion for picture in pictures]),
+        "filenames": np.array(exported_names(scene)),
         "world_points_network": scene.world_points(),
         "depth_network": scene.depth,
         "confidence_network": scene.confidence,
@@ -33,6 +37,11 @@ def write_npz(scene: Scene, path: Path) -> None:
 
         for name, array in arrays.items():
             add(name, array)
+        if scene.sparse is not None:
+            for field in fields(scene.sparse):
+                add(f"sparse_{field.name}", getattr(scene.sparse, field.name))
         for index in range(len(pictures)):  # one at a time: originals may be large
             add(f"depth_{index}", scene.depth_map(index, "original"))
             add(f"confidence_{index}", scene.confidence_map(index, "original"))
+            if scene.dense is not None:
+                add(f"source_{index}", scene.source_map(index))

@@ -80,14 +80,14 @@ def predicted_bytes(
     pictures = document.pictures
     if export.per_picture:
         picture = pictures[index]
-        original = getattr(options, "grid", "network") == "original"
+        original = getattr(options, "grid", export.grid) == "original"
         return _MAP_BYTES * _pixels(picture.original_size if original else picture.network_size)
     largest = max(_pixels(picture.original_size) for picture in pictures)
     together = sum(
         _pixels(picture.network_size if picture.dense is None else picture.dense.size)
         for picture in pictures
     )
-    return max(_SCENE_BYTES * together, _MAP_BYTES * largest)
+    return export.own_bytes + max(_SCENE_BYTES * together, _MAP_BYTES * largest)
 
 
 def _busy(made: int, waiting: int) -> ExportsBusy:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from model.rotations import matrix_to_quaternion
 from model.scene.geometry import invert_extrinsics
 from model.scene.preprocess import ImageTransform
+from service.exports.names import exported_names
+from service.exports.undistort import undistorted_intrinsic
 from service.result.scene import Scene
 
 _TRACKS = (
@@ -41,32 +43,38 @@ def cameras_json(scene: Scene) -> dict[str, Any]:
         "scale": document.scale.model_dump(),
         "cameras": [
             {
-                "file": picture.filename,
+                "file": name,
                 "width": picture.original_size.width,
                 "height": picture.original_size.height,
                 "extrinsic": picture.extrinsic,
                 "intrinsic": picture.intrinsic,
+                "distortion": picture.distortion,
             }
-            for picture in document.pictures
+            for name, picture in zip(exported_names(scene), document.pictures, strict=True)
         ],
     }
 
 
-def transforms_json(scene: Scene) -> dict[str, Any]:
-    """nerfstudio's data format: camera-to-world with OpenGL camera axes, pinhole intrinsics per
-    frame.
+def transforms_json(scene: Scene, *, undistorted: bool = False) -> dict[str, Any]:
+    """nerfstudio's data format: camera-to-world with OpenGL camera axes, intrinsics per frame.
 
-    Put the pictures into ``images/`` and the cloud beside it.
+    It tells of the pictures whose cameras were refined, or of all if none was, as files in
+    ``images/`` with the cloud beside it; `undistorted` for the undistorted pictures.
     """
+    matrices, names = camera_to_world(scene), exported_names(scene)
     frames = []
-    for picture, matrix in zip(scene.document.pictures, camera_to_world(scene), strict=True):
-        (fx, _, cx), (_, fy, cy), _ = picture.intrinsic
+    for index in scene.document.used_pictures:
+        picture = scene.document.pictures[index]
+        matrix = undistorted_intrinsic(picture) if undistorted else np.array(picture.intrinsic)
+        (fx, _, cx), (_, fy, cy), _ = matrix.tolist()
         frames.append(
             {
-                "file_path": f"images/{picture.filename}",
-                "transform_matrix": (matrix @ _OPENGL).tolist(),
+                "file_path": f"images/{names[index]}",
+                "transform_matrix": (matrices[index] @ _OPENGL).tolist(),
                 "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy,
                 "w": picture.original_size.width, "h": picture.original_size.height,
+                "k1": 0.0 if undistorted else picture.distortion,
+                "k2": 0.0, "p1": 0.0, "p2": 0.0,
             }
         )  # fmt: skip
     return {"camera_model": "OPENCV", "ply_file_path": "points.ply", "frames": frames}

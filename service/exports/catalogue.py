@@ -13,12 +13,12 @@ from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 from model.files.artifact import sha256
-from service.errors import NotFound, NoTracks
+from service.errors import NotFound, NotInResult, NoTracks, Refusal
 from service.exports.budget import ExportBudget, predicted_bytes
-from service.exports.export import Export, Source
+from service.exports.export import Export, Need, Source
 from service.exports.links import in_folder
 from service.exports.options import ExportOptions
-from service.exports.records import EXPORTS
+from service.exports.records import BY_NAME, EXPORTS
 from service.result.document import RESULT_FILE, ReconstructionDocument
 from service.result.file import MadeFile
 from service.result.scene import Scene
@@ -56,22 +56,26 @@ class Files:
         """The file with `options`; where they say nothing, those of the reconstruction.
 
         `index` is the picture, for files that there is one of for each. Raises NotFound, NoTracks,
-        and what keeping it raises.
+        NotInResult, and what keeping it raises.
         """
         last = len(self.document.pictures) - 1
         if export.per_picture and not 0 <= index <= last:
             raise NotFound(f"This reconstruction has pictures 0 to {last}; {index} was asked for.")
         if not export.fits(self.document):
-            raise NoTracks(
-                "This reconstruction was made without query_points, so it has no tracks."
-            )
+            raise _lacking(export)
         chosen = self._complete(export.options, options)
 
         def make(path: Path) -> None:
             document = in_folder(self.document)
-            export.write(
-                Source(self._scene(), chosen, index, document, lambda: self._before(export)), path
+            source = Source(
+                self._scene(),
+                chosen,
+                index,
+                document,
+                file=lambda name: self.file(BY_NAME[name]),
+                files=lambda: self._before(export),
             )
+            export.write(source, path)
 
         bytes = predicted_bytes(export, chosen, self.document, index)
         return self._keep(_key(export.name_of(index), chosen), make, bytes)
@@ -163,6 +167,22 @@ def write_files(
             file.path.replace(target)
     (out / RESULT_FILE).write_text(document.model_dump_json(indent=1) + "\n", "utf-8")
     return document
+
+
+def _lacking(export: Export[Any]) -> Refusal:
+    """Why a result has no such file."""
+    if not export.installed:
+        return NotInResult(
+            f"This service can't make {export.name}: it lacks the Python package "
+            f"{export.package}, which the extra `refinement` installs."
+        )
+    if export.needs is Need.TRACKS:
+        return NoTracks("This reconstruction was made without query_points, so it has no tracks.")
+    what = "dense depth" if export.needs is Need.DENSE else "refined cameras"
+    return NotInResult(
+        f"This reconstruction has no {what}, which {export.name} is made of; `refinement` in its "
+        "document says why."
+    )
 
 
 def _key(name: str, options: ExportOptions) -> str:

@@ -13,6 +13,7 @@ import OpenEXR
 from numpy.typing import NDArray
 from PIL import Image
 
+from refinement.result import NETWORK, NO_DATA, VERIFIED
 from service.exports.blocks import by_rows
 from service.exports.colormap import colorize
 from service.result.document import PNG_LEVELS
@@ -29,6 +30,14 @@ def depth_levels(depth: NDArray[np.float32], scale: float) -> Image.Image:
         return np.where(np.isnan(block), 0, np.clip(rounded, 1, PNG_LEVELS)).astype(np.uint16)
 
     return Image.fromarray(by_rows(levels, depth))
+
+
+def source_picture(source: NDArray[np.uint8]) -> Image.Image:
+    """Where each pixel's depth comes from as grey: black for no data, 127 for the network's fitted
+    depth, white for what several pictures agree on."""
+    grey = np.zeros(3, np.uint8)
+    grey[[NO_DATA, NETWORK, VERIFIED]] = 0, 127, 255
+    return Image.fromarray(grey[source])
 
 
 def write_npy(values: NDArray[np.float32], path: Path) -> None:

@@ -5,13 +5,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from service.exports.options import ExportOptions
 from service.result.document import PictureDocument, ReconstructionDocument
 from service.result.file import MadeFile
-from service.result.scene import Scene
+from service.result.scene import Grid, Scene
+
+
+class Need(str, Enum):
+    """What not every result has."""
+
+    TRACKS = "tracks"
+    """Query points that were followed through the pictures."""
+    CAMERAS = "cameras"
+    """Cameras that were refined, and with them the original pictures."""
+    DENSE = "dense"
+    """Depth from the original pixels."""
+
 
 O = TypeVar("O", bound=ExportOptions)  # noqa: E741
 Kind = Literal["points", "cameras", "depth", "confidence"]
@@ -21,16 +35,17 @@ Kind = Literal["points", "cameras", "depth", "confidence"]
 class Source(Generic[O]):
     """What a writer reads.
 
-    `index` is the picture that is asked for, 0 for a file of the whole scene. Only the archive and
-    its manifest need the rest: the result's `document` with links relative to its folder, and
-    `files`, which makes the files that come before this one in the list of exports and gives them
-    with their names.
+    `index` is the picture that is asked for, 0 for a file of the whole scene. `file` makes another
+    file of the same result, by its name. Only the archive and its manifest need the rest: the
+    result's `document` with links relative to its folder, and `files`, which makes the files that
+    come before this one in the list of exports and gives them with their names.
     """
 
     scene: Scene
     options: O
     index: int
     document: ReconstructionDocument
+    file: Callable[[str], MadeFile]
     files: Callable[[], Iterator[tuple[str, MadeFile]]]
 
 
@@ -58,8 +73,15 @@ class Export(Generic[O]):
     """What a browser calls it; None for `name`. ``{id}`` and ``{index}`` are filled in."""
     headers: Callable[[PictureDocument], Mapping[str, str]] = lambda picture: {}
     """Further headers of an answer with one picture's file."""
-    needs: Literal["tracks"] | None = None
-    """What not every result has, and this is made of."""
+    needs: Need | None = None
+    """What this is made of that not every result has."""
+    package: str | None = None
+    """A Python package that makes this and that not every service has; it is in the extra
+    ``refinement``."""
+    grid: Grid = "network"
+    """The pixel grid of a picture's file that has no option to choose it."""
+    own_bytes: int = 0
+    """Memory that making it takes beside what goes with the pictures' sizes."""
     variants: Mapping[str, str] = field(default_factory=dict)
     """Names of other exports that ``?format=`` asks for at this one's address, by the value that
     asks for them."""
@@ -103,8 +125,13 @@ class Export(Generic[O]):
         return (self.saved_as or self.name).replace("{id}", id).replace("{index}", str(index))
 
     def fits(self, document: ReconstructionDocument) -> bool:
-        """Whether a result has what this is made of."""
-        return self.needs is None or document.has_tracks
+        """Whether it can be made of a result, here."""
+        return self.installed and (self.needs is None or _HAS[self.needs](document))
+
+    @property
+    def installed(self) -> bool:
+        """Whether this service has what makes it."""
+        return self.package is None or find_spec(self.package) is not None
 
     def indices(self, document: ReconstructionDocument) -> range:
         """The pictures that there is a file of; for a file of the whole scene one index, 0."""
@@ -125,3 +152,10 @@ class Export(Generic[O]):
             "label": self.label,
             "shown": self.shown,
         }
+
+
+_HAS: dict[Need, Callable[[ReconstructionDocument], bool]] = {
+    Need.TRACKS: lambda document: document.has_tracks,
+    Need.CAMERAS: lambda document: document.has_refined_cameras,
+    Need.DENSE: lambda document: document.has_dense_depth,
+}

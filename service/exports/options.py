@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -72,6 +72,13 @@ class PointOptions(ExportOptions):
     frames: Annotated[str, AfterValidator(_frames)] | None = Field(
         None, max_length=8000, examples=["0,2"],
         description="numbers of the pictures whose points are shown, with commas between them",
+    )  # fmt: skip
+
+    points: Literal["verified", "all"] | None = Field(
+        None, examples=["all"],
+        description="with dense depth: only pixels that several pictures agree on (the default), "
+        "or also those filled with the network's depth; colmap.zip of refined cameras has the "
+        "triangulated points alone unless this is given",
     )  # fmt: skip
 
     @property

@@ -1,84 +1,275 @@
-"""Which pixels of a scene become points of its cloud."""
+"""Which pixels of a scene become points of its cloud.
+
+A scene with dense depth gives the pixels of its dense maps, others those of the network's grid. The
+cloud is never whole in memory: what is chosen is remembered by bits, and points are made picture by
+picture.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.scene.distortion import undistort
+from refinement.result import NETWORK, VERIFIED
 from service.errors import InvalidOption
 from service.exports.options import PointOptions
 from service.result.scene import Scene
 
 _BLACK, _WHITE = 16, 240
+_CUBES = 1 << 20
 _SKY_BRIGHT, _SKY_WHITE, _SKY_TEXTURE = 110, 200, 12
 
 
 @dataclass(frozen=True)
-class Cloud:
-    """N points in the world frame with sRGB colours, the network's confidence, and the pixels that
-    they come from.
+class PixelGrid:
+    """The pixels [h, w] of one picture that can become points: those of its dense map, or of the
+    network's grid."""
 
-    `pixels` is int64 [N,3]: picture, column, row on the network grid.
+    scene: Scene
+    index: int
+
+    @property
+    def dense(self) -> bool:
+        """Whether these are the pixels of a dense map."""
+        return self.scene.dense is not None
+
+    @cached_property
+    def depth(self) -> NDArray[np.float32]:
+        """Depth [h, w]."""
+        if self.scene.dense is not None:
+            return np.asarray(self.scene.dense[self.index].depth)
+        return np.asarray(self.scene.depth[self.index])
+
+    @cached_property
+    def colors(self) -> NDArray[np.uint8]:
+        """sRGB [h, w, 3]."""
+        if self.dense:
+            rows, columns = self.depth.shape
+            return self.scene.original(self.index, (rows, columns))
+        return np.asarray(self.scene.colors[self.index])
+
+    @cached_property
+    def confidence(self) -> NDArray[np.float32]:
+        """The network's confidence [h, w], 1 where it did not look."""
+        return self._of_network(self.scene.confidence, np.float32(1))
+
+    def seen(self, options: PointOptions) -> NDArray[np.bool_]:
+        """Pixels [h, w] that have depth of the kind asked for and that no user's mask hides."""
+        if self.scene.dense is None:
+            return np.asarray(self.scene.mask[self.index]) & self.kept
+        source = np.asarray(self.scene.dense[self.index].source)
+        least = NETWORK if options.points == "all" else VERIFIED
+        return (source >= least) & self.kept
+
+    @cached_property
+    def kept(self) -> NDArray[np.bool_]:
+        """Pixels [h, w] that no user's mask hides."""
+        return self._of_network(self.scene.keep, np.True_)
+
+    @property
+    def verified(self) -> NDArray[np.bool_]:
+        """Pixels [h, w] that several pictures agree on."""
+        if self.scene.dense is None:
+            return np.zeros(self.depth.shape, bool)
+        return np.asarray(self.scene.dense[self.index].source) == VERIFIED
+
+    @property
+    def content(self) -> NDArray[np.bool_]:
+        """Pixels [h, w] that are no padding."""
+        if self.dense:
+            return np.ones(self.depth.shape, bool)
+        return np.asarray(self.scene.mask[self.index])
+
+    def original_pixels(
+        self, rows: NDArray[np.int64], columns: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Centres [N, 2] (x, y) of pixels of this grid in pixels of the original picture."""
+        centre = np.stack([columns, rows], axis=1) + 0.5
+        picture = self.scene.document.pictures[self.index]
+        if self.dense:
+            size = picture.original_size
+            return centre * [size.width / self.depth.shape[1], size.height / self.depth.shape[0]]
+        scale, offset = picture.transform["scale"], picture.transform["offset"]
+        places: NDArray[np.float64] = (centre - [offset["x"], offset["y"]]) / [
+            scale["x"],
+            scale["y"],
+        ]
+        return places
+
+    @property
+    def pixel_width(self) -> float:
+        """Width of a pixel of this grid at depth 1."""
+        picture = self.scene.document.pictures[self.index]
+        if self.dense:
+            share = picture.original_size.width / self.depth.shape[1]
+            return share / picture.intrinsic[0][0]
+        return 1 / picture.intrinsic_network[0][0]
+
+    def points(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Points [N, 3] of pixels of this grid in the world frame."""
+        picture = self.scene.document.pictures[self.index]
+        matrix, extrinsic = np.array(picture.intrinsic), np.array(picture.extrinsic)
+        places = (self.original_pixels(rows, columns) - matrix[:2, 2]) / np.diag(matrix)[:2]
+        directions = undistort(places, picture.distortion)
+        depth = self.depth[rows, columns].astype(np.float64)[:, None]
+        seen = np.concatenate([directions * depth, depth], axis=1)
+        return ((seen - extrinsic[:, 3]) @ extrinsic[:, :3]).astype(np.float32)
+
+    def _of_network(self, maps: NDArray, elsewhere: np.generic) -> NDArray:
+        """One of the network's maps at this grid's pixels, `elsewhere` where it did not look."""
+        values = np.asarray(maps[self.index])
+        if not self.dense:
+            return values
+        picture = self.scene.document.pictures[self.index]
+        size = picture.original_size
+        inside, places = [], []
+        for axis, length, original in (("y", 0, size.height), ("x", 1, size.width)):
+            count = self.depth.shape[length]
+            centre = (np.arange(count) + 0.5) * (original / count)
+            place = centre * picture.transform["scale"][axis] + picture.transform["offset"][axis]
+            inside.append((place >= 0) & (place < values.shape[length]))
+            places.append(place.astype(int).clip(0, values.shape[length] - 1))
+        found = values[places[0][:, None], places[1]]
+        return np.where(inside[0][:, None] & inside[1], found, elsewhere)
+
+
+@dataclass(frozen=True)
+class Block:
+    """N points of one picture in the world frame with sRGB colours and the network's confidence.
+
+    `pixels` are their (x, y) in the original picture.
     """
 
+    index: int
     points: NDArray[np.float32]  # [N, 3]
     colors: NDArray[np.uint8]  # [N, 3]
     confidence: NDArray[np.float32]  # [N]
-    pixels: NDArray[np.int64]  # [N, 3]
+    pixels: NDArray[np.float64]  # [N, 2]
 
     def __len__(self) -> int:
         return len(self.points)
 
-    def part(self, chosen: NDArray[np.int64] | NDArray[np.bool_]) -> Cloud:
-        return Cloud(
-            self.points[chosen], self.colors[chosen], self.confidence[chosen], self.pixels[chosen]
-        )
+
+@dataclass(frozen=True)
+class Cloud:
+    """Chosen pixels of a scene, in the order of its pictures. `bits` is each picture's choice,
+    packed."""
+
+    scene: Scene
+    bits: tuple[NDArray[np.uint8], ...]
+    counts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, scene: Scene, chosen: Iterable[NDArray[np.bool_]]) -> Cloud:
+        """The pixels [h, w] of each picture's grid that are True."""
+        bits, counts = [], []
+        for mask in chosen:
+            bits.append(np.packbits(mask))
+            counts.append(int(mask.sum()))
+        return cls(scene, tuple(bits), tuple(counts))
+
+    @classmethod
+    def empty(cls, scene: Scene) -> Cloud:
+        """No pixels at all."""
+        return cls(scene, (), (0,) * len(scene.document.pictures))
+
+    def __len__(self) -> int:
+        return sum(self.counts)
+
+    def of_pictures(self, indices: Sequence[int]) -> Cloud:
+        """The pixels of these pictures alone."""
+        counts = tuple(count if index in indices else 0 for index, count in enumerate(self.counts))
+        return Cloud(self.scene, self.bits, counts)
+
+    def places(self, index: int) -> tuple[PixelGrid, NDArray[np.int64], NDArray[np.int64]]:
+        """One picture's grid, and rows and columns of its chosen pixels."""
+        grid = PixelGrid(self.scene, index)
+        size = grid.depth.size
+        flat = np.flatnonzero(np.unpackbits(self.bits[index], count=size))
+        rows, columns = np.divmod(flat, grid.depth.shape[1])
+        return grid, rows, columns
+
+    def blocks(self) -> Iterator[Block]:
+        """The points of each picture that has any."""
+        for index, count in enumerate(self.counts):
+            if count:
+                grid, rows, columns = self.places(index)
+                yield Block(
+                    index,
+                    grid.points(rows, columns),
+                    grid.colors[rows, columns],
+                    grid.confidence[rows, columns],
+                    grid.original_pixels(rows, columns),
+                )
 
 
 def select_points(scene: Scene, options: PointOptions) -> Cloud:
     """The cloud that `options` ask for.
 
-    The percentile of confidence is taken over the pixels that masks and frames leave; colour and
-    edge filters, voxels and the limit follow in this order. Raises InvalidOption for a frame that
-    does not exist.
+    The percentile of confidence is taken over the network's pixels that masks and frames leave;
+    what several pictures agree on stays whatever the network says. Colour and edge filters, voxels
+    and the limit follow in this order. Raises InvalidOption for a frame that does not exist.
     """
-    seen = np.array(scene.mask) & scene.keep
-    numbers = options.frame_numbers
-    if numbers is not None:
-        if numbers[-1] >= len(seen):
-            raise InvalidOption(
-                f"frames names picture {numbers[-1]}; the last is {len(seen) - 1}.", option="frames"
-            )
-        shown = np.zeros(len(seen), bool)
-        shown[numbers] = True
-        seen &= shown[:, None, None]
-    if options.confidence > 0 and seen.any():
-        seen &= scene.confidence >= np.percentile(scene.confidence[seen], options.confidence)
-    colors = np.asarray(scene.colors)
-    if options.mask_black:
-        seen &= colors.astype(np.int32).sum(-1) >= _BLACK
-    if options.mask_white:
-        seen &= ~(colors > _WHITE).all(-1)
-    if options.mask_sky:
-        seen &= ~np.stack([looks_like_sky(c, m) for c, m in zip(colors, scene.mask, strict=True)])
-    if options.depth_edge is not None:
-        seen &= ~depth_edges(np.asarray(scene.depth), options.depth_edge)
-    picture, row, column = np.nonzero(seen)
-    cloud = Cloud(
-        scene.world_points()[seen],
-        colors[seen],
-        scene.confidence[seen],
-        np.stack([picture, column, row], axis=1),
-    )
+    cloud = Cloud.of(scene, _chosen(scene, options))
     if options.voxel_size is not None and len(cloud):
-        cloud = cloud.part(_most_confident_by_voxel(cloud, options.voxel_size))
+        cloud = _most_confident_by_voxel(cloud, options.voxel_size)
     if options.max_points is not None and len(cloud) > options.max_points:
-        cloud = cloud.part(
-            np.sort(np.random.default_rng(0).choice(len(cloud), options.max_points, replace=False))
-        )
+        cloud = _sample(cloud, options.max_points)
     return cloud
+
+
+def _chosen(scene: Scene, options: PointOptions) -> Iterator[NDArray[np.bool_]]:
+    """Each picture's pixels [h, w] that masks, frames, confidence, colours and edges leave."""
+    shown = _shown(scene, options)
+    least = _least_confidence(scene, options, shown)
+    for index in range(len(shown)):
+        grid = PixelGrid(scene, index)
+        seen = grid.seen(options) & shown[index]
+        if least is not None:
+            seen &= (grid.confidence >= least) | grid.verified
+        if options.mask_black:
+            seen &= grid.colors.astype(np.int32).sum(-1) >= _BLACK
+        if options.mask_white:
+            seen &= ~(grid.colors > _WHITE).all(-1)
+        if options.mask_sky:
+            seen &= ~looks_like_sky(grid.colors, grid.content)
+        if options.depth_edge is not None:
+            seen &= ~depth_edges(grid.depth[None], options.depth_edge)[0]
+        yield seen
+
+
+def _shown(scene: Scene, options: PointOptions) -> NDArray[np.bool_]:
+    """Which pictures [S] are asked for."""
+    count = len(scene.document.pictures)
+    numbers = options.frame_numbers
+    if numbers is None:
+        return np.ones(count, np.bool_)
+    if numbers[-1] >= count:
+        raise InvalidOption(
+            f"frames names picture {numbers[-1]}; the last is {count - 1}.", option="frames"
+        )
+    shown = np.zeros(count, np.bool_)
+    shown[numbers] = True
+    return shown
+
+
+def _least_confidence(
+    scene: Scene, options: PointOptions, shown: NDArray[np.bool_]
+) -> np.floating | None:
+    """The percentile of the network's confidence that is asked for, None for none."""
+    if options.confidence <= 0:
+        return None
+    values = [
+        scene.confidence[index][np.asarray(scene.mask[index]) & scene.keep[index]]
+        for index in np.flatnonzero(shown)
+    ]
+    together = np.concatenate(values)
+    return np.percentile(together, options.confidence) if len(together) else None
 
 
 def depth_edges(depth: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
@@ -116,11 +307,55 @@ def looks_like_sky(colors: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArra
     return from_the_top
 
 
-def _most_confident_by_voxel(cloud: Cloud, size: float) -> NDArray[np.int64]:
-    cells = (
-        np.floor(cloud.points.astype(np.float64) / size).clip(-(2.0**62), 2.0**62).astype(np.int64)
+def first_by_cube(points: NDArray[np.floating], side: float) -> NDArray[np.int64]:
+    """Numbers of the points [N, 3] that come first in their cube of this side, in no order."""
+    cells = np.floor(points.astype(np.float64) / side)
+    cells -= cells.min(0, initial=0)
+    if cells.max(initial=0) < _CUBES:  # three coordinates in one number are sorted much faster
+        keys = cells.astype(np.int64) @ [_CUBES**2, _CUBES, 1]
+        return np.unique(keys, return_index=True)[1]
+    return np.unique(cells, axis=0, return_index=True)[1]
+
+
+def _most_confident_by_voxel(cloud: Cloud, size: float) -> Cloud:
+    """The most confident point of each cube; of equals the first."""
+    best = np.empty(0, _CANDIDATE)
+    for block in cloud.blocks():
+        found = np.empty(len(block), _CANDIDATE)
+        found["point"], found["confidence"] = block.points, block.confidence
+        found["picture"], found["number"] = block.index, np.arange(len(block))
+        both = np.concatenate([best, found])
+        both = both[np.argsort(-both["confidence"], kind="stable")]
+        best = both[first_by_cube(both["point"], size)]
+    return _numbered(
+        cloud, [best["number"][best["picture"] == index] for index in range(len(cloud.counts))]
     )
-    order = np.argsort(-cloud.confidence, kind="stable")
-    _, first = np.unique(cells[order], axis=0, return_index=True)
-    chosen: NDArray[np.int64] = np.sort(order[first])
-    return chosen
+
+
+_CANDIDATE = np.dtype(
+    [("point", "f4", 3), ("confidence", "f4"), ("picture", "i4"), ("number", "i4")]
+)
+
+
+def _sample(cloud: Cloud, count: int) -> Cloud:
+    """`count` points at random, each as likely as any other."""
+    random = np.random.default_rng(0)
+    shares = random.multivariate_hypergeometric(cloud.counts, count, method="marginals")
+    return _numbered(
+        cloud,
+        [
+            random.choice(had, wanted, replace=False, shuffle=False)
+            for had, wanted in zip(cloud.counts, shares, strict=True)
+        ],
+    )
+
+
+def _numbered(cloud: Cloud, numbers: list[NDArray[np.integer]]) -> Cloud:
+    """Of each picture's points those with these numbers."""
+    chosen = []
+    for index, wanted in enumerate(numbers):
+        grid, rows, columns = cloud.places(index)
+        mask = np.zeros(grid.depth.shape, bool)
+        mask[rows[wanted], columns[wanted]] = True
+        chosen.append(mask)
+    return Cloud.of(cloud.scene, chosen)

@@ -17,15 +17,18 @@ from service.exports.depth import (
     depth_levels,
     depth_picture,
     network_picture,
+    source_picture,
     write_depth_exr,
     write_npy,
     write_png,
 )
-from service.exports.export import Export, Source
-from service.exports.gltf import write_glb
+from service.exports.export import Export, Need, Source
+from service.exports.gltf import write_glb, write_mesh_glb
 from service.exports.options import ExportOptions, MapOptions, PointOptions
-from service.exports.ply import write_ply
+from service.exports.ply import read_mesh, write_mesh, write_ply
 from service.exports.points import Cloud, select_points
+from service.exports.splats import write_gaussians, write_nerfstudio, write_splats
+from service.exports.tsdf import VOLUME_BYTES, fuse
 from service.result.document import PictureDocument
 from service.result.scene import Scene
 
@@ -41,6 +44,13 @@ ZIP = "application/zip"
 
 def _points(source: Source[PointOptions]) -> Cloud:
     return select_points(source.scene, source.options)
+
+
+def _points_of_colmap(source: Source[PointOptions]) -> Cloud:
+    """None beside triangulated points, unless they are asked for."""
+    if source.scene.document.has_refined_cameras and source.options.points is None:
+        return Cloud.empty(source.scene)
+    return _points(source)
 
 
 def _depth(source: Source[MapOptions]) -> Any:
@@ -100,7 +110,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         media_type=ZIP,
         summary="A COLMAP sparse model",
         options=PointOptions,
-        write=lambda source, path: write_colmap(source.scene, _points(source), path),
+        write=lambda source, path: write_colmap(source.scene, _points_of_colmap(source), path),
         variants={"text": "colmap-text.zip"},
         formats={"points": "colmap", "cameras": "colmap"},
         orderable=True,
@@ -112,7 +122,9 @@ EXPORTS: tuple[Export[Any], ...] = (
         media_type=ZIP,
         summary="A COLMAP model as text",
         options=PointOptions,
-        write=lambda source, path: write_colmap(source.scene, _points(source), path, text=True),
+        write=lambda source, path: write_colmap(
+            source.scene, _points_of_colmap(source), path, text=True
+        ),
         formats={"points": "colmap-text"},
     ),
     Export(
@@ -124,7 +136,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         write=_json(transforms_json),
         formats={"cameras": "transforms.json"},
         orderable=True,
-        label="nerfstudio",
+        label="Cameras (nerfstudio)",
     ),
     Export(
         name="trajectory.txt",
@@ -166,7 +178,68 @@ EXPORTS: tuple[Export[Any], ...] = (
         summary="Query points in every picture: frames[i].points, visibility, confidence",
         options=ExportOptions,
         write=_json(tracks_json),
-        needs="tracks",
+        needs=Need.TRACKS,
+    ),
+    Export(
+        name="mesh.ply",
+        link="mesh",
+        media_type=BYTES,
+        summary="A surface with colours, PLY",
+        options=ExportOptions,
+        write=lambda source, path: write_mesh(fuse(source.scene), path),
+        needs=Need.DENSE,
+        package="skimage",
+        own_bytes=VOLUME_BYTES,
+        orderable=True,
+        label="Mesh (PLY)",
+    ),
+    Export(
+        name="mesh.glb",
+        link="mesh_glb",
+        media_type=GLTF,
+        summary="A surface with colours, glTF",
+        options=ExportOptions,
+        write=lambda source, path: write_mesh_glb(read_mesh(source.file("mesh.ply").path), path),
+        needs=Need.DENSE,
+        package="skimage",
+        own_bytes=VOLUME_BYTES,
+        orderable=True,
+        label="Mesh (GLB)",
+    ),
+    Export(
+        name="gaussians.ply",
+        link="gaussians",
+        media_type=BYTES,
+        summary="Gaussians to start training from, PLY",
+        options=ExportOptions,
+        write=lambda source, path: write_gaussians(source.scene, path),
+        needs=Need.CAMERAS,
+        orderable=True,
+        label="Gaussians (PLY)",
+    ),
+    Export(
+        name="splats.zip",
+        link="splats",
+        media_type=ZIP,
+        summary="For trainers of splats: undistorted pictures, COLMAP model, gaussians",
+        options=ExportOptions,
+        write=lambda source, path: write_splats(
+            source.scene, source.file("gaussians.ply").path, path
+        ),
+        needs=Need.CAMERAS,
+        orderable=True,
+        label="Splats (zip)",
+    ),
+    Export(
+        name="nerfstudio.zip",
+        link="nerfstudio",
+        media_type=ZIP,
+        summary="For nerfstudio: upright pictures, transforms.json, points",
+        options=ExportOptions,
+        write=lambda source, path: write_nerfstudio(source.scene, path),
+        needs=Need.CAMERAS,
+        orderable=True,
+        label="nerfstudio (zip)",
     ),
     Export(
         name="depth/{index}.png",
@@ -207,6 +280,23 @@ EXPORTS: tuple[Export[Any], ...] = (
         saved_as="depth-{index}.exr",
         formats={"depth": "exr"},
         label="EXR",
+    ),
+    Export(
+        name="depth/{index}.source.png",
+        link="source",
+        of="depth",
+        media_type=PNG,
+        summary="Where depth comes from: 0 nowhere, 127 the network, 255 several pictures",
+        options=ExportOptions,
+        write=lambda source, path: write_png(
+            source_picture(source.scene.source_map(source.index)), path
+        ),
+        grid="original",
+        saved_as="depth-{index}-source.png",
+        needs=Need.DENSE,
+        formats={"depth": "source"},
+        label="source of depth",
+        shown=True,
     ),
     Export(
         name="pictures/{index}.png",

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from pydantic.alias_generators import to_camel
+from starlette.middleware.cors import CORSMiddleware
 
 from service import __version__
 from service.application import Application
@@ -22,6 +23,29 @@ from service.http.routes.reconstruct import reconstruct_router
 from service.http.routes.reconstructions import reconstructions_router
 from service.result.warnings import warnings_about
 from service.settings import refinement_version
+
+# what pages of sites in --cors-origin may send, and may read of an answer
+_REQUEST_HEADERS = (
+    "Authorization",
+    "Cache-Control",
+    "Idempotency-Key",
+    "If-None-Match",
+    "Last-Event-ID",
+    "Prefer",
+    "Range",
+)
+_ANSWER_HEADERS = (
+    "Content-Disposition",
+    "Content-Location",
+    "Content-Range",
+    "ETag",
+    "Location",
+    "Preference-Applied",
+    "Retry-After",
+    "Server-Timing",
+    "X-Depth-Scale",
+    "X-Request-ID",
+)
 
 _log = logging.getLogger("service")
 
@@ -62,7 +86,19 @@ def create_app(application: Application) -> FastAPI:
     ):
         app.include_router(router)
     server, access = application.settings.server, application.settings.access
-    app.add_middleware(OwnPagesOnly, hosts=names_of(server.host, access.allowed_hosts))
+    if access.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=access.cors_origins,
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_headers=_REQUEST_HEADERS,
+            expose_headers=_ANSWER_HEADERS,
+        )
+    app.add_middleware(
+        OwnPagesOnly,
+        hosts=names_of(server.host, access.allowed_hosts),
+        origins=access.cors_origins,
+    )
     app.add_middleware(Exchange)  # the outermost: also what fails unexpectedly gets its headers
 
     generate = app.openapi

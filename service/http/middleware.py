@@ -11,7 +11,7 @@ import time
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import ServiceError
+from service.errors import ServiceError, disk_full, is_full
 from service.http.protocol.problems import refuse
 from service.telemetry.logs import request_id
 
@@ -46,6 +46,7 @@ class Exchange:
             return
         id = _given_id(scope) or secrets.token_hex(8)
         token = request_id.set(id)
+        path = printable(scope["path"])
         started = time.perf_counter()
         status = 0
 
@@ -61,18 +62,31 @@ class Exchange:
 
         try:
             await self._app(_as_get(scope), receive, with_headers)
-        except Exception:
+        except Exception as error:
             # Starlette's own last resort raises once more after its answer, and the server then
             # drops the connection.
             if status:
                 raise
-            _errors.exception("unexpected error in %s %s", scope["method"], scope["path"])
-            await refuse(ServiceError(_UNEXPECTED))(scope, receive, with_headers)
+            if is_full(error):
+                _errors.warning("no room for %s %s: %s", scope["method"], path, error)
+                await refuse(disk_full())(scope, receive, with_headers)
+            else:
+                _errors.exception("unexpected error in %s %s", scope["method"], path)
+                await refuse(ServiceError(_UNEXPECTED))(scope, receive, with_headers)
         finally:
             level = logging.DEBUG if scope["path"] in _QUIET else logging.INFO
             seconds = time.perf_counter() - started
-            _log.log(level, "%s %s %d in %.3f s", scope["method"], scope["path"], status, seconds)
+            _log.log(level, "%s %s %d in %.3f s", scope["method"], path, status, seconds)
             request_id.reset(token)
+
+
+def printable(text: str) -> str:
+    """`text` on one line and without control characters, so that it can't pass for a log line of
+    its own."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def _as_get(scope: Scope) -> Scope:

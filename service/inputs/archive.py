@@ -2,51 +2,52 @@
 
 from __future__ import annotations
 
-import struct
+import re
 import tempfile
 import zipfile
 import zlib
-from pathlib import PurePosixPath
+from contextlib import suppress
 from typing import BinaryIO
 
+from model.scene.pictures import SUFFIXES
 from service.errors import BrokenArchive, TooManyBytes
 from service.inputs.body import SentFile, display_name, too_many_pictures
-from service.inputs.signatures import kind_of
+from service.inputs.signatures import HEAD_BYTES, kind_of_head
 from service.settings import Limits
 
 _SPOOL_BYTES = 2**20
 # some 20,000 entries; zipfile reads the whole directory before we could count
 _DIRECTORY_BYTES = 2**20
-_END = b"PK\x05\x06"
-_END_BYTES = 22 + 65535
-_HIDDEN = ("__MACOSX",)
+_UTF8_NAME = 0x800  # flag bits
+_ENCRYPTED = 0x1
+_HIDDEN = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
 
 
-def unpack(archive: SentFile, limits: Limits) -> list[SentFile]:
-    """The archive's files in its own order, spooled; folders and hidden files are passed over.
+def unpack(archive: SentFile, limits: Limits) -> tuple[list[SentFile], list[str]]:
+    """The archive's pictures in its own order, spooled, and the names of files that are none.
 
-    Raises BrokenArchive, TooManyPictures or TooManyBytes; then nothing stays open.
+    Pictures keep the path that they have in the archive as their name. Folders, hidden files and
+    what systems leave in folders are passed over. Raises BrokenArchive, TooManyPictures or
+    TooManyBytes; then nothing stays open.
     """
-    _check_directory(archive)
     unpacked: list[SentFile] = []
+    skipped: list[str] = []
     left = limits.max_unpacked_bytes
     try:
-        with zipfile.ZipFile(archive.file) as folder:
-            entries = [
-                entry for entry in folder.infolist() if not entry.is_dir() and not _is_hidden(entry)
-            ]
-            if len(entries) > limits.max_images:
-                raise too_many_pictures(limits)
-            for entry in entries:
-                _check_entry(archive, entry, limits)
+        with zipfile.ZipFile(_Bounded(archive)) as folder:
+            for entry in folder.infolist():
+                path = _path(archive, entry)
+                if path.endswith("/") or any(_is_hidden(part) for part in path.split("/")):
+                    continue
+                if not _is_picture(archive, folder, entry, path):
+                    skipped.append(display_name(path, len(skipped)))
+                    continue
+                if len(unpacked) == limits.max_images:
+                    raise too_many_pictures(limits)
                 file = _read(folder, entry, min(left, limits.max_image_bytes), limits)
-                unpacked.append(SentFile(display_name(entry.filename, len(unpacked)), file))
+                unpacked.append(SentFile(display_name(path, len(unpacked)), file))
                 left -= file.seek(0, 2)
                 file.seek(0)
-                if kind_of(file) == "archive":
-                    raise BrokenArchive(
-                        f"{archive.name} holds another archive; send the pictures themselves."
-                    )
     except (
         zipfile.BadZipFile,
         zlib.error,
@@ -60,44 +61,70 @@ def unpack(archive: SentFile, limits: Limits) -> list[SentFile]:
     except BaseException:
         _close(unpacked)
         raise
-    return unpacked
+    return unpacked, skipped
 
 
-def _check_directory(archive: SentFile) -> None:
-    size = archive.file.seek(0, 2)
-    archive.file.seek(max(0, size - _END_BYTES))
-    tail = archive.file.read()
-    archive.file.seek(0)
-    at = tail.rfind(_END)
-    if at < 0 or len(tail) < at + 22:
+class _Bounded:
+    """An archive's bytes for `zipfile`, which reads the directory in one piece, as long as either
+    of the two records at the archive's end says that it is."""
+
+    def __init__(self, archive: SentFile) -> None:
+        self._archive = archive
+        self.seek, self.tell = archive.file.seek, archive.file.tell
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        if size > _DIRECTORY_BYTES:
+            raise BrokenArchive(
+                f"{self._archive.name} has a directory of {size} bytes; that is no set of pictures."
+            )
+        return self._archive.file.read(size)
+
+
+def _path(archive: SentFile, entry: zipfile.ZipInfo) -> str:
+    """The entry's path, its parts separated by /. Raises BrokenArchive for one that leads out of
+    the archive or nowhere."""
+    name = entry.orig_filename
+    if not entry.flag_bits & _UTF8_NAME:  # many write UTF-8 and do not say so
+        with suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    path = name.replace("\\", "/")
+    if path.startswith("/") or ".." in path.split("/") or re.match("[A-Za-z]:/", path):
         raise BrokenArchive(
-            f"{archive.name} can't be unpacked: it has no directory; it may be cut off."
+            f"{archive.name} has the name {path[:120]!r}, which leads out of its folder."
         )
-    (directory_bytes,) = struct.unpack_from("<I", tail, at + 12)
-    if directory_bytes > _DIRECTORY_BYTES:
-        raise BrokenArchive(
-            f"{archive.name} has a directory of {directory_bytes} bytes; that is no set of "
-            "pictures."
-        )
+    if not path.strip("./") and not path.endswith("/"):
+        raise BrokenArchive(f"{archive.name} has the name {path!r}, which names no file.")
+    return path
 
 
-def _check_entry(archive: SentFile, entry: zipfile.ZipInfo, limits: Limits) -> None:
-    path = _path(entry)
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-        raise BrokenArchive(
-            f"{archive.name} has the name {str(path)[:120]!r}, which leads out of its folder."
-        )
-    if entry.flag_bits & 0x1:
+def _is_hidden(part: str) -> bool:
+    return part in _HIDDEN or (part.startswith(".") and part != ".")
+
+
+def _is_picture(
+    archive: SentFile, folder: zipfile.ZipFile, entry: zipfile.ZipInfo, path: str
+) -> bool:
+    """Whether the entry is a picture by its first bytes, or means to be one by its name."""
+    if entry.flag_bits & _ENCRYPTED:
         raise BrokenArchive(f"{archive.name} is encrypted.")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise BrokenArchive(
             f"{archive.name} is compressed in a way that is not read here; use plain zip."
         )
-    if entry.file_size > limits.max_image_bytes:
-        raise _too_large(limits)
+    with folder.open(entry) as file:
+        kind = kind_of_head(file.read(HEAD_BYTES))
+    name = path.lower()
+    if kind == "archive" and name.endswith((".zip", *SUFFIXES)):
+        raise BrokenArchive(f"{archive.name} holds another archive; send the pictures themselves.")
+    return kind == "picture" or name.endswith(SUFFIXES)
 
 
 def _read(folder: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int, limits: Limits) -> BinaryIO:
+    if entry.file_size > limit:
+        raise _too_large(limits)
     spool = tempfile.SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115 - the caller closes it
     try:
         with folder.open(entry) as source:
@@ -120,15 +147,6 @@ def _too_large(limits: Limits) -> TooManyBytes:
         max_unpacked_bytes=limits.max_unpacked_bytes,
         max_image_bytes=limits.max_image_bytes,
     )
-
-
-def _path(entry: zipfile.ZipInfo) -> PurePosixPath:
-    return PurePosixPath(entry.orig_filename.replace("\\", "/"))
-
-
-def _is_hidden(entry: zipfile.ZipInfo) -> bool:
-    parts = _path(entry).parts
-    return ".." not in parts and any(part.startswith(".") or part in _HIDDEN for part in parts)
 
 
 def _close(files: list[SentFile]) -> None:

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, 
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, TypeVar
+from urllib.parse import unquote_to_bytes
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -40,8 +41,10 @@ CONTAINER_FIELDS = ("archive", "video")
 URL_FIELD = "urls"
 MASK_FIELD = "masks"
 
-_NAME_LENGTH = 120
+_NAME_LENGTH = 120  # characters of a file's or a folder's name
+_PATH_LENGTH = 240
 _OPTION_BYTES = 2**20
+_LONG_FILENAME = re.compile(rb";\s*filename\*\s*=\s*\"?([\w-]*)'[^']*'([^;\"]*)", re.IGNORECASE)
 _LINGER_SECONDS = 1.0
 
 
@@ -288,6 +291,11 @@ class _Parser(MultiPartParser):
             raise too_many_pictures(self.limits)
         super().on_part_begin()
 
+    def on_headers_finished(self) -> None:
+        part = self._current_part
+        part.content_disposition = _with_plain_filename(part.content_disposition)
+        super().on_headers_finished()
+
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         self._part_bytes += end - start
         part = self._current_part
@@ -309,6 +317,22 @@ class _Parser(MultiPartParser):
         self.complete = True
 
 
+def _with_plain_filename(disposition: bytes | None) -> bytes | None:
+    """A Content-Disposition whose file is named as ``filename*=UTF-8''...`` (RFC 8187), with the
+    plain parameter that the parser knows. RFC 7578 forbids the long form, but some send it, alone
+    or beside a plain name that says less."""
+    found = None if disposition is None else _LONG_FILENAME.search(disposition)
+    if disposition is None or found is None:
+        return disposition
+    charset, value = found[1].decode("latin-1"), found[2].strip()
+    try:
+        name = unquote_to_bytes(value).decode(charset or "utf-8")
+    except (LookupError, UnicodeError):
+        name = value.decode("latin-1")
+    quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+    return disposition + f'; filename="{quoted}"'.encode()  # of two, the last counts
+
+
 def _check_total(total: int, limits: Limits) -> None:
     limit = limits.max_total_bytes
     if total > limit:
@@ -324,8 +348,20 @@ def too_many_pictures(limits: Limits) -> TooManyPictures:
 
 
 def display_name(name: str | None, index: int) -> str:
-    """A file name fit to be echoed: its last path component without control characters, of bounded
-    length."""
-    last = re.split(r"[/\\]", name or "")[-1]
-    printable = "".join(character for character in last if character.isprintable()).strip()
-    return printable[-_NAME_LENGTH:] or f"picture-{index}"
+    """A file name fit to be echoed: without control characters and of bounded length.
+
+    A path is kept if it only leads down ("left/1.jpg"), of any other its last component.
+    """
+    path = (name or "").replace("\\", "/")
+    parts = [_printable(part) for part in path.split("/")]
+    if path.startswith("/") or ".." in parts or re.match("[A-Za-z]:/", path):
+        parts = parts[-1:]
+    kept = [part for part in parts if part not in ("", ".", "..")]
+    while len("/".join(kept)) > _PATH_LENGTH:
+        del kept[0]
+    return "/".join(kept) or f"picture-{index}"
+
+
+def _printable(part: str) -> str:
+    shown = "".join(character for character in part if character.isprintable()).strip()
+    return shown[-_NAME_LENGTH:]

@@ -6,91 +6,132 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import PurePath
+from dataclasses import dataclass, replace
 
 from service.errors import InvalidOption, NoPictures
 from service.inputs.archive import unpack
-from service.inputs.body import SentFile, Upload, too_many_pictures
+from service.inputs.body import SentFile, Upload, display_name, too_many_pictures
+from service.inputs.masks import match_masks
 from service.inputs.options import Options
 from service.inputs.signatures import kind_of
 from service.inputs.video import read_frames
+from service.result.document import WarningDocument
+from service.result.names import comparable, distinct
 from service.settings import Limits
+
+_MOST_LISTED = 5
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The pictures in their final order, no two of one name, each with its mask or None, and what
+    to know of how they were found."""
+
+    pictures: list[SentFile]
+    masks: list[SentFile | None]
+    warnings: list[WarningDocument]
 
 
 @contextmanager
-def collected(upload: Upload, options: Options, limits: Limits) -> Iterator[list[SentFile]]:
-    """The pictures of `upload` in their final order; what was unpacked is closed when the context
-    ends.
+def collected(upload: Upload, options: Options, limits: Limits) -> Iterator[Collected]:
+    """The pictures of `upload`; what was unpacked is closed when the context ends.
 
-    Raises a ServiceError for a broken archive or video, too many pictures, or a manifest that does
-    not fit.
+    Raises a ServiceError for a broken archive or video, too many pictures, or a manifest or masks
+    that do not fit.
     """
     opened: list[SentFile] = []
-    pictures: list[SentFile] = []
+    skipped: list[str] = []
     try:
-        for sent in upload.files:
-            kind = kind_of(sent.file)
-            if kind == "archive":
-                found = sorted(unpack(sent, limits), key=natural)
-            elif kind == "video":
-                found = read_frames(sent, options, limits)
-            else:
-                pictures.append(sent)
-                continue
-            opened += found
-            pictures += found
+        pictures = _gathered(upload.files, options, limits, opened, skipped)
         if not pictures:
-            raise NoPictures("There is no picture in what was sent.")
-        if len(pictures) > limits.max_images:
-            raise too_many_pictures(limits)
-        yield _ordered(pictures, options)
+            raise NoPictures(f"There is no picture in what was sent.{_listed(skipped)}")
+        pictures = _ordered(pictures, options)
+        masks = _gathered(upload.masks, options, limits, opened, skipped)
+        matched, warnings = match_masks(masks, pictures)
+        names = distinct([picture.name for picture in pictures])
+        pictures = [
+            replace(picture, name=name) for picture, name in zip(pictures, names, strict=True)
+        ]
+        if skipped:
+            message = f"Archives held files that are no pictures.{_listed(skipped)}"
+            warnings = [WarningDocument(code="files-skipped", message=message), *warnings]
+        yield Collected(pictures, matched, warnings)
     finally:
         for file in opened:
             file.file.close()
 
 
-def natural(file: SentFile) -> list[tuple[bool, int, str]]:
-    """Sort key that puts 2.jpg before 10.jpg."""
-    parts = re.findall(r"[0-9]{1,18}|[^0-9]+", file.name.lower())
-    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
+def _gathered(
+    files: Sequence[SentFile],
+    options: Options,
+    limits: Limits,
+    opened: list[SentFile],
+    skipped: list[str],
+) -> list[SentFile]:
+    """The pictures that `files` are or hold. What is unpacked is added to `opened`, the names of
+    what is left out to `skipped`."""
+    pictures: list[SentFile] = []
+    for sent in files:
+        kind = kind_of(sent.file)
+        if kind == "archive":
+            found, others = unpack(sent, limits)
+            opened += found
+            skipped += others
+            pictures += sorted(found, key=natural)
+        elif kind == "video":
+            found = read_frames(sent, options, limits)
+            opened += found
+            pictures += found
+        else:
+            pictures.append(sent)
+        if len(pictures) > limits.max_images:
+            raise too_many_pictures(limits)
+    return pictures
+
+
+def natural(file: SentFile) -> list[list[tuple[bool, int, str]]]:
+    """Sort key that puts 2.jpg before 10.jpg, folder by folder."""
+    return [
+        [
+            (not piece.isdecimal(), int(piece) if piece.isdecimal() else 0, piece)
+            for piece in re.findall(r"[0-9]{1,18}|[^0-9]+", part.lower())
+        ]
+        for part in comparable(file.name).split("/")
+    ]
+
+
+def _listed(skipped: Sequence[str]) -> str:
+    if not skipped:
+        return ""
+    shown = ", ".join(skipped[:_MOST_LISTED])
+    rest = len(skipped) - _MOST_LISTED
+    return f" Not taken: {shown}{f' and {rest} more' if rest > 0 else ''}."
 
 
 def _ordered(pictures: list[SentFile], options: Options) -> list[SentFile]:
     if options.manifest is None:
         return sorted(pictures, key=natural) if options.order == "natural" else pictures
-    by_name = {picture.name: picture for picture in pictures}
-    if len(by_name) < len(pictures):
+    chosen = [_named(name, pictures) for name in options.manifest]
+    if len(set(chosen)) < len(chosen):
+        raise InvalidOption("The manifest names a picture twice.", option="manifest")
+    return [pictures[index] for index in chosen]
+
+
+def _named(name: str, pictures: Sequence[SentFile]) -> int:
+    """The picture of this path, or else the one whose path ends so. Raises InvalidOption."""
+    wanted = comparable(display_name(name, 0))
+    paths = [comparable(picture.name) for picture in pictures]
+    found = [index for index, path in enumerate(paths) if path == wanted] or [
+        index for index, path in enumerate(paths) if path.endswith("/" + wanted)
+    ]
+    if not found:
         raise InvalidOption(
-            "Two pictures have the same name, so a manifest can't tell them apart.",
+            f"The manifest names {name[:120]!r}, which was not sent.", option="manifest"
+        )
+    if len(found) > 1:
+        raise InvalidOption(
+            f"{len(found)} pictures have the same name {name[:120]!r}, so a manifest can't tell "
+            "them apart; name their folders, too.",
             option="manifest",
         )
-    missing = [name for name in options.manifest if name not in by_name]
-    if missing:
-        raise InvalidOption(
-            f"The manifest names {missing[0][:120]!r}, which was not sent.", option="manifest"
-        )
-    if len(set(options.manifest)) < len(options.manifest):
-        raise InvalidOption("The manifest names a picture twice.", option="manifest")
-    return [by_name[name] for name in options.manifest]
-
-
-def match_masks(masks: Sequence[SentFile], pictures: Sequence[SentFile]) -> list[SentFile | None]:
-    """Each picture's mask: by equal name without suffix if every mask has such a name, else by
-    order.
-
-    Raises InvalidOption if neither fits.
-    """
-    if not masks:
-        return [None] * len(pictures)
-    stems = [PurePath(picture.name).stem for picture in pictures]
-    named = {PurePath(mask.name).stem: mask for mask in masks}
-    if len(named) == len(masks) and set(named) <= set(stems):
-        return [named.get(stem) for stem in stems]
-    if len(masks) == len(pictures):
-        return list(masks)
-    raise InvalidOption(
-        f"{len(masks)} masks were sent for {len(pictures)} pictures; name each mask like its "
-        "picture, "
-        "or send exactly one for every picture in the same order.",
-        option="masks",
-    )
+    return found[0]

@@ -29,8 +29,11 @@ Refine = Literal["off", "cameras", "dense"]
 _NAME_LENGTH = 120
 
 
-Row3 = Annotated[list[Finite], Field(min_length=3, max_length=3)]
-Row4 = Annotated[list[Finite], Field(min_length=4, max_length=4)]
+# beyond these bounds no scene lies, and 32-bit numbers lose what is measured
+Bounded = Annotated[Finite, Field(ge=-1e9, le=1e9)]
+Row3 = Annotated[list[Bounded], Field(min_length=3, max_length=3)]
+Row4 = Annotated[list[Bounded], Field(min_length=4, max_length=4)]
+_LEAST_FOCAL_LENGTH = 1e-2  # pixels
 
 
 class _Strict(BaseModel):
@@ -56,16 +59,15 @@ class KnownCamera(_Strict):
     def _sound(self) -> KnownCamera:
         if self.extrinsic is not None:
             rotation = np.array(self.extrinsic)[:, :3]
-            if (
-                np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3
-                or np.linalg.det(rotation) < 0
-            ):
+            error = np.abs(rotation @ rotation.T - np.eye(3)).max()
+            if not (error <= 1e-3 and np.linalg.det(rotation) > 0):
                 raise ValueError("the extrinsic's left 3 x 3 part is not a rotation")
         if self.intrinsic is not None:
             (fx, skew, _), (zero, fy, _), last = self.intrinsic
-            if fx <= 0 or fy <= 0 or skew or zero or last != [0, 0, 1]:
+            if min(fx, fy) < _LEAST_FOCAL_LENGTH or skew or zero or last != [0, 0, 1]:
                 raise ValueError(
-                    "the intrinsic is not [[fx,0,cx],[0,fy,cy],[0,0,1]] with positive fx and fy"
+                    "the intrinsic is not [[fx,0,cx],[0,fy,cy],[0,0,1]] with fx and fy of at least "
+                    f"{_LEAST_FOCAL_LENGTH:g}"
                 )
         return self
 
@@ -83,7 +85,9 @@ class KnownDistance(_Strict):
 
     a: PicturePoint = Field(examples=[{"picture": 0, "x": 10, "y": 20}])
     b: PicturePoint = Field(examples=[{"picture": 0, "x": 90, "y": 20}])
-    metres: Positive = Field(examples=[1.5], description="the distance between a and b")
+    metres: Finite = Field(
+        ge=1e-6, le=1e9, examples=[1.5], description="the distance between a and b"
+    )
 
 
 def _outputs(text: str) -> str:

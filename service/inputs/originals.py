@@ -20,12 +20,11 @@ from typing import Any, BinaryIO, Literal
 
 from PIL import ExifTags, Image
 
-from model.scene.preprocess import open_image
+from model.scene.pictures import FORMATS
 from refinement.photograph import Photograph
 from service.errors import StorageFull
 from service.inputs.body import SentFile
 from service.inputs.options import Options
-from service.inputs.pictures import FORMATS
 from service.settings import RefinementSettings
 
 _QUALITY = 95
@@ -77,8 +76,9 @@ class Originals:
     """The originals of one scene on their way from the upload to where the job's input lies."""
 
     def __init__(self, files: Sequence[SentFile], decode: Callable[[int], Image.Image]) -> None:
-        """`decode` gives a picture, not yet upright; it is asked only for what has to be encoded
-        anew, or may raise for what is broken. Raises StorageFull, and what `decode` raises."""
+        """`decode` gives a picture as 8-bit RGB, upright; it is asked only for what has to be
+        encoded anew, or may raise for what is broken. Raises StorageFull, and what `decode`
+        raises."""
         self._scratch: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - see close
         try:
             self.pictures = tuple(
@@ -118,7 +118,7 @@ class Originals:
             file.file.seek(0)
             encoded = file.file.read()
         else:
-            upright = open_image(decode())
+            upright = decode()
             size = upright.size
             buffer = io.BytesIO()
             upright.save(buffer, "JPEG", quality=_QUALITY, subsampling=0)

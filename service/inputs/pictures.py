@@ -7,26 +7,22 @@ import time
 from collections.abc import Sequence
 from typing import overload
 
-import pillow_heif
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from model.scene.pictures import FORMATS, over_white
 from service.errors import BrokenPicture, TooManyPixels, UnsupportedPicture
 from service.inputs.body import SentFile
+from service.inputs.decoding import DecodingError, decoder
 from service.inputs.signatures import kind_of
 from service.settings import Limits
-
-FORMATS = ("JPEG", "PNG", "WEBP", "HEIF")
-
-pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
 
 
 class DecodedPictures(Sequence[Image.Image]):
     """Decodes a picture each time it is asked for and keeps none, so memory holds one whatever
     their number.
 
-    Pictures are not yet rotated: their EXIF data stays with them. The constructor checks every
-    header; both it and decoding raise UnsupportedPicture, BrokenPicture or TooManyPixels, naming
-    the picture.
+    Pictures are 8-bit RGB, upright, over white. The constructor checks every header; both it and
+    decoding raise UnsupportedPicture, BrokenPicture or TooManyPixels, naming the picture.
     """
 
     def __init__(self, files: Sequence[SentFile], limits: Limits) -> None:
@@ -35,8 +31,8 @@ class DecodedPictures(Sequence[Image.Image]):
         self.decode_seconds = 0.0
         total = 0
         for index, file in enumerate(files):
-            with _open(file, index, limits) as image:
-                total += _checked_pixels(image, file, index, limits)
+            with opened(file, index, limits) as image:
+                total += image.width * image.height
             if total > limits.max_total_pixels:
                 limit = limits.max_total_pixels
                 raise TooManyPixels(
@@ -55,26 +51,27 @@ class DecodedPictures(Sequence[Image.Image]):
             return [self[i] for i in range(*index.indices(len(self)))]
         file = self.files[index]
         started = time.perf_counter()
-        image = _open(file, index, self.limits)
-        # a container may hold another picture than its header says
-        _checked_pixels(image, file, index, self.limits)
-        try:
-            image.load()
-            # hostile EXIF breaks here, where the picture can be named
-            ImageOps.exif_transpose(image)
-        except (
-            Exception
-        ) as error:  # Pillow's decoders raise a dozen unrelated types on damaged data
-            raise _broken(file, index, str(error)) from None
+        # opened anew: a container may hold another picture than its header says
+        image = over_white(decoded(opened(file, index, self.limits), file, index))
         self.decode_seconds += time.perf_counter() - started
         return image
 
 
-def _checked_pixels(image: Image.Image, file: SentFile, index: int, limits: Limits) -> int:
+def opened(file: SentFile, index: int, limits: Limits) -> Image.Image:
+    """A picture whose header is read and within the limits."""
+    image = _open(file, index, limits)
     pixels = image.width * image.height
     if pixels > limits.max_pixels:
         raise _too_many_pixels(file, index, limits, f"{image.width} x {image.height} = {pixels}")
-    return pixels
+    return image
+
+
+def decoded(image: Image.Image, file: SentFile, index: int) -> Image.Image:
+    """An opened picture as 8-bit RGB, or RGBA if it has transparency, upright."""
+    try:
+        return decoder.decode(file.file, image.width * image.height)
+    except DecodingError as error:
+        raise _broken(file, index, str(error)) from None
 
 
 def _open(file: SentFile, index: int, limits: Limits) -> Image.Image:
@@ -91,7 +88,7 @@ def _open(file: SentFile, index: int, limits: Limits) -> Image.Image:
         if kind_of(file.file) == "picture":
             raise _broken(file, index, "its header can't be read") from None
         raise UnsupportedPicture(
-            f"{file.name} is not a JPEG, PNG, WebP or HEIC picture.",
+            f"{file.name} is not a JPEG, PNG, WebP, HEIC or AVIF picture.",
             index=index,
             filename=file.name,
             formats=list(FORMATS),

@@ -18,20 +18,22 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ImageOps
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from model.errors import ImageError
 from model.scene.preprocess import ImageTransform, PreprocessedImages, preprocess_images
 from service.errors import BrokenPicture, InvalidOption
-from service.inputs.body import SentFile, Upload
-from service.inputs.collection import collected, match_masks
+from service.inputs.body import Upload
+from service.inputs.collection import collected
+from service.inputs.masks import hides_all, read_mask
 from service.inputs.options import Options, PicturePoint
 from service.inputs.originals import Original, Originals, RefinementOrder, to_json
 from service.inputs.pictures import DecodedPictures
+from service.result.document import WarningDocument
 from service.settings import Limits, RefinementSettings, refinement_version
 
+_SURE = 1e-6
 _FILE = "scene.safetensors"  # one file, so that one sync brings all of it to the disk
 
 
@@ -54,6 +56,7 @@ class PreparedScene:
     refinement: RefinementOrder | None = None
     originals: tuple[Original, ...] = ()
     kept: Originals | None = field(default=None, compare=False)
+    warnings: tuple[WarningDocument, ...] = ()
 
     def batch(self) -> PreprocessedImages:
         """The network's input: exactly what preprocessing gave, which is whole 255ths."""
@@ -117,6 +120,9 @@ class PreparedScene:
             seconds=rest["seconds"],
             refinement=None if order is None else RefinementOrder(**order),
             originals=tuple(Original(**each) for each in rest.get("originals", ())),
+            warnings=tuple(
+                WarningDocument.model_validate(warning) for warning in rest.get("warnings", ())
+            ),
         )
 
     def _document(self) -> dict[str, Any]:
@@ -126,6 +132,8 @@ class PreparedScene:
             "mode": self.mode,
             "options": self.options.text(),
         }
+        if self.warnings:
+            document["warnings"] = [warning.model_dump() for warning in self.warnings]
         if self.refinement is not None:
             document["refinement"] = asdict(self.refinement)
             document["originals"] = to_json(self.originals)
@@ -145,58 +153,43 @@ def prepare(
     started = time.perf_counter()
     mode = options.mode or limits.mode
     order = RefinementOrder.of(options, refinement)
-    with collected(upload, options, limits) as files:
+    with collected(upload, options, limits) as found:
         collecting = time.perf_counter() - started
-        pictures = DecodedPictures(files, limits)
+        pictures = DecodedPictures(found.pictures, limits)
         try:
             batch = preprocess_images(
                 pictures, mode=mode, image_size=image_size, patch_size=patch_size
             )
         except ImageError as error:
             raise BrokenPicture(f"A picture can't be used: {error}.") from None
-        masks = match_masks(upload.masks, files)
         check_against_pictures(options, batch.transforms)
-        keep = np.stack(
-            [_mask(mask, t, limits) for mask, t in zip(masks, batch.transforms, strict=True)]
-        )
-        names = tuple(file.name for file in files)
-        kept = None if order is None else Originals(files, pictures.__getitem__)
+        warnings = list(found.warnings)
+        kept = []
+        for mask, transform in zip(found.masks, batch.transforms, strict=True):
+            if mask is None:
+                kept.append(np.ones(transform.network_size, bool))
+                continue
+            kept.append(read_mask(mask, transform, limits))
+            if not (kept[-1] & transform.content_mask().numpy()).any():
+                warnings.append(hides_all(mask))
+        names = tuple(picture.name for picture in found.pictures)
+        originals = None if order is None else Originals(found.pictures, pictures.__getitem__)
     pixels = (batch.images.movedim(1, -1) * 255).round().to(torch.uint8).numpy()
     decode = collecting + pictures.decode_seconds
     seconds = {"decode": decode, "preprocess": max(time.perf_counter() - started - decode, 0.0)}
-    originals = () if kept is None else kept.pictures
     return PreparedScene(
-        pixels, keep, batch.transforms, names, mode, options, seconds, order, originals, kept
+        pixels,
+        np.stack(kept),
+        batch.transforms,
+        names,
+        mode,
+        options,
+        seconds,
+        order,
+        () if originals is None else originals.pictures,
+        originals,
+        tuple(warnings),
     )
-
-
-def _mask(mask: SentFile | None, transform: ImageTransform, limits: Limits) -> NDArray[np.bool_]:
-    """Which network pixels [H, W] a user's mask keeps: those whose centre falls on a bright mask
-    pixel."""
-    height, width = transform.original_size
-    if mask is None:
-        return np.ones(transform.network_size, bool)
-    picture = ImageOps.exif_transpose(DecodedPictures([mask], limits)[0]).convert("L")
-    if picture.size != (width, height):
-        raise InvalidOption(
-            f"The mask {mask.name} is {picture.width} x {picture.height} pixels; its picture is "
-            f"{width} x {height}.",
-            option="masks",
-        )
-    bright = np.asarray(picture) >= 128
-    rows, columns = transform.network_size
-    x = (
-        ((np.arange(columns) + 0.5 - transform.offset[0]) / transform.scale[0])
-        .clip(0, width - 1)
-        .astype(int)
-    )
-    y = (
-        ((np.arange(rows) + 0.5 - transform.offset[1]) / transform.scale[1])
-        .clip(0, height - 1)
-        .astype(int)
-    )
-    kept: NDArray[np.bool_] = bright[y[:, None], x[None]]
-    return kept
 
 
 def check_against_pictures(options: Options, transforms: Sequence[ImageTransform]) -> None:
@@ -209,12 +202,20 @@ def check_against_pictures(options: Options, transforms: Sequence[ImageTransform
                 "Give one per picture, null where nothing is known.",
                 option="cameras",
             )
-        posed = sum(
-            camera is not None and camera.extrinsic is not None for camera in options.cameras
-        )
-        if posed == 1:
+        posed = [
+            camera.extrinsic
+            for camera in options.cameras
+            if camera is not None and camera.extrinsic is not None
+        ]
+        if len(posed) == 1:
             raise InvalidOption(
                 "One extrinsic fixes no scale; give those of at least two pictures.",
+                option="cameras",
+            )
+        if posed and not _apart(np.array(posed)):
+            raise InvalidOption(
+                "The known cameras all stand in one place, which fixes no scale; give extrinsics "
+                "of cameras that stand apart, or none and a known_distance.",
                 option="cameras",
             )
     if options.frame_numbers is not None and options.frame_numbers[-1] >= count:
@@ -240,6 +241,14 @@ def check_against_pictures(options: Options, transforms: Sequence[ImageTransform
                 "fit or pad.",
                 option="query_points",
             )
+
+
+def _apart(extrinsics: NDArray[np.float64]) -> bool:
+    """Whether the centres of cameras [S, 3, 4] differ by more than their numbers are sure to: one
+    millionth of a metre, or of the distance to the origin."""
+    centres = -np.einsum("sji,sj->si", extrinsics[:, :, :3], extrinsics[:, :, 3])
+    apart = np.linalg.norm(centres - centres[0], axis=1).max()
+    return bool(apart > _SURE * max(1.0, np.abs(centres).max()))
 
 
 def _check_point(point: PicturePoint, transforms: Sequence[ImageTransform], option: str) -> None:

@@ -10,17 +10,22 @@ Kind = Literal["picture", "archive", "video", "unknown"]
 
 HEAD_BYTES = 16
 
-_HEIC = rb"....ftyp(heic|heix|heim|heis|mif1|msf1)"
-_PICTURE = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP|" + _HEIC, re.DOTALL)
+_HEIF = rb"....ftyp(heic|heix|heim|heis|mif1|msf1|avif|avis)"
+_PICTURE = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP|" + _HEIF, re.DOTALL)
 _ARCHIVE = re.compile(rb"PK(\x03\x04|\x05\x06)")
 _VIDEO = re.compile(rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI ", re.DOTALL)
 
 
 def kind_of(file: BinaryIO) -> Kind:
-    """Picture (JPEG, PNG, WebP, HEIC), archive (zip), video (MP4, QuickTime, Matroska, WebM, AVI)
-    or unknown."""
+    """The kind of a file, which is read from its start and left there."""
     head = file.read(HEAD_BYTES)
     file.seek(0)
+    return kind_of_head(head)
+
+
+def kind_of_head(head: bytes) -> Kind:
+    """Picture (JPEG, PNG, WebP, HEIC, AVIF), archive (zip), video (MP4, QuickTime, Matroska, WebM,
+    AVI) or unknown, by a file's first bytes."""
     if _PICTURE.match(head):
         return "picture"
     if _ARCHIVE.match(head):

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from service.errors import BrokenVideo, TooManyPixels
+from service.errors import BrokenVideo, TooManyPixels, disk_full, is_full
 from service.inputs import video_frames
 from service.inputs.body import SentFile, too_many_pictures
 from service.inputs.options import Options
@@ -49,6 +49,8 @@ def read_frames(video: SentFile, options: Options, limits: Limits) -> list[SentF
                 max_pixels=limits.max_pixels,
             )
         if "error" in found:
+            if is_full(OSError(found["error"])):
+                raise disk_full()
             raise BrokenVideo(f"{video.name} can't be read: {found['error']}.", filename=video.name)
         if not found["frames"]:
             raise BrokenVideo(f"{video.name} has no frame that could be read.", filename=video.name)

@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import json
 import resource
+import struct
 import sys
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,33 +56,33 @@ def sample(video: str, folder: Path, order: dict[str, Any]) -> dict[str, Any]:
             return {"error": "it has no pictures"}
         stream = container.streams.video[0]
         if stream.width * stream.height > order["max_pixels"]:
-            return {
-                "error": f"its frames are {stream.width} x {stream.height} pixels",
-                "pixels": True,
-            }
+            return _too_large("its frames are", stream.width, stream.height)
         stream.thread_count = 1
         interval = 1.0 / (fps or 1.0)
         if not fps and container.duration:
             interval = max(interval, container.duration / av.time_base / most)
         taken: list[dict[str, Any]] = []
-        due = 0.0
-        for frame in container.decode(stream):
-            seconds = float(frame.time or 0.0)
+        due, written = 0.0, 0
+        for seconds, frame in _shown(container, stream):
             if seconds + 1e-6 < due:
                 continue
             if len(taken) >= most:
                 if fps:
                     return {"error": "too many frames", "too_many": True}
                 break
-            if frame.width * frame.height > order["max_pixels"]:
-                return {
-                    "error": f"a frame is {frame.width} x {frame.height} pixels",
-                    "pixels": True,
-                }
+            width, height = _square_pixels(frame, stream)
+            if max(frame.width * frame.height, width * height) > order["max_pixels"]:
+                return _too_large("a frame is", width, height)
             due = max(due + interval, seconds + 0.5 * interval)
-            picture = frame.to_image().rotate(frame.rotation, expand=True)
+            picture = frame.to_image()
+            if picture.size != (width, height):
+                picture = picture.resize((width, height))
+            picture = _upright(picture, frame)
             name = f"{len(taken):05d}.png"
             picture.save(folder / name, compress_level=1)
+            written += (folder / name).stat().st_size
+            if written > order["file_bytes"]:
+                return {"error": f"its frames take more than {order['file_bytes']} bytes"}
             taken.append({"file": name, "seconds": seconds, "sharpness": _sharpness(picture)})
     if order["drop_blurred"] and taken:
         median = sorted(frame["sharpness"] for frame in taken)[len(taken) // 2]
@@ -87,6 +90,61 @@ def sample(video: str, folder: Path, order: dict[str, Any]) -> dict[str, Any]:
     else:
         sharp = taken
     return {"frames": sharp, "blurred": len(taken) - len(sharp)}
+
+
+def _too_large(what: str, width: int, height: int) -> dict[str, Any]:
+    return {"error": f"{what} {width} x {height} pixels", "pixels": True}
+
+
+def _shown(container: Any, stream: Any) -> Iterator[tuple[float, Any]]:
+    """The frames in the order in which they are shown, with their times in seconds, which rise.
+
+    AVI stores no times of its frames, only their order in the file, which is that of decoding;
+    each frame that comes out of the decoder is shown at the earliest time not yet given away. A
+    time elsewhere that is missing or does not rise is one frame later than the one before.
+    """
+    ordered = container.format.name == "avi"
+    pause = 1.0 / float(stream.average_rate or stream.guessed_rate or 25)
+    slots: deque[float] = deque()
+    last = -pause
+    for packet in container.demux(stream):
+        if ordered and packet.size and packet.dts is not None:
+            slots.append(float(packet.dts * packet.time_base))
+        for frame in packet.decode():
+            seconds = (slots.popleft() if slots else None) if ordered else frame.time
+            if seconds is None or seconds <= last:
+                seconds = last + pause
+            last = seconds
+            yield seconds, frame
+
+
+def _square_pixels(frame: Any, stream: Any) -> tuple[int, int]:
+    """Width and height of the frame with square pixels: what its own pixels lack in width or height
+    is added."""
+    ratio = float(stream.sample_aspect_ratio or 1) or 1.0
+    return round(frame.width * max(ratio, 1.0)), round(frame.height / min(ratio, 1.0))
+
+
+def _upright(picture: Any, frame: Any) -> Any:
+    """The frame as its display matrix turns and mirrors it, to the nearest quarter turn.
+
+    The matrix holds nine 32-bit numbers, of which (a, b, -, c, d) send x to a x + c y and y to
+    b x + d y.
+    """
+    from PIL import Image
+
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return picture
+    a, b, _, c, d = struct.unpack_from("=5i", bytes(data))
+    if abs(b) + abs(c) > abs(a) + abs(d):  # x and y change places
+        picture = picture.transpose(Image.Transpose.TRANSPOSE)
+        a, d = c, b
+    if a < 0:
+        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if d < 0:
+        picture = picture.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+    return picture
 
 
 def _sharpness(picture: Any) -> float:

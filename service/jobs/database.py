@@ -17,7 +17,19 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, extract, func, select
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    cast,
+    create_engine,
+    event,
+    extract,
+    func,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import REGCLASS
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import StaticPool
@@ -47,23 +59,32 @@ _log = logging.getLogger("service")
 
 
 class DatabaseError(RuntimeError):
-    """What a shared database needs is not installed."""
+    """The database of jobs is damaged, or what a shared one needs is not installed."""
 
 
 class Database:
     """The SQLite file, or the PostgreSQL database, at `location`, with its tables.
 
-    Raises SchemaError, DatabaseError, and StoreUnavailable if it can't be reached.
+    Raises SchemaError, DatabaseError, and StoreUnavailable if a shared one can't be reached.
     """
 
     def __init__(self, location: Path | URL) -> None:
         self.shared = isinstance(location, URL)
         self._away_until = 0.0
+        self._last_problem = ""
         self._turn: AbstractContextManager[Any] = nullcontext() if self.shared else threading.Lock()
         self._engine = _postgresql(location) if isinstance(location, URL) else _sqlite(location)
-        with self.transaction() as connection:
-            self.alone(connection)
-            prepare(connection)
+        try:
+            with self.transaction() as connection:
+                self.alone(connection)
+                prepare(connection)
+        except StoreUnavailable as error:
+            if self.shared:
+                raise
+            raise DatabaseError(
+                f"the database of jobs, {location}, can't be read: {self._last_problem}. Put back "
+                "a copy of it, or give the service another data folder"
+            ) from error
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -86,6 +107,15 @@ class Database:
         if self.shared:
             connection.execute(select(func.pg_advisory_xact_lock(_ADMISSION)))
 
+    def ever_counted(self, connection: Connection, table: str) -> bool:
+        """Whether the table's automatic numbers have ever been used, also by rows that are gone."""
+        if self.shared:
+            sequence = func.pg_get_serial_sequence(table, "place")
+            last = func.pg_sequence_last_value(cast(sequence, REGCLASS))
+            return connection.scalar(select(last)) is not None
+        last_number = text("SELECT seq FROM sqlite_sequence WHERE name = :table")
+        return bool(connection.scalar(last_number, {"table": table}))
+
     def now(self, connection: Connection) -> float:
         """Seconds since the epoch by the database's clock, which is the same for all replicas."""
         if not self.shared:
@@ -103,10 +133,11 @@ class Database:
             return StorageFull("The database of jobs has no room left on its disk.")
         if isinstance(error, _OURS):
             return None
+        self._last_problem = str(reason).strip().partition("\n")[0]
         _log.warning(
             "the %sdatabase can't be used now: %s",
             "shared " if self.shared else "",
-            str(reason).strip().partition("\n")[0],
+            self._last_problem,
         )
         self._away_until = time.monotonic() + _PAUSE_SECONDS
         return self._away()

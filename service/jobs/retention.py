@@ -18,6 +18,10 @@ _RECORDS_KEPT = 10_000  # of jobs that ended without a result
 _SWEEP_SECONDS = 3600.0
 
 
+class RecordsMissingError(RuntimeError):
+    """There are results, but the database that knows whose they are is empty."""
+
+
 class Retention:
     """Keeps the results of `storage` within the settings' bounds."""
 
@@ -41,8 +45,7 @@ class Retention:
             self.enforce()
 
     def enforce(self) -> None:
-        """Remove what is too old or too much. A result's record goes first, so nothing half-removed
-        is ever served."""
+        """Remove what is too old or too much."""
         ended = self._store.ended()
         results = [job for job in ended if job.state == JobState.SUCCEEDED]
         others = [job for job in ended if job.state != JobState.SUCCEEDED]
@@ -56,8 +59,8 @@ class Retention:
         gone |= {job.id: job for job in surplus}
         total = sum(sizes[job.result] for job in left if job.id not in gone)
         for job in gone.values():
+            self._storage.remove(job.result)  # first: a full disk has no room to record anything
             self._store.forget(job.id)
-            self._storage.remove(job.result)
         with self._counting:
             self._results, self._bytes = sum(job.id not in gone for job in left), total
 
@@ -71,7 +74,14 @@ class Retention:
         self.enforce()
 
     def recover(self) -> None:
-        """After a start: drop what no job stands for, and records whose result is missing."""
+        """After a start: drop what no job stands for, and records whose result is missing. Raises
+        RecordsMissingError if that would be everything, for nothing is on record."""
+        if self._store.unused and self._storage.holds_results():
+            raise RecordsMissingError(
+                f"there are results in {self._storage.place}, but the database of jobs is empty "
+                "and would have them all removed. Put back a copy of the database, or move the "
+                "results away"
+            )
         self._store.recover()
         if not self._storage.shared:
             self.sweep()

@@ -86,6 +86,14 @@ class JobStore:
                 if not self._given_up(connection, job, now):
                     self._write(connection, replace(job, state=JobState.QUEUED))
 
+    @property
+    def unused(self) -> bool:
+        """Whether no job was ever on record here."""
+        with self._database.transaction() as connection:
+            return not connection.scalar(select(func.count()).select_from(jobs)) and (
+                not self._database.ever_counted(connection, jobs.name)
+            )
+
     def check_room(self, uploads: int, share: Held | None = None) -> None:
         """Raises QueueFull if nothing can wait beside `uploads` requests that are still being
         read, or not for a client that already holds as much as is free."""

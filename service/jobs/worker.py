@@ -14,7 +14,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
-from service.errors import DeadlineExceeded, ServiceError, StoreUnavailable, Unavailable
+from service.errors import (
+    DeadlineExceeded,
+    ServiceError,
+    StoreUnavailable,
+    Unavailable,
+    disk_full,
+    is_full,
+)
 from service.jobs.events import Events
 from service.jobs.job import Job
 from service.jobs.retention import Retention
@@ -229,9 +236,12 @@ class Worker:
             return
         except ServiceError as error:
             failure = error
-        except Exception:
-            _log.exception("unexpected error in job %s", job.id)
-            failure = _unexpected()
+        except Exception as error:
+            if is_full(error):
+                failure = disk_full()
+            else:
+                _log.exception("unexpected error in job %s", job.id)
+                failure = _unexpected()
         if state == JobState.CANCELLED:
             self._metrics.cancelled.labels("running").inc()
         self._end(job, state, failure, timings, began)

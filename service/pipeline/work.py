@@ -121,9 +121,12 @@ class Work:
 
         report("export", 0.97)
         began = time.perf_counter()
+        files = self._catalogue.files(task.result, insist=True)
         for name in prepared.options.output_names:
+            if not BY_NAME[name].fits(files.document):
+                continue  # its link in the document is null
             with tracer.start_as_current_span("export", attributes={"file": name}):
-                made = self._catalogue.files(task.result, insist=True).file(BY_NAME[name])
+                made = files.file(BY_NAME[name])
             self._metrics.artifact_bytes.labels(name).inc(made.bytes)
         run.took("export", time.perf_counter() - began)
         self._count(prepared, plan, run)
@@ -192,13 +195,16 @@ class Work:
             options=prepared.options.text(),
             run=self._facts(plan, run),
             refinement=refinement,
-            warnings=warnings_about(
-                model,
-                refinement,
-                len(prepared.pixels),
-                () if found is None else found.notes,
-                refinable=refinement_version() is not None,
-            ),
+            warnings=[
+                *warnings_about(
+                    model,
+                    refinement,
+                    len(prepared.pixels),
+                    () if found is None else found.notes,
+                    refinable=refinement_version() is not None,
+                ),
+                *prepared.warnings,
+            ],
             timings=run.timings,
             pictures=describe_pictures(scene, prepared.filenames, found),
         )

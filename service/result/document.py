@@ -259,6 +259,26 @@ class ReconstructionDocument(_Document):
         """Whether points were followed through the pictures."""
         return self.options.get("query_points") is not None
 
+    @property
+    def has_refined_cameras(self) -> bool:
+        """Whether any picture's camera was refined."""
+        return any(picture.source == "refined" for picture in self.pictures)
+
+    @property
+    def has_dense_depth(self) -> bool:
+        """Whether depth was found from the original pixels."""
+        return any(picture.dense is not None for picture in self.pictures)
+
+    @property
+    def used_pictures(self) -> list[int]:
+        """The pictures that programs are given which rely on exact cameras: those that were
+        refined, or all if none was."""
+        return [
+            picture.index
+            for picture in self.pictures
+            if picture.source == "refined" or not self.has_refined_cameras
+        ]
+
 
 def describe_pictures(
     reconstruction: Reconstruction,

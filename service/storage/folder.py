@@ -13,7 +13,6 @@ start. Names inside are fixed; nothing that a client sends becomes part of a pat
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import logging
 import os
@@ -32,7 +31,7 @@ from weakref import WeakValueDictionary
 from numpy.typing import NDArray
 
 from model.files.artifact import sha256
-from service.errors import StorageFull, gone
+from service.errors import ResultDamaged, ServiceError, StorageFull, gone, is_full
 from service.result.document import ReconstructionDocument
 from service.result.file import MadeFile
 from service.result.scene import Scene
@@ -93,6 +92,11 @@ class Storage:
         """Where the job store lies."""
         return self.root / "jobs.sqlite3"
 
+    @property
+    def place(self) -> str:
+        """Where the results lie, for people."""
+        return str(self._results)
+
     def check_room(self) -> None:
         """Raises StorageFull if less than `min_free_bytes` are free."""
         free = shutil.disk_usage(self.root).free
@@ -128,21 +132,35 @@ class Storage:
         self._appear(self._results / name, write)
 
     def result(self, name: str) -> ReconstructionDocument:
-        """The result's document. Raises NotFound."""
+        """The result's document. Raises NotFound, ResultDamaged."""
+        folder = self._folder(name)
         try:
-            return ReconstructionDocument.model_validate_json(
-                (self._folder(name) / RESULT).read_bytes()
-            )
+            return ReconstructionDocument.model_validate_json((folder / RESULT).read_bytes())
         except FileNotFoundError:
+            if folder.is_dir():
+                raise _damaged(folder, "it has no document") from None
             raise gone() from None
+        except ValueError as error:
+            raise _damaged(folder, error) from None
 
     def scene(self, name: str) -> Scene:
-        """The result with its arrays mapped, not read. Raises NotFound."""
+        """The result with its arrays mapped, not read. Raises NotFound, ResultDamaged."""
         document = self.result(name)
+        folder = self._folder(name)
         try:
-            return Scene.of(document, mapped(self._folder(name)))
-        except (FileNotFoundError, KeyError):
+            return Scene.of(document, mapped(folder))
+        except FileNotFoundError:
             raise gone() from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise _damaged(folder, error) from None
+
+    def holds_results(self) -> bool:
+        """Whether any result or waiting input lies here."""
+        return any(
+            NAME.fullmatch(path.name)
+            for folder in (self._results, self._incoming)
+            for path in folder.iterdir()
+        )
 
     def made(self, name: str, file: str) -> MadeFile | None:
         """The file `file` of a result if it was made before and is as it was then."""
@@ -262,6 +280,11 @@ class Storage:
         return MadeFile(path, status.st_size, sum)
 
 
+def _damaged(folder: Path, reason: object) -> ResultDamaged:
+    _log.error("%s is damaged: %s", folder, str(reason).partition("\n")[0])
+    return ResultDamaged("The files of this reconstruction are damaged on the service's disk.")
+
+
 def _stamp(status: os.stat_result) -> list[str]:
     """What changes when a file is changed: its size, and when that was."""
     return [str(status.st_size), str(status.st_mtime_ns)]
@@ -285,8 +308,10 @@ def _sync_one(path: Path) -> None:
 def _room() -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except ServiceError:
+        raise
+    except Exception as error:  # of many types
+        if not is_full(error):
             raise
         raise StorageFull("The disk for results is full; nothing was kept.") from None
 

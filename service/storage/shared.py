@@ -58,6 +58,10 @@ class SharedStorage(Storage):
             for path in folder.iterdir():
                 shutil.rmtree(path, ignore_errors=True)
 
+    @property
+    def place(self) -> str:
+        return "the object store"
+
     def check_room(self) -> None:
         self._evict()
         super().check_room()
@@ -102,6 +106,9 @@ class SharedStorage(Storage):
     def scene(self, name: str) -> Scene:
         with self._copied(name):
             return super().scene(name)
+
+    def holds_results(self) -> bool:
+        return any(True for _ in self._bucket.listing("results"))
 
     def made(self, name: str, file: str) -> MadeFile | None:
         with self._copied(name):

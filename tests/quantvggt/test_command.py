@@ -185,7 +185,26 @@ def test_folders_patterns_and_files_are_sent_in_the_order_given(
     )
     document = json.loads(capsys.readouterr().out)
     sent = [picture["filename"] for picture in document["pictures"]]
-    assert sent == ["10.png", "1.png", "2.png", "10.png", "2.png"]
+    assert sent == ["10.png", "1.png", "2.png", "10-2.png", "2-2.png"]
+
+
+def test_folders_and_names_that_are_not_utf_8_are_sent_as_they_are_read_here(
+    process: Process, artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, name in enumerate((b"left/1.png", b"right/1.png", b"right/z\xfcr.png")):
+        path = tmp_path / os.fsdecode(name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(encode(make_picture(seed=number)))
+    command = ["reconstruct", str(tmp_path / "left"), str(tmp_path / "right"), "--json"]
+    command += ["--output", "cameras.json"]
+    for place in (["--server", process.url], ["--artifact", str(artifact)]):
+        out = tmp_path / place[0] / os.fsdecode(b"\xe9")
+        assert main([*command, *place, "--out", str(out)]) == 0
+        pictures = json.loads(capsys.readouterr().out)["pictures"]
+        sent = [picture["filename"] for picture in pictures]
+        assert sent == ["left/1.png", "right/1.png", "right/z\ufffdr.png"]
+        cameras = json.loads((out / "cameras.json").read_text())["cameras"]
+        assert [camera["file"] for camera in cameras] == sent
 
 
 def test_a_result_is_only_replaced_if_asked_and_then_nothing_of_it_stays(

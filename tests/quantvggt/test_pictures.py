@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from model.scene import pictures
 from quantvggt import BadInputError
-from quantvggt.pictures import expand
+from quantvggt.pictures import SUFFIXES, expand, names
 
 
 @pytest.fixture
@@ -46,3 +48,19 @@ def test_a_name_that_leads_to_nothing_is_refused(folder: Path, name: str, words:
     (folder / "empty").mkdir()
     with pytest.raises(BadInputError, match=words):
         expand(folder / name)
+
+
+def test_what_counts_as_a_picture_is_what_can_be_decoded() -> None:
+    assert SUFFIXES == pictures.SUFFIXES
+
+
+def test_files_are_sent_under_their_own_names_unless_two_have_the_same(tmp_path: Path) -> None:
+    left, right = tmp_path / "left", tmp_path / "right"
+    assert names([left / "1.jpg", right / "2.jpg"]) == ["1.jpg", "2.jpg"]
+    assert names([left / "1.jpg", right / "1.jpg"]) == ["left/1.jpg", "right/1.jpg"]
+    assert names([tmp_path / "1.jpg", left / "1.jpg"]) == ["1.jpg", "left/1.jpg"]
+    assert names([]) == []
+
+
+def test_a_name_that_is_not_utf_8_is_sent_as_text() -> None:
+    assert names([Path(os.fsdecode(b"z\xfcr.jpg"))]) == ["z\ufffdr.jpg"]

@@ -24,3 +24,12 @@ def encode(picture: Image.Image, format: str = "PNG", **options: Any) -> bytes:
 def form(*pictures: bytes, field: str = "images") -> list[tuple[str, tuple[str, bytes, str]]]:
     """The files argument of httpx for a form of pictures."""
     return [(field, (f"{i}.png", data, "image/png")) for i, data in enumerate(pictures)]
+
+
+def of_many_scans(side: int, scans: int) -> bytes:
+    """A small file of a grey, progressive JPEG that goes over its pixels so many times."""
+    file = io.BytesIO()
+    Image.new("L", (side, side), 128).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + last * scans + b"\xff\xd9"

@@ -296,7 +296,8 @@ def test_odd_names_are_only_echoed(service: Running, name: str) -> None:
     shown = answer.json()["pictures"][0]["filename"]
     assert len(shown) <= 120
     assert shown.isprintable()
-    assert "/" not in shown
+    assert not {"", ".", ".."} & set(shown.split("/"))
+    assert "\\" not in shown
 
 
 @pytest.mark.parametrize(
@@ -381,7 +382,7 @@ def multipart(*parts: bytes) -> bytes:
 
 def head(length: int | str, more: bytes = b"") -> bytes:
     return (
-        b"POST /reconstruct HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        b"POST /reconstruct HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
         b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: %s\r\n"
         % str(length).encode()
         + more

@@ -31,7 +31,7 @@ struct Problem {
     int32_t source_count;
     // The window: offsets from its centre and their weights; `radius` is the largest offset.
     int32_t sample_count, radius;
-    int32_t offset_x[kMostSamples], offset_y[kMostSamples];
+    float offset_x[kMostSamples], offset_y[kMostSamples];
     float spatial_weight[kMostSamples];
     float grey_weight[256];      // by difference to the centre's grey value
     float grey_noise;            // variance that is added to both windows, grey levels squared

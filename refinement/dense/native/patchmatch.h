@@ -10,6 +10,10 @@
 #include <thread>
 #include <vector>
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #include "interface.h"
 
 namespace {
@@ -29,6 +33,7 @@ inline Floats choose(Ints mask, Floats yes, Floats no) { return mask ? yes : no;
 inline Ints choose(Ints mask, Ints yes, Ints no) { return mask ? yes : no; }
 inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
+inline Floats magnitude(Floats v) { return (Floats)((Ints)v & 0x7fffffff); }
 inline Floats clamp(Floats v, float low, float high) { return smaller(larger(v, floats(low)), floats(high)); }
 
 inline Floats root(Floats v) {
@@ -36,13 +41,16 @@ inline Floats root(Floats v) {
     return v;
 }
 
-// Scalar loads: no slower than the gathering instructions of the processors that have them.
 template <class T>
 inline Bits gather(const T* from, Ints index) {
     static_assert(sizeof(T) == 4, "four bytes");
+#if defined(__AVX2__)
+    return (Bits)_mm256_i32gather_epi32(reinterpret_cast<const int*>(from), (__m256i)index, 4);
+#else
     Bits found;
     for (int i = 0; i < kLanes; ++i) std::memcpy(&found[i], from + index[i], 4);
     return found;
+#endif
 }
 
 inline Floats gather_floats(const float* from, Ints index) { return (Floats)gather(from, index); }
@@ -133,10 +141,10 @@ struct Group {
         uint8_t centre[kLanes];
         for (int i = 0; i < kLanes; ++i) centre[i] = uint8_t(v.quads[pixel[i]]);
         for (int k = 0; k < p.sample_count; ++k) {
-            const int line = std::clamp(row + p.offset_y[k], 0, v.height - 1) * v.width;
+            const int line = std::clamp(row + int(p.offset_y[k]), 0, v.height - 1) * v.width;
             Floats w, g;
             for (int i = 0; i < kLanes; ++i) {
-                const int at = std::clamp(column[i] + p.offset_x[k], 0, v.width - 1);
+                const int at = std::clamp(column[i] + int(p.offset_x[k]), 0, v.width - 1);
                 const int grey = uint8_t(v.quads[line + at]);
                 g[i] = float(grey);
                 w[i] = p.grey_weight[std::abs(grey - int(centre[i]))];
@@ -170,6 +178,36 @@ inline void project(const View& v, const Floats point[3], Floats& column, Floats
     line = v.focal_y * (1.0f + r2) * y + v.cy;
 }
 
+struct Sums {
+    Floats values{}, squares{}, products{};
+};
+
+template <bool Keep>
+inline void correlate(const Problem& p, const Group& g, const View& v, Floats column_0, Floats line_0, Floats column_x,
+                      Floats line_x, Floats column_y, Floats line_y, Sums& sums) {
+    const float width = float(v.width), last_column = float(v.width - 1), last_line = float(v.height - 1);
+    for (int k = 0; k < p.sample_count; ++k) {
+        const float dx = p.offset_x[k], dy = p.offset_y[k];
+        Floats c = column_0 + column_x * dx + column_y * dy, l = line_0 + line_x * dx + line_y * dy;
+        if (Keep) {
+            c = clamp(c, 0, last_column);
+            l = clamp(l, 0, last_line);
+        }
+        const Floats whole_c = to_floats(to_ints(c)), whole_l = to_floats(to_ints(l));
+        const Floats fc = c - whole_c, fl = l - whole_l;
+        const Bits quad = gather(v.quads, to_ints(whole_l * width + whole_c));  // below 2^24, floats are exact
+        const Floats upper_left = byte(quad, 0), upper_right = byte(quad, 8), lower_left = byte(quad, 16);
+        const Floats lower_right = to_floats((Ints)(quad >> 24));
+        const Floats upper = upper_left + fc * (upper_right - upper_left);
+        const Floats lower = lower_left + fc * (lower_right - lower_left);
+        const Floats s = upper + fl * (lower - upper);
+        const Floats ws = g.weight[k] * s;
+        sums.values += ws;
+        sums.squares += ws * s;
+        sums.products += g.weighted[k] * s;
+    }
+}
+
 template <bool Geometry>
 Floats evaluate(const Problem& p, const Group& g, int j, const Plane& plane) {
     const Source& source = p.sources[j];
@@ -194,25 +232,20 @@ Floats evaluate(const Problem& p, const Group& g, int j, const Plane& plane) {
     const Floats column_0 = choose(seen, column[0] - 0.5f, Floats{});
     const Floats line_0 = choose(seen, line[0] - 0.5f, Floats{});
     const float last_column = float(v.width - 1), last_line = float(v.height - 1);
-    const float width = float(v.width);  // indices below 2^24 are exact
-    Floats sum{}, squares{}, products{};
-    for (int k = 0; k < p.sample_count; ++k) {
-        const float dx = float(p.offset_x[k]), dy = float(p.offset_y[k]);
-        const Floats c = clamp(column_0 + column_x * dx + column_y * dy, 0, last_column);
-        const Floats l = clamp(line_0 + line_x * dx + line_y * dy, 0, last_line);
-        const Floats whole_c = to_floats(to_ints(c)), whole_l = to_floats(to_ints(l));
-        const Floats fc = c - whole_c, fl = l - whole_l;
-        const Bits quad = gather(v.quads, to_ints(whole_l * width + whole_c));
-        const Floats upper_left = byte(quad, 0), upper_right = byte(quad, 8), lower_left = byte(quad, 16);
-        const Floats lower_right = to_floats((Ints)(quad >> 24));
-        const Floats upper = upper_left + fc * (upper_right - upper_left);
-        const Floats lower = lower_left + fc * (lower_right - lower_left);
-        const Floats s = upper + fl * (lower - upper);
-        const Floats ws = g.weight[k] * s;
-        sum += ws;
-        squares += ws * s;
-        products += g.weighted[k] * s;
-    }
+    // The window's corners: where all are inside, no sample has to be kept inside.
+    const float reach = float(p.radius);
+    const Floats wide = reach * (magnitude(column_x) + magnitude(column_y));
+    const Floats high = reach * (magnitude(line_x) + magnitude(line_y));
+    const Ints outside = (column_0 - wide < 0.0f) | (column_0 + wide > last_column) | (line_0 - high < 0.0f) |
+                         (line_0 + high > last_line);
+    int beyond = 0;
+    for (int i = 0; i < kLanes; ++i) beyond |= outside[i];
+    Sums sums;
+    if (beyond)
+        correlate<true>(p, g, v, column_0, line_0, column_x, line_x, column_y, line_y, sums);
+    else
+        correlate<false>(p, g, v, column_0, line_0, column_x, line_x, column_y, line_y, sums);
+    const Floats sum = sums.values, squares = sums.squares, products = sums.products;
     const Floats mean = sum * g.total;
     const Floats variance = squares * g.total - mean * mean + p.grey_noise;
     const Floats covariance = products * g.total - mean * g.mean;

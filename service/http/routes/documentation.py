@@ -67,6 +67,7 @@ def file_answer(media_type: str, description: str) -> dict[int | str, dict[str, 
             "key-required",
             "storage-full",
             "no-tracks",
+            "not-in-result",
             "store-unavailable",
         ),
     }

@@ -10,16 +10,16 @@ from fastapi import APIRouter, Path
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 
+from model.scene.pictures import FORMATS
 from model.scene.preprocess import MODES
 from service import __version__
 from service.application import Application
 from service.errors import ERRORS, NotFound
-from service.exports.export import Kind
+from service.exports.export import Kind, Need
 from service.exports.records import EXPORTS, OUTPUTS
 from service.http.protocol.problems import KINDS
 from service.http.routes.documentation import SERVICE, documented
 from service.inputs.options import Options
-from service.inputs.pictures import FORMATS
 from service.result.scene import Grid
 from service.result.warnings import warnings_about
 from service.settings import AccessSettings, refinement_version
@@ -90,7 +90,11 @@ def _capabilities(application: Application) -> dict[str, Any]:
     limits, queue, storage = asdict(settings.limits), settings.queue, settings.storage
     side = engine.image_size
     most = settings.limits.max_images
-    exports = [export for export in EXPORTS if export.needs != "tracks" or "track" in engine.heads]
+    exports = [
+        export
+        for export in EXPORTS
+        if export.installed and (export.needs is not Need.TRACKS or "track" in engine.heads)
+    ]
     model = engine.document()
     return {
         "version": __version__,

@@ -59,6 +59,30 @@ def test_a_folder_with_pictures_is_one_scene(photographs: Path, net: VGGT) -> No
     assert {sample.scene for sample in found} == {"castle"}
 
 
+def test_a_phones_folders_are_scenes_at_any_depth(tmp_path: Path, net: VGGT) -> None:
+    for scene in ("DCIM/100APPLE", "DCIM/101APPLE", ".trash"):
+        folder = tmp_path / scene
+        folder.mkdir(parents=True)
+        for i in range(2):
+            picture = Image.new("RGB", (112, 84), (40 * i, 90, 160))
+            picture.save(folder / f"IMG_{i}.HEIC", "HEIF")
+            (folder / f"._IMG_{i}.jpg").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "DCIM" / "round").symlink_to(tmp_path)
+    found, _ = candidates(str(tmp_path), _grid(net), frames=2, pool=2, seed=0)
+    assert {sample.scene for sample in found} == {"DCIM/100APPLE", "DCIM/101APPLE"}
+    assert all("._" not in sample.name for sample in found)
+
+
+@pytest.mark.parametrize("sixteen", [False, True])
+def test_pictures_of_16_bits_are_not_white(sixteen: bool, tmp_path: Path, net: VGGT) -> None:
+    values = np.linspace(3000, 60000, 112 * 84).astype(np.uint16).reshape(84, 112)
+    pixels = values if sixteen else np.round(values / 257).astype(np.uint8)
+    for i in range(2):
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    (sample,), _ = candidates(str(tmp_path), _grid(net), frames=2, pool=1, seed=0)
+    assert 0.4 < sample.images.mean() < 0.6
+
+
 def test_the_facts_name_split_scenes_and_samples(photographs: Path, net: VGGT) -> None:
     chosen = _choose(photographs, net)
     assert chosen.facts["source"] == "photographs"

@@ -92,7 +92,7 @@ def test_npz_holds_everything_on_both_grids(files: Files, scene: Scene) -> None:
         np.testing.assert_array_equal(arrays["depth_1"], scene.depth_map(1, "original"))
         assert arrays["confidence_0"].shape == (90, 120)
         assert arrays["world_points_network"].shape == (2, 96, 96, 3)
-        assert arrays["filenames"].tolist() == ["a b.png", "b.png"]
+        assert arrays["filenames"].tolist() == ["a_b.png", "b.png"]
 
 
 def test_a_map_is_given_on_either_grid(files: Files) -> None:

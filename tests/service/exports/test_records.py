@@ -7,6 +7,7 @@ import pytest
 
 from service.exports.links import served_at
 from service.exports.records import BY_NAME, EXPORTS
+from service.result.document import ReconstructionDocument
 from service.result.scene import Scene
 
 
@@ -46,8 +47,12 @@ def test_metrics_name_a_file_without_its_pictures_number() -> None:
     assert BY_NAME["everything.zip"].metric_label == "everything.zip"
 
 
-def test_every_export_has_its_link_in_the_document(scene: Scene) -> None:
-    document = served_at(scene.document, "/reconstructions/x")
+def test_every_export_has_its_link_in_the_document(scene: Scene, refined_scene: Scene) -> None:
+    for document in (scene.document, refined_scene.document):
+        _check_links(served_at(document, "/reconstructions/x"))
+
+
+def _check_links(document: ReconstructionDocument) -> None:
     assert document.links["self"] == "/reconstructions/x"
     for export in EXPORTS:
         for index in export.indices(document):
@@ -57,4 +62,5 @@ def test_every_export_has_its_link_in_the_document(scene: Scene) -> None:
                 "picture": picture.links,
                 "depth": picture.depth.links,
             }[export.of]
-            assert links[export.link] == f"/reconstructions/x/{export.name_of(index)}"
+            address = f"/reconstructions/x/{export.name_of(index)}"
+            assert links[export.link] == (address if export.fits(document) else None)

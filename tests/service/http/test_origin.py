@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from service.http.origin import names_of
+from service.settings import SettingsError, load_settings
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import Running, Serve, problem
 
@@ -96,3 +97,61 @@ def test_only_a_service_on_loopback_knows_its_names_by_itself(
     host: str, allowed: str | None, any: bool
 ) -> None:
     assert (names_of(host, allowed) is None) == any
+
+
+SITE = "https://site.example"
+
+
+@pytest.fixture(scope="module")
+def embedded(serve: Serve) -> Running:
+    return serve(cors_origin=f"{SITE}, http://localhost:3000/")
+
+
+def of(origin: str) -> dict[str, str]:
+    return {"Origin": origin, "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}
+
+
+def test_without_the_setting_no_answer_may_be_read_by_another_sites_page(service: Running) -> None:
+    asks = {**of(SITE), "Access-Control-Request-Method": "POST"}
+    answers = [
+        service.client.options("/reconstruct", headers=asks),
+        service.client.get("/capabilities", headers=of(SITE)),
+        service.client.get("/capabilities"),
+    ]
+    for answer in answers:
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+    assert [answer.status_code for answer in answers] == [403, 403, 200]
+
+
+@pytest.mark.parametrize("origin", [SITE, "http://localhost:3000"])
+def test_pages_of_listed_sites_may_send_and_read(embedded: Running, origin: str) -> None:
+    asks = {
+        **of(origin),
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization, idempotency-key, prefer",
+    }
+    asked = embedded.client.options("/reconstruct", headers=asks)
+    assert asked.status_code == 200
+    sent = embedded.client.post(
+        "/reconstruct", files=form(encode(make_picture())), headers=of(origin)
+    )
+    assert sent.status_code == 200
+    for answer in (asked, sent):
+        assert answer.headers["access-control-allow-origin"] == origin
+    assert "location" in sent.headers["access-control-expose-headers"].lower()
+    assert "access-control-allow-credentials" not in sent.headers
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", f"{SITE}.evil.example", "null"])
+def test_pages_of_other_sites_still_may_not(embedded: Running, origin: str) -> None:
+    answer = embedded.client.post(
+        "/reconstruct", files=form(encode(make_picture())), headers=of(origin)
+    )
+    problem(answer, 403, "cross-site")
+    assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize("given", ["*", "site.example", "https://site.example/page", "null"])
+def test_what_is_no_origin_is_refused_at_the_start(given: str) -> None:
+    with pytest.raises(SettingsError, match="no origin of the form"):
+        load_settings({"artifact": "a", "cors_origin": given}, {})

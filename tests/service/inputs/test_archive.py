@@ -10,6 +10,8 @@ from service.errors import BrokenArchive, TooManyBytes, TooManyPictures
 from service.inputs.archive import unpack
 from service.inputs.body import SentFile
 from service.settings import Limits
+from tests.service.inputs.test_video import video
+from tests.service.pictures import encode, make_picture
 
 LIMITS = Limits(max_images=4, max_image_bytes=100_000, max_unpacked_bytes=250_000)
 
@@ -32,10 +34,12 @@ def test_files_come_out_in_order_without_folders_and_hidden_ones() -> None:
         ("a.jpg", b"one"),
     )
     found = []
-    for file in unpack(sent, LIMITS):
+    files, skipped = unpack(sent, LIMITS)
+    assert skipped == []
+    for file in files:
         with file.file:
             found.append((file.name, file.file.read()))
-    assert found == [("2.jpg", b"two"), ("a.jpg", b"one")]
+    assert found == [("b/2.jpg", b"two"), ("a.jpg", b"one")]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +63,108 @@ def test_a_bomb_that_lies_about_its_size_is_cut_off() -> None:
         struct.pack_into("<I", content, at, 10)
     with pytest.raises((BrokenArchive, TooManyBytes)):
         unpack(SentFile("bomb.zip", io.BytesIO(bytes(content))), LIMITS)
+
+
+PICTURE = encode(make_picture(40, 30))
+
+
+def names(*sent: tuple[str, bytes]) -> tuple[list[str], list[str]]:
+    """Of the pictures, and of what was skipped."""
+    pictures, skipped = unpack(archive(*sent), LIMITS)
+    for picture in pictures:
+        picture.file.close()
+    return [picture.name for picture in pictures], skipped
+
+
+def test_names_keep_their_folders() -> None:
+    sent = [(name, PICTURE) for name in ("left/1.png", "right\\1.png", "./1.png")]
+    assert names(*sent)[0] == ["left/1.png", "right/1.png", "1.png"]
+
+
+def test_pictures_are_counted_and_other_files_are_skipped_and_named() -> None:
+    others = [(f"{i}.json", b"{}") for i in range(40)]
+    others += [("Thumbs.db", b"\xd0\xcf\x11\xe0"), ("readme.txt", b"hello"), ("empty", b"")]
+    others += [("IMG_1.MOV", video(seconds=1).file.read()), ("a.docx", b"PK\x03\x04" + bytes(30))]
+    found, skipped = names(*others, ("IMG_1.png", PICTURE), ("2", PICTURE))
+    assert found == ["IMG_1.png", "2"]
+    assert skipped == [name for name, _ in others]
+
+
+def test_a_file_that_is_no_picture_may_be_larger_than_pictures_may() -> None:
+    assert names(("film.mov", bytes(10_000_000)), ("a.png", PICTURE)) == (["a.png"], ["film.mov"])
+
+
+def test_what_is_called_a_picture_is_never_skipped() -> None:
+    assert names(("a.jpg", b"damaged"), ("b.HEIC", b"")) == (["a.jpg", "b.HEIC"], [])
+
+
+@pytest.mark.parametrize("name", ["12:30:05.png", "IMG 1: the kitchen.png", "a:b/c:d.png"])
+def test_a_colon_in_a_name_is_no_drive(name: str) -> None:
+    assert names((name, PICTURE))[0] == [name]
+
+
+@pytest.mark.parametrize("name", [".", "./.", "..."])
+def test_a_name_of_nothing_is_refused(name: str) -> None:
+    with pytest.raises(BrokenArchive, match="names no file"):
+        unpack(archive((name, PICTURE)), LIMITS)
+
+
+def encoded_names(encoding: str, *names: str) -> SentFile:
+    """An archive whose names are in an encoding that it does not state."""
+    content = archive(
+        *((f"{i}" * len(name.encode(encoding)), PICTURE) for i, name in enumerate(names))
+    )
+    data = content.file.read()
+    for i, name in enumerate(names):
+        raw = name.encode(encoding)
+        data = data.replace(f"{i}".encode() * len(raw), raw)
+    return SentFile("scene.zip", io.BytesIO(data))
+
+
+def test_names_in_utf_8_are_read_also_where_the_archive_does_not_say_so() -> None:
+    pictures, _ = unpack(encoded_names("utf-8", "Küche/ü 1.png", "写真/2.png"), LIMITS)
+    assert [picture.name for picture in pictures] == ["Küche/ü 1.png", "写真/2.png"]
+    for picture in pictures:
+        picture.file.close()
+
+
+@pytest.mark.parametrize(("encoding", "name"), [("latin-1", "zür.png"), ("shift-jis", "写真.png")])
+def test_names_in_an_unknown_encoding_are_no_reason_to_refuse(encoding: str, name: str) -> None:
+    pictures, skipped = unpack(encoded_names(encoding, name), LIMITS)
+    assert skipped == []
+    (picture,) = pictures
+    assert picture.name.endswith(".png")
+    picture.file.close()
+
+
+def zip64(content: bytes) -> SentFile:
+    """An archive with the records of zip64 at its end."""
+    at = content.rindex(b"PK\x05\x06")
+    entries, size, offset = struct.unpack_from("<HII", content, at + 10)
+    record = struct.pack(
+        "<4sQHHIIQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, entries, entries, size, offset
+    )
+    locator = struct.pack("<4sIQI", b"PK\x06\x07", 0, at, 1)
+    end = struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, *[0xFFFF] * 2, *[0xFFFFFFFF] * 2, 0)
+    return SentFile("scene.zip", io.BytesIO(content[:at] + record + locator + end))
+
+
+def test_a_small_archive_in_the_format_of_large_ones_is_taken() -> None:
+    pictures, _ = unpack(zip64(archive(("a/b.png", PICTURE)).file.read()), LIMITS)
+    (picture,) = pictures
+    assert (picture.name, picture.file.read()) == ("a/b.png", PICTURE)
+    picture.file.close()
+
+
+def test_the_format_of_large_archives_is_no_way_round_the_limit_on_the_directory() -> None:
+    """The plain record at the end may say little; what counts is what is read."""
+    content = archive(*((f"{i:060d}.jpg", b"") for i in range(12_000))).file.read()
+    at = content.rindex(b"PK\x05\x06")
+    (size,) = struct.unpack_from("<I", content, at + 12)
+    sent = bytearray(zip64(content).file.read())
+    struct.pack_into("<II", sent, len(sent) - 10, 100, 100)
+    with pytest.raises(BrokenArchive, match=f"a directory of {size} bytes"):
+        unpack(SentFile("scene.zip", io.BytesIO(bytes(sent))), LIMITS)
 
 
 def test_many_small_files_are_bounded_together() -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import io
+import json
+import unicodedata
 
 import pytest
 
 from service.errors import InvalidOption, NoPictures, TooManyPictures
 from service.inputs.body import SentFile, Upload
-from service.inputs.collection import collected, match_masks
+from service.inputs.collection import collected
 from service.inputs.options import Options, read_options
 from service.settings import Limits
 from tests.service.inputs.test_archive import archive
@@ -19,8 +21,8 @@ def files(*names: str) -> tuple[SentFile, ...]:
 
 
 def order(upload: tuple[SentFile, ...], **options: str) -> list[str]:
-    with collected(Upload(upload, (), {}), read_options(options), LIMITS) as pictures:
-        return [picture.name for picture in pictures]
+    with collected(Upload(upload, (), {}), read_options(options), LIMITS) as found:
+        return [picture.name for picture in found.pictures]
 
 
 def test_pictures_keep_the_order_in_which_they_were_sent() -> None:
@@ -63,6 +65,57 @@ def test_a_manifest_that_does_not_fit_is_refused(
         order(files(*names), manifest=manifest)
 
 
+def test_folders_of_an_archive_follow_each_other_in_natural_order() -> None:
+    sent = archive(
+        *((name, b"x") for name in ("right/1.jpg", "left/10.jpg", "left-b/1.jpg", "left/9.jpg"))
+    )
+    assert order((sent,)) == ["left/9.jpg", "left/10.jpg", "left-b/1.jpg", "right/1.jpg"]
+
+
+def test_a_manifest_names_pictures_by_path_or_by_name_where_that_is_enough() -> None:
+    sent = archive(*((name, b"x") for name in ("s/left/1.jpg", "s/right/1.jpg", "s/right/2.jpg")))
+    manifest = '["s/right/1.jpg", "left/1.jpg", "2.jpg"]'
+    assert order((sent,), manifest=manifest) == ["s/right/1.jpg", "s/left/1.jpg", "s/right/2.jpg"]
+    sent.file.seek(0)
+    with pytest.raises(InvalidOption, match=r"same name '1\.jpg'"):
+        order((sent,), manifest='["1.jpg"]')
+
+
+def test_composed_and_decomposed_letters_are_the_same_name_in_a_manifest() -> None:
+    composed, decomposed = (unicodedata.normalize(form, "Küche.jpg") for form in ("NFC", "NFD"))
+    assert order(files("a.jpg", decomposed), manifest=json.dumps([composed])) == [decomposed]
+    assert order(files("a.jpg", composed), manifest=json.dumps([decomposed])) == [composed]
+
+
+def test_no_two_pictures_have_the_same_name() -> None:
+    sent = (*files("1.jpg", "1.jpg"), archive(("1.jpg", b"x"), ("a/1.jpg", b"x")))
+    assert order(sent) == ["1.jpg", "1-2.jpg", "1-3.jpg", "a/1.jpg"]
+
+
+def test_what_an_archive_holds_beside_pictures_is_said() -> None:
+    others = [(f"{i}.json", b"{}") for i in range(7)]
+    sent = Upload((archive(("a.jpg", b"x"), *others),), (), {})
+    with collected(sent, Options(), LIMITS) as found:
+        (warning,) = found.warnings
+    assert warning.code == "files-skipped"
+    assert "0.json, 1.json, 2.json, 3.json, 4.json and 2 more" in warning.message
+    with (
+        pytest.raises(NoPictures, match=r"Not taken: notes\.txt"),
+        collected(Upload((archive(("notes.txt", b"x")),), (), {}), Options(), LIMITS),
+    ):
+        pass
+
+
+def test_masks_may_come_as_an_archive() -> None:
+    pictures = archive(("left/1.jpg", b"x"), ("right/1.jpg", b"x"))
+    masks = archive(("right/1.jpg.png", b"x"), ("left/1.jpg.png", b"x"))
+    with collected(Upload((pictures,), (masks,), {}), Options(), LIMITS) as found:
+        assert [mask and mask.name for mask in found.masks] == ["left/1.jpg.png", "right/1.jpg.png"]
+        opened = found.masks[0]
+    assert opened is not None
+    assert opened.file.closed
+
+
 def test_pictures_are_counted_after_unpacking() -> None:
     with pytest.raises(TooManyPictures):
         order((*files("1.jpg", "2.jpg", "3.jpg"), archive(("4.jpg", b"x"), ("5.jpg", b"x"))))
@@ -70,20 +123,7 @@ def test_pictures_are_counted_after_unpacking() -> None:
         order((archive(("folder/", b"")),))
 
 
-def test_masks_are_matched_by_name_or_else_by_order() -> None:
-    pictures = files("a.jpg", "b.jpg")
-    by_name = match_masks(files("b.png"), pictures)
-    assert [mask and mask.name for mask in by_name] == [None, "b.png"]
-    assert [mask and mask.name for mask in match_masks(files("1.png", "2.png"), pictures)] == [
-        "1.png",
-        "2.png",
-    ]
-    assert match_masks((), pictures) == [None, None]
-    with pytest.raises(InvalidOption, match="1 masks were sent for 2"):
-        match_masks(files("z.png"), pictures)
-
-
 def test_what_was_unpacked_is_closed_afterwards() -> None:
-    with collected(Upload((archive(("a.jpg", b"x")),), (), {}), Options(), LIMITS) as pictures:
-        opened = pictures[0].file
+    with collected(Upload((archive(("a.jpg", b"x")),), (), {}), Options(), LIMITS) as found:
+        opened = found.pictures[0].file
     assert opened.closed

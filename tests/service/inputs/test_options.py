@@ -46,6 +46,14 @@ def test_options_are_read_from_text_and_written_as_it_was_sent() -> None:
         ("cameras", '[{"extrinsic": [[1,0,0,NaN],[0,1,0,0],[0,0,1,0]]}]'),
         ("cameras", '[{"intrinsic": [[-1,0,0],[0,1,0],[0,0,1]]}]'),
         ("cameras", '[{"intrinsic": [[1,1,0],[0,1,0],[0,0,1]]}]'),
+        ("cameras", '[{"extrinsic": [[1,0,0,1e38],[0,1,0,0],[0,0,1,0]]}]'),
+        ("cameras", '[{"extrinsic": [[1e200,0,0,0],[0,1e200,0,0],[0,0,1,0]]}]'),
+        ("cameras", '[{"intrinsic": [[1e-300,0,0],[0,1,0],[0,0,1]]}]'),
+        ("cameras", '[{"intrinsic": [[1,0,1e300],[0,1,0],[0,0,1]]}]'),
+        ("known_distance", '{"a":{"picture":0,"x":1,"y":2},'
+                           '"b":{"picture":0,"x":1,"y":3},"metres":1e300}'),
+        ("known_distance", '{"a":{"picture":0,"x":1,"y":2},'
+                           '"b":{"picture":0,"x":1,"y":3},"metres":1e-300}'),
         ("known_distance", '{"a": {"picture": 0, "x": 1, "y": 2}, "metres": 1}'),
         ("known_distance", '{"a":{"picture":0,"x":1,"y":2},'
                            '"b":{"picture":0,"x":1,"y":3},"metres":0}'),

@@ -12,14 +12,15 @@ from service.settings import Limits
 from tests.service.pictures import encode, make_picture
 
 
-def test_exif_orientation_stays_with_the_picture_for_the_model_to_apply() -> None:
-    picture = make_picture(20, 10)
+def test_pictures_are_upright_and_over_white() -> None:
+    picture = make_picture(20, 10).convert("LA")
+    picture.putalpha(0)
     exif = picture.getexif()
     exif[0x0112] = 6
-    data = io.BytesIO(encode(picture, "JPEG", exif=exif))
-    decoded = DecodedPictures([SentFile("a.jpg", data)], Limits())
-    assert decoded[0].size == (20, 10)
-    assert decoded[0].getexif()[0x0112] == 6
+    data = io.BytesIO(encode(picture, exif=exif))
+    decoded = DecodedPictures([SentFile("a.png", data)], Limits())
+    assert (decoded[0].mode, decoded[0].size) == ("RGB", (10, 20))
+    assert decoded[0].getextrema() == ((255, 255),) * 3
 
 
 def test_a_hostile_text_chunk_breaks_only_its_picture() -> None:

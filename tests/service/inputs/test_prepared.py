@@ -119,6 +119,48 @@ def test_options_that_do_not_fit_the_pictures_are_refused(
         scene(**options)
 
 
+QUARTER_TURN = [[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]]
+NO_TURN = [[1.0, 0, 0], [0, 1, 0], [0, 0, 1]]
+
+
+def cameras(*centres: tuple[float, float, float]) -> str:
+    """Two cameras with these centres, turned against each other, as text rounded as people round
+    it."""
+    found = []
+    for rotation, centre in zip((NO_TURN, QUARTER_TURN), centres, strict=True):
+        translation = -np.array(rotation) @ centre
+        rows = np.c_[rotation, translation].round(7).tolist()
+        found.append({"extrinsic": rows})
+    return json.dumps(found)
+
+
+@pytest.mark.parametrize("centre", [(0.0, 0.0, 0.0), (1.2, -0.3, 5.0), (1234.5678912, 5.0, -77.0)])
+def test_known_cameras_in_one_place_fix_no_scale(centre: tuple[float, float, float]) -> None:
+    with pytest.raises(InvalidOption, match="in one place"):
+        scene(cameras=cameras(centre, centre))
+
+
+@pytest.mark.parametrize("centre", [(0.0, 0.0, 0.0), (1234.5, 5.0, -77.0)])
+def test_known_cameras_a_centimetre_apart_do(centre: tuple[float, float, float]) -> None:
+    x, y, z = centre
+    assert scene(cameras=cameras(centre, (x + 0.01, y, z))).options.cameras is not None
+
+
 def test_a_mask_of_another_size_is_refused() -> None:
     with pytest.raises(InvalidOption, match="is 10 x 10 pixels; its picture is 120 x 90"):
         scene(Image.new("L", (10, 10)), Image.new("L", SIZES[1]))
+
+
+def test_a_mask_that_hides_all_of_a_picture_is_said() -> None:
+    white, black = Image.new("L", SIZES[0], 255), Image.new("L", SIZES[1], 0)
+    found = scene(white, black).warnings
+    assert [warning.code for warning in found] == ["masks-by-order", "mask-hides-all"]
+    assert "mask1.png" in found[1].message
+    assert scene().warnings == ()
+
+
+def test_warnings_are_saved_and_belong_to_the_fingerprint(tmp_path: Path) -> None:
+    first = scene(*(Image.new("L", size, 255) for size in SIZES))
+    first.save(tmp_path)
+    assert PreparedScene.load(tmp_path).warnings == first.warnings != ()
+    assert first.fingerprint("m") != scene().fingerprint("m")

@@ -15,6 +15,8 @@ from tests.service.pictures import encode, make_picture
         (b"\x89PNG\r\n\x1a\n", "picture"),
         (b"RIFF1234WEBPVP8 ", "picture"),
         (b"\0\0\0\x18ftypheic", "picture"),
+        (b"\0\0\0\x20ftypavif", "picture"),
+        (b"\0\0\0\x20ftypavis", "picture"),
         (b"PK\x03\x04", "archive"),
         (b"PK\x05\x06", "archive"),
         (b"\0\0\0\x18ftypisom", "video"),

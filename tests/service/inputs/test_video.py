@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import io
+import struct
 from dataclasses import replace
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -42,10 +44,12 @@ def video(
     return SentFile("walk.mp4", buffer)
 
 
-def frames_of(sent: SentFile, options: Options | None = None) -> list[tuple[str, Image.Image]]:
+def frames_of(
+    sent: SentFile, options: Options | None = None, limits: Limits = LIMITS
+) -> list[tuple[str, Image.Image]]:
     """Names and pictures of the frames, their files closed."""
     found = []
-    for frame in read_frames(sent, options or Options(), LIMITS):
+    for frame in read_frames(sent, options or Options(), limits):
         with frame.file, Image.open(frame.file) as picture:
             found.append((frame.name, picture.copy()))
     return found
@@ -119,3 +123,112 @@ def test_the_picture_of_a_frame_is_what_was_filmed() -> None:
     buffer.seek(0)
     picture = frames_of(SentFile("v.mp4", buffer))[0][1]
     assert np.abs(np.asarray(picture, float) - np.asarray(shown, float)).mean() < 8
+
+
+RED = (255, 0, 0)
+
+
+def corner(picture: Image.Image) -> tuple[str, str]:
+    """Which corner is red."""
+    red = np.asarray(picture.convert("RGB")).astype(int)[..., 0]
+    height, width = red.shape
+    row, column = divmod(int(np.argmax(_means(red, height // 2, width // 2))), 2)
+    return ("top", "bottom")[row], ("left", "right")[column]
+
+
+def _means(red: np.ndarray, height: int, width: int) -> np.ndarray:
+    return np.array(
+        [red[y : y + height, x : x + width].mean() for y in (0, height) for x in (0, width)]
+    )
+
+
+def marked(number: int = 0, of: int = 1, size: tuple[int, int] = (96, 64)) -> Image.Image:
+    """Black with a red upper left quarter, and a lower half that brightens from frame to frame."""
+    picture = Image.new("RGB", size)
+    picture.paste(RED, (0, 0, size[0] // 2, size[1] // 2))
+    grey = 10 + 200 * number // of
+    picture.paste((0, grey, grey), (0, size[1] // 2, *size))
+    return picture
+
+
+def brightness(picture: Image.Image) -> float:
+    """Of the lower half."""
+    return float(np.asarray(picture, float)[-20:, :, 1].mean())
+
+
+def film(
+    format: str,
+    count: int = 12,
+    rate: int = 4,
+    codec: str = "mpeg4",
+    ratio: object = None,
+    **options: str,
+) -> SentFile:
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=format) as container:
+        stream = container.add_stream(codec, rate=rate, options=options)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        if ratio is not None:
+            stream.sample_aspect_ratio = ratio
+        for number in range(count):
+            container.mux(stream.encode(av.VideoFrame.from_image(marked(number, count))))
+        container.mux(stream.encode())
+    buffer.seek(0)
+    return SentFile("walk", buffer)
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
+@pytest.mark.parametrize("format", ["avi", "mp4", "matroska"])
+def test_frames_stored_out_of_order_come_in_order_at_their_times(format: str, codec: str) -> None:
+    sent = film(format, codec=codec, bf="2")
+    frames = frames_of(sent, Options(fps=4, drop_blurred=False), replace(LIMITS, max_images=32))
+    assert [name for name, _ in frames] == [f"walk-{i / 4:09.3f}s.png" for i in range(12)]
+    shown = [brightness(picture) for _, picture in frames]
+    assert shown == sorted(shown)
+    assert shown[-1] - shown[0] > 150
+
+
+MATRICES = {  # what x and y of the stored frame become, as (a, b, c, d) in a x + c y, b x + d y
+    "as it is": ((1, 0, 0, 1), ("top", "left")),
+    "a half turn": ((-1, 0, 0, -1), ("bottom", "right")),
+    "a quarter turn": ((0, 1, -1, 0), ("top", "right")),
+    "three quarter turns": ((0, -1, 1, 0), ("bottom", "left")),
+    "mirrored": ((-1, 0, 0, 1), ("top", "right")),
+    "upside down and mirrored": ((1, 0, 0, -1), ("bottom", "left")),
+    "over one diagonal": ((0, 1, 1, 0), ("top", "left")),
+    "over the other diagonal": ((0, -1, -1, 0), ("bottom", "right")),
+}
+
+
+@pytest.mark.parametrize("way", MATRICES)
+def test_the_display_matrix_turns_and_mirrors(way: str) -> None:
+    (a, b, c, d), expected = MATRICES[way]
+    content = bytearray(film("mp4").file.read())
+    header = content.index(b"tkhd")
+    at = (
+        header + 4 + 4 + 20 + 8 + 8
+    )  # version 0: times, ids and duration, reserved, layer to volume
+    unit = 0x10000
+    struct.pack_into(
+        ">9i", content, at, a * unit, b * unit, 0, c * unit, d * unit, 0, 0, 0, 1 << 30
+    )
+    frames = frames_of(SentFile("turned.mp4", io.BytesIO(bytes(content))))
+    picture = Image.fromarray(np.where(np.asarray(frames[0][1]) > 127, 255, 0).astype(np.uint8))
+    assert corner(picture) == expected
+    assert picture.size == ((96, 64) if a else (64, 96))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "size"),
+    [(Fraction(4, 3), (128, 64)), (Fraction(1, 2), (96, 128)), (Fraction(1), (96, 64))],
+)
+@pytest.mark.parametrize("format", ["mp4", "matroska"])
+def test_pixels_that_are_not_square_become_square(
+    format: str, ratio: Fraction, size: tuple[int, int]
+) -> None:
+    assert frames_of(film(format, ratio=ratio))[0][1].size == size
+
+
+def test_stretched_frames_are_held_to_the_limit_of_pixels() -> None:
+    with pytest.raises(TooManyPixels, match="384 x 64"):
+        read_frames(film("mp4", ratio=Fraction(4)), Options(), replace(LIMITS, max_pixels=20_000))

@@ -49,7 +49,13 @@ def test_two_replicas_work_at_a_time_and_each_result_is_that_of_the_local_engine
             path.write_bytes(encode(make_picture(seed=seed + i)))
         # as a replica: last bits may depend on how many there are
         here = Settings.of(artifact=artifact, threads=1)
-        reconstruct_here(here, paths, {}, tmp_path / str(seed), lambda stage, share: None)
+        reconstruct_here(
+            here,
+            [(path.name, path) for path in paths],
+            {},
+            tmp_path / str(seed),
+            lambda stage, share: None,
+        )
         for i in range(3):
             there = np.load(
                 io.BytesIO(cluster.client.get(f"/reconstructions/{id}/depth/{i}.npy").content)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.errors import NotFound, StorageFull
+from service.errors import NotFound, ResultDamaged, StorageFull
 from service.result.scene import Scene
 from service.storage import arrays
 from service.storage.folder import Known, Storage, StorageInUseError
@@ -203,3 +204,88 @@ def test_a_temporary_folder_goes_with_the_service(scene: Scene) -> None:
     save(storage, scene)
     storage.close()
     assert not storage.root.exists()
+
+
+def test_a_result_that_goes_while_a_file_is_made_is_gone_whatever_the_writer_says(
+    storage: Storage, scene: Scene
+) -> None:
+    save(storage, scene)
+
+    def interrupted(path: Path) -> None:
+        storage.remove(ID)
+        raise RuntimeError(f"cannot open {path}")  # as OpenEXR tells it
+
+    with pytest.raises(NotFound):
+        storage.export(ID, "a.exr", interrupted)
+    assert list((storage.root / "results").iterdir()) == []
+
+
+def test_what_could_not_be_removed_at_once_is_out_of_sight_and_goes_later(
+    storage: Storage, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(storage, scene)
+    monkeypatch.setattr(shutil, "rmtree", lambda path, ignore_errors: None)  # files are in use
+    storage.remove(ID)
+    with pytest.raises(NotFound):
+        storage.result(ID)
+    with pytest.raises(NotFound):
+        storage.export(ID, "a.ply", lambda path: None)
+    monkeypatch.undo()
+    assert len(list((storage.root / "results").iterdir())) == 1
+    storage.sweep_removed()
+    assert list((storage.root / "results").iterdir()) == []
+
+
+def test_a_made_file_that_was_changed_on_disk_is_made_again(
+    storage: Storage, scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(storage, scene)
+    first = storage.export(ID, "a.ply", lambda path: path.write_bytes(b"right"))
+    first.path.write_bytes(b"wrong")
+    again = storage.export(ID, "a.ply", lambda path: path.write_bytes(b"right"))
+    assert again.path.read_bytes() == b"right"
+    assert again.sha256 == first.sha256
+    assert "was changed on disk" in caplog.text
+    os.utime(first.path, (1, 1))  # only looked at anew: the content is the same
+    assert storage.export(ID, "a.ply", lambda path: path.write_bytes(b"never")).bytes == 5
+
+
+@pytest.mark.parametrize("file", ["result.json", "arrays.safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_result_that_is_cut_off_is_said_to_be_damaged(
+    storage: Storage, scene: Scene, file: str, share: float
+) -> None:
+    save(storage, scene)
+    path = storage.root / "results" / ID / file
+    os.truncate(path, int(share * path.stat().st_size))
+    with pytest.raises(ResultDamaged):
+        storage.scene(ID)
+
+
+def test_a_result_without_its_document_is_damaged_too(storage: Storage, scene: Scene) -> None:
+    save(storage, scene)
+    (storage.root / "results" / ID / "result.json").unlink()
+    with pytest.raises(ResultDamaged):
+        storage.result(ID)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("90000 requested and 76768 written"),  # NumPy
+        RuntimeError('Failed to write pixel data to image file "a". No space left on device.'),
+        OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
+        ValueError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_recognised_in_the_words_of_every_library(
+    storage: Storage, scene: Scene, error: Exception
+) -> None:
+    save(storage, scene)
+
+    def full(path: Path) -> None:
+        raise error
+
+    for act in (lambda: storage.accept("1" * 32, full), lambda: storage.export(ID, "a", full)):
+        with pytest.raises(StorageFull, match="nothing was kept"):
+            act()

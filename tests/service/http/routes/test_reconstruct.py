@@ -168,7 +168,7 @@ def test_what_is_no_picture_is_a_problem_that_names_the_file(service: Running, d
     )
     assert document["index"] == 1
     assert document["filename"] == "1.png"
-    assert document["formats"] == ["JPEG", "PNG", "WEBP", "HEIF"]
+    assert document["formats"] == ["JPEG", "PNG", "WEBP", "HEIF", "AVIF"]
 
 
 @pytest.mark.parametrize("keep", [0, 10, 60, 3000])
@@ -360,7 +360,7 @@ def test_an_unexpected_error_is_a_problem_without_a_traceback(serve: Serve) -> N
 def test_a_refused_client_reads_the_answer_though_it_has_not_finished_sending(serve: Serve) -> None:
     service = serve(max_total_bytes=1_000_000)
     head = (
-        b"POST /reconstruct HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        b"POST /reconstruct HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n"
         b"Content-Length: 20000000\r\n"
         b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
     )
@@ -436,7 +436,7 @@ def test_an_upload_that_trickles_is_cut_off(serve: Serve) -> None:
     service = serve(upload_timeout=0.2)
     with socket.create_connection(("127.0.0.1", service.port)) as connection:
         connection.sendall(
-            b"POST /reconstruct HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
+            b"POST /reconstruct HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n"
             b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
         )
         connection.settimeout(30)

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service.errors import StorageFull
 from service.http.routes.reconstructions import encoded
 from service.inference.engine import Engine, Pass
 from service.jobs.events import Event
@@ -366,3 +367,21 @@ def test_what_was_queued_or_running_is_done_after_a_restart_and_results_stay(ser
     for id in (running, queued):
         assert again.wait_for_state(id, "succeeded")["id"] == id
     wait_until(lambda: list((again.data_dir / "incoming").iterdir()) == [])
+
+
+def test_deleting_works_on_a_full_disk_for_files_go_before_the_record(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = serve()
+    answer = service.client.post("/reconstruct", files=form(encode(make_picture())))
+    folder, store = service.result_folder(answer.json()["id"]), service.application.store
+    forget = store.forget
+
+    def on_a_full_disk(id: str) -> None:
+        if folder.exists():  # what it holds is all the room there is
+            raise StorageFull("There is no room.")
+        forget(id)
+
+    monkeypatch.setattr(store, "forget", on_a_full_disk)
+    assert service.client.delete(answer.headers["location"]).status_code == 204
+    assert service.client.get(answer.headers["location"]).status_code == 404

@@ -1,0 +1,159 @@
+"""The masks that a client sends: which picture each belongs to, and which pixels it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.scene.preprocess import ImageTransform
+from service.errors import InvalidOption
+from service.inputs.body import SentFile
+from service.inputs.pictures import decoded, opened
+from service.result.document import WarningDocument
+from service.result.names import comparable
+from service.settings import Limits
+
+BRIGHT = 128  # of 255
+
+_BEFORE = ("mask_", "mask-", "mask.")
+_BEHIND = ("_mask", "-mask", ".mask")
+_HOW_TO_NAME = (
+    "name each mask like its picture (a.jpg.png, a.png or a_mask.png for a.jpg), or send exactly "
+    "one for every picture in the same order"
+)
+
+Bools = NDArray[np.bool_]
+
+
+def match_masks(
+    masks: Sequence[SentFile], pictures: Sequence[SentFile]
+) -> tuple[list[SentFile | None], list[WarningDocument]]:
+    """Each picture's mask: by name, or by order if no mask has a picture's name; then a warning
+    says so.
+
+    Raises InvalidOption if neither fits.
+    """
+    if not masks:
+        return [None] * len(pictures), []
+    fits = [_fitting(mask.name, pictures) for mask in masks]
+    if any(fits) and not all(len(found) > 1 for found in fits):
+        return _by_name(masks, pictures, fits), []
+    if len(masks) != len(pictures):
+        raise InvalidOption(
+            f"{len(masks)} masks were sent for {len(pictures)} pictures; {_HOW_TO_NAME}.",
+            option="masks",
+        )
+    message = f"The masks were taken in the order sent, since names do not tell; {_HOW_TO_NAME}."
+    return list(masks), [WarningDocument(code="masks-by-order", message=message)]
+
+
+def _by_name(
+    masks: Sequence[SentFile], pictures: Sequence[SentFile], fits: Sequence[Sequence[int]]
+) -> list[SentFile | None]:
+    found: list[SentFile | None] = [None] * len(pictures)
+    for mask, indices in zip(masks, fits, strict=True):
+        if len(indices) != 1:
+            which = "no picture" if not indices else f"{len(indices)} pictures"
+            raise InvalidOption(
+                f"The name of the mask {mask.name} fits {which}; {_HOW_TO_NAME}.", option="masks"
+            )
+        (index,) = indices
+        other = found[index]
+        if other is not None:
+            raise InvalidOption(
+                f"The names of the masks {other.name} and {mask.name} both fit "
+                f"{pictures[index].name}; {_HOW_TO_NAME}.",
+                option="masks",
+            )
+        found[index] = mask
+    return found
+
+
+def _fitting(name: str, pictures: Sequence[SentFile]) -> list[int]:
+    """The pictures that a mask's name fits best: by the name itself, and among those by folder."""
+    mask = PurePosixPath(comparable(name))
+    paths = [PurePosixPath(comparable(picture.name)) for picture in pictures]
+    plain = _without_affix(mask.stem)
+    for part, wanted in (  # from what says most to what says least
+        ("name", mask.stem),
+        ("name", mask.name),
+        ("stem", mask.stem),
+        ("name", plain),
+        ("stem", plain),
+    ):
+        fitting = [index for index, path in enumerate(paths) if getattr(path, part) == wanted]
+        if fitting:
+            shared = {index: _shared(mask.parent, paths[index].parent) for index in fitting}
+            most = max(shared.values())
+            return [index for index in fitting if shared[index] == most]
+    return []
+
+
+def _without_affix(stem: str) -> str:
+    for affix in _BEFORE:
+        stem = stem.removeprefix(affix)
+    for affix in _BEHIND:
+        stem = stem.removesuffix(affix)
+    return stem
+
+
+def _shared(one: PurePosixPath, other: PurePosixPath) -> int:
+    """How many folders two paths have in common, from the innermost outward."""
+    count = 0
+    for mine, theirs in zip(reversed(one.parts), reversed(other.parts), strict=False):
+        if mine != theirs:
+            break
+        count += 1
+    return count
+
+
+def read_mask(mask: SentFile, transform: ImageTransform, limits: Limits) -> Bools:
+    """Which network pixels [H, W] a mask keeps: those whose centre falls on a pixel that it keeps.
+
+    Raises InvalidOption for a mask of another size than its picture, and what decoding raises.
+    """
+    height, width = transform.original_size
+    image = opened(mask, 0, limits)
+    palette = image.mode == "P"
+    pixels = np.asarray(decoded(image, mask, 0))
+    if pixels.shape[:2] != (height, width):
+        raise InvalidOption(
+            f"The mask {mask.name} is {pixels.shape[1]} x {pixels.shape[0]} pixels; its picture is "
+            f"{width} x {height}.",
+            option="masks",
+        )
+    rows, columns = transform.network_size
+    (sx, sy), (ox, oy) = transform.scale, transform.offset
+    x = ((np.arange(columns) + 0.5 - ox) / sx).clip(0, width - 1).astype(int)
+    y = ((np.arange(rows) + 0.5 - oy) / sy).clip(0, height - 1).astype(int)
+    kept: Bools = _kept(pixels, palette)[y[:, None], x[None]]
+    return kept
+
+
+def _kept(pixels: NDArray[np.uint8], palette: bool) -> Bools:
+    """Which pixels of a mask, [h, w, 3 or 4], are kept.
+
+    Where anything is transparent, alpha decides: it is a cut-out. Otherwise what is bright is kept;
+    where nothing is bright, as in a mask of 0 and 1, and of a palette's colours, all but black.
+    """
+    colours, alpha = pixels[..., :3], pixels[..., 3:]
+    if (alpha < 255).any():
+        values = alpha[..., 0]
+    else:
+        values = colours.max(-1)
+        if palette and (values != colours.min(-1)).any():
+            return values > 0
+    bright = values >= BRIGHT
+    return bright if bright.any() else values > 0
+
+
+def hides_all(mask: SentFile) -> WarningDocument:
+    """What to say of a mask that keeps nothing."""
+    return WarningDocument(
+        code="mask-hides-all",
+        message=f"The mask {mask.name} hides all of its picture, which gives no points. White keeps"
+        " a pixel, black hides it; in a mask with transparency opaque keeps.",
+    )

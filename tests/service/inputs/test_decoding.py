@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import io
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.scene.pictures import upright
+from service.inputs import decoding
+from service.inputs.decoding import Decoder, DecodingError
+from tests.service.pictures import encode, form, make_picture, of_many_scans
+from tests.service.running import Serve, problem, wait_until
+
+
+@pytest.fixture
+def decoder() -> Iterator[Decoder]:
+    decoder = Decoder()
+    yield decoder
+    decoder.close()
+
+
+def children(decoder: Decoder) -> list[int]:
+    process = decoder._process
+    assert process is not None
+    return [
+        int(pid)
+        for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    ]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA"])
+def test_a_picture_comes_as_it_would_without_a_process_of_its_own(
+    decoder: Decoder, mode: str
+) -> None:
+    picture = make_picture(30, 20).convert(mode)
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    data = encode(picture, exif=exif)
+    found = decoder.decode(io.BytesIO(data), 600)
+    expected = upright(Image.open(io.BytesIO(data)))
+    assert (found.mode, found.size) == (expected.mode, (20, 30))
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+
+
+def test_many_scans_end_at_the_processor_time_that_a_picture_of_this_size_may_take(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "_SECONDS", 0.5)
+    monkeypatch.setattr(decoding, "_SECONDS_A_MEGAPIXEL", 0.0)
+    with pytest.raises(DecodingError, match="more time or memory"):
+        decoder.decode(io.BytesIO(of_many_scans(3000, 400)), 9_000_000)
+    assert children(decoder) == []
+
+
+def test_a_picture_that_is_larger_than_it_said_is_refused(decoder: Decoder) -> None:
+    with pytest.raises(DecodingError, match="larger than its header says"):
+        decoder.decode(io.BytesIO(encode(make_picture(30, 20))), 599)
+
+
+def test_memory_is_bounded(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "_MEMORY_BYTES", 1)
+    monkeypatch.setattr(decoding, "_MEMORY_A_PIXEL", 1)
+    with pytest.raises(DecodingError):
+        decoder.decode(io.BytesIO(encode(make_picture(3000, 2000))), 6_000_000)
+
+
+def test_a_process_that_has_ended_is_started_again(decoder: Decoder) -> None:
+    data = encode(make_picture(30, 20))
+    decoder.decode(io.BytesIO(data), 600)
+    assert decoder._process is not None
+    os.kill(decoder._process.pid, signal.SIGKILL)
+    decoder._process.wait()
+    assert decoder.decode(io.BytesIO(data), 600).size == (30, 20)
+
+
+def test_closing_ends_what_is_being_decoded(decoder: Decoder) -> None:
+    refused: list[DecodingError] = []
+
+    def decode() -> None:
+        try:
+            decoder.decode(io.BytesIO(of_many_scans(5000, 1000)), 50_000_000)
+        except DecodingError as error:
+            refused.append(error)
+
+    decoder.start()
+    thread = threading.Thread(target=decode)
+    thread.start()
+    wait_until(lambda: bool(children(decoder)))
+    decoder.close()
+    thread.join(60)
+    assert refused
+
+
+def test_the_service_refuses_such_a_picture_and_goes_on(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "_SECONDS", 0.5)
+    monkeypatch.setattr(decoding, "_SECONDS_A_MEGAPIXEL", 0.0)
+    service = serve()
+    hostile = service.client.post("/reconstruct", files=form(of_many_scans(3000, 400)))
+    assert problem(hostile, 422, "broken-picture")["index"] == 0
+    fine = service.client.post("/reconstruct", files=form(encode(make_picture())))
+    assert fine.status_code == 200

@@ -13,6 +13,9 @@ from refinement.dense.views import Camera, Floats
 DEPTH_TOLERANCE = 0.01
 PIXEL_TOLERANCE = 1.5
 LARGEST_COST = 0.9
+_REACH, _LEAST_ALIKE, _ALIKE = 2, 8, 0.02
+"""Of the 24 pixels around a verified one, so many must be verified at a depth that differs by no
+more than this share. Lone pixels agree by chance."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,22 @@ def agreeing(
         total += np.where(seen, cut, 0)
     verified = np.zeros(inverse.shape, bool)
     verified.ravel()[index] = votes >= needed
-    depth = np.full(inverse.shape, np.nan, np.float32)
-    depth.ravel()[index] = (votes + 1) / total
-    return depth, verified
+    mean = np.zeros(inverse.shape, np.float32)
+    mean.ravel()[index] = total / (votes + 1)
+    verified &= _supported(np.where(verified, mean, 0))
+    return np.where(mean > 0, 1 / np.where(mean > 0, mean, 1), np.nan), verified
+
+
+def _supported(inverse: Floats) -> NDArray[np.bool_]:
+    """Where enough pixels around have nearly this inverse depth [h, w]; 0 is none."""
+    height, width = inverse.shape
+    padded = np.pad(inverse, _REACH)
+    alike = np.zeros(inverse.shape, np.uint8)
+    for dy in range(2 * _REACH + 1):
+        for dx in range(2 * _REACH + 1):
+            other = padded[dy : dy + height, dx : dx + width]
+            alike += np.abs(other - inverse) <= _ALIKE * inverse
+    return alike > _LEAST_ALIKE  # a pixel is like itself
 
 
 def _fall(camera: Camera, point: list[Floats]) -> tuple[Floats, Floats, NDArray[np.bool_]]:

@@ -56,11 +56,11 @@ class Effort:
     """Neighbours that windows are compared with."""
     asked: int = 6
     """Neighbours that may verify a depth."""
-    smallest: int = 200
+    smallest: int = 160
     """Longer side below which pictures are not made smaller."""
     first_rounds: int = 5
     """On the smallest pictures, without other pictures' depths."""
-    later_rounds: int = 1
+    later_rounds: int = 0
     """The same on the larger ones."""
     agreeing_rounds: int = 2
     """With other pictures' depths, on each size."""

@@ -219,7 +219,9 @@ class _Work:
         pixel = self.everywhere[(rows + columns) % 2 == colour]
         patch = self.patch(pixel)
         sources = range(len(self.problem.sources))
-        candidates = [self.planes[:, self._best_of(region, pixel)] for region in _REGIONS]
+        # far planes help while most are wrong; later, those close by do
+        regions = _REGIONS if wild else _REGIONS[:4]
+        candidates = [self.planes[:, self._best_of(region, pixel)] for region in regions]
         candidates.append(self.planes[:, pixel])
         costs = torch.stack(
             [torch.stack([self.cost(patch, j, plane) for j in sources]) for plane in candidates]

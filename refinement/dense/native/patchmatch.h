@@ -360,8 +360,10 @@ void improve_group(const Problem& p, const Group& g, int iteration) {
     Plane planes[kNeighbours + 1];
     Ints usable[kNeighbours + 1];
     Floats costs[kNeighbours + 1][kMostSources];
-    for (int i = 0; i <= kNeighbours; ++i) {
-        planes[i] = plane_at(p, i < kNeighbours ? best_of_region(p, g, i) : g.pixel);
+    // Far planes help while most are wrong; later, those close by do.
+    const int regions = p.wild ? kNeighbours : kNeighbours / 2;
+    for (int i = 0; i <= regions; ++i) {
+        planes[i] = plane_at(p, i < regions ? best_of_region(p, g, i) : g.pixel);
         const Floats inverse = planes[i].at(g.ray_x[0], g.ray_y[0]);
         usable[i] = (inverse >= p.least_inverse) & (inverse <= p.most_inverse);
         for (int j = 0; j < sources; ++j) costs[i][j] = evaluate<Geometry>(p, g, j, planes[i]);
@@ -371,7 +373,7 @@ void improve_group(const Problem& p, const Group& g, int iteration) {
     Floats all{};
     for (int j = 0; j < sources; ++j) {
         shares[j] = floats(1e-4f);
-        for (int i = 0; i <= kNeighbours; ++i) {
+        for (int i = 0; i <= regions; ++i) {
             const Floats c = costs[i][j] * (1.0f / 0.3f);
             const Floats fit = 1.0f / (1.0f + c * c * c * c);
             shares[j] += fit;
@@ -385,9 +387,9 @@ void improve_group(const Problem& p, const Group& g, int iteration) {
         for (int j = 0; j < sources; ++j) sum += shares[j] * of[j];
         return sum;
     };
-    Plane best = planes[kNeighbours];
-    Floats least = choose(usable[kNeighbours], joined(costs[kNeighbours]), floats(1e9f));
-    for (int i = 0; i < kNeighbours; ++i) {
+    Plane best = planes[regions];
+    Floats least = choose(usable[regions], joined(costs[regions]), floats(1e9f));
+    for (int i = 0; i < regions; ++i) {
         const Floats cost = joined(costs[i]);
         const Ints better = usable[i] & (cost < least);
         least = choose(better, cost, least);

@@ -1,0 +1,97 @@
+"""Time and memory of refining photographs, by stage.
+
+    python -m benchmarks.refinement [--model build/demo/artifact] [--pictures 8] [--width 1920]
+        [--height 1080] [--pixels 1024] [--threads 2] [--json FILE]
+
+The pictures are rendered of a synthetic room with the textures of photographs. Seconds are by the
+clock; `dense` is what dense depth takes on top of the cameras. Memory is the most that the
+refinement's own process held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.timing import machine, write
+from model.files.artifact import load
+from model.reconstruct import reconstruct
+from refinement.options import RefineOptions
+from refinement.photograph import Photograph
+from refinement.result import VERIFIED, Refinement
+from refinement.run import refine
+from scenes.synthetic.distribution import TEST_SETS
+from scenes.synthetic.generator import SyntheticScenes
+
+
+def photographs(folder: Path, count: int, height: int, width: int, seed: int) -> list[Photograph]:
+    """JPEGs of one room."""
+    rooms = SyntheticScenes("test", 1, count, height, width, seed, TEST_SETS["photo"])
+    found = []
+    for index, image in enumerate(rooms[0].images):
+        path = folder / f"{index}.jpg"
+        values = (image.permute(1, 2, 0).numpy() * 255 + 0.5).astype(np.uint8)
+        Image.fromarray(values).save(path, quality=92)
+        found.append(Photograph(path, height, width))
+    return found
+
+
+def measured(options: argparse.Namespace) -> Refinement:
+    network = load(options.model)
+    with tempfile.TemporaryDirectory() as name:
+        pictures = photographs(
+            Path(name), options.pictures, options.height, options.width, options.seed
+        )
+        scene = reconstruct(network, [picture.path for picture in pictures])
+        limits = RefineOptions(seconds=3600, pixels=options.pixels, threads=options.threads)
+        return refine(pictures, scene, "dense", limits)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, default=Path("build/demo/artifact"))
+    parser.add_argument("--pictures", type=int, default=8)
+    parser.add_argument("--width", type=int, default=1920)
+    parser.add_argument("--height", type=int, default=1080)
+    parser.add_argument("--pixels", type=int, default=1024)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    refined = measured(options)
+    dense = refined.dense or ()
+    pixels = sum(found.depth.size for found in dense)
+    verified = sum(int((found.source == VERIFIED).sum()) for found in dense)
+    results = {
+        "pictures": options.pictures,
+        "size": [options.width, options.height],
+        "method": refined.method,
+        "kept": refined.kept,
+        "seconds": {stage: round(taken, 1) for stage, taken in refined.seconds.items()},
+        "peak_mib": refined.peak_bytes >> 20,
+        "dense_pixels": pixels,
+        "verified_share": round(verified / pixels, 3) if pixels else None,
+        "machine": machine(),
+    }
+    print(
+        f"{options.pictures} pictures of {options.width}x{options.height}: {refined.method}, "
+        f"{refined.kept} refined"
+    )
+    for stage, taken in refined.seconds.items():
+        print(f"  {stage:<40} {taken:7.1f} s")
+    print(f"  {'peak memory':<40} {refined.peak_bytes >> 20:7d} MiB")
+    print(f"  {'verified':<40} {100 * verified / max(pixels, 1):7.1f} % of {pixels:,} pixels")
+    for reason in filter(None, (refined.reason, refined.dense_reason)):
+        print(f"  {reason.code}: {reason.message}")
+    if options.json:
+        write(options.json, results)
+
+
+if __name__ == "__main__":
+    main()

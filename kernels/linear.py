@@ -109,22 +109,28 @@ class QuantizedLinear(nn.Module):
         layer_scale: Tensor | None = None,
         residual: Tensor | None = None,
         dtype: torch.dtype | None = None,
+        outputs: Tensor | None = None,
     ) -> Tensor:
         """`residual + layer_scale * layer(gelu(norm(x)))`: `[..., K]` to `[..., N]` in `dtype`, by
         default that of `x`.
 
         What stands around the layer in a transformer block may be given along, and is computed in
-        the same pass; see `kernels.ops.linear`.
+        the same pass; see `kernels.ops.linear`. `outputs` are the features to compute, by index,
+        where not all N are wanted.
         """
         if x.shape[-1] != self.in_features:
             raise ValueError(
                 f"input has {x.shape[-1]} features; this layer takes {self.in_features}"
             )
+        weight, scale, bias = self.weight, self.weight_scale, self.bias
+        if outputs is not None:
+            weight, scale = weight[outputs], scale[outputs]
+            bias = None if bias is None else bias[outputs]
         return ops.linear(
             x.contiguous(),
-            self.weight,
-            self.weight_scale,
-            self.bias,
+            weight,
+            scale,
+            bias,
             activation_bits=self.format.activation_bits,
             weight_bits=self.format.stored_bits,
             norm_weight=None if norm is None else norm.weight,

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -145,10 +145,13 @@ def configuration(manifest: Mapping[str, Any]) -> NetworkConfig:
     return families.named(manifest["family"]).config.from_dict(manifest["network"])
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> Network:
+def load(
+    path: str | Path, device: str | torch.device = "cpu", without: Collection[str] = ()
+) -> Network:
     """The network of the artifact at `path`, quantised layers and all, on `device` in evaluation
     mode.
 
+    Heads `without` are left out, where the artifact has them: nothing reads or computes them.
     Raises ArtifactError if anything is missing, damaged, unknown, or of another version.
     """
     folder = Path(path)
@@ -158,9 +161,13 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Network:
         kernel_path(device)
     _verify_files(folder, manifest)
     try:
-        net = build_empty(configuration(manifest))
+        config = configuration(manifest)
+        wanted = config.with_heads([head for head in config.heads if head not in without])
+        net = build_empty(wanted)
+        ignored = families.of(config).ignored
+        unread = tuple(set(ignored(wanted)) - set(ignored(config)))
         with safe_open(folder / TENSORS, framework="pt") as source:
-            _fill(net, manifest["layers"], source, device)
+            _fill(net, manifest["layers"], source, device, unread)
         net.attention, net.dense_heads = (
             manifest["execution"][key] for key in ("attention", "dense_heads")
         )
@@ -253,9 +260,17 @@ def _verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
             )
 
 
-def _fill(net: Network, layers: Mapping[str, Any], source: Any, device: str | torch.device) -> None:
-    names = set(source.keys())
+def _fill(
+    net: Network,
+    layers: Mapping[str, Any],
+    source: Any,
+    device: str | torch.device,
+    unread: tuple[str, ...],
+) -> None:
+    names = {name for name in set(source.keys()) if not name.startswith(unread)}
     for name, description in layers.items():
+        if name.startswith(unread):
+            continue
         scheme = description["scheme"]
         if scheme not in FORMATS:
             raise ArtifactError(

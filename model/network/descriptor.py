@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -32,22 +33,31 @@ def described(
     """Within the context every pass appends what `describe` makes of its frames' tokens, float32 on
     the CPU.
 
-    The frames are the pass's first positional argument; where their tokens are taken, the network
-    says.
+    The frames are the pass's first positional argument; where their tokens are taken, a few frames
+    at a time, the network says.
     """
     found: list[Tensor] = []
     described_at, patch_tokens = net.describe_at()
     rows = 0
+    some: list[Tensor] = []
 
-    def look(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+    def begin(module: nn.Module, arguments: tuple[Any, ...]) -> None:
         nonlocal rows
         rows = arguments[0].shape[-2] // net.config.patch_size
+        some.clear()
 
     def note(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
         maps = patch_tokens(output).float().transpose(1, 2).unflatten(2, (rows, -1))
-        found.append(describe(maps).cpu())
+        some.append(describe(maps).cpu())
 
-    hooks = (net.register_forward_pre_hook(look), described_at.register_forward_hook(note))
+    def end(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
+        found.append(torch.cat(some))
+
+    hooks = (
+        net.register_forward_pre_hook(begin),
+        described_at.register_forward_hook(note),
+        net.register_forward_hook(end),
+    )
     try:
         yield found
     finally:

@@ -3,7 +3,7 @@ uses it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from model.network.position_maps import add_view_position_
 ARITHMETIC = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # of float32 feature maps at the highest resolution, which is where a head's memory goes
 CHUNK_BYTES = 2**28
+_ENLARGED = (0, 1)  # the finer levels, whose `resize_layers` make them larger
 
 
 class Conv2d(nn.Conv2d):
@@ -100,11 +101,10 @@ class Scratch(nn.Module):
                 Conv2d(width // 2, 32, 3, padding=1), nn.ReLU(), Conv2d(32, config.output_dim, 1)
             )
 
-    def fuse(self, levels: list[Tensor]) -> Tensor:
-        """One map at twice the finest level's size from four maps, fine to coarse."""
-        l1, l2, l3, l4 = (
-            getattr(self, f"layer{i}_rn")(level) for i, level in enumerate(levels, start=1)
-        )
+    def fuse(self, levels: Sequence[Tensor]) -> Tensor:
+        """One map at twice the finest level's size from four maps of `features` channels, fine to
+        coarse."""
+        l1, l2, l3, l4 = levels
         x = self.refinenet4(l4, None, l3.shape[-2:])
         x = self.refinenet3(x, l3, l2.shape[-2:])
         x = self.refinenet2(x, l2, l1.shape[-2:])
@@ -150,70 +150,144 @@ class DPTHead(nn.Module):
         """What the convolutions compute in on `device`."""
         return ARITHMETIC[self.arithmetic] if computes_bfloat16(device) else torch.float32
 
-    def features(self, tokens: Mapping[int, Tensor], image_size: tuple[int, int]) -> Tensor:
+    def begin(
+        self, image_size: tuple[int, int], frames_chunk_size: int | None = None
+    ) -> DenseLevels:
+        """What takes the tokens of a pass layer by layer, for images of (height, width).
+
+        At most `frames_chunk_size` frames go through the convolutions at a time, by default as many
+        as fit `CHUNK_BYTES`.
+        """
+        return DenseLevels(self, image_size, frames_chunk_size)
+
+    def features(
+        self, tokens: Mapping[int, Tensor] | DenseLevels, image_size: tuple[int, int]
+    ) -> Tensor:
         """Feature maps `[B, S, features, H / down_ratio, W / down_ratio]` (for a head with
         `feature_only`)."""
-        parts = [self._decode(part, image_size) for part in self._chunks(tokens, image_size, None)]
-        return torch.cat(parts).unflatten(0, tokens[self.layers[0]].shape[:2]).float()
+        levels = self._levels(tokens, image_size, None)
+        parts = [self._decode(part, image_size) for part in levels.parts()]
+        return torch.cat(parts).unflatten(0, levels.frames).float()
 
     def forward(
         self,
-        tokens: Mapping[int, Tensor],
+        tokens: Mapping[int, Tensor] | DenseLevels,
         image_size: tuple[int, int],
         frames_chunk_size: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Values `[B, S, H, W, output_dim - 1]` and confidence `[B, S, H, W]`.
 
-        `tokens[layer]` is `[B, S, P, 2C]`; at most `frames_chunk_size` frames are decoded at a
-        time, by default as many as fit `CHUNK_BYTES`.
+        `tokens[layer]` is `[B, S, P, 2C]`, or what `begin` has taken of them, which is used up.
         """
+        levels = self._levels(tokens, image_size, frames_chunk_size)
         values, confidences = [], []
-        for part in self._chunks(tokens, image_size, frames_chunk_size):
+        for part in levels.parts():
             raw = self._last_convolution(self._decode(part, image_size))
             value, confidence = activate_dense(
                 raw, self.config.activation, self.config.conf_activation
             )
             values.append(value)
             confidences.append(confidence)
-        frames = tokens[self.layers[0]].shape[:2]
-        return torch.cat(values).unflatten(0, frames), torch.cat(confidences).unflatten(0, frames)
+        return (
+            torch.cat(values).unflatten(0, levels.frames),
+            torch.cat(confidences).unflatten(0, levels.frames),
+        )
+
+    def _levels(
+        self,
+        tokens: Mapping[int, Tensor] | DenseLevels,
+        image_size: tuple[int, int],
+        frames_chunk_size: int | None,
+    ) -> DenseLevels:
+        if isinstance(tokens, DenseLevels):
+            return tokens
+        levels = self.begin(image_size, frames_chunk_size)
+        for layer in self.layers:
+            levels.take(layer, tokens[layer])
+        return levels
+
+    def level(self, index: int, patches: Tensor, image_size: tuple[int, int]) -> Tensor:
+        """What is kept of a level's patch tokens `[n, h * w, 2C]` until all four are there.
+
+        That is as far as the way to the fusion makes them smaller: the two finer levels, which are
+        enlarged next, are projected, `[n, channels, h, w]`; the two coarser ones have the decoder's
+        width already.
+        """
+        height, width = image_size
+        grid = (height // self.patch_size, width // self.patch_size)
+        # a map in channels-last layout is a matrix of tokens: no copy stands between the two
+        patches = self.norm(patches).to(self.dtype(patches.device))
+        level = self.projects[index](patches.unflatten(1, grid).permute(0, 3, 1, 2))
+        if self.config.pos_embed:
+            level = add_view_position_(level, width / height)
+        return level if index in _ENLARGED else self._at_width(index, level)
+
+    def _at_width(self, index: int, level: Tensor) -> Tensor:
+        resized = self.resize_layers[index](level)
+        at_width: Tensor = getattr(self.scratch, f"layer{index + 1}_rn")(resized)
+        return at_width
 
     def _last_convolution(self, features: Tensor) -> Tensor:
         """The output convolutions; the last one, whose result is exponentiated, in float32."""
         first, relu, last = self.scratch.output_conv2
         return last(relu(first(features)).float())
 
-    def _chunks(
-        self,
-        tokens: Mapping[int, Tensor],
-        image_size: tuple[int, int],
-        frames_per_chunk: int | None,
-    ) -> Iterator[list[Tensor]]:
-        """Patch tokens `[n, P - patch_start, 2C]` of each layer for some of the B x S frames at a
-        time."""
-        if frames_per_chunk is None:
-            height, width = image_size
-            map_bytes = height * width * self.config.features // 2 * torch.float32.itemsize
-            frames_per_chunk = max(1, CHUNK_BYTES // map_bytes)
-        if frames_per_chunk < 1:
-            raise ValueError(f"frames_chunk_size is {frames_per_chunk}; expected at least 1")
-        frames = [tokens[layer].flatten(0, 1).split(frames_per_chunk) for layer in self.layers]
-        for levels in zip(*frames, strict=True):
-            yield [level[:, self.patch_start :] for level in levels]
-
-    def _decode(self, tokens: list[Tensor], image_size: tuple[int, int]) -> Tensor:
+    def _decode(self, kept: Sequence[Tensor], image_size: tuple[int, int]) -> Tensor:
         height, width = image_size
-        grid = (height // self.patch_size, width // self.patch_size)
-        aspect = width / height
-        levels = []
-        for patches, project, resize in zip(tokens, self.projects, self.resize_layers, strict=True):
-            # a map in channels-last layout is a matrix of tokens: no copy stands between the two
-            patches = self.norm(patches).to(self.dtype(patches.device))
-            level = project(patches.unflatten(1, grid).permute(0, 3, 1, 2))
-            levels.append(
-                resize(add_view_position_(level, aspect) if self.config.pos_embed else level)
-            )
-        ratio = self.config.down_ratio
-        size = (int(grid[0] * self.patch_size / ratio), int(grid[1] * self.patch_size / ratio))
+        levels = [
+            self._at_width(index, level) if index in _ENLARGED else level
+            for index, level in enumerate(kept)
+        ]
+        ratio, patch = self.config.down_ratio, self.patch_size
+        size = (int(height // patch * patch / ratio), int(width // patch * patch / ratio))
         fused = _resize(self.scratch.fuse(levels), size)
-        return add_view_position_(fused, aspect) if self.config.pos_embed else fused
+        return add_view_position_(fused, width / height) if self.config.pos_embed else fused
+
+
+class DenseLevels:
+    """What a dense head keeps of the frames of one pass: four levels of each, a few frames at a
+    time.
+
+    A level is made smaller as soon as its layer is there (`DPTHead.level`), so that no layer's
+    tokens are held for the heads.
+    """
+
+    def __init__(
+        self, head: DPTHead, image_size: tuple[int, int], frames_chunk_size: int | None
+    ) -> None:
+        if frames_chunk_size is None:
+            height, width = image_size
+            map_bytes = height * width * head.config.features // 2 * torch.float32.itemsize
+            frames_chunk_size = max(1, CHUNK_BYTES // map_bytes)
+        if frames_chunk_size < 1:
+            raise ValueError(f"frames_chunk_size is {frames_chunk_size}; expected at least 1")
+        self.image_size = image_size
+        self.frames: tuple[int, ...] = ()
+        self._head = head
+        self._frames_at_once = frames_chunk_size
+        self._kept: dict[int, list[Tensor]] = {}
+
+    def take(self, layer: int, *tokens: Tensor) -> None:
+        """Reads a layer, if it is one of the head's: tokens `[B, S, P, C]` whose channels, one
+        after the other, are the 2C of the layer."""
+        wanted = [index for index, read in enumerate(self._head.layers) if read == layer]
+        if not wanted:
+            return
+        self.frames = tuple(tokens[0].shape[:2])
+        parts = [part.flatten(0, 1).split(self._frames_at_once) for part in tokens]
+        for index in wanted:
+            self._kept[index] = [
+                self._head.level(
+                    index,
+                    torch.cat([part[:, self._head.patch_start :] for part in some], dim=-1),
+                    self.image_size,
+                )
+                for some in zip(*parts, strict=True)
+            ]
+
+    def parts(self) -> Iterator[list[Tensor]]:
+        """The four levels, finest first, of some of the B x S frames at a time; what was given is
+        not held any longer."""
+        levels = [self._kept.pop(index) for index in range(len(self._head.layers))]
+        while levels[0]:
+            yield [level.pop(0) for level in levels]

@@ -36,11 +36,18 @@ class Network(nn.Module, ABC):
     config: NetworkConfig
 
     @abstractmethod
-    def forward(self, images: Tensor, query_points: Tensor | None = None) -> Prediction:
+    def forward(
+        self,
+        images: Tensor,
+        query_points: Tensor | None = None,
+        attention_keys: int | None = None,
+    ) -> Prediction:
         """Predicts from frames `[B, S, 3, H, W]` or `[S, 3, H, W]` (then B = 1) in [0, 1].
 
         `query_points` `[B, N, 2]` or `[N, 2]`: pixels (x, y) of frame 0, for a network with a track
-        head. Raises ValueError for any other shape.
+        head. `attention_keys`: of how many tokens attention over the scene may look at, about; None
+        is all of them, and exact. `model.network.keys` says which it leaves out first. Raises
+        ValueError for any other shape.
         """
 
     @abstractmethod

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.network.config import DPTHeadConfig, TrackHeadConfig
-from model.network.dpt_head import DPTHead
+from model.network.dpt_head import DenseLevels, DPTHead
 from model.network.position_maps import sincos
 from model.network.transformer import MLP
 
@@ -302,15 +302,19 @@ class TrackHead(nn.Module):
         """The aggregator layers it reads."""
         return self.config.intermediate_layer_idx
 
+    def begin(self, image_size: tuple[int, int]) -> DenseLevels:
+        """What takes the tokens of a pass layer by layer, for images of (height, width)."""
+        return self.feature_extractor.begin(image_size)
+
     def forward(
         self,
-        tokens: Mapping[int, Tensor],
+        tokens: Mapping[int, Tensor] | DenseLevels,
         image_size: tuple[int, int],
         query_points: Tensor,
         iters: int | None = None,
     ) -> Tracks:
-        """Tracks `query_points` `[B, N, 2]` given tokens `[B, S, P, 2C]` of the layers in
-        `layers`."""
+        """Tracks `query_points` `[B, N, 2]` given tokens `[B, S, P, 2C]` of the layers in `layers`,
+        or what `begin` has taken of them."""
         maps = self.feature_extractor.features(tokens, image_size)
         result: Tracks = self.tracker(
             query_points, maps, self.config.iters if iters is None else iters

@@ -3,7 +3,8 @@ head."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import torch
@@ -14,7 +15,29 @@ from kernels import QuantizedLinear, kernel_path, ops
 from model.network.rope import Rotation
 
 ATTENTION = ("float", "int8")
-_TOKENS_PER_CHUNK = 1374  # those of a picture of 518 x 518 pixels
+# What lies between two layers is several times as large as the tokens themselves, so that only so
+# many go through at a time: on a CPU those of a picture of 518 x 518 pixels, for its caches' sake.
+_TOKENS_AT_ONCE = {"cpu": 1374, "cuda": 2**15}
+_HEADS_AT_ONCE = 4  # where attention is over more tokens than that
+
+
+def tokens_at_once(device: torch.device) -> int:
+    """How many tokens go through a block at a time; all of them where gradients are asked for,
+    which need what lies between anyway."""
+    every = sys.maxsize
+    return every if torch.is_grad_enabled() else _TOKENS_AT_ONCE.get(device.type, every)
+
+
+def _in_parts(into: Tensor, size: int, make: Callable[[slice], Tensor]) -> Tensor:
+    """`into`, or a tensor of its shape in another type, filled with what `make` gives for `size`
+    rows at a time."""
+    for first in range(0, len(into), size):
+        part = slice(first, first + size)
+        made = make(part)
+        if made.dtype != into.dtype:
+            into = torch.empty_like(into, dtype=made.dtype)
+        into[part] = made
+    return into
 
 
 class LayerScale(nn.Module):
@@ -37,15 +60,29 @@ def _surrounded(
     gelu: bool = False,
     scale: LayerScale | None = None,
     residual: Tensor | None = None,
+    outputs: Tensor | None = None,
 ) -> Tensor:
     """`residual + scale(layer(gelu(norm(x))))`; a quantised layer does all of it in one pass over
-    its input."""
+    its input. Of the layer's features only `outputs`, by default all."""
     if isinstance(layer, QuantizedLinear):
         gamma = None if scale is None else scale.gamma
         dtype = _product_dtype(x) if residual is None else residual.dtype
-        return layer(x, norm=norm, gelu=gelu, layer_scale=gamma, residual=residual, dtype=dtype)
+        return layer(
+            x,
+            norm=norm,
+            gelu=gelu,
+            layer_scale=gamma,
+            residual=residual,
+            dtype=dtype,
+            outputs=outputs,
+        )
     x = x if norm is None else norm(x)
-    y = layer(F.gelu(x) if gelu else x)
+    x = F.gelu(x) if gelu else x
+    if outputs is None:
+        y = layer(x)
+    else:
+        assert isinstance(layer, nn.Linear)
+        y = F.linear(x, layer.weight[outputs], None if layer.bias is None else layer.bias[outputs])
     y = y if scale is None else scale(y)
     return y if residual is None else residual + y
 
@@ -78,13 +115,21 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def heads(
-        self, x: Tensor, rope: Rotation | None = None, norm: nn.LayerNorm | None = None
+        self,
+        x: Tensor,
+        rope: Rotation | None = None,
+        norm: nn.LayerNorm | None = None,
+        chosen: slice = slice(None),
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each `[B, heads, N, C / heads]`; queries and keys normalised
-        and rotated."""
+        """Queries, keys and values of the `chosen` heads, each `[B, heads, N, C / heads]`; queries
+        and keys normalised and rotated."""
         batch, tokens, width = x.shape
-        qkv = _surrounded(self.qkv, x, norm=norm).view(
-            batch, tokens, 3, self.num_heads, width // self.num_heads
+        outputs = None
+        if chosen != slice(None):
+            features = torch.arange(3 * width, device=x.device).view(3, self.num_heads, -1)
+            outputs = features[:, chosen].flatten()
+        qkv = _surrounded(self.qkv, x, norm=norm, outputs=outputs).view(
+            batch, tokens, 3, -1, width // self.num_heads
         )
         if not qkv.requires_grad and (rope is None or len(rope.cos) == 1):
             q, k = self._fused_heads(qkv, rope)
@@ -117,13 +162,44 @@ class Attention(nn.Module):
         norm: nn.LayerNorm | None = None,
         scale: LayerScale | None = None,
         residual: Tensor | None = None,
+        keys: Tensor | None = None,
     ) -> Tensor:
-        q, k, v = self.heads(x, rope, norm)
+        """Every token asks; `keys` are those that are looked at, by index, by default all."""
+        count = tokens_at_once(x.device)
+        if x.shape[1] <= count:
+            mixed = self._mixed(*self.heads(x, rope, norm), keys)
+            return _surrounded(self.proj, mixed.flatten(2), scale=scale, residual=residual)
+        rows = self._mixed_by_heads(x, rope, norm, keys).flatten(2).flatten(0, 1)
+        base = None if residual is None else residual.flatten(0, 1)
+
+        def project(part: slice) -> Tensor:
+            around = None if base is None else base[part]
+            return _surrounded(self.proj, rows[part], scale=scale, residual=around)
+
+        return _in_parts(rows, count, project).view(x.shape)
+
+    def _mixed_by_heads(
+        self, x: Tensor, rope: Rotation | None, norm: nn.LayerNorm | None, keys: Tensor | None
+    ) -> Tensor:
+        """The same as `_mixed` of all heads, with queries, keys and values of a few at a time."""
+        mixed: Tensor | None = None
+        for first in range(0, self.num_heads, _HEADS_AT_ONCE):
+            chosen = slice(first, first + _HEADS_AT_ONCE)
+            some = self._mixed(*self.heads(x, rope, norm, chosen), keys)
+            if mixed is None:
+                mixed = some.new_empty(*some.shape[:2], self.num_heads, some.shape[-1])
+            mixed[:, :, chosen] = some
+            del some  # or it would be held while the next ones are made
+        assert mixed is not None
+        return mixed
+
+    def _mixed(self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None) -> Tensor:
+        """Values mixed by attention, `[B, N, heads, D]`."""
+        if keys is not None:
+            k, v = k.index_select(2, keys), v.index_select(2, keys)
         if self.arithmetic == "int8" and "int8_attention" in kernel_path(q.device).operators:
-            mixed = ops.int8_attention(q, k, v)
-        else:
-            mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
-        return _surrounded(self.proj, mixed.flatten(2), scale=scale, residual=residual)
+            return ops.int8_attention(q, k, v)
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
 
 
 class MLP(nn.Module):
@@ -171,23 +247,27 @@ class Block(nn.Module):
         self.mlp = MLP(dim, int(dim * mlp_ratio))
         self.ls2 = LayerScale(dim, init_values)
 
-    def forward(self, x: Tensor, rope: Rotation | None = None) -> Tensor:
-        if torch.is_grad_enabled() or x.is_cuda:  # a GPU would only copy more, and has the room
-            return self._mixed(self._attended(x, rope))
-        # What lies between two layers is several times as large as x: a CPU's caches hold that of a
-        # few tokens only.
-        parts = [
-            self._attended(part, rope) for part in x.split(max(1, _TOKENS_PER_CHUNK // x.shape[1]))
-        ]
-        mixed = [
-            self._mixed(chunk)
-            for part in parts
-            for chunk in part.flatten(0, 1).split(_TOKENS_PER_CHUNK)
-        ]
-        return (mixed[0] if len(mixed) == 1 else torch.cat(mixed)).view(x.shape)
+    def forward(
+        self, x: Tensor, rope: Rotation | None = None, keys: Tensor | None = None
+    ) -> Tensor:
+        """Tokens `[B, N, C]` after the block; each looks at those with the indices `keys`, by
+        default at all of its sequence."""
+        if torch.is_grad_enabled():
+            return self._mixed(self._attended(x, rope, keys))
+        count = max(1, tokens_at_once(x.device) // x.shape[1])
+        if len(x) <= count:
+            return self._whole(x, rope, keys)
+        return _in_parts(torch.empty_like(x), count, lambda part: self._whole(x[part], rope, keys))
 
-    def _attended(self, x: Tensor, rope: Rotation | None) -> Tensor:
-        return self.attn(x, rope, norm=self.norm1, scale=self.ls1, residual=x)
+    def _whole(self, x: Tensor, rope: Rotation | None, keys: Tensor | None) -> Tensor:
+        rows = self._attended(x, rope, keys).flatten(0, 1)
+        count = tokens_at_once(x.device)
+        if len(rows) <= count:
+            return self._mixed(rows).view(x.shape)
+        return _in_parts(rows, count, lambda part: self._mixed(rows[part])).view(x.shape)
+
+    def _attended(self, x: Tensor, rope: Rotation | None, keys: Tensor | None) -> Tensor:
+        return self.attn(x, rope, norm=self.norm1, scale=self.ls1, residual=x, keys=keys)
 
     def _mixed(self, x: Tensor) -> Tensor:
         return self.mlp(x, norm=self.norm2, scale=self.ls2, residual=x)

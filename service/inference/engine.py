@@ -173,7 +173,8 @@ class Engine:
         predicted."""
         started = time.perf_counter()
         threads = limit_threads(self.settings.threads)
-        net = load(self.artifact, device=self.device)
+        # points are made from depth: those of a head of their own would be read by nobody
+        net = load(self.artifact, device=self.device, without=("point",))
         budget = free_budget(self.device)
         self._peak = PeakMemory(self.device)
         half = max(1, self.image_size // self.patch_size // 2) * self.patch_size

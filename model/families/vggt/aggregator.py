@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import torch
 from torch import Tensor, nn
 
 from model.families.vggt.config import VGGTConfig
+from model.network.keys import factor_within, kept_tokens
 from model.network.rope import Rotation, patch_positions, rotation
-from model.network.transformer import Block
+from model.network.transformer import Block, tokens_at_once
 from model.network.vision_transformer import EncodedImages, PatchEmbed, VisionTransformer
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -62,22 +63,50 @@ class Aggregator(nn.Module):
     def forward(self, images: Tensor, layers: Collection[int]) -> dict[int, Tensor]:
         """Tokens `[B, S, P, 2C]` of the asked layers, channels = (frame output | global output).
 
-        `images` `[B, S, 3, H, W]` in [0, 1]. Only the asked layers are kept: all of them would take
-        24 x 8 KiB a token.
+        `images` `[B, S, 3, H, W]` in [0, 1]. Who can do with a layer at a time takes `layers`.
+        """
+        return {layer: torch.cat(halves, dim=-1) for layer, *halves in self.layers(images, layers)}
+
+    def layers(
+        self, images: Tensor, layers: Collection[int], attention_keys: int | None = None
+    ) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """The asked layers one by one, as soon as they are there: (layer, frame output, global
+        output), tokens `[B, S, P, C]` each.
+
+        What is still held of a layer when the next one is asked for stays in memory. With
+        `attention_keys` the queries of global blocks look at about so many tokens at the most
+        (`model.network.keys`). Raises ValueError if that is below 1.
         """
         batch, frames = images.shape[:2]
         tokens = self.embed(images)
         ropes = self.ropes(images, tokens.dtype)
         blocks = {"frame": self.frame_blocks, "global": self.global_blocks}
-        kept: dict[str, dict[int, Tensor]] = {"frame": {}, "global": {}}
-        for kind, layer in self.schedule:
-            tokens = blocks[kind][layer](self.arrange(tokens, kind, batch, frames), ropes[kind])
-            if layer in layers:
-                kept[kind][layer] = tokens.view(batch, frames, -1, tokens.shape[-1])
-        return {
-            i: torch.cat((kept["frame"][i], kept["global"][i]), dim=-1)
-            for i in sorted(kept["frame"])
+        keys: dict[str, Tensor | None] = {
+            "frame": None,
+            "global": self._keys(images, attention_keys),
         }
+        halves: dict[int, dict[str, Tensor]] = {}
+        for kind, layer in self.schedule:
+            arranged = self.arrange(tokens, kind, batch, frames)
+            tokens = blocks[kind][layer](arranged, ropes[kind], keys[kind])
+            del arranged
+            if layer in layers:
+                halves.setdefault(layer, {})[kind] = tokens.view(
+                    batch, frames, -1, tokens.shape[-1]
+                )
+                if len(halves[layer]) == 2:
+                    yield layer, halves[layer]["frame"], halves.pop(layer)["global"]
+
+    def _keys(self, images: Tensor, budget: int | None) -> Tensor | None:
+        """Indices of what global blocks look at; None: all tokens."""
+        if budget is None:
+            return None
+        frames, patch = images.shape[1], self.config.patch_size
+        grid = (images.shape[-2] // patch, images.shape[-1] // patch)
+        factor = factor_within(budget, frames, *grid, self.patch_start)
+        if factor == 1:
+            return None
+        return kept_tokens(factor, frames, *grid, self.patch_start).to(images.device)
 
     @property
     def schedule(self) -> list[tuple[str, int]]:
@@ -93,8 +122,15 @@ class Aggregator(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """What the first block takes: tokens `[B * S, P, C]` of images `[B, S, 3, H, W]`."""
-        encoded = patch_tokens(self.patch_embed(self.normalise(images)))
-        return self.with_special_tokens(encoded, images.shape[0], images.shape[1])
+        patch = self.config.patch_size
+        tokens = self.patch_start + images.shape[-2] // patch * (images.shape[-1] // patch)
+        # the image encoder sees every frame by itself: a few of them at a time will do
+        count = max(1, tokens_at_once(images.device) // tokens)
+        encoded = [
+            patch_tokens(self.patch_embed(self.normalise(some[None])))
+            for some in images.flatten(0, 1).split(count)
+        ]
+        return self.with_special_tokens(torch.cat(encoded), images.shape[0], images.shape[1])
 
     def normalise(self, images: Tensor) -> Tensor:
         """What the image encoder takes: `[B * S, 3, H, W]` from images `[B, S, 3, H, W]`."""

@@ -79,30 +79,56 @@ class VGGT(Network):
         """Depth and point head."""
         return [head for head in (self.depth_head, self.point_head) if head is not None]
 
-    def forward(self, images: Tensor, query_points: Tensor | None = None) -> Prediction:
+    def forward(
+        self,
+        images: Tensor,
+        query_points: Tensor | None = None,
+        attention_keys: int | None = None,
+    ) -> Prediction:
         """Predicts cameras, depth, points and, for `query_points`, tracks.
 
         `images` `[B, S, 3, H, W]` or `[S, 3, H, W]` (then B = 1) in [0, 1], H and W multiples of
-        the patch size. `query_points` `[B, N, 2]` or `[N, 2]`: pixels (x, y) of frame 0. Heads run
-        in float32, whatever the caller's autocast says. Raises ValueError for any other shape.
+        the patch size. `query_points` `[B, N, 2]` or `[N, 2]`: pixels (x, y) of frame 0.
+        `attention_keys`: see `Network.forward`. Heads run in float32, whatever the caller's
+        autocast says. Raises ValueError for any other shape.
         """
         images, query_points = self._checked(images, query_points)
         size = (images.shape[-2], images.shape[-1])
+        with_tracks = query_points is not None
         last = self.config.depth - 1
-        tokens = self.aggregator(images, self._layers(with_tracks=query_points is not None))
+        levels = {
+            name: head.begin(size)
+            for name, head in (
+                ("depth", self.depth_head),
+                ("point", self.point_head),
+                ("track", self.track_head if with_tracks else None),
+            )
+            if head is not None
+        }
+        camera_tokens: Tensor | None = None
+        for layer, *halves in self.aggregator.layers(
+            images, self._layers(with_tracks), attention_keys
+        ):
+            with torch.autocast(images.device.type, enabled=False):
+                for taken in levels.values():
+                    taken.take(layer, *halves)
+            if layer == last:
+                camera_tokens = torch.cat([half[:, :, 0] for half in halves], dim=-1)
+            del halves  # or they would be held through the next block
 
         pose_enc = depth = depth_conf = points = points_conf = None
         with torch.autocast(images.device.type, enabled=False):
             if self.camera_head is not None:
-                pose_enc = self.camera_head(tokens[last][:, :, 0].float())[-1]
+                assert camera_tokens is not None
+                pose_enc = self.camera_head(camera_tokens.float())[-1]
             if self.depth_head is not None:
-                depth, depth_conf = self.depth_head(tokens, size)
+                depth, depth_conf = self.depth_head(levels["depth"], size)
             if self.point_head is not None:
-                points, points_conf = self.point_head(tokens, size)
+                points, points_conf = self.point_head(levels["point"], size)
         track = vis = conf = None
         if query_points is not None:
             assert self.track_head is not None
-            tracks = self.track_head(tokens, size, query_points)
+            tracks = self.track_head(levels["track"], size, query_points)
             track, vis, conf = tracks.coords[-1], tracks.visibility, tracks.confidence
         return Prediction(pose_enc, depth, depth_conf, points, points_conf, track, vis, conf)
 

@@ -111,6 +111,18 @@ def test_heads_that_were_left_out_stay_out(net: VGGT, tmp_path: Path) -> None:
     assert load(tmp_path / "artifact").config.heads == ("camera", "depth", "point")
 
 
+@torch.no_grad()
+def test_a_head_that_nobody_reads_need_not_be_loaded(quantized: VGGT, artifact: Path) -> None:
+    whole, lean = load(artifact), load(artifact, without=("point",))
+    assert "point" in whole.config.heads
+    assert lean.config.heads == tuple(head for head in whole.config.heads if head != "point")
+    images = torch.rand(2, 3, 28, 28)
+    expected, got = whole(images), lean(images)
+    assert got.world_points is None
+    assert torch.equal(got.depth, expected.depth)
+    assert torch.equal(got.pose_enc, expected.pose_enc)
+
+
 def test_an_existing_artifact_is_only_overwritten_when_asked(
     quantized: VGGT, artifact: Path
 ) -> None:

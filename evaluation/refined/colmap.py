@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evaluation.refined.picture_sets import Array
 
@@ -57,9 +58,9 @@ class Solved:
     seconds: float
 
     @property
-    def placed(self) -> int:
-        """How many pictures have a camera."""
-        return int(np.isfinite(self.extrinsics).all((1, 2)).sum())
+    def placed(self) -> NDArray[np.bool_]:
+        """Which pictures have a camera `[S]`."""
+        return np.asarray(np.isfinite(self.extrinsics).all((1, 2)))
 
 
 def solve(pictures: Sequence[Path], threads: int = 1) -> Solved:

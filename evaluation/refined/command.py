@@ -162,7 +162,7 @@ def _solved(args: argparse.Namespace, notes: list[str]) -> Iterator[PictureSet]:
         if len(paths) < 2:
             continue
         solved = colmap.solve(paths)
-        placed = np.flatnonzero(np.isfinite(solved.extrinsics).all((1, 2)))
+        placed = np.flatnonzero(solved.placed)
         if len(placed) < len(paths):
             notes.append(f"{folder.name}: COLMAP placed {len(placed)} of {len(paths)} pictures")
         if len(placed) < 2:
@@ -186,7 +186,8 @@ def _score(
         network = start.answer(pictures, args.seed)
         seconds = time.perf_counter() - began
         count = len(photographs)
-        own = pose_record(pictures, network.extrinsics.double().numpy(), count, seconds)
+        all_placed = np.ones(count, bool)
+        own = pose_record(pictures, network.extrinsics.double().numpy(), all_placed, seconds)
         depth = [network.original_depth(i).numpy() for i in range(count)]
         yield start.name, replace(own, abs_rel=network_depth_error(pictures, depth))
 
@@ -194,7 +195,8 @@ def _score(
         found = refine(photographs, network, args.refine, RefineOptions())
         seconds = time.perf_counter() - began
         extrinsics = np.stack([picture.extrinsic for picture in found.pictures])
-        record = pose_record(pictures, extrinsics, found.kept, seconds)
+        placed = np.array([picture.source == "refined" for picture in found.pictures])
+        record = pose_record(pictures, extrinsics, placed, seconds)
         record = replace(
             record,
             support=found.support,

@@ -34,13 +34,16 @@ class Record:
     points: int | None = None  # verified pixels
 
 
-def pose_record(pictures: PictureSet, extrinsics: Array, placed: int, seconds: float) -> Record:
-    """Cameras alone. A picture without a camera (NaN) makes each of its pairs wrong.
+def pose_record(
+    pictures: PictureSet, extrinsics: Array, placed: NDArray[np.bool_], seconds: float
+) -> Record:
+    """Cameras alone; a picture without a camera (NaN) makes each of its pairs wrong.
 
-    Poses are compared in the frame of the first picture that has a camera.
+    `placed` [S] says which cameras this way found itself. Poses are compared in the frame of the
+    first of those: the published protocol takes the first picture, and would count every pair as
+    wrong where that is the one that was not placed.
     """
-    usable = np.isfinite(extrinsics).all((1, 2))
-    order = np.argsort(~usable, kind="stable")
+    order = np.argsort(~placed, kind="stable")
     predicted = torch.from_numpy(extrinsics[order])
     true = torch.from_numpy(pictures.extrinsics[order])
     rotation, translation = relative_pose_errors(predicted, true)
@@ -48,7 +51,7 @@ def pose_record(pictures: PictureSet, extrinsics: Array, placed: int, seconds: f
         pictures.name,
         tuple(rotation.tolist()),
         tuple(translation.tolist()),
-        placed,
+        int(placed.sum()),
         len(extrinsics),
         seconds,
     )

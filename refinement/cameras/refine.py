@@ -103,7 +103,7 @@ class _Search:
             with self.timed(method):
                 judged = [judge(found, matches) for found in self._solve(method)]
             for candidate in judged:
-                if not shows_parallax(candidate, matches, network.cameras.focal):
+                if not shows_parallax(candidate, matches):
                     flat = flat or candidate.solution.kept.mean() >= 0.5
                     settled = settled or candidate.settled
                 elif best is None or candidate.score > best.score:

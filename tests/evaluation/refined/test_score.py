@@ -37,7 +37,7 @@ def refined(dense: tuple[DenseMap, ...] | None) -> Refinement:
 def test_right_cameras_score_everything_whatever_their_scale_and_world() -> None:
     moved = cameras(4)
     moved[:, :, 3] *= 7
-    summary = summarise([pose_record(pictures(4), moved, 4, 1.0)])
+    summary = summarise([pose_record(pictures(4), moved, np.ones(4, bool), 1.0)])
     assert summary.auc[3] > 99
     assert summary.placed == 1
 
@@ -46,7 +46,7 @@ def test_right_cameras_score_everything_whatever_their_scale_and_world() -> None
 def test_a_picture_without_a_camera_makes_its_own_pairs_wrong_and_no_others(missing: int) -> None:
     found = cameras(4)
     found[missing] = np.nan
-    record = pose_record(pictures(4), found, 3, 1.0)
+    record = pose_record(pictures(4), found, np.isfinite(found).all((1, 2)), 1.0)
     assert sorted(angle > 90 for angle in record.rotation_deg) == [False] * 3 + [True] * 3
     assert summarise([record]).auc[30] == pytest.approx(50, abs=2)
 

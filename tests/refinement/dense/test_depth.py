@@ -20,9 +20,7 @@ def _maps(taken: Taken, options: RefineOptions = OPTIONS, nothing: bool = True) 
     networks = [
         np.full_like(depth, np.nan) if nothing else depth**1.1 * 2 for depth in taken.depths
     ]
-    return list(
-        dense_depth(taken.photographs, taken.pictures, taken.sparse, networks, options)
-    )
+    return list(dense_depth(taken.photographs, taken.pictures, taken.sparse, networks, options))
 
 
 def _errors(taken: Taken, maps: list[DenseMap]) -> tuple[float, np.ndarray]:

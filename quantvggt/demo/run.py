@@ -16,15 +16,17 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from quantvggt.bars import Bars
 from quantvggt.client import Client
 from quantvggt.demo.overview import View, draw_overview
 from quantvggt.demo.poses import Array, align, pair_errors
 from quantvggt.errors import BadInputError, ServiceError
-from quantvggt.files import OVERVIEW
+from quantvggt.files import DEFAULT, OVERVIEW
 from quantvggt.result import Result
 from service.settings import names_a_setting
 
 _CAMERAS = "cameras.json"
+_FILES = (*DEFAULT, "scene.glb", "transforms.json", "depth/*/preview.png")
 _READY_SECONDS = 120.0
 _STOP_SECONDS = 60.0
 
@@ -32,8 +34,8 @@ _STOP_SECONDS = 60.0
 def run_demo(
     artifact: Path, samples: Path, out: Path, say: Callable[[str], None], refine: str = "off"
 ) -> dict[str, Any]:
-    """Serve `artifact`, post the pictures of `samples`, leave everything in `out`; returns what was
-    found. `refine` is the option of the request.
+    """Serve `artifact`, post the pictures of `samples`, leave the files that people look at first
+    in `out`; returns what was found. `refine` is the option of the request.
 
     Raises BadInputError for samples that do not fit, ServiceError if the server does not start or
     refuses.
@@ -45,8 +47,9 @@ def run_demo(
         client.wait_until_ready(_READY_SECONDS)
         say(f"posting {len(pictures)} pictures")
         id = client.submit(pictures, {"refine": refine})
-        client.follow(id)
-        client.download(id, out, ["*"])
+        with Bars() as bars:
+            client.follow(id, bars.show)
+            client.download(id, out, _FILES, bars.show)
     say("the service has stopped")
 
     result = Result(out)

@@ -200,7 +200,7 @@ def test_a_url_is_left_to_the_service_to_fetch(
 def test_the_services_own_words_are_passed_on(client: Client, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("no picture")
     with pytest.raises(
-        ServiceError, match=r"a\.txt is not a JPEG, PNG, WebP or HEIC picture"
+        ServiceError, match=r"a\.txt is not a JPEG, PNG, WebP, HEIC or AVIF picture"
     ) as caught:
         client.reconstruct([tmp_path / "a.txt"])
     assert caught.value.blames_input

@@ -364,7 +364,7 @@ def test_an_artifact_with_damaged_weights_stops_the_service_with_one_sentence(
         ),
         pytest.param(
             ["reconstruct", "{tmp}/text.png", "--artifact", "{artifact}", "--out", "{tmp}/o"],
-            "text.png is not a JPEG, PNG, WebP or HEIC picture",
+            "text.png is not a JPEG, PNG, WebP, HEIC or AVIF picture",
             id="no picture",
         ),
         pytest.param(

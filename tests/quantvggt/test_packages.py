@@ -31,11 +31,11 @@ def test_the_folders_are_those_with_code_and_the_same_for_whoever_builds_the_whe
     for folder in FOLDERS:
         assert (ROOT / folder / "__init__.py").is_file()
     (packed,) = [
-        line
-        for line in (ROOT / "setup.py").read_text().splitlines()
-        if line.startswith("FOLDERS = ")
+        statement.value
+        for statement in ast.parse((ROOT / "setup.py").read_text()).body
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "FOLDERS"
     ]
-    assert ast.literal_eval(packed.removeprefix("FOLDERS = ")) == FOLDERS
+    assert ast.literal_eval(packed) == FOLDERS
 
 
 def test_importing_the_client_makes_nothing_of_ours_importable() -> None:

@@ -38,7 +38,7 @@ def samples(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_demo_leaves_every_file_and_reports_the_cameras(
+def test_the_demo_leaves_files_and_reports_the_cameras(
     artifact: Path, samples: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"

@@ -166,7 +166,7 @@ def test_a_problem_is_told_in_the_services_words_and_leads_back(page: Page) -> N
     )
     page.get_by_role("button", name="Reconstruct").click()
     expect(page.get_by_role("alert")).to_contain_text(
-        "a.jpg is not a JPEG, PNG, WebP or HEIC picture"
+        "a.jpg is not a JPEG, PNG, WebP, HEIC or AVIF picture"
     )
     page.get_by_role("button", name="Back").click()
     expect(page.locator("#start")).to_be_visible()
@@ -204,6 +204,9 @@ def test_urls_are_typed_and_sent_with_chosen_pictures(
             page.keyboard.insert_text(path.replace("/", origin.url("/")))
             page.keyboard.press("Enter")
         page.keyboard.press("Tab")
+        if page.get_by_label("Cameras and depth").is_visible():  # where refinement is installed
+            expect(page.get_by_label("Cameras and depth")).to_be_focused()
+            page.keyboard.press("Tab")
         expect(page.get_by_role("button", name="Reconstruct 3 pictures")).to_be_focused()
         page.keyboard.press("Enter")
         expect(page.locator("#result")).to_be_visible()

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.service.stress.conftest import Start
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.stress
 
 SIDE, PICTURES = 7000, 8
 BUDGET = 2 * 2**30

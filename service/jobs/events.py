@@ -202,7 +202,9 @@ class Events:
         return channel
 
     def _wake(self, *flags: asyncio.Event) -> None:
-        if self._loop is not None and not self._loop.is_closed():
+        if self._loop is None:
+            return
+        with suppress(RuntimeError):  # the loop has closed, at any moment: nobody reads any more
             for flag in flags:
                 self._loop.call_soon_threadsafe(flag.set)
 

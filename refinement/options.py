@@ -30,8 +30,7 @@ class RefineOptions:
     """`shared`: pictures of one size share a lens; `each`: every picture has its own; `auto`:
     those of one size share it unless their EXIF data differ."""
     distortion: DistortionChoice = "auto"
-    """`radial`: estimate one coefficient a lens; `none`: keep it 0; `auto`: estimate it where there
-    are enough matches for it."""
+    """`radial`: estimate one coefficient a lens; `none`: keep it 0; `auto`: as `radial`."""
     pixels: int = 1024
     """Longer side of the dense depth maps, at most that of the picture."""
     threads: int = field(default_factory=_cores)

@@ -1,6 +1,6 @@
 """Which solution is taken, and which of its pictures: by what the matches support.
 
-The figures are those of measurements on 2,317 pictures of photographs and synthetic rooms
+The figures are those of a prototype on 2,317 pictures of photographs and synthetic rooms
 (docs/accuracy.md): below a share of 0.6 more than half of the cameras were more than 5 degrees
 wrong, above 0.8 some 2 %; below 20 observations 91 %.
 """

@@ -70,13 +70,18 @@ def decode(family: Family, prediction: Prediction, batch: PreprocessedImages) ->
 
 
 @torch.inference_mode()
-def reconstruct(net: Network, sources: Sequence[Source], mode: str = "fit") -> Reconstruction:
-    """Pictures to a scene; see `preprocess_images` for the modes and errors, `decode` for the
-    result."""
+def reconstruct(
+    net: Network,
+    sources: Sequence[Source],
+    mode: str = "fit",
+    attention_keys: int | None = None,
+) -> Reconstruction:
+    """Pictures to a scene; see `preprocess_images` for the modes and errors, `Network.forward` for
+    `attention_keys`, `decode` for the result."""
     family = families.of(net.config)
     grid = family.grid(net.config)
     batch = preprocess_images(sources, mode, grid.longer_side, grid.patch_size)
-    return decode(family, _predict(net, batch.images), batch)
+    return decode(family, _predict(net, batch.images, attention_keys), batch)
 
 
 @torch.inference_mode()
@@ -87,11 +92,11 @@ def geometry(net: Network, images: Tensor) -> Geometry:
     return families.of(net.config).decode(prediction, (images.shape[-2], images.shape[-1]))
 
 
-def _predict(net: Network, images: Tensor) -> Prediction:
+def _predict(net: Network, images: Tensor, attention_keys: int | None = None) -> Prediction:
     """One pass as it is served."""
     device = next(net.parameters()).device
     with autocast(device):
-        prediction: Prediction = net(images.to(device))
+        prediction: Prediction = net(images.to(device), attention_keys=attention_keys)
     return prediction
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from model.network.config import NetworkConfig
+from model.network.keys import KeyPattern, pattern
 from model.network.network import Network, Stage
 from model.network.prediction import Prediction
 
@@ -139,6 +140,15 @@ class Family:
     """Unit of the lengths that a network predicts."""
     licences: Mapping[str, Licence]
     """Of public weights, by what they are loaded as."""
+
+    def keys(
+        self, config: NetworkConfig, frames: int, height: int, width: int, budget: int | None
+    ) -> KeyPattern:
+        """What a network of `config` looks at in a scene of frames of height x width pixels, where
+        `attention_keys` of its `forward` is `budget`. Raises ValueError for a budget below 1."""
+        patch = self.grid(config).patch_size
+        grid = (height // patch, width // patch)
+        return pattern(frames, grid, self.special_tokens(config), budget)
 
     def part_of(self, layer: str) -> str | None:
         """The part that a linear layer belongs to by its full name; None: it is never quantised."""

@@ -13,13 +13,64 @@ same of VGGT-1B ("AVGGT", 2025).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 FACTORS = (1, 2, 4, 8, 16)
 """One patch of so many is kept."""
+USUAL_BUDGET = 32 * (5 + 28 * 37)
+"""Tokens to look at where nobody says how many: 32 whole frames of 518 x 392 pixels in VGGT-1B. Up
+to there a smaller budget would save less than half of a pass."""
 
 _FAR_APART = ((0, 0), (1, 1), (0, 1), (1, 0))  # the order in which a 2 x 2 cell is visited
+
+
+@dataclass(frozen=True)
+class KeyPattern:
+    """What attention over a scene looks at: `kept` of `of` tokens, one patch of `factor` in all
+    frames but the first."""
+
+    factor: int
+    kept: int
+    of: int
+
+    @property
+    def share(self) -> float:
+        """Of the pairs of a token that asks and one that is looked at: those that are left."""
+        return self.kept / self.of
+
+    @property
+    def exact(self) -> bool:
+        """Whether all tokens are looked at, which gives the network's own answer bit for bit."""
+        return self.factor == 1
+
+    def document(self) -> Mapping[str, float]:
+        """Plain data for JSON."""
+        return {
+            "factor": self.factor,
+            "kept": self.kept,
+            "of": self.of,
+            "share": round(self.share, 4),
+        }
+
+
+def pattern(frames: int, grid: tuple[int, int], special: int, budget: int | None) -> KeyPattern:
+    """What is looked at in a scene of so many frames, each of `special` tokens and a grid of (rows,
+    columns) patches, where about `budget` tokens may be; None: all.
+
+    Depends on its arguments alone. Where no factor keeps so few tokens `kept` is larger than the
+    budget. Raises ValueError for a budget below 1.
+    """
+    rows, columns = grid
+    factor = 1 if budget is None else factor_within(budget, frames, rows, columns, special)
+    kept = rows * columns + frames * special
+    for phase in range(factor):
+        alike = len(range(phase, frames, factor)) - (phase == 0)  # without the first frame
+        kept += alike * int(kept_patches(factor, phase, rows, columns).sum())
+    return KeyPattern(factor, kept, frames * (rows * columns + special))
 
 
 def kept_patches(factor: int, frame: int, rows: int, columns: int) -> Tensor:

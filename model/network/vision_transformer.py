@@ -17,7 +17,8 @@ class PatchProjection(nn.Conv2d):
     """A convolution with kernel = stride as a matrix product: `[N, 3, H, W]` to `[N, h * w, C]`,
     row-major.
 
-    It is faster, and its last bits do not depend on how the images lie in memory.
+    It is faster, and its last bits do not depend on how the images lie in memory, nor on how many
+    there are: every image is a product of its own.
     """
 
     def forward(self, images: Tensor) -> Tensor:
@@ -25,7 +26,8 @@ class PatchProjection(nn.Conv2d):
         # [N, 3, h, rows, w, columns]
         tiles = images.unflatten(3, (-1, columns)).unflatten(2, (-1, rows))
         patches = tiles.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-        return F.linear(patches, self.weight.flatten(1), self.bias)
+        weight = self.weight.flatten(1)
+        return torch.stack([F.linear(image, weight, self.bias) for image in patches])
 
 
 class PatchEmbed(nn.Module):

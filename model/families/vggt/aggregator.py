@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from model.families.vggt.config import VGGTConfig
-from model.network.keys import factor_within, kept_tokens
+from model.network.keys import kept_tokens, pattern
 from model.network.rope import Rotation, patch_positions, rotation
 from model.network.transformer import Block, tokens_at_once
 from model.network.vision_transformer import EncodedImages, PatchEmbed, VisionTransformer
@@ -99,14 +99,12 @@ class Aggregator(nn.Module):
 
     def _keys(self, images: Tensor, budget: int | None) -> Tensor | None:
         """Indices of what global blocks look at; None: all tokens."""
-        if budget is None:
-            return None
         frames, patch = images.shape[1], self.config.patch_size
         grid = (images.shape[-2] // patch, images.shape[-1] // patch)
-        factor = factor_within(budget, frames, *grid, self.patch_start)
-        if factor == 1:
+        looked_at = pattern(frames, grid, self.patch_start, budget)
+        if looked_at.exact:
             return None
-        return kept_tokens(factor, frames, *grid, self.patch_start).to(images.device)
+        return kept_tokens(looked_at.factor, frames, *grid, self.patch_start).to(images.device)
 
     @property
     def schedule(self) -> list[tuple[str, int]]:

@@ -5,6 +5,7 @@ import torch
 
 from model import VGGT, VGGTConfig, families
 from model.families.family import Grid
+from model.network.keys import USUAL_BUDGET, pattern
 from model.network.network import Stage
 from model.network.prediction import Prediction
 from tests.model.conftest import tiny_config
@@ -88,3 +89,11 @@ def test_an_absent_heads_tensors_are_ignored(net: VGGT) -> None:
 def test_a_prediction_without_heads_says_nothing() -> None:
     found = families.named("vggt").decode(Prediction(), (28, 28))
     assert (found.extrinsics, found.intrinsics, found.depth, found.points) == (None,) * 4
+
+
+def test_a_family_says_what_a_network_will_look_at() -> None:
+    config = families.PRESETS["vggt-1b"]
+    family = families.of(config)
+    found = family.keys(config, 100, 392, 518, USUAL_BUDGET)
+    assert found == pattern(100, (28, 37), family.special_tokens(config), USUAL_BUDGET)
+    assert family.keys(config, 100, 392, 518, None).exact

@@ -3,7 +3,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.network.keys import FACTORS, factor_within, kept_patches, kept_tokens
+from model.network.keys import (
+    FACTORS,
+    USUAL_BUDGET,
+    factor_within,
+    kept_patches,
+    kept_tokens,
+    pattern,
+)
 
 ROWS, COLUMNS, SPECIAL = 8, 12, 5
 TOKENS = SPECIAL + ROWS * COLUMNS
@@ -49,7 +56,7 @@ def test_a_grid_smaller_than_a_cell_keeps_at_least_the_special_tokens() -> None:
     [(1, 1), (32, 1), (33, 2), (62, 2), (63, 4), (123, 4), (124, 8), (241, 16)],
 )
 def test_32_whole_frames_as_a_budget(frames: int, factor: int) -> None:
-    assert factor_within(32 * 1041, frames, 28, 37, SPECIAL) == factor
+    assert factor_within(USUAL_BUDGET, frames, 28, 37, SPECIAL) == factor
 
 
 def test_what_no_factor_reaches_gets_the_largest() -> None:
@@ -59,3 +66,24 @@ def test_what_no_factor_reaches_gets_the_largest() -> None:
 def test_no_key_at_all_is_refused() -> None:
     with pytest.raises(ValueError, match="attention_keys is 0; expected at least 1"):
         factor_within(0, 3, ROWS, COLUMNS, SPECIAL)
+
+
+@pytest.mark.parametrize("grid", [(8, 12), (7, 9), (1, 1)])
+@pytest.mark.parametrize("frames", [1, 2, 5, 40])
+@pytest.mark.parametrize("budget", [None, 1, 100, 400, 1000])
+def test_what_will_be_looked_at_is_known_without_a_pass(
+    grid: tuple[int, int], frames: int, budget: int | None
+) -> None:
+    found = pattern(frames, grid, SPECIAL, budget)
+    assert found.kept == len(kept_tokens(found.factor, frames, *grid, SPECIAL))
+    assert found.of == frames * (SPECIAL + grid[0] * grid[1])
+    assert found.exact == (found.factor == 1)
+    if budget is None:
+        assert found.exact
+        assert found.share == 1
+
+
+def test_a_pattern_tells_how_much_it_leaves_out() -> None:
+    found = pattern(100, (28, 37), SPECIAL, USUAL_BUDGET)
+    assert found.document() == {"factor": 4, "kept": 27170, "of": 104100, "share": 0.261}
+    assert pattern(1000, (28, 37), SPECIAL, USUAL_BUDGET).kept > USUAL_BUDGET

@@ -41,6 +41,7 @@ from service.exports.catalogue import Catalogue
 from service.exports.records import OUTPUTS
 from service.fair import FairPool
 from service.inference.engine import Engine
+from service.inference.plan import Asked
 from service.inputs.body import Upload
 from service.inputs.decoding import decoder
 from service.inputs.options import Options, read_options
@@ -327,7 +328,8 @@ class Application:
         with closing(self.prepare(upload, options)) as scene:
             scene.seconds["upload"] = seconds
             frames, height, width, _ = scene.pixels.shape
-            plan = self.engine.planner.plan(frames, height, width)
+            asked = Asked(options.attention_keys, options.passes)
+            plan = self.engine.planner.plan(frames, height, width, asked)
             plan = replace(plan, refinement=self._refiner.cost(scene))
             if options.query_points is not None:
                 smaller = shrunk(height, width, plan.factor, self.engine.patch_size)
@@ -354,7 +356,9 @@ class Application:
     ) -> Submitted:
         """The job for a request: one that is known, or a new one in the place of `slot`."""
         client = terms.client
-        fingerprint = scene.fingerprint(self.engine.digest)
+        options = scene.options
+        rules = self.engine.planner.rules(Asked(options.attention_keys, options.passes))
+        fingerprint = scene.fingerprint(self.engine.digest, rules)
         known = self.store.known(client.name, fingerprint, terms.key, terms.reuse)
         if known is not None and not self._usable(known):
             self.storage.remove(known.result)
@@ -366,7 +370,7 @@ class Application:
         if slot.left:
             raise _Abandoned
         longest = self.settings.queue.job_timeout
-        limit = min(scene.options.timeout or longest, longest)
+        limit = min(options.timeout or longest, longest)
         now = time.time()
         job = Job(new_id(), client.name, fingerprint, len(scene.pixels), seconds, now + limit, now)
         self.storage.accept(job.id, scene.save)

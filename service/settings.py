@@ -72,9 +72,15 @@ class InferenceSettings:
         ge=1,
     )
     pass_frames: int | None = _setting(
-        "most frames in one pass; longer scenes are chunked",
+        "most frames in one pass; longer scenes are chunked; without it 123, and chunks of 96",
         None,
         ge=2,
+    )
+    attention_keys: int = _setting(
+        "tokens that attention over a scene looks at, about, when a request does not say; the "
+        "default is 32 whole frames of 518 x 392 pixels; 0 for all",
+        33_312,
+        ge=0,
     )
     require_native_kernels: bool = _setting("refuse to start on the slow reference kernels", False)
 

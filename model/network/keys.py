@@ -117,8 +117,13 @@ def factor_within(budget: int, frames: int, rows: int, columns: int, special: in
     """
     if budget < 1:
         raise ValueError(f"attention_keys is {budget}; expected at least 1")
-    patches = rows * columns
     for factor in FACTORS:
-        if special + patches + (frames - 1) * (special + patches / factor) <= budget:
+        if kept_about(factor, frames, rows, columns, special) <= budget:
             return factor
     return FACTORS[-1]
+
+
+def kept_about(factor: int, frames: int, rows: int, columns: int, special: int) -> float:
+    """How many tokens of a scene are kept, but for the cells at the edges of an odd grid."""
+    patches = rows * columns
+    return special + patches + (frames - 1) * (special + patches / factor)

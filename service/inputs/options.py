@@ -6,6 +6,7 @@ Every option is text on the wire. Lists are separated by commas; structured opti
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -97,6 +98,18 @@ def _outputs(text: str) -> str:
     return text
 
 
+def _attention_keys(text: str) -> str:
+    if text not in ("auto", "all") and not re.fullmatch("[1-9][0-9]{0,8}", text):
+        raise ValueError("must be auto, all, or a number of tokens such as 33312")
+    return text
+
+
+def _passes(text: str) -> str:
+    if text not in ("auto", "one") and not re.fullmatch("[2-9]|[1-9][0-9]{1,5}", text):
+        raise ValueError("must be auto, one, or a number of frames of at least 2 such as 96")
+    return text
+
+
 QueryPoints = Annotated[list[tuple[Finite, Finite]], Field(min_length=1, max_length=1024)]
 
 
@@ -130,6 +143,18 @@ class Options(PointOptions):
         True,
         examples=[False],
         description="leave out a video's frames that are far less sharp than the rest",
+    )
+    attention_keys: Annotated[str, AfterValidator(_attention_keys)] = Field(
+        "auto",
+        examples=["all"],
+        description="tokens that attention over the scene looks at: all of them, which is exact; a "
+        "number, about; or auto: the service's, by default 33312",
+    )
+    passes: Annotated[str, AfterValidator(_passes)] = Field(
+        "auto",
+        examples=["one"],
+        description="how the scene is divided: one pass, as far as memory admits; a number of "
+        "frames a pass; or auto: one pass up to 123 frames, then passes of 96 that share 32",
     )
     close_loops: bool = Field(
         True,

@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -69,10 +70,10 @@ class PreparedScene:
         sizes = (transform.original_size for transform in self.transforms)
         return sum(height * width for height, width in sizes) / 1e6
 
-    def fingerprint(self, model: str) -> str:
-        """SHA-256 over everything that decides the result: pixels, names, masks, options and the
-        model's digest."""
-        document = self._document()
+    def fingerprint(self, model: str, rules: Mapping[str, Any] = MappingProxyType({})) -> str:
+        """SHA-256 over everything that decides the result: pixels, names, masks, options, the
+        model's digest, and the `rules` by which the service divides and runs the scene."""
+        document = {**self._document(), **({"rules": dict(rules)} if rules else {})}
         for option in ("timeout", "outputs"):  # neither changes the result
             document["options"].pop(option, None)
         if self.refinement is not None:  # with another version, or with none, it is another result

@@ -48,6 +48,7 @@ def revisit(
     chunks: Sequence[range],
     done: Sequence[Pass],
     observer: Callable[[int], Observer],
+    attention_keys: int | None = None,
 ) -> Revisits:
     """Look for loops between the passes `done` over `chunks` of `batch`, with one more pass for
     each candidate.
@@ -62,7 +63,9 @@ def revisit(
     loops: list[Loop] = []
     for number, candidate in enumerate(find_loops(_descriptors(done, chunks), chunks)):
         try:
-            extra = engine.infer(take(batch, candidate.frames), observer(number))
+            extra = engine.infer(
+                take(batch, candidate.frames), observer(number), None, False, attention_keys
+            )
         except (OutOfMemory, NonFiniteOutput) as error:
             _log.warning("pictures %d and %d were not compared: %s", *candidate.pair, error)
             continue

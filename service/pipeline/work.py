@@ -21,7 +21,7 @@ from service.errors import OutOfMemory
 from service.exports.catalogue import Catalogue
 from service.exports.records import BY_NAME
 from service.inference.engine import Engine, Observer, Pass, Tracks
-from service.inference.plan import Plan
+from service.inference.plan import Asked, Plan
 from service.inputs.originals import original_file
 from service.inputs.prepared import PreparedScene
 from service.pipeline.alignment import apply_knowledge, with_known_intrinsics
@@ -42,7 +42,7 @@ from service.result.refined import moved, refined
 from service.result.scene import TRACKS, arrays_of
 from service.result.warnings import warnings_about
 from service.settings import refinement_version
-from service.states import STAGES
+from service.states import NETWORK_STAGES, STAGES
 from service.storage.folder import Storage
 from service.telemetry.metrics import Metrics
 from service.telemetry.tracing import tracer
@@ -106,7 +106,9 @@ class Work:
         with self._storage.incoming(task.id) as folder:
             prepared = PreparedScene.load(folder)
             run = _Run(started, {**prepared.seconds, "queue": max(started - task.created, 0.0)})
-            plan = self._engine.planner.plan(len(prepared.pixels), *prepared.pixels.shape[1:3])
+            asked = Asked(prepared.options.attention_keys, prepared.options.passes)
+            frames, height, width = prepared.pixels.shape[:3]
+            plan = self._engine.planner.plan(frames, height, width, asked)
             plan = replace(plan, refinement=self._refiner.cost(prepared))
             with tracer.start_as_current_span("network", attributes={"passes": len(plan.chunks)}):
                 scene, plan = self._passes(prepared, plan, run, report)
@@ -259,7 +261,9 @@ class Work:
             observe = self._observer(report, plan, number, total)
             observe("transfer", 0.0)
             queries = None if history is None else history.queries(frames.start)
-            done = self._engine.infer(take(batch, frames), observe, queries, seeks_loops)
+            done = self._engine.infer(
+                take(batch, frames), observe, queries, seeks_loops, plan.attention_keys
+            )
             run.add(done)
             passes.append(done)
             if history is not None:
@@ -272,6 +276,7 @@ class Work:
                 plan.chunks,
                 passes,
                 lambda i: self._observer(report, plan, len(plan.chunks) + i, total, "loops"),
+                plan.attention_keys,
             )
             for done in revisits.passes:
                 run.add(done)
@@ -301,6 +306,9 @@ class Work:
         return {
             **plan.document(),
             "measured_memory_bytes": run.peak_bytes,
+            "measured_seconds": round(
+                sum(run.seconds.get(stage, 0.0) for stage in NETWORK_STAGES), 3
+            ),
             "memory_budget_bytes": self._engine.planner.budget,
             "out_of_memory_recovered": run.out_of_memory,
             "loops": run.loops,

@@ -127,6 +127,7 @@ class ClusterEngine(Engine):
         observer: Observer = lambda stage, share: None,
         query_points: Tensor | None = None,
         describe: bool = False,
+        attention_keys: int | None = None,
     ) -> Pass:
         """As `Engine.infer`. While it waits for a replica `observer` is called all the same, so
         that it can stop it.
@@ -134,7 +135,7 @@ class ClusterEngine(Engine):
         Raises a ServiceError, Interrupted if replicas keep getting lost over it, and what
         `observer` raises.
         """
-        order = Order.of(batch, query_points, describe)
+        order = Order.of(batch, query_points, describe, attention_keys)
         for sending in range(_SENDINGS):
             try:
                 done = self._sent(order, observer)
@@ -145,7 +146,7 @@ class ClusterEngine(Engine):
                 observer("transfer", 0.0)
                 time.sleep(_AGAIN_SECONDS)
             else:
-                self._learn(batch, query_points, done)
+                self._learn(batch, query_points, attention_keys, done)
                 return done
         raise Interrupted(
             f"{_SENDINGS} replicas of the network ended while they worked on this reconstruction."

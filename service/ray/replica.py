@@ -96,6 +96,8 @@ class Replica:
     def _run(self, order: Order, observe: Observer) -> Pass:
         self._moved = time.monotonic()
         try:
-            return self._engine.infer(order.batch(), observe, order.queries(), order.describe)
+            return self._engine.infer(
+                order.batch(), observe, order.queries(), order.describe, order.attention_keys
+            )
         finally:
             self._moved = None

@@ -26,23 +26,28 @@ class Order:
 
     `pixels` [N,3,H,W] is uint8 where the network's input is whole 255ths, as it is unless it was
     shrunk, else float32 in [0, 1]; `query_points` is [N,2], network pixels of the first picture;
-    `describe` asks for descriptors.
+    `describe` asks for descriptors; `attention_keys` is that of `Engine.infer`.
     """
 
     pixels: NDArray[Any]
     transforms: tuple[ImageTransform, ...]
     query_points: NDArray[Any] | None
     describe: bool
+    attention_keys: int | None = None
 
     @classmethod
     def of(
-        cls, batch: PreprocessedImages, query_points: Tensor | None, describe: bool = False
+        cls,
+        batch: PreprocessedImages,
+        query_points: Tensor | None,
+        describe: bool = False,
+        attention_keys: int | None = None,
     ) -> Order:
         pixels = (batch.images * 255).round().to(torch.uint8)
         if not torch.equal(pixels.float() / 255, batch.images):
             pixels = batch.images
         queries = None if query_points is None else query_points.numpy()
-        return cls(pixels.numpy(), batch.transforms, queries, describe)
+        return cls(pixels.numpy(), batch.transforms, queries, describe, attention_keys)
 
     def batch(self) -> PreprocessedImages:
         """The input again, bit for bit."""

@@ -23,6 +23,7 @@ from quantization.recipe import Recipe
 from service.application import Application
 from service.http.app import create_app
 from service.http.server import limited_protocol
+from service.inference import engine as inference_engine
 from service.inference.engine import Engine
 from service.settings import Settings, names_a_setting
 from tests.service.refined_scene import network, refined_scene, refinement, room
@@ -36,6 +37,14 @@ __all__ = ["network", "refined_scene", "refinement", "room", "scene"]  # fixture
 @pytest.fixture(scope="session", autouse=True)
 def one_torch_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_warm_up() -> Iterator[None]:
+    """Every start would otherwise measure passes of up to 96 frames, which takes two seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference_engine, "_WARM_UP_SECONDS", 0.0)
+        yield
 
 
 @pytest.fixture(autouse=True)

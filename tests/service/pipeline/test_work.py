@@ -44,6 +44,25 @@ def test_more_frames_than_one_pass_may_have_are_chunked_and_joined(serve: Serve)
         np.testing.assert_allclose(chunked["extrinsic"], alone["extrinsic"], atol=1e-4)
 
 
+def test_a_request_may_have_fewer_keys_or_frames_a_pass_and_the_result_says_so(
+    serve: Serve,
+) -> None:
+    service = serve()
+    exact, fewer = (reconstruct(service, 4, attention_keys=keys) for keys in ("all", "120"))
+    assert exact["run"]["exact"]
+    assert exact["run"]["keys"] == {"factor": 1, "kept": 212, "of": 212, "share": 1.0}
+    assert exact["run"]["degraded"] == []
+    assert fewer["run"]["keys"]["factor"] > 1
+    assert fewer["run"]["keys"]["kept"] < 130
+    assert not fewer["run"]["exact"]
+    assert fewer["run"]["degraded"] == ["fewer-keys"]
+    assert fewer["pictures"][3]["extrinsic"] != exact["pictures"][3]["extrinsic"]
+    assert exact["run"]["measured_seconds"] > 0
+    chunked = reconstruct(service, 4, passes="3")
+    assert (chunked["run"]["chunk_frames"], chunked["run"]["shared_frames"]) == (3, 1)
+    assert len({result["id"] for result in (exact, fewer, chunked)}) == 3
+
+
 def test_frames_are_described_only_where_a_scene_may_come_back_to_a_place(serve: Serve) -> None:
     class Noted(Engine):
         described: tuple[bool, ...] = ()
@@ -79,7 +98,7 @@ def test_running_out_of_memory_is_answered_with_smaller_chunks(serve: Serve) -> 
             if len(arguments[0]) > 2:
                 raise torch.OutOfMemoryError("out of memory")
 
-    service = serve(Small)
+    service = serve(Small, attention_keys=0)
     result = reconstruct(service, 5)
     assert result["run"]["degraded"] == ["chunked"]
     assert result["run"]["pass_frames"] == 2

@@ -27,8 +27,8 @@ SCENE_FILES = (
     "mesh.glb", "gaussians.ply", "splats.zip", "nerfstudio.zip", "manifest.json", ARCHIVE,
 )  # fmt: skip
 PICTURE_FILES = (
-    "pictures/0.png", "depth/0.png", "depth/0.npy", "depth/0.exr", "depth/0/preview.png",
-    "depth/0.source.png", "confidence/0.npy", "confidence/0/preview.png",
+    "pictures/0.png", "pictures/0/preview.jpg", "depth/0.png", "depth/0.npy", "depth/0.exr",
+    "depth/0/preview.png", "depth/0.source.png", "confidence/0.npy", "confidence/0/preview.png",
 )  # fmt: skip
 """Of each picture, by the example of the first."""
 

@@ -81,7 +81,9 @@ def predicted_bytes(
     if export.per_picture:
         picture = pictures[index]
         original = getattr(options, "grid", export.grid) == "original"
-        return _MAP_BYTES * _pixels(picture.original_size if original else picture.network_size)
+        pixels = _pixels(picture.original_size if original else picture.network_size)
+        longest = getattr(options, "max_side", None)
+        return _MAP_BYTES * min(pixels, longest**2 if longest else pixels)
     largest = max(_pixels(picture.original_size) for picture in pictures)
     together = sum(
         _pixels(picture.network_size if picture.dense is None else picture.dense.size)

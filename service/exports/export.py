@@ -96,6 +96,8 @@ class Export(Generic[O]):
     """Whether the archive of everything holds it."""
     label: str | None = None
     """Its text on the page; None if the page does not offer it."""
+    use: str | None = None
+    """What a file of the whole scene is for, in a sentence on the page."""
     shown: bool = False
     """Whether the page shows it as a picture, with `label` as the text for those who don't see
     it."""
@@ -150,6 +152,7 @@ class Export(Generic[O]):
             "orderable": self.orderable,
             "archived": self.archived,
             "label": self.label,
+            "use": self.use,
             "shown": self.shown,
         }
 

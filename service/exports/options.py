@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from service.result.scene import Grid
+from service.result.scene import PREVIEW_SIDE, Grid
 
 
 def _finite(value: float) -> float:
@@ -97,4 +97,22 @@ class MapOptions(ExportOptions):
     grid: Grid = Field(
         "original", examples=["network"],
         description="pixel grid: the picture's own, or the one that the network worked on",
+    )  # fmt: skip
+
+
+class MapPreviewOptions(MapOptions):
+    """How a map of one picture is shown in colours."""
+
+    max_side: int | None = Field(
+        None, ge=16, le=8192, examples=[1024],
+        description="longer side in pixels at most; default: as large as the grid",
+    )  # fmt: skip
+
+
+class PicturePreviewOptions(ExportOptions):
+    """How large a picture is shown."""
+
+    max_side: int = Field(
+        PREVIEW_SIDE, ge=16, le=PREVIEW_SIDE, examples=[256],
+        description="longer side in pixels at most",
     )  # fmt: skip

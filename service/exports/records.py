@@ -24,9 +24,16 @@ from service.exports.depth import (
 )
 from service.exports.export import Export, Need, Source
 from service.exports.gltf import write_glb, write_mesh_glb
-from service.exports.options import ExportOptions, MapOptions, PointOptions
+from service.exports.options import (
+    ExportOptions,
+    MapOptions,
+    MapPreviewOptions,
+    PicturePreviewOptions,
+    PointOptions,
+)
 from service.exports.ply import read_mesh, write_mesh, write_ply
 from service.exports.points import Cloud, select_points
+from service.exports.previews import write_picture_preview
 from service.exports.splats import write_gaussians, write_nerfstudio, write_splats
 from service.exports.tsdf import VOLUME_BYTES, fuse
 from service.result.document import PictureDocument
@@ -35,6 +42,7 @@ from service.result.scene import Scene
 BYTES = "application/octet-stream"
 EXR = "image/x-exr"
 GLTF = "model/gltf-binary"
+JPEG = "image/jpeg"
 JSON = "application/json"
 PLY = "application/ply"
 PNG = "image/png"
@@ -54,11 +62,13 @@ def _points_of_colmap(source: Source[PointOptions]) -> Cloud:
 
 
 def _depth(source: Source[MapOptions]) -> Any:
-    return source.scene.depth_map(source.index, source.options.grid)
+    longest = getattr(source.options, "max_side", None)
+    return source.scene.depth_map(source.index, source.options.grid, longest)
 
 
 def _confidence(source: Source[MapOptions]) -> Any:
-    return source.scene.confidence_map(source.index, source.options.grid)
+    longest = getattr(source.options, "max_side", None)
+    return source.scene.confidence_map(source.index, source.options.grid, longest)
 
 
 def _json(make: Callable[[Scene], Any]) -> Callable[[Source[ExportOptions], Path], object]:
@@ -82,6 +92,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         formats={"points": "ply"},
         orderable=True,
         label="Points (PLY)",
+        use="The coloured points, for MeshLab, CloudCompare, Blender or Open3D.",
     ),
     Export(
         name="points-ascii.ply",
@@ -103,6 +114,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         formats={"points": "glb"},
         orderable=True,
         label="Scene (GLB)",
+        use="Points and cameras in one file, for Blender, Windows 3D Viewer or a web page.",
     ),
     Export(
         name="colmap.zip",
@@ -115,6 +127,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         formats={"points": "colmap", "cameras": "colmap"},
         orderable=True,
         label="COLMAP",
+        use="Cameras and points as a COLMAP model, for COLMAP, OpenMVS or a splat trainer.",
     ),
     Export(
         name="colmap-text.zip",
@@ -137,6 +150,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         formats={"cameras": "transforms.json"},
         orderable=True,
         label="Cameras (nerfstudio)",
+        use="The cameras alone, as transforms.json of nerfstudio.",
     ),
     Export(
         name="trajectory.txt",
@@ -148,6 +162,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         formats={"cameras": "tum"},
         orderable=True,
         label="Trajectory (TUM)",
+        use="Where the camera was, one line a picture, for evo and other trajectory tools.",
     ),
     Export(
         name="cameras.json",
@@ -159,6 +174,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         formats={"cameras": "json"},
         orderable=True,
         label="Cameras (JSON)",
+        use="Every camera's matrices, to be read by a program.",
     ),
     Export(
         name="scene.npz",
@@ -170,6 +186,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         formats={"points": "npz"},
         orderable=True,
         label="Arrays (NPZ)",
+        use="All arrays in one file, for NumPy.",
     ),
     Export(
         name="tracks.json",
@@ -192,6 +209,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         own_bytes=VOLUME_BYTES,
         orderable=True,
         label="Mesh (PLY)",
+        use="A closed-up surface instead of points, for MeshLab or Blender.",
     ),
     Export(
         name="mesh.glb",
@@ -205,6 +223,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         own_bytes=VOLUME_BYTES,
         orderable=True,
         label="Mesh (GLB)",
+        use="The same surface, for Windows 3D Viewer, a web page or Blender.",
     ),
     Export(
         name="gaussians.ply",
@@ -216,6 +235,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         needs=Need.CAMERAS,
         orderable=True,
         label="Gaussians (PLY)",
+        use="A start for training Gaussian splats.",
     ),
     Export(
         name="splats.zip",
@@ -229,6 +249,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         needs=Need.CAMERAS,
         orderable=True,
         label="Splats (zip)",
+        use="Pictures, cameras and start in one folder, for a splat trainer such as gsplat.",
     ),
     Export(
         name="nerfstudio.zip",
@@ -240,6 +261,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         needs=Need.CAMERAS,
         orderable=True,
         label="nerfstudio (zip)",
+        use="Pictures, cameras and points in one folder, for nerfstudio's ns-train.",
     ),
     Export(
         name="depth/{index}.png",
@@ -307,6 +329,21 @@ EXPORTS: tuple[Export[Any], ...] = (
         options=ExportOptions,
         write=lambda source, path: write_png(network_picture(source.scene, source.index), path),
         saved_as="picture-{index}.png",
+        label="as the network saw it",
+    ),
+    Export(
+        name="pictures/{index}/preview.jpg",
+        link="preview",
+        of="picture",
+        media_type=JPEG,
+        summary="The picture, at most 1024 pixels a side",
+        options=PicturePreviewOptions,
+        write=lambda source, path: write_picture_preview(
+            source.scene, source.index, source.options.max_side, path
+        ),
+        grid="original",
+        saved_as="picture-{index}-preview.jpg",
+        archived=False,
         label="picture",
         shown=True,
     ),
@@ -316,7 +353,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         of="depth",
         media_type=PNG,
         summary="Depth in colours",
-        options=MapOptions,
+        options=MapPreviewOptions,
         write=lambda source, path: write_png(depth_picture(_depth(source)), path),
         saved_as="depth-{index}-preview.png",
         formats={"depth": "preview"},
@@ -340,7 +377,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         of="picture",
         media_type=PNG,
         summary="Confidence in colours",
-        options=MapOptions,
+        options=MapPreviewOptions,
         write=lambda source, path: write_png(confidence_picture(_confidence(source)), path),
         saved_as="confidence-{index}-preview.png",
         formats={"confidence": "preview"},
@@ -356,6 +393,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         options=ExportOptions,
         write=lambda source, path: write_manifest(source.document, source.files(), path),
         label="Manifest",
+        use="What made this result, with every file's size and SHA-256.",
     ),
     Export(
         name="everything.zip",
@@ -367,6 +405,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         saved_as="reconstruction-{id}.zip",
         archived=False,
         label="Everything (zip)",
+        use="Every file of this result in one archive.",
     ),
 )
 

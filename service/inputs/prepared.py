@@ -31,10 +31,12 @@ from service.inputs.masks import hides_all, read_mask
 from service.inputs.options import Options, PicturePoint
 from service.inputs.originals import Original, Originals, RefinementOrder, to_json
 from service.inputs.pictures import DecodedPictures
+from service.inputs.previews import PreviewedPictures
 from service.result.document import WarningDocument
 from service.settings import Limits, RefinementSettings, refinement_version
 
 _SURE = 1e-6
+_PREVIEW = "preview_"
 _FILE = "scene.safetensors"  # one file, so that one sync brings all of it to the disk
 
 
@@ -44,7 +46,8 @@ class PreparedScene:
 
     `pixels` is uint8 [S,H,W,3]; `keep` is bool [S,H,W], False where a user's mask hides a pixel.
     With a `refinement` there is an entry of `originals` for each picture. Their files lie beside
-    what `save` writes; `kept` holds them until then.
+    what `save` writes; `kept` holds them until then. Without one there are `previews`, files of
+    the pictures to be looked at.
     """
 
     pixels: NDArray[np.uint8]
@@ -57,6 +60,7 @@ class PreparedScene:
     refinement: RefinementOrder | None = None
     originals: tuple[Original, ...] = ()
     kept: Originals | None = field(default=None, compare=False)
+    previews: tuple[NDArray[np.uint8], ...] = field(default=(), compare=False)
     warnings: tuple[WarningDocument, ...] = ()
 
     def batch(self) -> PreprocessedImages:
@@ -87,6 +91,7 @@ class PreparedScene:
     def save(self, folder: Path) -> None:
         """Write everything into `folder`, which must exist. Raises OSError."""
         arrays = {"pixels": self.pixels, "keep": self.keep}
+        arrays |= {f"{_PREVIEW}{index}": preview for index, preview in enumerate(self.previews)}
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         document = json.dumps({**self._document(), "seconds": self.seconds})
         save_file(contiguous, folder / _FILE, {"scene": document})
@@ -105,9 +110,12 @@ class PreparedScene:
         if (folder / _FILE).exists():
             with safe_open(folder / _FILE, "numpy") as file:
                 arrays = {name: file.get_tensor(name) for name in ("pixels", "keep")}
+                count = sum(name.startswith(_PREVIEW) for name in file.keys())  # noqa: SIM118
+                previews = tuple(file.get_tensor(f"{_PREVIEW}{index}") for index in range(count))
                 rest = json.loads(file.metadata()["scene"])
         else:
             arrays = {name: np.load(folder / f"{name}.npy") for name in ("pixels", "keep")}
+            previews = ()
             rest = json.loads((folder / "scene.json").read_text())
         order = rest.get("refinement")
         return cls(
@@ -121,6 +129,7 @@ class PreparedScene:
             seconds=rest["seconds"],
             refinement=None if order is None else RefinementOrder(**order),
             originals=tuple(Original(**each) for each in rest.get("originals", ())),
+            previews=previews,
             warnings=tuple(
                 WarningDocument.model_validate(warning) for warning in rest.get("warnings", ())
             ),
@@ -157,9 +166,13 @@ def prepare(
     with collected(upload, options, limits) as found:
         collecting = time.perf_counter() - started
         pictures = DecodedPictures(found.pictures, limits)
+        previewed = PreviewedPictures(pictures)
         try:
             batch = preprocess_images(
-                pictures, mode=mode, image_size=image_size, patch_size=patch_size
+                previewed if order is None else pictures,
+                mode=mode,
+                image_size=image_size,
+                patch_size=patch_size,
             )
         except ImageError as error:
             raise BrokenPicture(f"A picture can't be used: {error}.") from None
@@ -189,6 +202,7 @@ def prepare(
         order,
         () if originals is None else originals.pictures,
         originals,
+        previewed.previews,
         tuple(warnings),
     )
 

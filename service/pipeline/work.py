@@ -40,7 +40,7 @@ from service.result.document import (
 )
 from service.result.refined import moved, refined
 from service.result.scene import TRACKS, arrays_of
-from service.result.warnings import warnings_about
+from service.result.warnings import warnings_about, warnings_about_run
 from service.settings import refinement_version
 from service.states import NETWORK_STAGES, STAGES
 from service.storage.folder import Storage
@@ -205,6 +205,7 @@ class Work:
                     () if found is None else found.notes,
                     refinable=refinement_version() is not None,
                 ),
+                *warnings_about_run(len(plan.chunks), plan.factor),
                 *prepared.warnings,
             ],
             timings=run.timings,
@@ -214,7 +215,7 @@ class Work:
         originals = [
             (folder / original_file(index)).read_bytes() for index in range(len(prepared.originals))
         ]
-        arrays = arrays_of(scene, keep, found, originals)
+        arrays = arrays_of(scene, keep, found, originals, prepared.previews)
         if run.tracks is not None:
             values = (run.tracks.points, run.tracks.visibility, run.tracks.confidence)
             tracks = {

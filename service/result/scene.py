@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +22,9 @@ from service.result.document import PictureDocument, ReconstructionDocument
 Grid = Literal["original", "network"]
 """A picture's own pixel grid, or the one that the network worked on."""
 
+PREVIEW_SIDE = 1024
+"""Pixels of the longer side of a picture that is kept to be looked at."""
+
 ARRAYS = ("depth", "confidence", "colors", "mask", "keep")
 TRACKS = ("track_points", "track_visibility", "track_confidence")
 _SPARSE = tuple(field.name for field in fields(SparsePoints))
@@ -32,11 +35,13 @@ def arrays_of(
     keep: NDArray[np.bool_],
     refinement: Refinement | None = None,
     originals: Sequence[bytes] = (),
+    previews: Sequence[NDArray[np.uint8]] = (),
 ) -> dict[str, NDArray[Any]]:
     """What `Scene` needs beyond the document; points follow from depth and cameras and are not
     stored.
 
-    `originals` are the upright pictures as JPEG or PNG, one each, which a refined scene needs.
+    `originals` are the upright pictures as JPEG or PNG, one each, which a refined scene needs;
+    `previews` are smaller ones, which another scene may have.
     """
     arrays: dict[str, NDArray[Any]] = {
         "depth": reconstruction.depth.numpy(),
@@ -47,6 +52,8 @@ def arrays_of(
     }
     for index, original in enumerate(originals):
         arrays[f"picture_{index}"] = np.frombuffer(original, np.uint8)
+    if not originals:
+        arrays |= {f"preview_{index}": preview for index, preview in enumerate(previews)}
     if refinement is not None and refinement.sparse is not None:
         arrays |= {f"sparse_{name}": getattr(refinement.sparse, name) for name in _SPARSE}
     if refinement is not None and refinement.dense is not None:
@@ -65,7 +72,9 @@ class Scene:
     any, are pixels [S,N,2] of the network grid and two probabilities [S,N].
 
     A refined scene also has the upright `originals` as they were encoded (JPEG or PNG), its sparse
-    points if cameras were refined, and one dense map a picture if dense depth was found.
+    points if cameras were refined, and one dense map a picture if dense depth was found. Another
+    one has `previews` instead: files (JPEG or PNG) of the pictures with a longer side of
+    `PREVIEW_SIDE` at most; results of older versions have none.
     """
 
     document: ReconstructionDocument
@@ -78,6 +87,7 @@ class Scene:
     sparse: SparsePoints | None = None
     dense: tuple[DenseMap, ...] | None = None
     originals: tuple[NDArray[np.uint8], ...] = ()
+    previews: tuple[NDArray[np.uint8], ...] = ()
 
     @classmethod
     def of(cls, document: ReconstructionDocument, arrays: Mapping[str, NDArray[Any]]) -> Scene:
@@ -85,9 +95,10 @@ class Scene:
         is missing."""
         indices = range(len(document.pictures))
         sparse = dense = None
-        originals: tuple[NDArray[np.uint8], ...] = ()
-        if "picture_0" in arrays:
-            originals = tuple(arrays[f"picture_{index}"] for index in indices)
+        originals, previews = (
+            tuple(arrays[f"{name}_{index}"] for index in indices if f"{name}_{index}" in arrays)
+            for name in ("picture", "preview")
+        )
         if "sparse_xyz" in arrays:
             sparse = SparsePoints(**{name: arrays[f"sparse_{name}"] for name in _SPARSE})
         if "dense_depth_0" in arrays:
@@ -102,6 +113,7 @@ class Scene:
             sparse=sparse,
             dense=dense,
             originals=originals,
+            previews=previews,
         )
 
     def extrinsics(self) -> NDArray[np.float64]:
@@ -121,27 +133,29 @@ class Scene:
             rgb = rgb.resize((size[1], size[0]), Image.Resampling.BOX)
         return np.asarray(rgb)
 
-    def depth_map(self, index: int, grid: Grid) -> NDArray[np.float32]:
+    def depth_map(self, index: int, grid: Grid, max_side: int | None = None) -> NDArray[np.float32]:
         """Depth of one picture [h, w], NaN where there is no data, on the original or the network's
         pixel grid.
 
         On the original grid it is the dense depth of a scene that has it, and the network's
-        elsewhere.
+        elsewhere; the grid is coarser where its longer side would be above `max_side`.
         """
         if grid == "original" and self.dense is not None:
-            return enlarged(self.dense[index].depth, self._original_size(index))
-        return self._map(self.depth, index, grid)
+            return resampled(self.dense[index].depth, self._size(index, max_side))
+        return self._map(self.depth, index, grid, max_side)
 
     def source_map(self, index: int) -> NDArray[np.uint8]:
         """Where each pixel of one picture's dense depth comes from, uint8 [h, w] on the original
         grid: NO_DATA, NETWORK or VERIFIED of `refinement.result`. Needs dense depth."""
         assert self.dense is not None
-        return enlarged(self.dense[index].source, self._original_size(index))
+        return resampled(self.dense[index].source, self._size(index))
 
-    def confidence_map(self, index: int, grid: Grid) -> NDArray[np.float32]:
-        """Confidence of one picture [h, w], at least 1, NaN where there is no data, on either
-        grid."""
-        return self._map(self.confidence, index, grid)
+    def confidence_map(
+        self, index: int, grid: Grid, max_side: int | None = None
+    ) -> NDArray[np.float32]:
+        """Confidence of one picture [h, w], at least 1, NaN where there is no data, on either grid;
+        `max_side` as for depth."""
+        return self._map(self.confidence, index, grid, max_side)
 
     def world_points(self) -> NDArray[np.float32]:
         """Points [S,H,W,3] of all network pixels' centres in the world frame."""
@@ -164,18 +178,32 @@ class Scene:
         smaller = np.diag([columns / size.width, rows / size.height, 1.0])
         return unprojected(picture, smaller @ np.array(picture.intrinsic), depth)
 
-    def _original_size(self, index: int) -> tuple[int, int]:
+    def _size(self, index: int, max_side: int | None = None) -> tuple[int, int]:
+        """Height and width of one original picture, made smaller to `max_side` if given."""
         size = self.document.pictures[index].original_size
-        return size.height, size.width
+        return size_within((size.height, size.width), max_side)
 
-    def _map(self, values: NDArray[np.float32], index: int, grid: Grid) -> NDArray[np.float32]:
+    def _map(
+        self, values: NDArray[np.float32], index: int, grid: Grid, max_side: int | None
+    ) -> NDArray[np.float32]:
         if grid == "network":
-            return np.where(self.mask[index], values[index], np.float32(np.nan))
-        return (
-            ImageTransform.from_dict(self.document.pictures[index].transform)
-            .map_to_original(torch.from_numpy(np.array(values[index])))
-            .numpy()
+            seen = np.where(self.mask[index], values[index], np.float32(np.nan))
+            return resampled(seen, size_within(seen.shape, max_side))
+        transform = ImageTransform.from_dict(self.document.pictures[index].transform)
+        (height, width), (x, y) = transform.original_size, transform.scale
+        rows, columns = self._size(index, max_side)
+        coarser = replace(
+            transform, original_size=(rows, columns), scale=(x * width / columns, y * height / rows)
         )
+        return coarser.map_to_original(torch.from_numpy(np.array(values[index]))).numpy()
+
+
+def size_within(size: tuple[int, ...], max_side: int | None) -> tuple[int, int]:
+    """(height, width) made smaller in proportion, so that no side is above `max_side`; None bounds
+    nothing."""
+    height, width = size
+    share = 1.0 if max_side is None else min(max_side / max(height, width), 1.0)
+    return max(round(share * height), 1), max(round(share * width), 1)
 
 
 def rays(
@@ -202,8 +230,8 @@ def unprojected(
     return points
 
 
-def enlarged(values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """A map [h,w] on a larger grid of `size` (h, w): each pixel takes the value of the one that its
+def resampled(values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """A map [h,w] on another grid of `size` (h, w): each pixel takes the value of the one that its
     centre lies in, so that no depth is mixed across an edge."""
     row, column = (
         ((np.arange(wanted) + 0.5) * (had / wanted)).astype(int)

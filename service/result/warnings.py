@@ -39,6 +39,28 @@ def warnings_about(
     return [WarningDocument(code=code, message=message) for code, message in found]
 
 
+def warnings_about_run(passes: int, factor: float) -> list[WarningDocument]:
+    """Of an answer that the network gave in so many passes, at `factor` of its full resolution."""
+    found = []
+    if passes > 1:
+        found.append(
+            (
+                "chunked",
+                f"The pictures were too many for one pass of the network: {passes} passes were "
+                "joined, and the cameras of one pass may be a little off from those of the next.",
+            )
+        )
+    if factor < 1:
+        found.append(
+            (
+                "reduced-resolution",
+                f"For want of memory the network saw the pictures at {factor:.0%} of its usual "
+                "resolution: fine detail is lost. Fewer pictures, or more memory, avoid that.",
+            )
+        )
+    return [WarningDocument(code=code, message=message) for code, message in found]
+
+
 def _not_for_photographs(kept: int, refinable: bool) -> str:
     whose = "cameras that were not refined" if kept else "cameras"
     rescue = "have them refined on the pictures themselves (refine=dense), or " if refinable else ""

@@ -1,7 +1,9 @@
 // The page: choose, send, follow, look. What can be seen is one of start, progress, problem, result.
 
-import { Problem, follow, get, getBlobUrl, getJson, remove, submit, useKey } from "./api.js";
+import { Problem, follow, get, getJson, remove, submit, useKey } from "./api.js";
+import { element, part } from "./elements.js";
 import { readPly } from "./ply.js";
+import { copyLink, showResult } from "./result.js";
 import { Viewer } from "./viewer.js";
 
 const numbered = (count, name) => Array.from({ length: count }, (_, index) => name(`0${index}`));
@@ -19,19 +21,12 @@ const EXPLAINED = {
   cameras: "finding the cameras that fit the matches", dense: "measuring depth pixel by pixel",
 };
 
-const part = id => document.getElementById(id);
-let files = [], current = null, viewer = null, unit = "", blobs = [];
+let files = [], current = null, viewer = null, unit = "";
 let refining = new Set();  // the stages of the refinement that the present work has
 let exports = [], ownWarnings = [];  // what /capabilities says of files, and of the model that runs now
 
 function only(...shown) {
   for (const id of ["start", "progress", "problem", "result"]) part(id).hidden = !shown.includes(id);
-}
-
-function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
 }
 
 // Choosing
@@ -171,12 +166,11 @@ function fail(error) {
 // Looking
 
 async function show(result) {
-  blobs.forEach(url => URL.revokeObjectURL(url));
-  blobs = [];
   part("cancel").disabled = true;
   step("export", 1, "fetching the points");
   const ply = await get(`${result.links.points}?confidence=0&max_points=${MOST_POINTS}`);
   const cloud = readPly(await ply.arrayBuffer());
+  if (!exports.length) await describe();
   only("result");
   unit = result.scale.unit === "metre" ? "m" : "units";
   viewer ??= new Viewer(part("view"), measured);
@@ -186,98 +180,11 @@ async function show(result) {
   part("confidence").value = result.options.confidence ?? (dense ? 0 : 25);
   part("size").value = dense ? 4 : 2.5;
   adjust();
-  part("facts").textContent = facts(result, cloud.count);
-  part("refined").textContent = refined(result);
-  part("refined").hidden = !result.refinement;
   warn(result.warnings);
-  if (!exports.length) await describe();
-  const first = one => one.link === "archive";
-  const offered = exports.filter(one => one.of === "result" && one.label && result.links[one.link])
-    .sort((a, b) => first(b) - first(a));
-  part("downloads").replaceChildren(...offered.map(one => {
-    const button = element("button", { type: "button", textContent: one.label, className: first(one) ? "download main" : "download" });
-    button.addEventListener("click", () => download(result.links[one.link]));
-    return button;
-  }));
-  part("pictures").replaceChildren(...result.pictures.map(picture => card(picture, result)));
-}
-
-function facts(result, count) {
-  const seconds = Object.values(result.timings).reduce((sum, value) => sum + value, 0);
-  const found = [`${result.pictures.length} pictures`, `${count.toLocaleString()} points`, `${seconds.toFixed(1)} s`];
-  found.push(result.scale.unit === "metre" ? "in metres" : "scale unknown: lengths are in the network's unit");
-  if (result.run.degraded?.length) found.push(result.run.degraded.join(", ").replace("-", " "));
-  if (result.reused) found.push("an earlier result");
-  return found.join(" · ");
-}
-
-const percent = share => `${Math.round(100 * share)} %`;
-
-// What was refined, in one sentence; why not more is among the warnings.
-function refined({ refinement, pictures }) {
-  if (!refinement) return "";
-  const { kept, support, network_support: before, points } = refinement;
-  if (!kept) {
-    const fit = support === null ? "" : `; ${percent(support)} of the matches between the pictures agree with them`;
-    return `Cameras are the network's${fit}.`;
-  }
-  const all = kept === pictures.length ? `All ${kept}` : `${kept} of ${pictures.length}`;
-  const gain = before === null ? "" : ` (the network's: ${percent(before)})`;
-  const found = `${all} cameras refined: ${percent(support)} of the matches agree${gain}, ${points.toLocaleString()} points triangulated`;
-  const dense = pictures.map(picture => picture.dense).filter(Boolean);
-  if (!dense.length) return `${found}.`;
-  const pixels = dense.reduce((sum, one) => sum + one.size.width * one.size.height, 0);
-  return `${found}; depth of ${percent(dense.reduce((sum, one) => sum + one.verified, 0) / pixels)} of the pixels verified.`;
-}
-
-// Whose camera a picture has, and how far that can be trusted.
-function tag(picture, result) {
-  if (!result.refinement) return "";
-  const share = picture.share === null ? "" : `, ${percent(picture.share)} of its matches agree`;
-  if (picture.source === "refined") return element("span", { className: "tag good", textContent: `refined camera${share}` });
-  const doubtful = result.refinement.kept > 0 || (picture.share ?? 0) < 0.7;
-  return element("span", { className: doubtful ? "tag bad" : "tag", textContent: `network's camera${share}${doubtful ? ": not reliable" : ""}` });
-}
-
-function card(picture, result) {
-  const links = { picture: picture.links, depth: picture.depth.links };
-  const first = one => one.link === "picture";
-  const offered = exports.filter(one => one.label && links[one.of]?.[one.link]).sort((a, b) => first(b) - first(a));
-  const images = offered.filter(one => one.shown).map(one => {
-    const query = one.options.includes("grid") && !(picture.dense && one.of === "depth") ? "?grid=network" : "";
-    return image(links[one.of][one.link] + query, `${one.label} of ${picture.filename}`);
+  showResult(result, exports, {
+    look: index => { viewer.lookFrom(index); part("view").scrollIntoView({ block: "center" }); },
+    query: () => ({}),
   });
-  const look = element("button", { type: "button", title: "Look from here" }, images.shift());
-  look.addEventListener("click", () => { viewer.lookFrom(picture.index); part("view").scrollIntoView({ block: "center" }); });
-  const { min, max } = picture.depth;
-  const { dense } = picture;
-  const verified = dense ? ` · ${percent(dense.verified / (dense.size.width * dense.size.height))} verified` : "";
-  const caption = element("p", {}, tag(picture, result), `${picture.filename} · depth ${min.toFixed(2)} to ${max.toFixed(2)}${verified} ·`);
-  for (const one of offered.filter(one => !one.shown)) {
-    const link = links[one.of][one.link];
-    const anchor = element("a", { href: link.slice(1), textContent: one.label });
-    anchor.addEventListener("click", event => { event.preventDefault(); download(link); });
-    caption.append(anchor);
-  }
-  return element("div", { className: "picture" }, element("div", { className: "images" }, look, ...images), caption);
-}
-
-function image(link, alt) {
-  const made = element("img", { alt, loading: "lazy" });
-  getBlobUrl(link).then(url => { blobs.push(url); made.src = url; }).catch(() => { made.alt = `${alt}: not available`; });
-  return made;
-}
-
-async function download(link) {
-  try {
-    const answer = await get(link);
-    const name = answer.headers.get("content-disposition")?.match(/filename="([^"]+)"/)?.[1] || link.split("/").pop();
-    const url = URL.createObjectURL(await answer.blob());
-    element("a", { href: url, download: name }).click();
-    setTimeout(() => URL.revokeObjectURL(url), 60000);
-  } catch (error) {
-    part("facts").textContent = error.message;
-  }
 }
 
 function adjust() {
@@ -379,6 +286,7 @@ part("urls").addEventListener("input", count);
 part("form").addEventListener("submit", event => { event.preventDefault(); send(); });
 part("samples").addEventListener("click", () => chooseSamples().catch(fail));
 part("cancel").addEventListener("click", () => { part("cancel").disabled = true; remove(`reconstructions/${current}`); });
+part("link").addEventListener("click", copyLink);
 part("new").addEventListener("click", begin);
 part("again").addEventListener("click", () => only("start"));
 part("reset").addEventListener("click", KEYS.r);

@@ -33,6 +33,7 @@ def test_more_frames_than_one_pass_may_have_are_chunked_and_joined(serve: Serve)
     service = serve(pass_frames=4)
     result = reconstruct(service, 9)
     assert result["run"]["degraded"] == ["chunked"]
+    assert "chunked" in [warning["code"] for warning in result["warnings"]]
     assert (result["run"]["passes"], result["run"]["pass_frames"]) == (3, 4)
     assert len(result["pictures"]) == 9
     assert service.metric('quantvggt_degraded_total{step="chunked"}') == 1

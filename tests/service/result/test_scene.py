@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pytest
 
 from service.result.scene import Scene
 
@@ -33,3 +34,13 @@ def test_points_are_the_centres_of_their_pixels(scene: Scene) -> None:
         v, u = np.mgrid[:96, :96] + 0.5
         np.testing.assert_allclose(pixels, np.stack([u, v], -1), atol=1e-3)
         np.testing.assert_allclose(seen[..., 2], scene.depth[picture.index], rtol=1e-5)
+
+
+def test_a_map_at_a_smaller_size_has_the_pictures_shape_and_the_same_values(scene: Scene) -> None:
+    for index, size in ((0, (45, 60)), (1, (60, 45))):
+        small = scene.depth_map(index, "original", max_side=60)
+        assert small.shape == size
+        whole = scene.depth_map(index, "original")
+        assert np.nanmean(small) == pytest.approx(np.nanmean(whole), rel=0.01)
+    assert scene.confidence_map(0, "network", max_side=48).shape == (48, 48)
+    assert scene.depth_map(0, "original", max_side=8192).shape == (90, 120)

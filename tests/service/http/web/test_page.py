@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import io
-import json
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from service.keys import add_key
-from tests.service.http.web.watching import watched
+from tests.service.http.web.visitor import (
+    SAMPLES,
+    changed,
+    pictures,
+    reconstructed,
+    view,
+    visited,
+)
 from tests.service.inputs.remote.origin import Origin, plain
 from tests.service.running import Gate, Running, Serve
-
-SAMPLES = Path(__file__).parents[4] / "service" / "samples" / "rooms"
 
 
 @pytest.fixture(scope="module")
@@ -31,50 +31,6 @@ def service(serve: Serve) -> Running:
 def page(browser: Browser, service: Running) -> Iterator[Page]:
     with visited(browser, service) as page:
         yield page
-
-
-@contextmanager
-def visited(browser: Browser, service: Running) -> Iterator[Page]:
-    """The page of a fresh visitor; see `watched`."""
-    with watched(
-        browser, f"http://127.0.0.1:{service.port}/", viewport={"width": 480, "height": 480}
-    ) as page:
-        expect(page.locator("#model")).to_be_visible()
-        yield page
-
-
-def pictures(count: int) -> list[dict]:
-    return [
-        {
-            "name": f"{i}.png",
-            "mimeType": "image/png",
-            "buffer": (SAMPLES / f"0{i}.png").read_bytes(),
-        }
-        for i in range(count)
-    ]
-
-
-def view(page: Page) -> np.ndarray:
-    """What the canvas shows."""
-    page.wait_for_timeout(300)
-    picture = Image.open(io.BytesIO(page.locator("#view").screenshot()))
-    return np.asarray(picture.convert("RGB"), float)
-
-
-def changed(page: Page, before: np.ndarray, least: float) -> np.ndarray:
-    """What the canvas shows once it differs from `before` by `least` grey levels on average."""
-    for _ in range(20):
-        after = view(page)
-        if np.abs(after - before).mean() > least:
-            return after
-    raise AssertionError("the view did not change")
-
-
-def reconstructed(page: Page, count: int = 2) -> None:
-    page.set_input_files("#files", pictures(count))
-    page.get_by_role("button", name=f"Reconstruct {count} pictures").click()
-    expect(page.locator("#result")).to_be_visible()
-    expect(page.locator("#pictures img").first).to_have_attribute("src", re.compile("^blob:"))
 
 
 def test_the_sample_pictures_become_a_cloud_that_turns(page: Page) -> None:
@@ -138,26 +94,6 @@ def test_two_clicks_measure_a_distance(page: Page) -> None:
         page.mouse.click(box["x"] + int(columns[at]), box["y"] + int(rows[at]))
     expect(page.locator("#measured")).to_contain_text("units")
     assert float(page.locator("#measured").inner_text().split()[0]) > 0
-
-
-def test_every_picture_stands_beside_its_depth_and_confidence(page: Page) -> None:
-    reconstructed(page, 3)
-    images = page.locator("#pictures img")
-    expect(images).to_have_count(9)
-    for index in range(9):
-        images.nth(index).scroll_into_view_if_needed()
-        page.wait_for_function(
-            f"document.querySelectorAll('#pictures img')[{index}].naturalWidth > 40"
-        )
-
-
-def test_a_download_is_the_file_that_the_service_gives(page: Page, service: Running) -> None:
-    reconstructed(page)
-    with page.expect_download() as waiting:
-        page.get_by_role("button", name="Cameras (JSON)").click()
-    saved = Path(waiting.value.path())
-    assert waiting.value.suggested_filename == "cameras.json"
-    assert len(json.loads(saved.read_text())["cameras"]) == 2
 
 
 def test_a_problem_is_told_in_the_services_words_and_leads_back(page: Page) -> None:

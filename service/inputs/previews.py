@@ -1,0 +1,67 @@
+"""Pictures as they are shown with their result, where no originals are kept: files of at most
+`PREVIEW_SIDE` pixels a side."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+from model.scene.pictures import FORMATS
+from service.inputs.body import SentFile
+from service.inputs.pictures import DecodedPictures
+from service.result.scene import PREVIEW_SIDE
+
+_QUALITY = 88
+_BYTES_KEPT = 512 * 1024  # a larger file is encoded anew
+_KEPT_FORMATS = ("JPEG", "PNG")
+
+
+class PreviewedPictures(Sequence[Image.Image]):
+    """Decoded pictures, each of which leaves a preview when it is first asked for."""
+
+    def __init__(self, pictures: DecodedPictures) -> None:
+        self._pictures = pictures
+        self._previews: dict[int, bytes] = {}
+
+    @property
+    def previews(self) -> tuple[NDArray[np.uint8], ...]:
+        """JPEG or PNG files of the pictures that were asked for, in their order."""
+        return tuple(np.frombuffer(self._previews[i], np.uint8) for i in sorted(self._previews))
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    @overload
+    def __getitem__(self, index: int) -> Image.Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Image.Image]: ...
+    def __getitem__(self, index: int | slice) -> Image.Image | Sequence[Image.Image]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        picture = self._pictures[index]
+        if index not in self._previews:
+            self._previews[index] = _preview(picture, self._pictures.files[index])
+        return picture
+
+
+def _preview(picture: Image.Image, file: SentFile) -> bytes:
+    """The file itself if it can be shown as it is, else a smaller JPEG of the decoded picture."""
+    if max(picture.size) <= PREVIEW_SIDE:
+        file.file.seek(0)
+        with Image.open(file.file, formats=FORMATS) as header:
+            upright = header.getexif().get(ExifTags.Base.Orientation, 1) == 1
+            plain = header.format in _KEPT_FORMATS and header.mode == "RGB" and upright
+        file.file.seek(0)
+        content = file.file.read(_BYTES_KEPT + 1)
+        if plain and len(content) <= _BYTES_KEPT:
+            return content
+    smaller = picture.copy()
+    smaller.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE), reducing_gap=2)
+    buffer = io.BytesIO()
+    smaller.save(buffer, "JPEG", quality=_QUALITY)
+    return buffer.getvalue()

@@ -1,24 +1,29 @@
-"""What a budget of attention keys costs in accuracy, on walks round synthetic rooms.
+"""What fewer attention keys, and passes over a part of the frames, cost in accuracy: walks round
+synthetic rooms.
 
     python -m benchmarks.keys [--model build/demo/artifact] [--views 32] [--scenes 30] [--json FILE]
 
-Every factor of `model.network.keys` runs on the same scenes as exact attention: AUC@30, its change
-against exact with a paired 95 % bootstrap interval over scenes, and how far depth moves (median
-over pixels of |log ratio|, mean over scenes).
+Every way runs on the same scenes as exact attention in one pass: each factor of
+`model.network.keys` in one pass, and where there are more views than `--chunk` chunks that share
+`--shared` of them, a quarter of the patches each, loops left open and closed. AUC@30, the error of
+camera centres relative to their spread, and AbsRel of depth; the change against exact with a paired
+95 % bootstrap interval over scenes; and how far depth moves (median over pixels of |log ratio|).
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from benchmarks.loops import batch_of, camera_errors, in_chunks, run
 from benchmarks.timing import machine, write
-from evaluation.bootstrap import Interval, interval, mean_over_scenes
-from evaluation.pose_metrics import pose_auc, relative_pose_errors
+from evaluation.bootstrap import interval, mean_over_scenes
+from evaluation.depth_metrics import depth_errors
 from model import families
 from model.files.artifact import load
 from model.files.checkpoint import load_checkpoint
@@ -26,7 +31,22 @@ from model.files.manifest import MANIFEST
 from model.network.keys import FACTORS, kept_tokens
 from model.network.network import Network
 from model.progress import track
+from model.scene.chunking import chunk_frames
+from model.scene.reconstruction import Reconstruction
+from scenes.scene import Scene
 from scenes.synthetic.walk import walk
+
+EXACT = "exact"
+MEASURES = ("auc_30", "centre_error", "abs_rel")
+_OF_CHUNKS = 4  # the factor that a pass of three times the usual budget's frames gets
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Frames of a chunk, and how many of them it shares with the one before."""
+
+    chunk: int
+    shared: int
 
 
 def main() -> int:
@@ -34,12 +54,16 @@ def main() -> int:
     parser.add_argument(
         "--model", default="demo", help="checkpoint or artifact (default the bundled demo model)"
     )
-    parser.add_argument("--views", type=int, default=32, help="frames of a walk, a turn of 360°")
+    parser.add_argument(
+        "--views", type=int, nargs="+", default=[32], help="frames of a walk, a turn of 360°"
+    )
     parser.add_argument("--scenes", type=int, default=30)
     parser.add_argument(
         "--seed", type=int, default=1000, help="of the first scene of the test split"
     )
     parser.add_argument("--factors", type=int, nargs="+", choices=FACTORS, default=FACTORS[1:])
+    parser.add_argument("--chunk", type=int, default=96, help="frames of a pass of several")
+    parser.add_argument("--shared", type=int, default=32, help="frames that two chunks share")
     parser.add_argument("--attention", choices=("float", "int8"), help="other arithmetic")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     args = parser.parse_args()
@@ -52,61 +76,86 @@ def main() -> int:
         "machine": machine(),
         "model": args.model,
         "attention": net.attention,
-        "views": args.views,
         "scenes": args.scenes,
         "seed": args.seed,
-        "factors": compare(
-            net, args.views, range(args.seed, args.seed + args.scenes), (1, *args.factors)
-        ),
+        "passes": vars(Passes(args.chunk, args.shared)),
+        "views": {},
     }
-    write(args.json, report)
+    seeds = range(args.seed, args.seed + args.scenes)
+    for views in args.views:
+        report["views"][views] = compare(
+            net, views, seeds, args.factors, Passes(args.chunk, args.shared)
+        )
+        write(args.json, report)
     return 0
 
 
 def compare(
-    net: Network, views: int, seeds: range, factors: tuple[int, ...]
+    net: Network, views: int, seeds: range, factors: list[int], passes: Passes
 ) -> dict[str, dict[str, Any]]:
-    """Figures of each factor, the first of which is exact; prints them."""
-    family = families.of(net.config)
-    grid = family.grid(net.config)
-    side = grid.longer_side // grid.patch_size
-    special = family.special_tokens(net.config)
-    # a budget that is just enough for the factor, and too small for the one before
-    budgets = {f: len(kept_tokens(f, views, side, side, special)) + 1 for f in factors}
-    auc: dict[int, list[float]] = {factor: [] for factor in factors}
-    moved: dict[int, list[float]] = {factor: [] for factor in factors}
+    """Figures of each way, exact attention first; prints them."""
+    scores: dict[str, list[dict[str, float]]] = {}
     for seed in track(seeds, f"{views} views"):
-        scene = walk(seed, views, views, grid.longer_side)
-        exact: Tensor | None = None
-        for factor in factors:
-            prediction = net(scene.images, attention_keys=budgets[factor])
-            found = family.decode(
-                prediction.map(lambda values: values[0].double()), (side * grid.patch_size,) * 2
-            )
-            assert found.extrinsics is not None
-            assert found.depth is not None
-            auc[factor].append(
-                pose_auc(*relative_pose_errors(found.extrinsics, scene.extrinsics), 30)
-            )
-            exact = found.depth if exact is None else exact
-            moved[factor].append(float((found.depth / exact).log().abs().median()))
-    figures: dict[str, dict[str, Any]] = {}
-    for factor in factors:
-        change = [a - b for a, b in zip(auc[factor], auc[factors[0]], strict=True)]
-        own, against = (interval(mean_over_scenes(v), len(seeds)) for v in (auc[factor], change))
-        name = f"1 of {factor}"
-        figures[name] = {
-            "auc_30": _listed(own),
-            "change": _listed(against),
-            "depth_moved": round(sum(moved[factor]) / len(seeds), 4),
-            "keys": budgets[factor] - 1,
-        }
-        print(f"{name:8} {figures[name]}", flush=True)
+        scene = walk(seed, views, views, families.of(net.config).grid(net.config).longer_side)
+        exact: Reconstruction | None = None
+        for name, found in _ways(net, scene, factors, passes):
+            exact = found if exact is None else exact
+            scores.setdefault(name, []).append(_score(found, exact, scene))
+    figures = {name: _summary(own, scores[EXACT]) for name, own in scores.items()}
+    for name, figure in figures.items():
+        print(f"{views:4} views, {name:24} {figure}", flush=True)
     return figures
 
 
-def _listed(found: Interval) -> list[float]:
-    return [round(value, 2) for value in (found.value, found.low, found.high)]
+def _ways(
+    net: Network, scene: Scene, factors: list[int], passes: Passes
+) -> Iterator[tuple[str, Reconstruction]]:
+    batch = batch_of(scene)
+    views = len(scene.images)
+    yield EXACT, run(net, batch)
+    for factor in factors:
+        yield f"1 of {factor}", run(net, batch, _budget(net, factor, views))
+    if views > passes.chunk:
+        chunks = chunk_frames(views, passes.chunk, passes.shared)
+        found = in_chunks(net, batch, chunks, _budget(net, _OF_CHUNKS, passes.chunk))
+        yield "chunks, open", found.open
+        yield "chunks, closed", found.closed
+
+
+def _budget(net: Network, factor: int, frames: int) -> int:
+    """What is just enough for the factor, and too small for the one before."""
+    family = families.of(net.config)
+    grid = family.grid(net.config)
+    side = grid.longer_side // grid.patch_size
+    return len(kept_tokens(factor, frames, side, side, family.special_tokens(net.config))) + 1
+
+
+def _score(found: Reconstruction, exact: Reconstruction, scene: Scene) -> dict[str, float]:
+    assert scene.depth is not None
+    centre, _, auc = camera_errors(found.extrinsics, scene.extrinsics)
+    return {
+        "auc_30": auc,
+        "centre_error": centre,
+        "abs_rel": depth_errors(found.depth, scene.depth).abs_rel,
+        "depth_moved": float((found.depth / exact.depth).log().abs().median()),
+    }
+
+
+def _summary(own: list[dict[str, float]], exact: list[dict[str, float]]) -> dict[str, Any]:
+    figures: dict[str, Any] = {}
+    for measure in MEASURES:
+        values = [score[measure] for score in own]
+        changes = [a - b[measure] for a, b in zip(values, exact, strict=True)]
+        figures[measure] = _interval(values)
+        figures[f"{measure}_change"] = _interval(changes)
+    figures["depth_moved"] = round(sum(score["depth_moved"] for score in own) / len(own), 4)
+    return figures
+
+
+def _interval(values: list[float]) -> list[float]:
+    """The mean over scenes and its 95 % bootstrap interval."""
+    found = interval(mean_over_scenes(values), len(values))
+    return [round(value, 3) for value in (found.value, found.low, found.high)]
 
 
 if __name__ == "__main__":

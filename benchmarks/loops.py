@@ -12,7 +12,7 @@ their spread, after the similarity that aligns all cameras; 95 % bootstrap inter
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -105,24 +105,11 @@ def compare(net: Network, name: str, setting: Setting, seeds: range) -> dict[str
         scene = walk(
             seed, setting.frames, setting.lap, families.of(net.config).grid(net.config).longer_side
         )
-        batch = _batch(scene)
-        with described(net) as descriptors:
-            parts = [_run(net, take(batch, chunk)) for chunk in chunks]
-        shared = [0] + [before.stop - chunk.start for before, chunk in pairwise(chunks)]
-        found = find_loops(
-            torch.cat([d[skip:] for d, skip in zip(descriptors, shared, strict=True)]), chunks
-        )
-        loops = [
-            measure(each, _run(net, take(batch, each.frames)), parts, chunks) for each in found
-        ]
-        places = place(parts, chunks)
-        corrected, verdicts = close_loops(places, loops, parts)
-        candidates += len(found)
-        closed += sum(verdict.closed for verdict in verdicts)
-        for kind, where in (("open", places), ("closed", corrected)):
-            rows[kind].append(
-                camera_errors(join(parts, chunks, where).extrinsics, scene.extrinsics)
-            )
+        found = in_chunks(net, batch_of(scene), chunks)
+        candidates += found.candidates
+        closed += found.loops
+        for kind, joined in (("open", found.open), ("closed", found.closed)):
+            rows[kind].append(camera_errors(joined.extrinsics, scene.extrinsics))
     count = len(seeds)
     print(
         f"{name}: {len(chunks)} chunks; {candidates / count:.2f} extra passes and "
@@ -149,6 +136,44 @@ def compare(net: Network, name: str, setting: Setting, seeds: range) -> dict[str
     worse = sum(b[0] > a[0] for a, b in zip(rows["open"], rows["closed"], strict=True))
     print(f"  centres better in {better} of {count} scenes, worse in {worse}", flush=True)
     return result
+
+
+@dataclass(frozen=True)
+class InChunks:
+    """A scene run in chunks, its loops left open and closed; how many passes looked for loops, and
+    how many were found."""
+
+    open: Reconstruction
+    closed: Reconstruction
+    candidates: int
+    loops: int
+
+
+def in_chunks(
+    net: Network,
+    batch: PreprocessedImages,
+    chunks: Sequence[range],
+    attention_keys: int | None = None,
+) -> InChunks:
+    """A scene in `chunks` of `chunk_frames`; `attention_keys` as a network's `forward` takes it."""
+    with described(net) as descriptors:
+        parts = [run(net, take(batch, chunk), attention_keys) for chunk in chunks]
+    shared = [0] + [before.stop - chunk.start for before, chunk in pairwise(chunks)]
+    found = find_loops(
+        torch.cat([d[skip:] for d, skip in zip(descriptors, shared, strict=True)]), chunks
+    )
+    loops = [
+        measure(each, run(net, take(batch, each.frames), attention_keys), parts, chunks)
+        for each in found
+    ]
+    places = place(parts, chunks)
+    corrected, verdicts = close_loops(places, loops, parts)
+    return InChunks(
+        join(parts, chunks, places),
+        join(parts, chunks, corrected),
+        len(found),
+        sum(verdict.closed for verdict in verdicts),
+    )
 
 
 def camera_errors(predicted: Tensor, true: Tensor) -> tuple[float, float, float]:
@@ -211,14 +236,19 @@ def _standardised(pictures: Tensor) -> Tensor:
     return pictures / pictures.std((1, 2, 3), keepdim=True)
 
 
-def _batch(scene: Scene) -> PreprocessedImages:
+def batch_of(scene: Scene) -> PreprocessedImages:
+    """A synthetic scene as a pass takes it: its pictures have the network's size already."""
     height, width = scene.images.shape[-2:]
     same = ImageTransform((height, width), (height, width), (1.0, 1.0), (0.0, 0.0))
     return PreprocessedImages(scene.images, (same,) * len(scene.images))
 
 
-def _run(net: Network, batch: PreprocessedImages) -> Reconstruction:
-    return decode(families.of(net.config), net(batch.images), batch)
+def run(
+    net: Network, batch: PreprocessedImages, attention_keys: int | None = None
+) -> Reconstruction:
+    """One pass."""
+    prediction = net(batch.images, attention_keys=attention_keys)
+    return decode(families.of(net.config), prediction, batch)
 
 
 if __name__ == "__main__":

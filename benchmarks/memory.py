@@ -3,9 +3,10 @@ frames.
 
     python -m benchmarks.memory --json benchmarks/results/cpu/memory.json
 
-Frames are 518x392 pixels. Each network runs in a process of its own, with more and more frames, one
-pass each; the peak is that of the whole process during the pass, interpreter and weights included,
-what building the network took excluded. For ratios of times see `network`, which measures in turn.
+Writes a figure beside the JSON file. Frames are 518x392 pixels. Each network runs in a process of
+its own, with more and more frames, one pass each; the peak is that of the whole process during the
+pass, interpreter and weights included, what building the network took excluded. For ratios of times
+see `network`, which measures in turn.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import torch
+from matplotlib.figure import Figure
 
 from benchmarks.random_network import random_network
 from benchmarks.timing import arguments, machine, write
@@ -27,7 +31,7 @@ from service.inference.memory import PeakMemory
 
 HEIGHT, WIDTH = 392, 518
 NETWORKS = ("quantised, fast", "quantised", "float32")  # the slowest last
-MEBIBYTE = 2**20
+MEBIBYTE, GIBIBYTE = 2**20, 2**30
 
 
 def main() -> int:
@@ -72,6 +76,8 @@ def main() -> int:
                 write(args.json, report)
         if process.returncode:
             return process.returncode
+    if args.json:
+        _draw(report, args.json.with_suffix(".png"))
     return 0
 
 
@@ -100,6 +106,28 @@ def run(network: str, frames: list[int], threads: int) -> int:
         }
         print(json.dumps(figures), flush=True)
     return 0
+
+
+def _draw(report: dict[str, Any], path: Path) -> None:
+    mpl.use("Agg")
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for name, figures in report["networks"].items():
+        frames = [int(count) for count in figures["seconds"]]
+        left.plot(frames, list(figures["seconds"].values()), marker="o", label=name)
+        peaks = [peak / GIBIBYTE for peak in figures["peak_bytes"].values()]
+        (line,) = right.plot(frames, peaks, marker="o", label=name)
+        right.axhline(figures["weight_bytes"] / GIBIBYTE, linestyle=":", color=line.get_color())
+    left.set(xlabel="frames", ylabel=f"seconds, {report['threads']} thread(s)", yscale="log")
+    right.set(xlabel="frames", ylabel="peak resident memory, GiB (dotted: weights)", ylim=(0, None))
+    counts = {count for figures in report["networks"].values() for count in figures["seconds"]}
+    for axes in (left, right):
+        axes.set_xscale("log", base=2)
+        axes.set_xticks([int(count) for count in counts], list(counts))
+        axes.legend(fontsize=8)
+    figure.suptitle(f"VGGT-1B, frames of 518x392 on {report['machine']['processor']}", fontsize=9)
+    figure.savefig(path, dpi=150)
+    print(f"-> {path}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""VGGT-1B with random weights, float or quantised: time and memory do not depend on their
-values."""
+"""VGGT-1B or a smaller network with random weights, float or quantised: time and memory do not
+depend on their values."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kernels import NumberFormat, QuantizedLinear, reference
 from model import VGGT, families
+from model.families.vggt.config import VGGTConfig
 from model.families.vggt.presets import PRESETS
 from model.files.artifact import replace_linear
 from model.files.checkpoint import assign, build_empty
@@ -16,11 +17,11 @@ from quantization.recipe import Recipe
 HEADS = ("camera", "depth", "point")  # the tracker runs only where points are asked for
 
 
-def random_network(recipe: Recipe | None) -> VGGT:
-    """The network in evaluation mode, its linear layers quantised as `recipe` says; None leaves
-    everything in float."""
+def random_network(recipe: Recipe | None, config: VGGTConfig | None = None) -> VGGT:
+    """A network of `config` in evaluation mode, its linear layers quantised as `recipe` says; None
+    leaves everything in float. By default VGGT-1B without its tracker."""
     torch.manual_seed(0)
-    net = build_empty(PRESETS["vggt-1b"].with_heads(HEADS))
+    net = build_empty(PRESETS["vggt-1b"].with_heads(HEADS) if config is None else config)
     family = families.of(net.config)
     for name, module in list(net.named_modules()):
         scheme = (

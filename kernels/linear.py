@@ -109,14 +109,14 @@ class QuantizedLinear(nn.Module):
         layer_scale: Tensor | None = None,
         residual: Tensor | None = None,
         dtype: torch.dtype | None = None,
-        outputs: Tensor | None = None,
+        outputs: Tensor | slice | None = None,
     ) -> Tensor:
         """`residual + layer_scale * layer(gelu(norm(x)))`: `[..., K]` to `[..., N]` in `dtype`, by
         default that of `x`.
 
         What stands around the layer in a transformer block may be given along, and is computed in
-        the same pass; see `kernels.ops.linear`. `outputs` are the features to compute, by index,
-        where not all N are wanted.
+        the same pass; see `kernels.ops.linear`. `outputs` are the features to compute, by index
+        or as a range, where not all N are wanted.
         """
         if x.shape[-1] != self.in_features:
             raise ValueError(

@@ -52,7 +52,13 @@ SCHEMAS = {
         "norm_eps, "
         "Tensor? cos, Tensor? sin) -> (Tensor, Tensor)"
     ),
+    "norm_rope": (
+        "(Tensor x, Tensor? weight, Tensor? bias, float norm_eps, Tensor? cos, Tensor? sin) -> "
+        "Tensor"
+    ),
     "int8_attention": "(Tensor q, Tensor k, Tensor v) -> Tensor",
+    "pack_keys_values": "(Tensor k, Tensor v) -> Tensor",
+    "packed_attention": "(Tensor q, Tensor packed, int keys) -> Tensor",
 }
 
 LIBRARY = torch.library.Library("quantvggt", "DEF")
@@ -180,30 +186,62 @@ def qk_norm_rope(
     """Queries and keys `[B, heads, T, D]` of `qkv` `[B, T, 3, heads, D]`: LayerNorm over D, then
     rotary positions.
 
-    Norm parameters are `[D]`; `cos` and `sin` are `[T, D]`, for the layout of `model.network.rope`.
-    Raises ValueError.
+    Norm parameters are `[D]`; `cos` and `sin` are `[P, D]`, for the layout of `model.network.rope`,
+    and begin anew after P tokens, of which T is a multiple. Raises ValueError.
     """
     op = "qk_norm_rope"
     check_float(op, "qkv", qkv, (None, None, 3, None, None))
-    tokens, width = qkv.shape[1], qkv.shape[-1]
     for name, value in (
         ("q_weight", q_weight),
         ("q_bias", q_bias),
         ("k_weight", k_weight),
         ("k_bias", k_bias),
     ):
-        check_tensor(op, name, value, torch.float32, (width,), qkv.device)
+        check_tensor(op, name, value, torch.float32, (qkv.shape[-1],), qkv.device)
+    _check_positions(op, qkv, cos, sin)
+    q, k = torch.ops.quantvggt.qk_norm_rope(
+        qkv, q_weight, q_bias, k_weight, k_bias, norm_eps, cos, sin
+    )
+    return q, k
+
+
+def norm_rope(
+    x: Tensor,
+    *,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    norm_eps: float = NORM_EPS,
+    cos: Tensor | None = None,
+    sin: Tensor | None = None,
+) -> Tensor:
+    """The same for queries or keys alone: `[B, heads, T, D]` of `x` `[B, T, heads, D]`, whose
+    tokens may lie apart. Raises ValueError."""
+    op = "norm_rope"
+    if x.dtype not in FLOATS or x.dim() != 4 or not x[:1, :1].is_contiguous():
+        raise mismatch(op, "x", x, "a float [B, T, heads, D] with contiguous heads")
+    if len(x) > 1 and x.stride(0) != x.shape[1] * x.stride(1):
+        raise mismatch(op, "x", x, "scenes that lie as far apart as their tokens are long")
+    for name, value in (("weight", weight), ("bias", bias)):
+        check_tensor(op, name, value, torch.float32, (x.shape[-1],), x.device)
+    _check_positions(op, x, cos, sin)
+    y: Tensor = torch.ops.quantvggt.norm_rope(x, weight, bias, norm_eps, cos, sin)
+    return y
+
+
+def _check_positions(op: str, x: Tensor, cos: Tensor | None, sin: Tensor | None) -> None:
+    tokens, width = x.shape[1], x.shape[-1]
     for name, value in (("cos", cos), ("sin", sin)):
-        check_tensor(op, name, value, torch.float32, (tokens, width), qkv.device)
+        check_tensor(op, name, value, torch.float32, (None, width), x.device)
     if (cos is None) != (sin is None) or (cos is not None and width % 4):
         raise ValueError(
             f"{op}: expected cos and sin together, and a head width that is a multiple of 4; got "
             f"{width}"
         )
-    q, k = torch.ops.quantvggt.qk_norm_rope(
-        qkv, q_weight, q_bias, k_weight, k_bias, norm_eps, cos, sin
-    )
-    return q, k
+    if cos is not None and sin is not None and (len(cos) != len(sin) or tokens % len(cos)):
+        raise ValueError(
+            f"{op}: cos and sin have {len(cos)} and {len(sin)} positions; expected as many of both "
+            f"as go into {tokens} tokens"
+        )
 
 
 def int8_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -213,26 +251,54 @@ def int8_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Returns `[B, T, heads, D]` in the dtype of `q`. Strided tensors are welcome if D is contiguous.
     Raises ValueError.
     """
-    for name, value in (("q", q), ("k", k), ("v", v)):
+    op = "int8_attention"
+    _check_heads(op, q=q, k=k, v=v)
+    _check_like(op, "k", k, q, (*q.shape[:2], k.shape[2], q.shape[3]))
+    _check_like(op, "v", v, q, tuple(k.shape))
+    mixed: Tensor = torch.ops.quantvggt.int8_attention(q, k, v)
+    return mixed
+
+
+def pack_keys_values(k: Tensor, v: Tensor) -> Tensor:
+    """What `packed_attention` takes, uint8 `[B, heads, bytes]`, of `k` and `v` `[B, heads, T, D]`.
+
+    The kernels that run decide how it lies; nobody else reads it. Raises ValueError.
+    """
+    op = "pack_keys_values"
+    _check_heads(op, k=k, v=v)
+    _check_like(op, "v", v, k, tuple(k.shape))
+    packed: Tensor = torch.ops.quantvggt.pack_keys_values(k, v)
+    return packed
+
+
+def packed_attention(q: Tensor, packed: Tensor, keys: int) -> Tensor:
+    """`int8_attention` of queries `[B, heads, T, D]` to as many `keys` as were packed, bit for bit,
+    however many queries there are at a time. Raises ValueError."""
+    op = "packed_attention"
+    _check_heads(op, q=q)
+    check_tensor(op, "packed", packed, torch.uint8, (*q.shape[:2], None), q.device)
+    if keys < 1:
+        raise ValueError(f"{op}: keys is {keys}; expected at least 1")
+    mixed: Tensor = torch.ops.quantvggt.packed_attention(q, packed, keys)
+    return mixed
+
+
+def _check_heads(op: str, **values: Tensor) -> None:
+    for name, value in values.items():
         if (
             value.dtype not in FLOATS
             or value.dim() != 4
             or value.stride(-1) != 1
             or 0 in value.shape
         ):
-            raise mismatch(
-                "int8_attention", name, value, "a float [B, heads, T, D] with contiguous D"
-            )
-    for name, value, shape in (
-        ("k", k, (*q.shape[:2], k.shape[2], q.shape[3])),
-        ("v", v, tuple(k.shape)),
-    ):
-        if tuple(value.shape) != shape or value.dtype != q.dtype or value.device != q.device:
-            raise mismatch("int8_attention", name, value, f"{q.dtype} {list(shape)} on {q.device}")
-    if q.shape[3] > 128:
-        raise ValueError(f"int8_attention: heads are {q.shape[3]} wide; expected at most 128")
-    mixed: Tensor = torch.ops.quantvggt.int8_attention(q, k, v)
-    return mixed
+            raise mismatch(op, name, value, "a float [B, heads, T, D] with contiguous D")
+        if value.shape[3] > 128:
+            raise ValueError(f"{op}: heads are {value.shape[3]} wide; expected at most 128")
+
+
+def _check_like(op: str, name: str, value: Tensor, other: Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(value.shape) != shape or value.dtype != other.dtype or value.device != other.device:
+        raise mismatch(op, name, value, f"{other.dtype} {list(shape)} on {other.device}")
 
 
 def _fake_quantize_rows(
@@ -269,8 +335,18 @@ def _fake_qk_norm_rope(qkv: Tensor, *_: object) -> tuple[Tensor, Tensor]:
     )
 
 
-def _fake_int8_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def _fake_norm_rope(x: Tensor, *_: object) -> Tensor:
+    batch, tokens, heads, width = x.shape
+    return x.new_empty((batch, heads, tokens, width))
+
+
+def _fake_attention(q: Tensor, *_: object) -> Tensor:
     return q.new_empty((q.shape[0], q.shape[2], q.shape[1], q.shape[3]))
+
+
+def _fake_pack_keys_values(k: Tensor, v: Tensor) -> Tensor:
+    size = torch.library.get_ctx().new_dynamic_size()  # the kernels' own
+    return k.new_empty((*k.shape[:2], size), dtype=torch.uint8)
 
 
 _FAKES: dict[str, Callable[..., object]] = {
@@ -278,7 +354,10 @@ _FAKES: dict[str, Callable[..., object]] = {
     "integer_matmul": _fake_integer_matmul,
     "linear": _fake_linear,
     "qk_norm_rope": _fake_qk_norm_rope,
-    "int8_attention": _fake_int8_attention,
+    "norm_rope": _fake_norm_rope,
+    "int8_attention": _fake_attention,
+    "pack_keys_values": _fake_pack_keys_values,
+    "packed_attention": _fake_attention,
 }
 for _name, _fake in _FAKES.items():
     torch.library.register_fake(f"quantvggt::{_name}", _fake, lib=LIBRARY)

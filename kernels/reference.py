@@ -247,34 +247,72 @@ def qk_norm_rope(
     sin: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Normalised and rotated queries and keys; see `kernels.ops.qk_norm_rope`."""
+    return (
+        norm_rope(qkv[:, :, 0], q_weight, q_bias, norm_eps, cos, sin),
+        norm_rope(qkv[:, :, 1], k_weight, k_bias, norm_eps, cos, sin),
+    )
 
-    def one(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
-        x = x.transpose(1, 2).float()
-        if weight is not None:
-            x = F.layer_norm(x, x.shape[-1:], weight, bias, norm_eps)
-        if cos is not None and sin is not None:
-            y1, y2, x1, x2 = x.chunk(4, dim=-1)
-            x = x * cos + torch.cat((-y2, y1, -x2, x1), dim=-1) * sin
-        return x.to(qkv.dtype).contiguous()
 
-    return one(qkv[:, :, 0], q_weight, q_bias), one(qkv[:, :, 1], k_weight, k_bias)
+def norm_rope(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    norm_eps: float,
+    cos: Tensor | None,
+    sin: Tensor | None,
+) -> Tensor:
+    """Normalised and rotated queries or keys; see `kernels.ops.norm_rope`."""
+    y = x.transpose(1, 2).float()
+    if weight is not None:
+        y = F.layer_norm(y, y.shape[-1:], weight, bias, norm_eps)
+    if cos is not None and sin is not None:
+        frames = y.unflatten(2, (-1, len(cos)))
+        y1, y2, x1, x2 = frames.chunk(4, dim=-1)
+        turned = torch.cat((-y2, y1, -x2, x1), dim=-1)
+        y = (frames * cos + turned * sin).flatten(2, 3)
+    return y.to(x.dtype).contiguous()
 
 
 def int8_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention with both products on 8-bit codes; see `kernels.ops.int8_attention`.
+    """Attention with both products on 8-bit codes; see `kernels.ops.int8_attention`."""
+    return packed_attention(q, pack_keys_values(k, v), k.shape[2])
+
+
+def pack_keys_values(k: Tensor, v: Tensor) -> Tensor:
+    """Keys and values as 8-bit codes and their scales, byte after byte; see
+    `kernels.ops.pack_keys_values`.
 
     Keys lose their mean over the tokens, which softmax does not see (Zhang et al., "SageAttention",
-    2025). Queries and keys have one scale per token, values one per channel. Of every block of 64
-    keys, the weights `exp(s - max s)` are rounded to 0..127, so that a block of small weights keeps
-    its precision; the normaliser sums the rounded weights.
+    2025). Keys have one scale per token, values one per channel.
     """
-    dtype = q.dtype
-    q, k, v = q.float(), k.float(), v.float()
-    q_codes, q_scale = quantize_activation(q * q.shape[-1] ** -0.5, ATTENTION_BITS)
+    k, v = k.float(), v.float()
     k_codes, k_scale = quantize_activation(k - k.mean(dim=-2, keepdim=True), ATTENTION_BITS)
-    v_codes, v_scale = (
-        t.transpose(-2, -1) for t in quantize_activation(v.transpose(-2, -1), ATTENTION_BITS)
+    v_codes, v_scale = quantize_activation(v.transpose(-2, -1), ATTENTION_BITS)
+    parts = (k_codes, k_scale, v_codes, v_scale)
+    return torch.cat([part.contiguous().flatten(2).view(torch.uint8) for part in parts], dim=-1)
+
+
+def packed_attention(q: Tensor, packed: Tensor, keys: int) -> Tensor:
+    """Attention to what `pack_keys_values` packed; see `kernels.ops.packed_attention`.
+
+    Queries have one scale per token. Of every block of 64 keys, the weights `exp(s - max s)` are
+    rounded to 0..127, so that a block of small weights keeps its precision; the normaliser sums the
+    rounded weights.
+    """
+    width = q.shape[-1]
+    codes, scales = torch.int8, torch.float32
+    sizes = (keys * width, keys * scales.itemsize, width * keys, width * scales.itemsize)
+    shapes = ((keys, width), (keys, 1), (width, keys), (width, 1))
+    k_codes, k_scale, v_codes, v_scale = (
+        part.contiguous().view(dtype).unflatten(-1, shape)
+        for part, dtype, shape in zip(
+            packed.split(sizes, dim=-1), (codes, scales, codes, scales), shapes, strict=True
+        )
     )
+    v_codes, v_scale = v_codes.transpose(-2, -1), v_scale.transpose(-2, -1)
+    dtype = q.dtype
+    q = q.float()
+    q_codes, q_scale = quantize_activation(q * width**-0.5, ATTENTION_BITS)
     scores = (
         (q_codes.float() @ k_codes.float().transpose(-2, -1)) * q_scale * k_scale.transpose(-2, -1)
     )

@@ -19,22 +19,22 @@ struct KeysAndValues {
     float *key_scale, *value_scale;
     int32_t* key_offset;  // what an unsigned operand for the queries adds to a key's scores
 
-    static int64_t padded_keys(const Attention& a) { return round_up(a.keys, kKeys); }
-    static int64_t key_bytes(const Attention& a) { return padded_keys(a) * round_up(a.width, kTileDepth); }
-    static int64_t value_bytes(const Attention& a) { return padded_keys(a) * round_up(a.width, kBlock); }
-
-    static int64_t bytes(const Attention& a) {
-        return round_up(key_bytes(a) + value_bytes(a) + 8 * padded_keys(a) + 4 * kLargestWidth, 64);
+    KeysAndValues(const Attention& a, int64_t head) {
+        const int64_t padded = round_up(a.keys, kKeys);
+        keys = reinterpret_cast<int8_t*>(a.packed + head * bytes(a.keys, a.width));
+        values = keys + padded * round_up(a.width, kTileDepth);
+        key_scale = reinterpret_cast<float*>(values + padded * round_up(a.width, kBlock));
+        key_offset = reinterpret_cast<int32_t*>(key_scale + padded);
+        value_scale = reinterpret_cast<float*>(key_offset + padded);
     }
 
-    KeysAndValues(const Attention& a, char* memory) {
-        keys = reinterpret_cast<int8_t*>(memory);
-        values = keys + key_bytes(a);
-        key_scale = reinterpret_cast<float*>(values + value_bytes(a));
-        key_offset = reinterpret_cast<int32_t*>(key_scale + padded_keys(a));
-        value_scale = reinterpret_cast<float*>(key_offset + padded_keys(a));
+    static int64_t bytes(int64_t keys, int64_t width) {
+        const int64_t of_a_key = round_up(width, kTileDepth) + round_up(width, kBlock) + 8;
+        return round_up(round_up(keys, kKeys) * of_a_key + 4 * kLargestWidth, 64);
     }
 };
+
+inline int64_t packed_bytes(int64_t keys, int64_t width) { return KeysAndValues::bytes(keys, width); }
 
 inline const float* first_token(const float* x, const int64_t* stride, const Attention& a, int64_t head) {
     return x + head / a.heads * stride[0] + head % a.heads * stride[1];
@@ -270,22 +270,32 @@ inline void attend(const Attention& a, int64_t head, int64_t first, const KeysAn
 }
 
 template <class Isa>
-inline void int8_attention(const Attention& a, int threads) {
-    const int64_t bytes = KeysAndValues::bytes(a), heads = a.batch * a.heads;
-    auto* memory = static_cast<char*>(scratch(Scratch::keys, size_t(bytes * heads)));
-    parallel(2 * heads, threads, [&](int64_t task) {
-        const KeysAndValues operands(a, memory + task / 2 * bytes);
-        (task % 2 ? prepare_values : prepare_keys<Isa>)(a, task / 2, operands);
+inline void pack_keys_values(const Attention& a, int threads) {
+    parallel(2 * a.batch * a.heads, threads, [&](int64_t task) {
+        (task % 2 ? prepare_values : prepare_keys<Isa>)(a, task / 2, KeysAndValues(a, task / 2));
     });
+}
+
+template <class Isa>
+inline void packed_attention(const Attention& a, int threads) {
     const int64_t groups = (a.queries + kQueriesPerTask - 1) / kQueriesPerTask;
-    parallel(heads * groups, threads, [&](int64_t task) {
+    parallel(a.batch * a.heads * groups, threads, [&](int64_t task) {
         const int64_t first = task % groups * kQueriesPerTask;
-        const KeysAndValues operands(a, memory + task / groups * bytes);
+        const KeysAndValues operands(a, task / groups);
         Isa::begin();
         for (int64_t query = first; query < a.queries && query < first + kQueriesPerTask; query += kBlock)
             attend<Isa>(a, task / groups, query, operands);
         Isa::end();
     });
+}
+
+template <class Isa>
+inline void int8_attention(const Attention& a, int threads) {
+    Attention whole = a;
+    const int64_t bytes = a.batch * a.heads * KeysAndValues::bytes(a.keys, a.width);
+    whole.packed = static_cast<char*>(scratch(Scratch::keys, size_t(bytes)));
+    pack_keys_values<Isa>(whole, threads);
+    packed_attention<Isa>(whole, threads);
 }
 
 }  // namespace

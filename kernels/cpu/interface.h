@@ -33,23 +33,26 @@ struct Product {
     int32_t codes_to_a_byte;
 };
 
-// qkv [batch, tokens, 3, heads, width] to q and k [batch, heads, tokens, width].
+// x [batch, tokens, heads, width], with `stride` floats from a token to the next, to y [batch, heads, tokens, width].
 struct Heads {
-    const float* qkv;
-    int64_t batch, tokens, heads, width;
-    const float *q_weight, *q_bias, *k_weight, *k_bias;  // [width]
-    const float *cos, *sin;                              // [tokens, width]
-    float *q, *k;
+    const float* x;
+    int64_t batch, tokens, heads, width, stride;
+    const float *weight, *bias;  // [width]; LayerNorm where weight is given
+    const float *cos, *sin;      // [positions, width]; rotation where given
+    int64_t positions;           // after so many tokens they begin anew
+    float* y;
     float norm_eps;
 };
 
 // q [batch, heads, queries, width], k and v [batch, heads, keys, width], with strides of the first three axes;
-// y [batch, queries, heads, width].
+// y [batch, queries, heads, width]. `packed` [batch, heads, packed_bytes(keys, width)], aligned to a cache line, is what
+// k and v are made into: an instruction set reads only what it packed itself.
 struct Attention {
     const float *q, *k, *v;
     int64_t batch, heads, queries, keys, width;
     int64_t q_stride[3], k_stride[3], v_stride[3];
     float* y;
+    char* packed;
 };
 
 // The operators of one instruction set.
@@ -57,8 +60,11 @@ struct Kernels {
     void (*quantize_rows)(const Rows&, int8_t* codes, float* scale, int threads);
     void (*integer_matmul)(const int8_t* codes, const Rows& shape, const Product&, int threads);
     void (*linear)(const Rows&, const Product&, int threads);
-    void (*qk_norm_rope)(const Heads&, int threads);
-    void (*int8_attention)(const Attention&, int threads);
+    void (*norm_rope)(const Heads&, int threads);
+    int64_t (*packed_bytes)(int64_t keys, int64_t width);
+    void (*pack_keys_values)(const Attention&, int threads);
+    void (*packed_attention)(const Attention&, int threads);
+    void (*int8_attention)(const Attention&, int threads);  // both in turn
 };
 
 extern const Kernels avx2_kernels, avx_vnni_kernels, avx512_kernels, amx_kernels, neon_kernels;

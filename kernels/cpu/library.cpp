@@ -103,8 +103,18 @@ EXPORT void quantvggt_linear(const Kernels* k, const Rows* rows, const Product* 
     k->linear(*rows, *product, threads);
 }
 
-EXPORT void quantvggt_qk_norm_rope(const Kernels* k, const Heads* heads, int threads) {
-    k->qk_norm_rope(*heads, threads);
+EXPORT void quantvggt_norm_rope(const Kernels* k, const Heads* heads, int threads) { k->norm_rope(*heads, threads); }
+
+EXPORT int64_t quantvggt_packed_bytes(const Kernels* k, int64_t keys, int64_t width) {
+    return k->packed_bytes(keys, width);
+}
+
+EXPORT void quantvggt_pack_keys_values(const Kernels* k, const Attention* attention, int threads) {
+    k->pack_keys_values(*attention, threads);
+}
+
+EXPORT void quantvggt_packed_attention(const Kernels* k, const Attention* attention, int threads) {
+    k->packed_attention(*attention, threads);
 }
 
 EXPORT void quantvggt_int8_attention(const Kernels* k, const Attention* attention, int threads) {

@@ -53,19 +53,18 @@ class Product(Structure):
 
 class Heads(Structure):
     _fields_ = (
-        ("qkv", c_void_p),
+        ("x", c_void_p),
         ("batch", c_int64),
         ("tokens", c_int64),
         ("heads", c_int64),
         ("width", c_int64),
-        ("q_weight", c_void_p),
-        ("q_bias", c_void_p),
-        ("k_weight", c_void_p),
-        ("k_bias", c_void_p),
+        ("stride", c_int64),
+        ("weight", c_void_p),
+        ("bias", c_void_p),
         ("cos", c_void_p),
         ("sin", c_void_p),
-        ("q", c_void_p),
-        ("k", c_void_p),
+        ("positions", c_int64),
+        ("y", c_void_p),
         ("norm_eps", c_float),
     )
 
@@ -84,6 +83,7 @@ class Attention(Structure):
         ("k_stride", c_int64 * 3),
         ("v_stride", c_int64 * 3),
         ("y", c_void_p),
+        ("packed", c_void_p),
     )
 
 
@@ -91,9 +91,13 @@ _ENTRIES = {
     "quantize_rows": (POINTER(Rows), c_void_p, c_void_p),
     "integer_matmul": (c_void_p, POINTER(Rows), POINTER(Product)),
     "linear": (POINTER(Rows), POINTER(Product)),
-    "qk_norm_rope": (POINTER(Heads),),
+    "norm_rope": (POINTER(Heads),),
+    "pack_keys_values": (POINTER(Attention),),
+    "packed_attention": (POINTER(Attention),),
     "int8_attention": (POINTER(Attention),),
 }
+OPERATORS = frozenset((*_ENTRIES, "qk_norm_rope"))
+"""Those of `kernels.ops` that run natively; some are made of the same entry."""
 
 
 class Library:
@@ -113,6 +117,8 @@ class Library:
         for entry, arguments in _ENTRIES.items():
             function = getattr(self._library, f"quantvggt_{entry}")
             function.argtypes, function.restype = (c_void_p, *arguments, c_int32), None
+        self._library.quantvggt_packed_bytes.argtypes = (c_void_p, c_int64, c_int64)
+        self._library.quantvggt_packed_bytes.restype = c_int64
         pool = _torch_openmp()
         if pool is not None:
             self._library.quantvggt_use_openmp.argtypes = (c_void_p,)
@@ -121,6 +127,11 @@ class Library:
     def call(self, entry: str, kernels: int, *arguments: object) -> None:
         """Runs one operator on as many threads as torch has."""
         getattr(self._library, f"quantvggt_{entry}")(kernels, *arguments, torch.get_num_threads())
+
+    def packed_bytes(self, kernels: int, keys: int, width: int) -> int:
+        """What the packed keys and values of one head take."""
+        found: int = self._library.quantvggt_packed_bytes(kernels, keys, width)
+        return found
 
 
 def _torch_openmp() -> int | None:
@@ -171,7 +182,7 @@ def select(name: str = AUTO) -> KernelPath:
         if name == AUTO and available:
             name = next(iter(available))
         if name in available:
-            _chosen = KernelPath(f"cpu/{name}", operators=frozenset(_ENTRIES)), available[name]
+            _chosen = KernelPath(f"cpu/{name}", operators=OPERATORS), available[name]
         elif name == AUTO:
             _chosen = (
                 KernelPath(REFERENCE, failure or "this processor has none of the instruction sets"),

@@ -9,7 +9,14 @@ namespace {
 
 template <class Isa>
 constexpr Kernels operators() {
-    return {quantize_rows, integer_matmul<Isa>, linear<Isa>, qk_norm_rope, int8_attention<Isa>};
+    return {quantize_rows,
+            integer_matmul<Isa>,
+            linear<Isa>,
+            norm_rope,
+            packed_bytes,
+            pack_keys_values<Isa>,
+            packed_attention<Isa>,
+            int8_attention<Isa>};
 }
 
 }  // namespace

@@ -164,28 +164,77 @@ def qk_norm_rope(
     native = library.native()
     if native is None:
         return reference.qk_norm_rope(qkv, q_weight, q_bias, k_weight, k_bias, norm_eps, cos, sin)
+    return (
+        norm_rope(qkv[:, :, 0], q_weight, q_bias, norm_eps, cos, sin),
+        norm_rope(qkv[:, :, 1], k_weight, k_bias, norm_eps, cos, sin),
+    )
+
+
+def norm_rope(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    norm_eps: float,
+    cos: Tensor | None,
+    sin: Tensor | None,
+) -> Tensor:
+    native = library.native()
+    if native is None:
+        return reference.norm_rope(x, weight, bias, norm_eps, cos, sin)
     compiled, kernels = native
-    source = qkv.float()
-    batch, tokens, _, heads, width = qkv.shape
-    q, k = (source.new_empty(batch, heads, tokens, width) for _ in range(2))
+    source = x.float()
+    batch, tokens, heads, width = source.shape
+    y = source.new_empty(batch, heads, tokens, width)
     arguments = library.Heads(
-        qkv=_address(source),
+        x=source.data_ptr(),
         batch=batch,
         tokens=tokens,
         heads=heads,
         width=width,
-        q_weight=_address(q_weight),
-        q_bias=_address(q_bias),
-        k_weight=_address(k_weight),
-        k_bias=_address(k_bias),
+        stride=source.stride(1),
+        weight=_address(weight),
+        bias=_address(bias),
         cos=_address(cos),
         sin=_address(sin),
-        q=q.data_ptr(),
-        k=k.data_ptr(),
+        positions=0 if cos is None else len(cos),
+        y=y.data_ptr(),
         norm_eps=norm_eps,
     )
-    compiled.call("qk_norm_rope", kernels, byref(arguments))
-    return q.to(qkv.dtype), k.to(qkv.dtype)
+    compiled.call("norm_rope", kernels, byref(arguments))
+    return y.to(x.dtype)
+
+
+_Strides = c_int64 * 3
+
+
+def _keys_values(k: Tensor, v: Tensor) -> dict[str, object]:
+    return {
+        "k": k.data_ptr(),
+        "v": v.data_ptr(),
+        "batch": k.shape[0],
+        "heads": k.shape[1],
+        "keys": k.shape[2],
+        "width": k.shape[3],
+        "k_stride": _Strides(*k.stride()[:3]),
+        "v_stride": _Strides(*v.stride()[:3]),
+    }
+
+
+def _queries(q: Tensor, y: Tensor) -> dict[str, object]:
+    return {
+        "q": q.data_ptr(),
+        "batch": q.shape[0],
+        "heads": q.shape[1],
+        "queries": q.shape[2],
+        "width": q.shape[3],
+        "q_stride": _Strides(*q.stride()[:3]),
+        "y": y.data_ptr(),
+    }
+
+
+def _mixed(q: Tensor) -> Tensor:
+    batch, heads, queries, width = q.shape
+    return q.new_empty(batch, queries, heads, width)
 
 
 def int8_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -195,22 +244,33 @@ def int8_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     compiled, kernels = native
     dtype = q.dtype
     q, k, v = q.float(), k.float(), v.float()
-    batch, heads, queries, width = q.shape
-    y = q.new_empty(batch, queries, heads, width)
-    strides = c_int64 * 3
-    arguments = library.Attention(
-        q=q.data_ptr(),
-        k=k.data_ptr(),
-        v=v.data_ptr(),
-        batch=batch,
-        heads=heads,
-        queries=queries,
-        keys=k.shape[2],
-        width=width,
-        q_stride=strides(*q.stride()[:3]),
-        k_stride=strides(*k.stride()[:3]),
-        v_stride=strides(*v.stride()[:3]),
-        y=y.data_ptr(),
-    )
+    y = _mixed(q)
+    arguments = library.Attention(**{**_keys_values(k, v), **_queries(q, y)})
     compiled.call("int8_attention", kernels, byref(arguments))
+    return y.to(dtype)
+
+
+def pack_keys_values(k: Tensor, v: Tensor) -> Tensor:
+    native = library.native()
+    if native is None:
+        return reference.pack_keys_values(k, v)
+    compiled, kernels = native
+    k, v = k.float(), v.float()
+    size = compiled.packed_bytes(kernels, k.shape[2], k.shape[3])
+    packed = k.new_zeros((*k.shape[:2], size), dtype=torch.uint8)  # what fills up tiles stays 0
+    arguments = library.Attention(**_keys_values(k, v), packed=packed.data_ptr())
+    compiled.call("pack_keys_values", kernels, byref(arguments))
+    return packed
+
+
+def packed_attention(q: Tensor, packed: Tensor, keys: int) -> Tensor:
+    native = library.native()
+    if native is None:
+        return reference.packed_attention(q, packed, keys)
+    compiled, kernels = native
+    dtype = q.dtype
+    q = q.float()
+    y = _mixed(q)
+    arguments = library.Attention(**_queries(q, y), keys=keys, packed=_address(packed))
+    compiled.call("packed_attention", kernels, byref(arguments))
     return y.to(dtype)

@@ -1,4 +1,4 @@
-// Queries and keys out of a qkv matrix: LayerNorm over a head, rotary positions in two dimensions, head-major layout.
+// Queries or keys out of a qkv matrix: LayerNorm over a head, rotary positions in two dimensions, head-major layout.
 #pragma once
 
 #include "interface.h"
@@ -45,34 +45,27 @@ inline void turn(const float* x, float* y, const float* cos, const float* sin, i
         }
 }
 
-inline void qk_norm_rope(const Heads& heads, int threads) {
+inline void norm_rope(const Heads& heads, int threads) {
     constexpr int64_t kTokensPerTask = 16;
     const int64_t width = heads.width, groups = (heads.tokens + kTokensPerTask - 1) / kTokensPerTask;
     parallel(heads.batch * groups, threads, [&](int64_t task) {
         const int64_t batch = task / groups, first = task % groups * kTokensPerTask;
         auto* row = static_cast<float*>(scratch(Scratch::row, size_t(width) * sizeof(float)));
         for (int64_t token = first; token < heads.tokens && token < first + kTokensPerTask; ++token)
-            for (int part = 0; part < 2; ++part) {
-                const float* weight = part ? heads.k_weight : heads.q_weight;
-                const float* bias = part ? heads.k_bias : heads.q_bias;
-                for (int64_t head = 0; head < heads.heads; ++head) {
-                    const int64_t place = ((batch * heads.tokens + token) * 3 + part) * heads.heads + head;
-                    const float* x = heads.qkv + place * width;
-                    float* y = (part ? heads.k : heads.q) +
-                               ((batch * heads.heads + head) * heads.tokens + token) * width;
-                    float* normalised = heads.cos ? row : y;
-                    if (weight) {
-                        if (width % kLanes)
-                            normalise_head(x, normalised, width, weight, bias, heads.norm_eps);
-                        else
-                            normalise_vectors(x, normalised, width, weight, bias, heads.norm_eps);
-                        x = normalised;
-                    }
-                    if (heads.cos)
-                        turn(x, y, heads.cos + token * width, heads.sin + token * width, width);
-                    else if (!weight)
-                        std::memcpy(y, x, size_t(width) * sizeof(float));
+            for (int64_t head = 0; head < heads.heads; ++head) {
+                const float* x = heads.x + (batch * heads.tokens + token) * heads.stride + head * width;
+                float* y = heads.y + ((batch * heads.heads + head) * heads.tokens + token) * width;
+                float* normalised = heads.cos ? row : y;
+                if (heads.weight) {
+                    (width % kLanes ? normalise_head : normalise_vectors)(x, normalised, width, heads.weight,
+                                                                          heads.bias, heads.norm_eps);
+                    x = normalised;
                 }
+                const int64_t angle = heads.cos ? token % heads.positions * width : 0;
+                if (heads.cos)
+                    turn(x, y, heads.cos + angle, heads.sin + angle, width);
+                else if (!heads.weight)
+                    std::memcpy(y, x, size_t(width) * sizeof(float));
             }
     });
 }

@@ -182,6 +182,8 @@ class CudaBackend:
             return reference.qk_norm_rope(
                 qkv, q_weight, q_bias, k_weight, k_bias, norm_eps, cos, sin
             )
+        if cos is not None and sin is not None:
+            cos, sin = (table.repeat(tokens // len(table), 1) for table in (cos, sin))
         q, k = (qkv.new_empty((batch, heads, tokens, width)) for _ in range(2))
         pointers = map(_pointer, (qkv, q_weight, q_bias, k_weight, k_bias, cos, sin, q, k))
         sizes = (batch, tokens, norm_eps, heads, width, DTYPES[qkv.dtype])

@@ -3,7 +3,8 @@ uses it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +45,22 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 
 def _resize(features: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(features, size=size, mode="bilinear", align_corners=True)
+
+
+def _collected(parts: Iterable[tuple[Tensor, ...]], frames: tuple[int, ...]) -> list[Tensor]:
+    """Tensors `[B, S, ...]` from what is made of some of the B x S `frames` at a time, written
+    where it stays."""
+    whole: list[Tensor] = []
+    first = 0
+    for made in parts:
+        if not whole:
+            count = math.prod(frames)
+            whole = [tensor.new_empty(count, *tensor.shape[1:]) for tensor in made]
+        last = first + len(made[0])
+        for tensor, target in zip(made, whole, strict=True):
+            target[first:last] = tensor
+        first = last
+    return [tensor.unflatten(0, frames) for tensor in whole]
 
 
 class ResidualConvUnit(nn.Module):
@@ -166,8 +183,9 @@ class DPTHead(nn.Module):
         """Feature maps `[B, S, features, H / down_ratio, W / down_ratio]` (for a head with
         `feature_only`)."""
         levels = self._levels(tokens, image_size, None)
-        parts = [self._decode(part, image_size) for part in levels.parts()]
-        return torch.cat(parts).unflatten(0, levels.frames).float()
+        parts = ((self._decode(part, image_size).float(),) for part in levels.parts())
+        (maps,) = _collected(parts, levels.frames)
+        return maps
 
     def forward(
         self,
@@ -180,18 +198,16 @@ class DPTHead(nn.Module):
         `tokens[layer]` is `[B, S, P, 2C]`, or what `begin` has taken of them, which is used up.
         """
         levels = self._levels(tokens, image_size, frames_chunk_size)
-        values, confidences = [], []
-        for part in levels.parts():
-            raw = self._last_convolution(self._decode(part, image_size))
-            value, confidence = activate_dense(
-                raw, self.config.activation, self.config.conf_activation
+        parts = (
+            activate_dense(
+                self._last_convolution(self._decode(part, image_size)),
+                self.config.activation,
+                self.config.conf_activation,
             )
-            values.append(value)
-            confidences.append(confidence)
-        return (
-            torch.cat(values).unflatten(0, levels.frames),
-            torch.cat(confidences).unflatten(0, levels.frames),
+            for part in levels.parts()
         )
+        values, confidence = _collected(parts, levels.frames)
+        return values, confidence
 
     def _levels(
         self,

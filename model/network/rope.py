@@ -11,24 +11,32 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Rotation:
-    """Cosines and sines for N tokens and heads of width D: both `[batch or 1, 1, N, D]`,
-    float32."""
+    """Cosines and sines for N tokens and heads of width D: both `[batch or 1, 1, N, D]`, float32.
+
+    More than N tokens are several frames in a row: positions begin anew after every N.
+    """
 
     cos: Tensor
     sin: Tensor
 
     def apply(self, x: Tensor) -> Tensor:
-        """Rotates `x` `[batch, heads, N, D]`: each half of D is a pair of contiguous quarters
-        turned by its angle."""
-        quarter = x.shape[-1] // 4
-        y1, y2, x1, x2 = x.split(quarter, dim=-1)
+        """Rotates `x` `[batch, heads, frames x N, D]`: each half of D is a pair of contiguous
+        quarters turned by its angle."""
+        frames = x.unflatten(2, (-1, self.positions))
+        y1, y2, x1, x2 = frames.split(x.shape[-1] // 4, dim=-1)
         turned = torch.cat((-y2, y1, -x2, x1), dim=-1)
-        return (x * self.cos + turned * self.sin).to(x.dtype)
+        cos, sin = self.cos[:, :, None], self.sin[:, :, None]
+        return (frames * cos + turned * sin).flatten(2, 3).to(x.dtype)
 
-    def tile(self, frames: int) -> Rotation:
-        """The same positions for `frames` frames in a row: N becomes frames x N (batch axis must be
-        1)."""
-        return Rotation(self.cos.repeat(1, 1, frames, 1), self.sin.repeat(1, 1, frames, 1))
+    @property
+    def positions(self) -> int:
+        """N."""
+        return self.cos.shape[2]
+
+    def at(self, tokens: Tensor) -> Rotation:
+        """That of some of the tokens of all frames, by index."""
+        places = tokens % self.positions
+        return Rotation(self.cos[:, :, places], self.sin[:, :, places])
 
 
 def rotation(

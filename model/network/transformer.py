@@ -19,6 +19,7 @@ ATTENTION = ("float", "int8")
 # many go through at a time: on a CPU those of a picture of 518 x 518 pixels, for its caches' sake.
 _TOKENS_AT_ONCE = {"cpu": 1374, "cuda": 2**15}
 _HEADS_AT_ONCE = 4  # where attention is over more tokens than that
+_ALL = slice(None)
 
 
 def tokens_at_once(device: torch.device) -> int:
@@ -28,7 +29,7 @@ def tokens_at_once(device: torch.device) -> int:
     return every if torch.is_grad_enabled() else _TOKENS_AT_ONCE.get(device.type, every)
 
 
-def _in_parts(into: Tensor, size: int, make: Callable[[slice], Tensor]) -> Tensor:
+def in_parts(into: Tensor, size: int, make: Callable[[slice], Tensor]) -> Tensor:
     """`into`, or a tensor of its shape in another type, filled with what `make` gives for `size`
     rows at a time."""
     for first in range(0, len(into), size):
@@ -60,10 +61,10 @@ def _surrounded(
     gelu: bool = False,
     scale: LayerScale | None = None,
     residual: Tensor | None = None,
-    outputs: Tensor | None = None,
+    outputs: Tensor | slice | None = None,
 ) -> Tensor:
     """`residual + scale(layer(gelu(norm(x))))`; a quantised layer does all of it in one pass over
-    its input. Of the layer's features only `outputs`, by default all."""
+    its input. Of the layer's features only `outputs`, by index or as a range, by default all."""
     if isinstance(layer, QuantizedLinear):
         gamma = None if scale is None else scale.gamma
         dtype = _product_dtype(x) if residual is None else residual.dtype
@@ -119,40 +120,82 @@ class Attention(nn.Module):
         x: Tensor,
         rope: Rotation | None = None,
         norm: nn.LayerNorm | None = None,
-        chosen: slice = slice(None),
+        chosen: slice = _ALL,
+        keys: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of the `chosen` heads, each `[B, heads, N, C / heads]`; queries
-        and keys normalised and rotated."""
-        batch, tokens, width = x.shape
-        outputs = None
-        if chosen != slice(None):
-            features = torch.arange(3 * width, device=x.device).view(3, self.num_heads, -1)
-            outputs = features[:, chosen].flatten()
-        qkv = _surrounded(self.qkv, x, norm=norm, outputs=outputs).view(
-            batch, tokens, 3, -1, width // self.num_heads
-        )
-        if not qkv.requires_grad and (rope is None or len(rope.cos) == 1):
-            q, k = self._fused_heads(qkv, rope)
-            return q, k, qkv[:, :, 2].transpose(1, 2)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        q, k = self.q_norm(q), self.k_norm(k)
-        if rope is not None:
-            q, k = rope.apply(q), rope.apply(k)
-        return q, k, v
+        and keys normalised and rotated. Keys and values of the tokens `keys`, by default of all."""
+        if keys is not None:
+            return self._queries(x, rope, norm, chosen), *self._keys_values(
+                x.index_select(1, keys), None if rope is None else rope.at(keys), norm, chosen
+            )
+        qkv = self._projected(x, norm, _ALL, chosen)
+        q, k = qkv[:, :, 0], qkv[:, :, 1]
+        if self._in_plain_torch(qkv, rope) or not self._changes(rope):
+            q, k = self._placed(q, rope, self.q_norm), self._placed(k, rope, self.k_norm)
+        else:
+            q, k = ops.qk_norm_rope(
+                qkv,
+                q_weight=getattr(self.q_norm, "weight", None),
+                q_bias=getattr(self.q_norm, "bias", None),
+                k_weight=getattr(self.k_norm, "weight", None),
+                k_bias=getattr(self.k_norm, "bias", None),
+                norm_eps=getattr(self.q_norm, "eps", ops.NORM_EPS),
+                cos=None if rope is None else rope.cos[0, 0].float(),
+                sin=None if rope is None else rope.sin[0, 0].float(),
+            )
+        return q, k, qkv[:, :, 2].transpose(1, 2)
 
-    def _fused_heads(self, qkv: Tensor, rope: Rotation | None) -> tuple[Tensor, Tensor]:
-        if rope is None and isinstance(self.q_norm, nn.Identity):
-            return qkv[:, :, 0].transpose(1, 2), qkv[:, :, 1].transpose(1, 2)
-        return ops.qk_norm_rope(
-            qkv,
-            q_weight=getattr(self.q_norm, "weight", None),
-            q_bias=getattr(self.q_norm, "bias", None),
-            k_weight=getattr(self.k_norm, "weight", None),
-            k_bias=getattr(self.k_norm, "bias", None),
-            norm_eps=getattr(self.q_norm, "eps", ops.NORM_EPS),
+    def _queries(
+        self, x: Tensor, rope: Rotation | None, norm: nn.LayerNorm | None, chosen: slice = _ALL
+    ) -> Tensor:
+        q = self._projected(x, norm, slice(0, 1), chosen)
+        return self._placed(q[:, :, 0], rope, self.q_norm)
+
+    def _keys_values(
+        self, x: Tensor, rope: Rotation | None, norm: nn.LayerNorm | None, chosen: slice
+    ) -> tuple[Tensor, Tensor]:
+        kv = self._projected(x, norm, slice(1, 3), chosen)
+        return self._placed(kv[:, :, 0], rope, self.k_norm), kv[:, :, 1].transpose(1, 2)
+
+    def _projected(
+        self, x: Tensor, norm: nn.LayerNorm | None, parts: slice, chosen: slice
+    ) -> Tensor:
+        """Those `parts` of queries, keys and values, `[B, N, parts, heads, C / heads]`."""
+        batch, tokens, width = x.shape
+        outputs: Tensor | slice | None = None
+        if chosen != _ALL:
+            features = torch.arange(3 * width, device=x.device).view(3, self.num_heads, -1)
+            outputs = features[parts, chosen].flatten()
+        elif parts != _ALL:
+            outputs = slice(parts.start * width, parts.stop * width)
+        made = _surrounded(self.qkv, x, norm=norm, outputs=outputs)
+        count = len(range(3)[parts])
+        return made.view(batch, tokens, count, -1, width // self.num_heads)
+
+    def _placed(self, x: Tensor, rope: Rotation | None, norm: nn.Module) -> Tensor:
+        """Queries or keys `[B, heads, N, D]`, normalised and rotated, of `[B, N, heads, D]`."""
+        if self._in_plain_torch(x, rope):
+            x = norm(x.transpose(1, 2))
+            return x if rope is None else rope.apply(x)
+        if not self._changes(rope):
+            return x.transpose(1, 2)
+        return ops.norm_rope(
+            x,
+            weight=getattr(norm, "weight", None),
+            bias=getattr(norm, "bias", None),
+            norm_eps=getattr(norm, "eps", ops.NORM_EPS),
             cos=None if rope is None else rope.cos[0, 0].float(),
             sin=None if rope is None else rope.sin[0, 0].float(),
         )
+
+    def _changes(self, rope: Rotation | None) -> bool:
+        return rope is not None or not isinstance(self.q_norm, nn.Identity)
+
+    @staticmethod
+    def _in_plain_torch(x: Tensor, rope: Rotation | None) -> bool:
+        """Whether gradients are asked for, or every scene has positions of its own."""
+        return x.requires_grad or (rope is not None and len(rope.cos) > 1)
 
     def forward(
         self,
@@ -165,41 +208,90 @@ class Attention(nn.Module):
         keys: Tensor | None = None,
     ) -> Tensor:
         """Every token asks; `keys` are those that are looked at, by index, by default all."""
-        count = tokens_at_once(x.device)
-        if x.shape[1] <= count:
-            mixed = self._mixed(*self.heads(x, rope, norm), keys)
+        if x.shape[1] <= tokens_at_once(x.device):
+            mixed = self._mixed(*self.heads(x, rope, norm, keys=keys))
             return _surrounded(self.proj, mixed.flatten(2), scale=scale, residual=residual)
-        rows = self._mixed_by_heads(x, rope, norm, keys).flatten(2).flatten(0, 1)
+        if self._runs_in_8_bits("packed_attention", x.device):
+            return self._by_queries(x, rope, norm, scale, residual, keys)
+        return self._by_heads(x, rope, norm, scale, residual, keys)
+
+    def _by_heads(
+        self,
+        x: Tensor,
+        rope: Rotation | None,
+        norm: nn.LayerNorm | None,
+        scale: LayerScale | None,
+        residual: Tensor | None,
+        keys: Tensor | None,
+    ) -> Tensor:
+        """The same with queries, keys and values of a few heads at a time."""
+        mixed: Tensor | None = None
+        for chosen in self._few_heads():
+            some = self._mixed(*self.heads(x, rope, norm, chosen, keys))
+            if mixed is None:
+                mixed = some.new_empty(*some.shape[:2], self.num_heads, some.shape[-1])
+            mixed[:, :, chosen] = some
+            del some  # or it would be held while the next ones are made
+        assert mixed is not None
+        rows = mixed.flatten(2).flatten(0, 1)
         base = None if residual is None else residual.flatten(0, 1)
 
         def project(part: slice) -> Tensor:
             around = None if base is None else base[part]
             return _surrounded(self.proj, rows[part], scale=scale, residual=around)
 
-        return _in_parts(rows, count, project).view(x.shape)
+        return in_parts(rows, tokens_at_once(x.device), project).view(x.shape)
 
-    def _mixed_by_heads(
-        self, x: Tensor, rope: Rotation | None, norm: nn.LayerNorm | None, keys: Tensor | None
+    def _by_queries(
+        self,
+        x: Tensor,
+        rope: Rotation | None,
+        norm: nn.LayerNorm | None,
+        scale: LayerScale | None,
+        residual: Tensor | None,
+        keys: Tensor | None,
     ) -> Tensor:
-        """The same as `_mixed` of all heads, with queries, keys and values of a few at a time."""
-        mixed: Tensor | None = None
-        for first in range(0, self.num_heads, _HEADS_AT_ONCE):
-            chosen = slice(first, first + _HEADS_AT_ONCE)
-            some = self._mixed(*self.heads(x, rope, norm, chosen), keys)
-            if mixed is None:
-                mixed = some.new_empty(*some.shape[:2], self.num_heads, some.shape[-1])
-            mixed[:, :, chosen] = some
-            del some  # or it would be held while the next ones are made
-        assert mixed is not None
-        return mixed
-
-    def _mixed(self, q: Tensor, k: Tensor, v: Tensor, keys: Tensor | None) -> Tensor:
-        """Values mixed by attention, `[B, N, heads, D]`."""
+        """The same with keys and values packed into 8 bits, a few heads at a time, and then queries
+        a few frames at a time."""
+        seen, places = x, rope
         if keys is not None:
-            k, v = k.index_select(2, keys), v.index_select(2, keys)
-        if self.arithmetic == "int8" and "int8_attention" in kernel_path(q.device).operators:
+            seen, places = x.index_select(1, keys), None if rope is None else rope.at(keys)
+        packed = [
+            (chosen, ops.pack_keys_values(*self._keys_values(seen, places, norm, chosen)))
+            for chosen in self._few_heads()
+        ]
+        count, frame = seen.shape[1], 1 if rope is None else rope.positions
+        del seen
+        step = frame * max(1, tokens_at_once(x.device) // (frame * len(x)))
+        made: Tensor | None = None
+        for first in range(0, x.shape[1], step):
+            part = slice(first, first + step)
+            q = self._queries(x[:, part], rope, norm)
+            mixed = torch.cat(
+                [ops.packed_attention(q[:, own], held, count) for own, held in packed], dim=2
+            )
+            around = None if residual is None else residual[:, part]
+            some = _surrounded(self.proj, mixed.flatten(2), scale=scale, residual=around)
+            if made is None:
+                made = some.new_empty(x.shape)
+            made[:, part] = some
+        assert made is not None
+        return made
+
+    def _few_heads(self) -> list[slice]:
+        return [
+            slice(first, first + _HEADS_AT_ONCE)
+            for first in range(0, self.num_heads, _HEADS_AT_ONCE)
+        ]
+
+    def _mixed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Values mixed by attention, `[B, N, heads, D]`."""
+        if self._runs_in_8_bits("int8_attention", q.device):
             return ops.int8_attention(q, k, v)
         return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+
+    def _runs_in_8_bits(self, operator: str, device: torch.device) -> bool:
+        return self.arithmetic == "int8" and operator in kernel_path(device).operators
 
 
 class MLP(nn.Module):
@@ -257,14 +349,14 @@ class Block(nn.Module):
         count = max(1, tokens_at_once(x.device) // x.shape[1])
         if len(x) <= count:
             return self._whole(x, rope, keys)
-        return _in_parts(torch.empty_like(x), count, lambda part: self._whole(x[part], rope, keys))
+        return in_parts(torch.empty_like(x), count, lambda part: self._whole(x[part], rope, keys))
 
     def _whole(self, x: Tensor, rope: Rotation | None, keys: Tensor | None) -> Tensor:
         rows = self._attended(x, rope, keys).flatten(0, 1)
         count = tokens_at_once(x.device)
         if len(rows) <= count:
             return self._mixed(rows).view(x.shape)
-        return _in_parts(rows, count, lambda part: self._mixed(rows[part])).view(x.shape)
+        return in_parts(rows, count, lambda part: self._mixed(rows[part])).view(x.shape)
 
     def _attended(self, x: Tensor, rope: Rotation | None, keys: Tensor | None) -> Tensor:
         return self.attn(x, rope, norm=self.norm1, scale=self.ls1, residual=x, keys=keys)

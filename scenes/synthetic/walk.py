@@ -4,6 +4,7 @@ place, look like."""
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from scenes.scene import Scene
 from scenes.synthetic.distribution import SceneDistribution
 from scenes.synthetic.generator import render_batch
 
-MOST_VIEWS = 72  # of a full circle, by the distribution's smallest angle between cameras
+MOST_VIEWS = 1000  # of a full circle; from about 72 on, cameras are nearer than elsewhere
 
 _CIRCLE = SceneDistribution(
     orbit_weight=1.0, dolly_weight=0.0, handheld_weight=0.0, half_range=(180.0, 180.0)
@@ -33,8 +34,9 @@ def walk(seed: int, frames: int, lap: int, size: int, split: str = "test") -> Sc
         raise ValueError(
             f"{frames} frames in laps of {lap} take {views} views; expected 1 to {MOST_VIEWS}"
         )
+    circle = replace(_CIRCLE, minimum_cell=min(_CIRCLE.minimum_cell, 360 / views))
     batch = render_batch(
-        [seed], split=split, num_views=views, height=size, width=size, distribution=_CIRCLE
+        [seed], split=split, num_views=views, height=size, width=size, distribution=circle
     )
     extrinsics = batch.extrinsics[0]
     order = _azimuth(extrinsics).argsort().view(lap, laps).T.flatten()[:frames]

@@ -58,7 +58,15 @@ def _arguments(op: str) -> tuple[Any, ...]:
             1e-5,
             *(torch.randn(7, 16) for _ in range(2)),
         ),
+        "norm_rope": (
+            torch.randn(2, 14, 2, 16),
+            *(torch.randn(16) for _ in range(2)),
+            1e-5,
+            *(torch.randn(7, 16) for _ in range(2)),
+        ),
         "int8_attention": attention,
+        "pack_keys_values": attention[1:],
+        "packed_attention": (attention[0], ops.pack_keys_values(*attention[1:]), 9),
     }[op]
 
 
@@ -153,6 +161,27 @@ def test_attention_names_a_wrong_argument(
 ) -> None:
     with pytest.raises(ValueError, match=f"int8_attention: {message}"):
         ops.int8_attention(*(torch.randn(shape) for shape in shapes))
+
+
+def test_what_was_packed_of_other_heads_is_refused() -> None:
+    q = torch.randn(1, 2, 9, 16)
+    packed = ops.pack_keys_values(q[:, :1], q[:, :1])
+    with pytest.raises(
+        ValueError, match=r"packed_attention: packed is .*; expected .*\[1, 2, any\]"
+    ):
+        ops.packed_attention(q, packed, 9)
+    with pytest.raises(ValueError, match="keys is 0; expected at least 1"):
+        ops.packed_attention(q[:, :1], packed, 0)
+
+
+def test_positions_that_do_not_go_into_the_tokens_are_refused() -> None:
+    table = torch.ones(4, 8)
+    with pytest.raises(
+        ValueError, match="4 and 4 positions; expected as many of both as go into 6"
+    ):
+        ops.norm_rope(torch.randn(1, 6, 1, 8), cos=table, sin=table)
+    with pytest.raises(ValueError, match=r"norm_rope: x is .*; expected a float"):
+        ops.norm_rope(torch.randn(1, 8, 1, 6).transpose(1, 3), cos=table, sin=table)
 
 
 def test_cosines_without_sines_are_refused() -> None:

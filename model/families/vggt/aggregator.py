@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from model.families.vggt.config import VGGTConfig
 from model.network.keys import kept_tokens, pattern
 from model.network.rope import Rotation, patch_positions, rotation
-from model.network.transformer import Block, tokens_at_once
+from model.network.transformer import Block, in_parts, tokens_at_once
 from model.network.vision_transformer import EncodedImages, PatchEmbed, VisionTransformer
 
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -79,7 +79,7 @@ class Aggregator(nn.Module):
         """
         batch, frames = images.shape[:2]
         tokens = self.embed(images)
-        ropes = self.ropes(images, tokens.dtype)
+        rope = self.rope(images, tokens.dtype)
         blocks = {"frame": self.frame_blocks, "global": self.global_blocks}
         keys: dict[str, Tensor | None] = {
             "frame": None,
@@ -88,7 +88,7 @@ class Aggregator(nn.Module):
         halves: dict[int, dict[str, Tensor]] = {}
         for kind, layer in self.schedule:
             arranged = self.arrange(tokens, kind, batch, frames)
-            tokens = blocks[kind][layer](arranged, ropes[kind], keys[kind])
+            tokens = blocks[kind][layer](arranged, rope, keys[kind])
             del arranged
             if layer in layers:
                 halves.setdefault(layer, {})[kind] = tokens.view(
@@ -124,11 +124,17 @@ class Aggregator(nn.Module):
         tokens = self.patch_start + images.shape[-2] // patch * (images.shape[-1] // patch)
         # the image encoder sees every frame by itself: a few of them at a time will do
         count = max(1, tokens_at_once(images.device) // tokens)
-        encoded = [
-            patch_tokens(self.patch_embed(self.normalise(some[None])))
-            for some in images.flatten(0, 1).split(count)
-        ]
-        return self.with_special_tokens(torch.cat(encoded), images.shape[0], images.shape[1])
+        batch, frames = images.shape[:2]
+        pictures, special = images.flatten(0, 1), self._special_tokens(batch, frames)
+
+        def encode(part: slice) -> Tensor:
+            patches = patch_tokens(self.patch_embed(self.normalise(pictures[None, part])))
+            return torch.cat((special[part], patches), dim=1)
+
+        if len(pictures) <= count:
+            return encode(slice(None))
+        made = images.new_empty(len(pictures), tokens, self.config.embed_dim)
+        return in_parts(made, count, encode)
 
     def normalise(self, images: Tensor) -> Tensor:
         """What the image encoder takes: `[B * S, 3, H, W]` from images `[B, S, 3, H, W]`."""
@@ -138,14 +144,13 @@ class Aggregator(nn.Module):
         """Camera token and registers before the patch tokens `[B * S, h * w, C]` of every frame."""
         return torch.cat((self._special_tokens(batch, frames), patch_tokens), dim=1)
 
-    def ropes(self, images: Tensor, dtype: torch.dtype) -> dict[str, Rotation]:
-        """The position rotation of each kind of block."""
-        frames, height, width = images.shape[1], *images.shape[-2:]
+    def rope(self, images: Tensor, dtype: torch.dtype) -> Rotation:
+        """The positions in a frame, which both kinds of blocks turn by."""
+        height, width = images.shape[-2:]
         rows, columns = height // self.config.patch_size, width // self.config.patch_size
         positions = patch_positions(rows, columns, self.patch_start, device=images.device)
         head_dim = self.config.embed_dim // self.config.num_heads
-        per_frame = rotation(positions, head_dim, self.config.rope_freq, dtype)
-        return {"frame": per_frame, "global": per_frame.tile(frames)}
+        return rotation(positions, head_dim, self.config.rope_freq, dtype)
 
     @staticmethod
     def arrange(tokens: Tensor, kind: str, batch: int, frames: int) -> Tensor:

@@ -32,7 +32,7 @@ class VGGTStages(Stages):
         count = 0 if self._encoder is None else len(self._encoder.blocks)
         self._encoding, alternating = set(blocks[:count]), blocks[count:]
         self._first = alternating[0]
-        self._ropes: dict[tuple[int, ...], dict[str, Rotation]] = {}
+        self._ropes: dict[tuple[int, ...], Rotation] = {}
         self.row = (*blocks, _CAMERA) if net.camera_head is not None else blocks
         first_deep = config.depth - max(2, config.depth // _DEEP_SHARE)
         schedule = net.aggregator.schedule
@@ -71,10 +71,10 @@ class VGGTStages(Stages):
             return module(tokens)
         if stage == _CAMERA:
             return torch.stack(module(tokens))
-        key = (images.shape[0], *images.shape[-2:])
-        if key not in self._ropes:
-            self._ropes[key] = self._aggregator.ropes(images[None].to(tokens.device), torch.float32)
-        return module(tokens, self._ropes[key][_kind(stage)])
+        size = tuple(images.shape[-2:])
+        if size not in self._ropes:
+            self._ropes[size] = self._aggregator.rope(images[None].to(tokens.device), torch.float32)
+        return module(tokens, self._ropes[size])
 
     def leave(self, stage: Stage, tokens: Tensor, images: Tensor, kept: Kept) -> None:
         if stage not in self._encoding and stage != _CAMERA:

@@ -302,6 +302,26 @@ def test_queries_and_keys_equal_norm_and_rotation(
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("rope", [True, False])
+def test_keys_alone_are_those_of_queries_and_keys(rope: bool) -> None:
+    torch.manual_seed(0)
+    qkv = torch.randn(2, 30, 3, 2, 32)
+    weight, bias = torch.randn(32), torch.randn(32)
+    angles = [torch.randn(10, 32).repeat(3, 1) if rope else None for _ in range(2)]
+    q, k = ops.qk_norm_rope(
+        qkv,
+        q_weight=weight,
+        q_bias=bias,
+        k_weight=bias,
+        k_bias=weight,
+        cos=angles[0],
+        sin=angles[1],
+    )
+    cos, sin = (None if table is None else table[:10].clone() for table in angles)
+    assert torch.equal(ops.norm_rope(qkv[:, :, 0], weight=weight, bias=bias, cos=cos, sin=sin), q)
+    assert torch.equal(ops.norm_rope(qkv[:, :, 1], weight=bias, bias=weight, cos=cos, sin=sin), k)
+
+
 @pytest.mark.parametrize(
     ("queries", "keys", "width"),
     [(1, 1, 4), (40, 64, 64), (33, 130, 32), (5, 65, 12), (64, 9, 128)],
@@ -315,6 +335,32 @@ def test_attention_equals_its_definition(queries: int, keys: int, width: int) ->
     got, expected = ops.int8_attention(q, k, v), reference.int8_attention(q, k, v)
     assert got.shape == (2, queries, 3, width)
     assert (got - expected).norm() < 1e-3 * expected.norm()
+
+
+@pytest.mark.parametrize(
+    ("queries", "keys", "width"), [(1, 1, 4), (200, 64, 64), (97, 130, 32), (70, 65, 12)]
+)
+def test_queries_a_few_at_a_time_mix_packed_values_to_the_same_bits(
+    queries: int, keys: int, width: int
+) -> None:
+    torch.manual_seed(0)
+    q = torch.randn(2, queries, 3, width).transpose(1, 2)
+    k, v = (torch.randn(2, keys, 3, width).transpose(1, 2) for _ in range(2))
+    whole = ops.int8_attention(q, k, v)
+    packed = ops.pack_keys_values(k, v)
+    for size in (1, 33, 64, queries):
+        parts = [ops.packed_attention(some, packed, keys) for some in q.split(size, dim=2)]
+        assert torch.equal(torch.cat(parts, dim=1), whole), size
+
+
+@pytest.mark.parametrize("keys", [1, 63, 64, 65, 500])
+def test_the_same_keys_and_values_are_packed_into_the_same_bytes(keys: int) -> None:
+    torch.manual_seed(0)
+    k, v = (torch.randn(2, keys, 3, 64).transpose(1, 2) for _ in range(2))
+    packed = ops.pack_keys_values(k, v)
+    assert torch.equal(packed, ops.pack_keys_values(k.contiguous(), v.contiguous()))
+    # two codes a channel, of 64 keys at a time, and what scales take
+    assert packed[0, 0].numel() < 64 * (1 + keys // 64) * 2 * 64 + 12 * (keys + 64) + 1024
 
 
 def test_attention_that_looks_at_one_key_returns_its_value() -> None:

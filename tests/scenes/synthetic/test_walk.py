@@ -35,7 +35,15 @@ def test_the_same_seed_gives_the_same_walk_and_another_one_another() -> None:
     assert not torch.equal(first.images, other.images)
 
 
-@pytest.mark.parametrize(("frames", "lap"), [(0, 4), (4, 0), (100, 40), (10, 80)])
+def test_a_walk_of_many_views_turns_once_in_small_steps() -> None:
+    scene = walk(0, frames=200, lap=200, size=4)
+    steps = turn(headings(scene.extrinsics)[1:], headings(scene.extrinsics)[:-1])
+    assert 300 < steps.sum().abs() < 420
+    centres = camera_centres(scene.extrinsics)
+    assert (torch.cdist(centres, centres) + torch.eye(200)).min() > 1e-3
+
+
+@pytest.mark.parametrize(("frames", "lap"), [(0, 4), (4, 0), (1100, 400), (10, 1001)])
 def test_more_views_than_a_circle_has_room_for_are_refused(frames: int, lap: int) -> None:
-    with pytest.raises(ValueError, match="expected 1 to 72"):
+    with pytest.raises(ValueError, match="expected 1 to 1000"):
         walk(0, frames, lap, size=12)

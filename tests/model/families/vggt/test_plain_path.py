@@ -48,13 +48,13 @@ def _plain_layers(net: VGGT, images: Tensor, keys: Tensor | None) -> dict[int, T
         tokens = _plain_block(block, tokens)
     batch, frames = images.shape[:2]
     tokens = aggregator.with_special_tokens(patch_tokens(encoder.finish(tokens)), batch, frames)
-    ropes = aggregator.ropes(images, tokens.dtype)
+    rope = aggregator.rope(images, tokens.dtype)
     blocks = {"frame": aggregator.frame_blocks, "global": aggregator.global_blocks}
     halves: dict[str, dict[int, Tensor]] = {"frame": {}, "global": {}}
     for kind, layer in aggregator.schedule:
         arranged = aggregator.arrange(tokens, kind, batch, frames)
         looked_at = keys if kind == "global" else None
-        tokens = _plain_block(blocks[kind][layer], arranged, ropes[kind], looked_at)
+        tokens = _plain_block(blocks[kind][layer], arranged, rope, looked_at)
         halves[kind][layer] = tokens.view(batch, frames, -1, tokens.shape[-1])
     return {
         layer: torch.cat((halves["frame"][layer], halves["global"][layer]), dim=-1)
@@ -68,6 +68,7 @@ def _plain_maps(head: DPTHead, tokens: dict[int, Tensor], size: tuple[int, int])
     maps = []
     for index, layer in enumerate(head.layers):
         patches = head.norm(tokens[layer].flatten(0, 1)[:, head.patch_start :])
+        patches = patches.to(head.dtype(patches.device))
         level = head.projects[index](patches.unflatten(1, grid).permute(0, 3, 1, 2))
         if head.config.pos_embed:
             level = add_view_position_(level, width / height)
@@ -94,14 +95,17 @@ def _plain(
         (net.depth_head, ("depth", "depth_conf")),
         (net.point_head, ("world_points", "world_points_conf")),
     ):
-        raw = head.scratch.output_conv2(_plain_maps(head, tokens, size))
+        if head is None:
+            continue
+        first, relu, last = head.scratch.output_conv2
+        raw = last(relu(first(_plain_maps(head, tokens, size))).float())
         dense = activate_dense(raw, head.config.activation, head.config.conf_activation)
         found |= {
             name: value.unflatten(0, frames) for name, value in zip(names, dense, strict=True)
         }
     if query_points is not None:
         head = net.track_head
-        maps = _plain_maps(head.feature_extractor, tokens, size).unflatten(0, frames)
+        maps = _plain_maps(head.feature_extractor, tokens, size).unflatten(0, frames).float()
         tracks = head.tracker(query_points, maps, head.config.iters)
         found |= {
             "track": tracks.coords[-1],
@@ -143,6 +147,21 @@ def test_a_few_at_a_time_give_the_bits_of_the_whole(
     expected = _plain(quantised, images, query_points)
     got = quantised(images, query_points)
     _assert_equal(got, expected)
+
+
+@pytest.mark.usefixtures("few_at_a_time")
+@torch.no_grad()
+@pytest.mark.parametrize("point_head", [True, False])
+@pytest.mark.parametrize("dense_heads", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("height", "width"), [(28, 42), (42, 70), (14, 14)])
+def test_no_grid_and_no_head_changes_the_bits(
+    quantised: VGGT, point_head: bool, dense_heads: str, height: int, width: int
+) -> None:
+    quantised.attention, quantised.dense_heads = "int8", dense_heads
+    if not point_head:
+        quantised.point_head = None
+    images = torch.rand(1, 3, 3, height, width, generator=torch.Generator().manual_seed(0))
+    _assert_equal(quantised(images), _plain(quantised, images))
 
 
 @pytest.mark.usefixtures("few_at_a_time")

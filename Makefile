@@ -50,9 +50,9 @@ check: $(VENV)/.dev  ## lint, types and the import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-kernels-cuda: $(VENV)/.dev  ## compile the CUDA kernels for all targets, without a GPU, and read their machine code
+kernels-cuda: $(VENV)/.dev  ## compile the CUDA kernels for all targets, read their machine code, run their PTX; no GPU
 	$(BIN)/python -m kernels.cuda build
-	$(BIN)/python -m pytest -m "" tests/kernels/cuda/test_machine_code.py
+	$(PYTEST) -m "" tests/kernels/cuda/test_machine_code.py tests/kernels/cuda/test_ptx.py
 
 gpu:  ## build, test and measure on this machine's GPU, in the Python that is there
 	PYTHON=$(PYTHON) .ci/gpu

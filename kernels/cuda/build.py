@@ -21,19 +21,9 @@ from kernels.formats import DEFINITIONS
 SOURCES = Path(__file__).parent
 
 # No fused multiply-add: the epilogue and the prologue round where the definition rounds.
-_FLAGS = [
-    "-O3",
-    "-std=c++17",
-    "-fmad=false",
-    "-cudart",
-    "static",
-    "-shared",
-    "-Xcompiler",
-    "-fPIC",
-    "-Xptxas",
-    "-v",
-]
-_FLAGS += DEFINITIONS
+_LANGUAGE = ["-O3", "-std=c++17", "-fmad=false", *DEFINITIONS]
+_INCLUDES = ["-I", str(SOURCES / "hardware")]
+_FLAGS = [*_LANGUAGE, "-cudart", "static", "-shared", "-Xcompiler", "-fPIC", "-Xptxas", "-v"]
 
 
 class BuildError(RuntimeError):
@@ -58,14 +48,23 @@ def _sources() -> list[Path]:
 def compile_command(target: Target) -> list[str]:
     """The compiler's arguments for `target`, without the output."""
     code = f"arch={target.architecture.replace('sm', 'compute')},code={target.architecture}"
-    includes = ["-I", str(SOURCES / "hardware")]
-    return [*_FLAGS, "-gencode", code, *includes, *map(str, _sources())]
+    return [*_FLAGS, "-gencode", code, *_INCLUDES, *map(str, _sources())]
+
+
+def ptx_command(target: Target, source: Path) -> list[str]:
+    """The compiler's arguments for the virtual instructions of one source, without the output."""
+    return [*_LANGUAGE, "-ptx", "-arch", target.architecture, *_INCLUDES, str(source)]
 
 
 def object_path(target: Target) -> Path:
     """Where the compiled object of the present sources is, or would be; the compiler's report
     stands beside it."""
-    digest = hashlib.sha256(" ".join(map(str, _FLAGS)).encode())
+    return cache_folder() / f"cuda-{target.architecture}-{digest_of(_FLAGS)}.so"
+
+
+def digest_of(flags: list[str]) -> str:
+    """Tells the present sources, compiled with `flags`, from all others."""
+    digest = hashlib.sha256(" ".join(map(str, flags)).encode())
     headers = [
         *SOURCES.glob("*.cuh"),
         *SOURCES.glob("*.h"),
@@ -74,7 +73,7 @@ def object_path(target: Target) -> Path:
     ]
     for path in sorted([*_sources(), *headers]):
         digest.update(path.name.encode() + path.read_bytes())
-    return cache_folder() / f"cuda-{target.architecture}-{digest.hexdigest()[:12]}.so"
+    return digest.hexdigest()[:12]
 
 
 def build(target: Target) -> Path:

@@ -248,7 +248,7 @@ def run(
 ) -> Reconstruction:
     """One pass."""
     prediction = net(batch.images, attention_keys=attention_keys)
-    return decode(families.of(net.config), prediction, batch)
+    return decode(net.config, prediction, batch)
 
 
 if __name__ == "__main__":

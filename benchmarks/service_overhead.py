@@ -104,7 +104,7 @@ def _bare(engine: Engine, contents: list[bytes]) -> tuple[float, float]:
     )
     began = time.perf_counter()
     with torch.inference_mode():
-        decode(engine.family, engine.net(batch.images.to(engine.device)), batch)
+        decode(engine.net.config, engine.net(batch.images.to(engine.device)), batch)
     ended = time.perf_counter()
     return ended - started, ended - began
 

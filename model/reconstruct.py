@@ -9,7 +9,8 @@ from torch import Tensor
 
 from model import families
 from model.errors import ReconstructionError
-from model.families.family import Family, Geometry
+from model.families.family import Geometry
+from model.network.config import NetworkConfig
 from model.network.execution import autocast
 from model.network.network import Network
 from model.network.prediction import Prediction
@@ -22,14 +23,17 @@ from model.scene.reconstruction import Reconstruction
 _FIELD_OF_VIEW_DEGREES = (1.0, 175.0)
 
 
-def decode(family: Family, prediction: Prediction, batch: PreprocessedImages) -> Reconstruction:
-    """Cameras, depth and points from a prediction of a network of `family` for one scene (B = 1).
+def decode(
+    config: NetworkConfig, prediction: Prediction, batch: PreprocessedImages
+) -> Reconstruction:
+    """Cameras, depth and points from a prediction of a network of `config` for one scene (B = 1).
 
     Raises ValueError if the network was loaded without its camera or depth head,
     ReconstructionError if any value is not finite.
     """
     size = (batch.images.shape[-2], batch.images.shape[-1])
-    found = family.decode(prediction.map(lambda values: values[0].detach().float().cpu()), size)
+    one_scene = prediction.map(lambda values: values[0].detach().float().cpu())
+    found = families.of(config).decode(config, one_scene, size)
     extrinsics, intrinsics, depth, confidence = (
         found.extrinsics,
         found.intrinsics,
@@ -78,10 +82,9 @@ def reconstruct(
 ) -> Reconstruction:
     """Pictures to a scene; see `preprocess_images` for the modes and errors, `Network.forward` for
     `attention_keys`, `decode` for the result."""
-    family = families.of(net.config)
-    grid = family.grid(net.config)
+    grid = families.of(net.config).grid(net.config)
     batch = preprocess_images(sources, mode, grid.longer_side, grid.patch_size)
-    return decode(family, _predict(net, batch.images, attention_keys), batch)
+    return decode(net.config, _predict(net, batch.images, attention_keys), batch)
 
 
 @torch.inference_mode()
@@ -89,7 +92,8 @@ def geometry(net: Network, images: Tensor) -> Geometry:
     """What a network says of one scene of frames `[S, 3, H, W]` in [0, 1]: float64 on the CPU, as
     it comes."""
     prediction = _predict(net, images[None]).map(lambda values: values[0].double().cpu())
-    return families.of(net.config).decode(prediction, (images.shape[-2], images.shape[-1]))
+    size = (images.shape[-2], images.shape[-1])
+    return families.of(net.config).decode(net.config, prediction, size)
 
 
 def _predict(net: Network, images: Tensor, attention_keys: int | None = None) -> Prediction:

@@ -1,4 +1,4 @@
-"""Rotation matrices and quaternions (x, y, z, w)."""
+"""Rotation matrices, quaternions (x, y, z, w) and rigid motions."""
 
 from __future__ import annotations
 
@@ -77,3 +77,16 @@ def rotation_angle(a: Tensor, b: Tensor) -> Tensor:
     )
     sine = torch.stack((w, x, y), dim=-1).norm(dim=-1)
     return torch.rad2deg(torch.atan2(sine, turn.diagonal(dim1=-2, dim2=-1).sum(-1) - 1))
+
+
+def invert_extrinsics(extrinsics: Tensor) -> Tensor:
+    """Camera-to-world `[..., 4, 4]` from world-to-camera `[..., 3, 4]` or `[..., 4, 4]`, in closed
+    form."""
+    rotation = extrinsics[..., :3, :3].transpose(-1, -2)
+    translation = -(rotation @ extrinsics[..., :3, 3:])
+    inverse = torch.eye(4, dtype=extrinsics.dtype, device=extrinsics.device).repeat(
+        *extrinsics.shape[:-2], 1, 1
+    )
+    inverse[..., :3, :3] = rotation
+    inverse[..., :3, 3:] = translation
+    return inverse

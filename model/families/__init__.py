@@ -5,14 +5,15 @@ To add one, write its `Family` record and name it in `FAMILIES`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from model.families.family import Family, Licence
+from model.families.depth_anything_3.family import DEPTH_ANYTHING_3
+from model.families.family import Family, Licence, Shapes
 from model.families.vggt.family import VGGT
 from model.network.config import NetworkConfig
 
-FAMILIES: Mapping[str, Family] = {family.name: family for family in (VGGT,)}
+FAMILIES: Mapping[str, Family] = {family.name: family for family in (VGGT, DEPTH_ANYTHING_3)}
 FIRST = VGGT.name
 """The family of artifacts from before there were others, which name none."""
 HEADS = tuple(dict.fromkeys(head for family in FAMILIES.values() for head in family.heads))
@@ -41,13 +42,10 @@ def of(config: NetworkConfig) -> Family:
     return FAMILIES[config.family]
 
 
-def recognise(
-    config_json: Mapping[str, Any] | None, names: Collection[str]
-) -> NetworkConfig | None:
-    """The network of a public checkpoint from its `config.json`, if it has one, and its tensors'
-    names.
+def recognise(config_json: Mapping[str, Any] | None, tensors: Shapes) -> NetworkConfig | None:
+    """The network of a public checkpoint from its `config.json`, if it has one, and its tensors.
 
     None if no family knows it. Raises ValueError or TypeError if its configuration is broken.
     """
-    found = (family.recognise(config_json, names) for family in FAMILIES.values())
+    found = (family.recognise(config_json, tensors) for family in FAMILIES.values())
     return next((config for config in found if config is not None), None)

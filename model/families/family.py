@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +15,8 @@ from model.network.keys import KeyPattern, pattern
 from model.network.network import Network, Stage
 from model.network.prediction import Prediction
 
+Shapes = Mapping[str, tuple[int, ...]]
+"""The tensors of a checkpoint by name."""
 Kept = MutableMapping[str, Tensor]
 """What later stages read of earlier ones, for one sample on its way through a network."""
 
@@ -109,11 +111,10 @@ class Family:
     """Shapes with a name."""
     build: Callable[[Any], Network]
     """A network of a configuration, with random weights."""
-    recognise: Callable[[Mapping[str, Any] | None, Collection[str]], NetworkConfig | None]
-    """The configuration of a public checkpoint, from its `config.json`, if it has one, and the
-    names of its tensors; None if it is of another family. Raises ValueError or TypeError if it is
-    broken."""
-    tensor_name: Callable[[str], str]
+    recognise: Callable[[Mapping[str, Any] | None, Shapes], NetworkConfig | None]
+    """The configuration of a public checkpoint, from its `config.json`, if it has one, and its
+    tensors; None if it is of another family. Raises ValueError or TypeError if it is broken."""
+    tensor_name: Callable[[Any, str], str]
     """The network's name of a tensor of the checkpoint."""
     ignored: Callable[[Any], tuple[str, ...]]
     """Beginnings of names of tensors that a checkpoint may hold and a configuration has no use
@@ -133,10 +134,10 @@ class Family:
     """What is quantised, main part first."""
     grid: Callable[[Any], Grid]
     """What pictures are brought onto."""
-    decode: Callable[[Prediction, tuple[int, int]], Geometry]
+    decode: Callable[[Any, Prediction, tuple[int, int]], Geometry]
     """What a prediction for one scene, without its batch axis, says for frames of (height,
     width)."""
-    scale: Literal["arbitrary", "metre"]
+    scale: Callable[[Any], Literal["arbitrary", "metre"]]
     """Unit of the lengths that a network predicts."""
     licences: Mapping[str, Licence]
     """Of public weights, by what they are loaded as."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -42,7 +43,7 @@ def open_checkpoint(
     `resolve_checkpoint`."""
     source = TensorSource(locate(location, newest=newest))
     config = _recognised(source)
-    source.rename(families.of(config).tensor_name)
+    source.rename(partial(families.of(config).tensor_name, config))
     return source, config
 
 
@@ -74,7 +75,7 @@ def _recognised(source: TensorSource) -> NetworkConfig:
     path = source.path.parent / _CONFIG
     try:
         values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-        config = families.recognise(values, source.names)
+        config = families.recognise(values, {n: source.shape(n) for n in source.names})
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is not a network configuration: {error}") from error
     if config is None:

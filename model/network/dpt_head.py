@@ -1,5 +1,5 @@
 """Dense prediction head (Ranftl et al., "Vision Transformers for Dense Prediction", 2021) as VGGT
-uses it."""
+uses it, and what its relatives do differently."""
 
 from __future__ import annotations
 
@@ -65,16 +65,18 @@ def _collected(parts: Iterable[tuple[Tensor, ...]], frames: tuple[int, ...]) -> 
 
 class ResidualConvUnit(nn.Module):
     """Two 3x3 convolutions. The skip connection carries the *rectified* input, as the public
-    weights were trained."""
+    weights of VGGT were trained, or with `raw_skip` the input as it comes."""
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int, raw_skip: bool = False) -> None:
         super().__init__()
+        self.raw_skip = raw_skip
         self.conv1 = Conv2d(features, features, 3, padding=1)
         self.conv2 = Conv2d(features, features, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(x)
-        return self.conv2(F.relu(self.conv1(x), inplace=True)).add_(x)
+        rectified = F.relu(x)
+        carried = x if self.raw_skip else rectified
+        return self.conv2(F.relu(self.conv1(rectified), inplace=True)).add_(carried)
 
 
 class FusionBlock(nn.Module):
@@ -84,11 +86,11 @@ class FusionBlock(nn.Module):
     so mixing the small map gives the same for a quarter of the work.
     """
 
-    def __init__(self, features: int, has_skip: bool = True) -> None:
+    def __init__(self, features: int, has_skip: bool = True, raw_skip: bool = False) -> None:
         super().__init__()
         if has_skip:
-            self.resConfUnit1 = ResidualConvUnit(features)
-        self.resConfUnit2 = ResidualConvUnit(features)
+            self.resConfUnit1 = ResidualConvUnit(features, raw_skip)
+        self.resConfUnit2 = ResidualConvUnit(features, raw_skip)
         self.out_conv = Conv2d(features, features, 1)
 
     def forward(self, x: Tensor, skip: Tensor | None, size: tuple[int, int]) -> Tensor:
@@ -101,15 +103,12 @@ class Scratch(nn.Module):
     """The decoder: four levels brought to one width, fused from coarse to fine, then the output
     convolutions."""
 
-    def __init__(self, config: DPTHeadConfig) -> None:
+    def __init__(self, config: DPTHeadConfig, raw_skip: bool = False) -> None:
         super().__init__()
         width = config.features
         for level, channels in enumerate(config.out_channels, start=1):
             setattr(self, f"layer{level}_rn", Conv2d(channels, width, 3, padding=1, bias=False))
-        self.refinenet1 = FusionBlock(width)
-        self.refinenet2 = FusionBlock(width)
-        self.refinenet3 = FusionBlock(width)
-        self.refinenet4 = FusionBlock(width, has_skip=False)
+        self.add_chain(width, raw_skip)
         if config.feature_only:
             self.output_conv1 = Conv2d(width, width, 3, padding=1)
         else:
@@ -118,15 +117,27 @@ class Scratch(nn.Module):
                 Conv2d(width // 2, 32, 3, padding=1), nn.ReLU(), Conv2d(32, config.output_dim, 1)
             )
 
+    def add_chain(self, features: int, raw_skip: bool, suffix: str = "") -> None:
+        """Makes a chain of fusion blocks, `refinenet1` to `refinenet4` with a `suffix`."""
+        for level in (1, 2, 3, 4):
+            block = FusionBlock(features, has_skip=level < 4, raw_skip=raw_skip)
+            setattr(self, f"refinenet{level}{suffix}", block)
+
     def fuse(self, levels: Sequence[Tensor]) -> Tensor:
         """One map at twice the finest level's size from four maps of `features` channels, fine to
         coarse."""
-        l1, l2, l3, l4 = levels
-        x = self.refinenet4(l4, None, l3.shape[-2:])
-        x = self.refinenet3(x, l3, l2.shape[-2:])
-        x = self.refinenet2(x, l2, l1.shape[-2:])
-        x = self.refinenet1(x, l1, (2 * l1.shape[-2], 2 * l1.shape[-1]))
-        return self.output_conv1(x)
+        return self.output_conv1(self.through_chain(levels))
+
+    def through_chain(self, levels: Sequence[Tensor], suffix: str = "") -> Tensor:
+        """What the chain with this `suffix` makes of the levels, before any output convolution."""
+        fine_to_coarse = range(len(levels), 0, -1)
+        chain = [getattr(self, f"refinenet{level}{suffix}") for level in fine_to_coarse]
+        sizes = [level.shape[-2:] for level in levels[-2::-1]]
+        sizes.append(torch.Size(2 * side for side in levels[0].shape[-2:]))
+        x = chain[0](levels[-1], None, sizes[0])
+        for block, level, size in zip(chain[1:], levels[-2::-1], sizes[1:], strict=True):
+            x = block(x, level, size)
+        return x
 
 
 class DPTHead(nn.Module):
@@ -140,13 +151,22 @@ class DPTHead(nn.Module):
 
     arithmetic = "float32"
 
-    def __init__(self, dim: int, patch_size: int, patch_start: int, config: DPTHeadConfig) -> None:
+    def __init__(
+        self,
+        dim: int,
+        patch_size: int,
+        patch_start: int,
+        config: DPTHeadConfig,
+        *,
+        norm: bool = True,
+        raw_skip: bool = False,
+    ) -> None:
         super().__init__()
         self.config = config
         self.patch_size = patch_size
         self.patch_start = patch_start
         c0, c1, _, c3 = config.out_channels
-        self.norm = nn.LayerNorm(dim)
+        self.norm: nn.Module = nn.LayerNorm(dim) if norm else nn.Identity()
         self.projects = nn.ModuleList(Conv2d(dim, channels, 1) for channels in config.out_channels)
         self.resize_layers = nn.ModuleList(
             (
@@ -156,7 +176,7 @@ class DPTHead(nn.Module):
                 Conv2d(c3, c3, 3, stride=2, padding=1),
             )
         )
-        self.scratch = Scratch(config)
+        self.scratch = Scratch(config, raw_skip)
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -192,22 +212,19 @@ class DPTHead(nn.Module):
         tokens: Mapping[int, Tensor] | DenseLevels,
         image_size: tuple[int, int],
         frames_chunk_size: int | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """Values `[B, S, H, W, output_dim - 1]` and confidence `[B, S, H, W]`.
 
         `tokens[layer]` is `[B, S, P, 2C]`, or what `begin` has taken of them, which is used up.
         """
         levels = self._levels(tokens, image_size, frames_chunk_size)
-        parts = (
-            activate_dense(
-                self._last_convolution(self._decode(part, image_size)),
-                self.config.activation,
-                self.config.conf_activation,
-            )
-            for part in levels.parts()
-        )
-        values, confidence = _collected(parts, levels.frames)
-        return values, confidence
+        parts = (self._answers(part, image_size) for part in levels.parts())
+        return tuple(_collected(parts, levels.frames))
+
+    def _answers(self, kept: Sequence[Tensor], image_size: tuple[int, int]) -> tuple[Tensor, ...]:
+        """What `forward` gives, for some of the frames: `[n, H, W, ...]` each."""
+        raw = self._last_convolution(self._decode(kept, image_size))
+        return activate_dense(raw, self.config.activation, self.config.conf_activation)
 
     def _levels(
         self,
@@ -248,15 +265,20 @@ class DPTHead(nn.Module):
         first, relu, last = self.scratch.output_conv2
         return last(relu(first(features)).float())
 
-    def _decode(self, kept: Sequence[Tensor], image_size: tuple[int, int]) -> Tensor:
-        height, width = image_size
-        levels = [
+    def _at_widths(self, kept: Sequence[Tensor]) -> list[Tensor]:
+        return [
             self._at_width(index, level) if index in _ENLARGED else level
             for index, level in enumerate(kept)
         ]
+
+    def _decode(self, kept: Sequence[Tensor], image_size: tuple[int, int]) -> Tensor:
+        return self._at_full_size(self.scratch.fuse(self._at_widths(kept)), image_size)
+
+    def _at_full_size(self, fused: Tensor, image_size: tuple[int, int]) -> Tensor:
+        height, width = image_size
         ratio, patch = self.config.down_ratio, self.patch_size
         size = (int(height // patch * patch / ratio), int(width // patch * patch / ratio))
-        fused = _resize(self.scratch.fuse(levels), size)
+        fused = _resize(fused, size)
         return add_view_position_(fused, width / height) if self.config.pos_embed else fused
 
 

@@ -101,3 +101,19 @@ class Network(nn.Module, ABC):
             for module in self.get_submodule(stage.name).modules():
                 if isinstance(module, Attention):
                     yield module
+
+
+def checked_frames(images: Tensor, patch_size: int) -> Tensor:
+    """Frames as `[B, S, 3, H, W]`; see `Network.forward`. Raises ValueError."""
+    if images.dim() == 4:
+        images = images[None]
+    if images.dim() != 5 or images.shape[2] != 3 or 0 in images.shape:
+        raise ValueError(
+            f"images have shape {tuple(images.shape)}; expected [B, S, 3, H, W] or [S, 3, H, W]"
+        )
+    if images.shape[-2] % patch_size or images.shape[-1] % patch_size:
+        raise ValueError(
+            f"images are {images.shape[-2]}x{images.shape[-1]} pixels; both sides must be "
+            f"multiples of {patch_size}"
+        )
+    return images

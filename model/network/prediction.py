@@ -12,7 +12,7 @@ from torch import Tensor
 class Prediction:
     """Raw predictions for B scenes of S frames of H x W pixels; None where a head was left out.
 
-    What cameras, confidences and the world mean is the family's own; its `decode` says it.
+    What cameras, confidences, sky and the world mean is the family's own; its `decode` says it.
     """
 
     pose_enc: Tensor | None = None  # [B, S, E], cameras as the family encodes them
@@ -23,6 +23,7 @@ class Prediction:
     track: Tensor | None = None  # [B, S, N, 2] pixels (x, y)
     vis: Tensor | None = None  # [B, S, N] in [0, 1]
     conf: Tensor | None = None  # [B, S, N] in [0, 1]
+    sky: Tensor | None = None  # [B, S, H, W], at least 0; large where there is sky
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Prediction:
         """The same with `change` applied to every tensor."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -314,12 +313,40 @@ class MLP(nn.Module):
         return _surrounded(self.fc2, hidden, gelu=True, scale=scale, residual=residual)
 
 
-class Block(nn.Module):
-    """Pre-norm transformer block: `x += ls1(attn(norm1(x)))`, then `x += ls2(mlp(norm2(x)))`."""
+class SwiGLU(nn.Module):
+    """A gated feed-forward (Shazeer, "GLU Variants Improve Transformer", 2020): `w3(silu(a) * b)`,
+    where `w12` gives (a | b).
 
-    normed: ClassVar[Mapping[str, str]] = {"attn.qkv": "norm1", "mlp.fc1": "norm2"}
+    The hidden width is two thirds of `hidden_dim`, rounded up to a multiple of 8.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        width = (int(hidden_dim * 2 / 3) + 7) // 8 * 8
+        self.w12 = nn.Linear(dim, 2 * width)
+        self.w3 = nn.Linear(width, dim)
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        norm: nn.LayerNorm | None = None,
+        scale: LayerScale | None = None,
+        residual: Tensor | None = None,
+    ) -> Tensor:
+        gate, value = _surrounded(self.w12, x, norm=norm).chunk(2, dim=-1)
+        return _surrounded(self.w3, F.silu(gate) * value, scale=scale, residual=residual)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: `x += ls1(attn(norm1(x)))`, then `x += ls2(mlp(norm2(x)))`.
+
+    `gated` makes the feed-forward a `SwiGLU`. Without `init_values` there is no LayerScale.
+    """
+
+    normed: Mapping[str, str]
     """The linear layers whose input comes from a LayerNorm, and from which."""
-    scaled: ClassVar[Mapping[str, str]] = {"attn.proj": "ls1", "mlp.fc2": "ls2"}
+    scaled: Mapping[str, str]
     """The linear layers whose output goes through a LayerScale, and through which."""
 
     def __init__(
@@ -327,17 +354,22 @@ class Block(nn.Module):
         dim: int,
         num_heads: int,
         mlp_ratio: float = 4.0,
-        init_values: float = 0.01,
+        init_values: float | None = 0.01,
         qk_norm: bool = False,
         norm_eps: float = 1e-5,
+        gated: bool = False,
     ) -> None:
         super().__init__()
+        hidden = int(dim * mlp_ratio)
         self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
         self.attn = Attention(dim, num_heads, qk_norm)
-        self.ls1 = LayerScale(dim, init_values)
+        self.ls1 = None if init_values is None else LayerScale(dim, init_values)
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
-        self.mlp = MLP(dim, int(dim * mlp_ratio))
-        self.ls2 = LayerScale(dim, init_values)
+        self.mlp = SwiGLU(dim, hidden) if gated else MLP(dim, hidden)
+        self.ls2 = None if init_values is None else LayerScale(dim, init_values)
+        into, out_of = ("mlp.w12", "mlp.w3") if gated else ("mlp.fc1", "mlp.fc2")
+        self.normed = {"attn.qkv": "norm1", into: "norm2"}
+        self.scaled = {} if init_values is None else {"attn.proj": "ls1", out_of: "ls2"}
 
     def forward(
         self, x: Tensor, rope: Rotation | None = None, keys: Tensor | None = None

@@ -12,6 +12,10 @@ from torch import Tensor, nn
 from model.network.config import VisionTransformerConfig
 from model.network.transformer import Block
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Of red, green and blue: what encoders are trained to see taken off and divided by."""
+
 
 class PatchProjection(nn.Conv2d):
     """A convolution with kernel = stride as a matrix product: `[N, 3, H, W]` to `[N, h * w, C]`,
@@ -41,6 +45,28 @@ class PatchEmbed(nn.Module):
         return self.proj(images)
 
 
+def resized_positions(
+    table: Tensor, rows: int, columns: int, *, offset: float = 0.0, antialias: bool = True
+) -> Tensor:
+    """A square position table `[1, 1 + side * side, C]`, class token first, resized to a patch grid
+    (bicubic): `[1, 1 + rows * columns, C]`.
+
+    With an `offset` the scale (n + offset) / side rather than the size is given to the resize, as
+    DINOv2 does. At exactly its own size the table is used as it is.
+    """
+    side = round((table.shape[1] - 1) ** 0.5)
+    if rows == side and columns == side:
+        return table
+    grid = table[:, 1:].float().view(1, side, side, -1).permute(0, 3, 1, 2)
+    if offset:
+        factors = ((rows + offset) / side, (columns + offset) / side)
+        grid = F.interpolate(grid, scale_factor=factors, mode="bicubic", antialias=antialias)
+    else:
+        grid = F.interpolate(grid, size=(rows, columns), mode="bicubic", antialias=antialias)
+    patches = grid.flatten(2).transpose(1, 2).to(table.dtype)
+    return torch.cat((table[:, :1], patches), dim=1)
+
+
 @dataclass(frozen=True)
 class EncodedImages:
     """Encoder output for N images: `prenorm` `[N, 1 + R + h*w, C]` and the normalised tokens by
@@ -55,10 +81,10 @@ class EncodedImages:
 class VisionTransformer(nn.Module):
     """Token order: class, registers, patches. Only class and patches carry a position.
 
-    `mask_token` is part of the public checkpoint and unused at inference.
+    `mask_token` is part of some public checkpoints and unused at inference.
     """
 
-    def __init__(self, config: VisionTransformerConfig) -> None:
+    def __init__(self, config: VisionTransformerConfig, mask_token: bool = True) -> None:
         super().__init__()
         self.config = config
         dim = config.embed_dim
@@ -67,7 +93,8 @@ class VisionTransformer(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.table_side**2, dim))
         self.register_tokens = nn.Parameter(torch.zeros(1, config.num_register_tokens, dim))
-        self.mask_token = nn.Parameter(torch.zeros(1, dim), requires_grad=False)
+        if mask_token:
+            self.mask_token = nn.Parameter(torch.zeros(1, dim), requires_grad=False)
         self.blocks = nn.ModuleList(
             Block(dim, config.num_heads, config.mlp_ratio, config.init_values, norm_eps=1e-6)
             for _ in range(config.depth)
@@ -75,20 +102,15 @@ class VisionTransformer(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=1e-6)
 
     def positions(self, rows: int, columns: int) -> Tensor:
-        """The position table `[1, 1 + rows * columns, C]` resized to a patch grid (bicubic,
-        antialiased)."""
-        side, offset = self.table_side, self.config.interpolate_offset
-        if rows == side and columns == side:
-            return self.pos_embed
-        table = self.pos_embed[:, 1:].float().view(1, side, side, -1).permute(0, 3, 1, 2)
-        antialias = self.config.interpolate_antialias
-        if offset:  # the scale, not the size, is what the original code passes then
-            factors = ((rows + offset) / side, (columns + offset) / side)
-            table = F.interpolate(table, scale_factor=factors, mode="bicubic", antialias=antialias)
-        else:
-            table = F.interpolate(table, size=(rows, columns), mode="bicubic", antialias=antialias)
-        patches = table.flatten(2).transpose(1, 2).to(self.pos_embed.dtype)
-        return torch.cat((self.pos_embed[:, :1], patches), dim=1)
+        """The position table resized to a patch grid; see `resized_positions`."""
+        config = self.config
+        return resized_positions(
+            self.pos_embed,
+            rows,
+            columns,
+            offset=config.interpolate_offset,
+            antialias=config.interpolate_antialias,
+        )
 
     def embed(self, images: Tensor) -> Tensor:
         """What the first block takes: tokens `[N, 1 + R + h*w, C]` of normalised images `[N, 3, H,

@@ -6,18 +6,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from model.rotations import invert_extrinsics
 
-def invert_extrinsics(extrinsics: Tensor) -> Tensor:
-    """Camera-to-world `[..., 4, 4]` from world-to-camera `[..., 3, 4]` or `[..., 4, 4]`, in closed
-    form."""
-    rotation = extrinsics[..., :3, :3].transpose(-1, -2)
-    translation = -(rotation @ extrinsics[..., :3, 3:])
-    inverse = torch.eye(4, dtype=extrinsics.dtype, device=extrinsics.device).repeat(
-        *extrinsics.shape[:-2], 1, 1
-    )
-    inverse[..., :3, :3] = rotation
-    inverse[..., :3, 3:] = translation
-    return inverse
+__all__ = [
+    "depth_to_camera_points",
+    "invert_extrinsics",
+    "pytorch3d_to_opencv",
+    "unproject_depth",
+]
 
 
 def depth_to_camera_points(depth: Tensor, intrinsics: Tensor) -> Tensor:

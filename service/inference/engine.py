@@ -33,7 +33,7 @@ from service.errors import InvalidOption, NonFiniteOutput, NoTracks, NotReady, O
 from service.inference.cost import Cost, CostModel
 from service.inference.memory import PeakMemory, free_budget
 from service.inference.plan import Planner
-from service.result.document import DomainDocument, ModelDocument
+from service.result.document import DomainDocument, ModelDocument, Unit
 from service.settings import InferenceSettings, SettingsError
 from service.states import NETWORK_STAGES
 
@@ -123,6 +123,11 @@ class Engine:
     def heads(self) -> tuple[str, ...]:
         """Heads of the network: camera and depth, perhaps point and track."""
         return self._config.heads
+
+    @property
+    def unit(self) -> Unit:
+        """Of the lengths that the network predicts."""
+        return self.family.scale(self._config)
 
     def document(self) -> ModelDocument:
         """What results and /capabilities say about the model."""
@@ -316,7 +321,7 @@ class Engine:
                 prediction = net(images, queries, attention_keys)
             self._wait()
             marks.append(time.perf_counter())
-            reconstruction = decode(self.family, prediction, batch)
+            reconstruction = decode(self._config, prediction, batch)
             marks.append(time.perf_counter())
         tracks = None if queries is None else _tracks(prediction)
         if len(marks) == 4:  # a network that can't be watched: all of it counts as aggregator

@@ -160,9 +160,7 @@ class Work:
     def _aligned(self, prepared: PreparedScene, scene: Reconstruction, run: _Run) -> Reconstruction:
         """The scene, and its refinement with it, where what is known puts it."""
         began = time.perf_counter()
-        aligned = apply_knowledge(
-            scene, prepared.options, self._engine.family.scale, run.refinement
-        )
+        aligned = apply_knowledge(scene, prepared.options, self._engine.unit, run.refinement)
         if run.refinement is not None:
             run.refinement = moved(run.refinement, aligned.similarity)
         run.scale = aligned.scale

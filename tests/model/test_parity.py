@@ -1,15 +1,13 @@
 """Golden inputs and outputs of the public network at tiny sizes, within the tolerances that come
 with them.
 
-Another folder of the same format can be checked with `PARITY_DIR=... pytest
-tests/model/test_parity.py`.
+Another folder of the same format can be checked with `PARITY_DIR=... pytest tests/model -k
+parity`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor
 
 from evaluation.pose_metrics import pose_auc, pose_histogram, relative_pose_errors
@@ -61,53 +58,7 @@ from model.scene.geometry import (
 )
 from quantization.dsfq import channel_scale, update_activation_maximum
 from quantization.nfds import cluster_features, frame_similarity, noise_filter
-
-PARITY = Path(os.environ.get("PARITY_DIR", Path(__file__).parents[1] / "parity"))
-
-
-class Fixture:
-    """One folder: configuration, weights, inputs, expected outputs with their tolerances."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-        self.weights, self.inputs, self.outputs = (
-            self._load(part) for part in ("weights", "inputs", "outputs")
-        )
-
-    def _load(self, part: str) -> dict[str, Tensor]:
-        path = self.folder / f"{part}.safetensors"
-        return load_file(path) if path.exists() else {}
-
-    def check(self, name: str, got: Tensor) -> None:
-        expected = self.outputs[name]
-        assert got.shape == expected.shape, (
-            f"{name}: shape {tuple(got.shape)}, expected {tuple(expected.shape)}"
-        )
-        if not expected.is_floating_point():
-            assert torch.equal(got.to(expected.dtype), expected), name
-            return
-        atol = self.config["atol"].get(name, self.config["atol"].get("*", 0.0))
-        torch.testing.assert_close(
-            got.to(expected.dtype),
-            expected,
-            atol=atol,
-            rtol=self.config.get("rtol", 0.0),
-            msg=lambda m: f"{name}: {m}",
-        )
-
-
-def fixtures(kind: str) -> list[Any]:
-    found = []
-    for path in sorted(PARITY.glob("*/config.json")):
-        if json.loads(path.read_text())["kind"] == kind:
-            found.append(pytest.param(path.parent, id=path.parent.name))
-    return found
-
-
-def cases(fixture: Fixture) -> Iterator[tuple[str, dict[str, Any]]]:
-    listed = fixture.config["cases"]
-    yield from ((name, listed[name] if isinstance(listed, dict) else {}) for name in listed)
+from tests.model.golden import PARITY, Fixture, cases, fixtures
 
 
 def _vit(values: dict[str, Any]) -> VisionTransformerConfig:

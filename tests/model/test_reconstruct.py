@@ -7,12 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from model import VGGT, Prediction
+from model import VGGT, Prediction, VGGTConfig
 from model.errors import ReconstructionError
 from model.families.vggt.cameras import pose_encoding_to_cameras
-from model.families.vggt.family import VGGT as VGGT_FAMILY
 from model.preprocess import preprocess_images
 from model.reconstruct import decode, reconstruct
+
+CONFIG = VGGTConfig()
 
 
 def _pictures(*sizes: tuple[int, int]) -> list[Image.Image]:
@@ -47,7 +48,7 @@ def test_everything_is_offered_on_both_grids(net: VGGT, mode: str) -> None:
 
 def test_points_project_onto_their_original_pixels() -> None:
     batch = preprocess_images(_pictures((100, 150)), "crop", image_size=56)
-    scene = decode(VGGT_FAMILY, _prediction(1, 56, 56), batch)
+    scene = decode(CONFIG, _prediction(1, 56, 56), batch)
     points = scene.world_points[0].reshape(-1, 3)
     camera = points @ scene.extrinsics[0, :, :3].T + scene.extrinsics[0, :, 3]
     projected = camera @ scene.original_intrinsics[0].T
@@ -58,7 +59,7 @@ def test_points_project_onto_their_original_pixels() -> None:
 
 def test_padding_is_masked() -> None:
     batch = preprocess_images(_pictures((100, 50)), "pad", image_size=56)
-    scene = decode(VGGT_FAMILY, _prediction(1, 56, 56), batch)
+    scene = decode(CONFIG, _prediction(1, 56, 56), batch)
     assert scene.mask[0, 28].all()
     assert not scene.mask[0, 0].any()
 
@@ -68,7 +69,7 @@ def test_a_field_of_view_of_zero_still_gives_finite_cameras() -> None:
     prediction.pose_enc[..., 7:] = 0
     assert not pose_encoding_to_cameras(prediction.pose_enc, (28, 28))[1].isfinite().all()
     scene = decode(
-        VGGT_FAMILY, prediction, preprocess_images(_pictures((40, 40), (40, 40)), image_size=28)
+        CONFIG, prediction, preprocess_images(_pictures((40, 40), (40, 40)), image_size=28)
     )
     assert scene.intrinsics.isfinite().all()
 
@@ -80,7 +81,7 @@ def test_values_that_are_not_finite_are_an_error(field: str) -> None:
     broken.view(-1)[3] = torch.nan
     batch = preprocess_images(_pictures((40, 40)), image_size=28)
     with pytest.raises(ReconstructionError, match="not finite"):
-        decode(VGGT_FAMILY, dataclasses.replace(prediction, **{field: broken}), batch)
+        decode(CONFIG, dataclasses.replace(prediction, **{field: broken}), batch)
 
 
 def test_a_network_without_the_depth_head_cannot_reconstruct(net: VGGT) -> None:

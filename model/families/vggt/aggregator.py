@@ -11,10 +11,13 @@ from model.families.vggt.config import VGGTConfig
 from model.network.keys import kept_tokens, pattern
 from model.network.rope import Rotation, patch_positions, rotation
 from model.network.transformer import Block, in_parts, tokens_at_once
-from model.network.vision_transformer import EncodedImages, PatchEmbed, VisionTransformer
-
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
+from model.network.vision_transformer import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    EncodedImages,
+    PatchEmbed,
+    VisionTransformer,
+)
 
 
 class Aggregator(nn.Module):
@@ -50,7 +53,7 @@ class Aggregator(nn.Module):
             1e-6 * torch.randn(1, 2, config.num_register_tokens, dim)
         )
         # the explicit device keeps these constants real in a network that is built without storage
-        for name, values in (("_mean", _IMAGENET_MEAN), ("_std", _IMAGENET_STD)):
+        for name, values in (("_mean", IMAGENET_MEAN), ("_std", IMAGENET_STD)):
             self.register_buffer(
                 name, torch.tensor(values, device="cpu").view(1, 3, 1, 1), persistent=False
             )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from model.families.family import Family, Geometry, Grid, Licence, Part
+from model.families.family import Family, Geometry, Grid, Licence, Part, Shapes
 from model.families.vggt import network
 from model.families.vggt.cameras import pose_encoding_to_cameras
 from model.families.vggt.config import HEADS, VGGTConfig
@@ -17,19 +17,19 @@ from model.network.prediction import Prediction
 _BLOCK_LINEARS = r"\.\d+\.(attn\.(qkv|proj)|mlp\.(fc1|fc2))"
 
 
-def _recognise(config_json: Mapping[str, Any] | None, names: Collection[str]) -> VGGTConfig | None:
+def _recognise(config_json: Mapping[str, Any] | None, tensors: Shapes) -> VGGTConfig | None:
     """VGGT-1B unless a configuration of our own says more: the hub's lists three arguments of the
     constructor.
 
     Heads without any tensor are left out.
     """
-    if not any(name.startswith("aggregator.") for name in names):
+    if not any(name.startswith("aggregator.") for name in tensors):
         return None
     config = PRESETS["vggt-1b"]
     if config_json is not None and "depth" in config_json:
         config = VGGTConfig.from_dict(config_json)
     return config.with_heads(
-        [head for head in config.heads if any(name.startswith(f"{head}_head.") for name in names)]
+        [head for head in config.heads if any(name.startswith(f"{head}_head.") for name in tensors)]
     )
 
 
@@ -37,7 +37,7 @@ def _without_absent_heads(config: VGGTConfig) -> tuple[str, ...]:
     return tuple(f"{head}_head." for head in HEADS if head not in config.heads)
 
 
-def _decode(prediction: Prediction, size: tuple[int, int]) -> Geometry:
+def _decode(config: VGGTConfig, prediction: Prediction, size: tuple[int, int]) -> Geometry:
     """VGGT's cameras are world-to-camera, its world is the first camera's frame, its confidence is
     1 or more."""
     encoding, depth = prediction.pose_enc, prediction.depth
@@ -59,7 +59,7 @@ VGGT = Family(
     presets=PRESETS,
     build=network.VGGT,
     recognise=_recognise,
-    tensor_name=lambda name: name,
+    tensor_name=lambda config, name: name,
     ignored=_without_absent_heads,
     heads=HEADS,
     heads_share=0.2,
@@ -78,7 +78,7 @@ VGGT = Family(
     },
     grid=lambda config: Grid(config.img_size, config.patch_size),
     decode=_decode,
-    scale="arbitrary",
+    scale=lambda config: "arbitrary",
     # model cards of the public repositories, read 2026-11; the demo model is our own
     licences={
         "demo": Licence("Apache-2.0", commercial=True),

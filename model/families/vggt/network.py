@@ -12,7 +12,7 @@ from model.families.vggt.aggregator import Aggregator, patch_tokens
 from model.families.vggt.config import VGGTConfig
 from model.network.camera_head import CameraHead
 from model.network.dpt_head import DPTHead
-from model.network.network import Kind, Network, Stage
+from model.network.network import Kind, Network, Stage, checked_frames
 from model.network.prediction import Prediction
 from model.network.track_head import TrackHead
 from model.network.vision_transformer import VisionTransformer
@@ -138,18 +138,7 @@ class VGGT(Network):
         return layers | ({self.config.depth - 1} if self.camera_head is not None else set())
 
     def _checked(self, images: Tensor, query_points: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        if images.dim() == 4:
-            images = images[None]
-        if images.dim() != 5 or images.shape[2] != 3 or 0 in images.shape:
-            raise ValueError(
-                f"images have shape {tuple(images.shape)}; expected [B, S, 3, H, W] or [S, 3, H, W]"
-            )
-        patch = self.config.patch_size
-        if images.shape[-2] % patch or images.shape[-1] % patch:
-            raise ValueError(
-                f"images are {images.shape[-2]}x{images.shape[-1]} pixels; both sides must be "
-                f"multiples of {patch}"
-            )
+        images = checked_frames(images, self.config.patch_size)
         if query_points is None:
             return images, None
         if self.track_head is None:

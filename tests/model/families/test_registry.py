@@ -13,7 +13,7 @@ from tests.model.conftest import tiny_config
 
 def test_a_family_is_found_by_its_name_and_by_a_configuration() -> None:
     assert families.of(VGGTConfig()) is families.named("vggt")
-    with pytest.raises(ValueError, match="no network family 'da9'; known: vggt"):
+    with pytest.raises(ValueError, match="no network family 'da9'; known: vggt, depth_anything_3"):
         families.named("da9")
 
 
@@ -27,16 +27,15 @@ def test_a_family_reads_back_the_configurations_that_it_names(name: str) -> None
 
 
 def test_a_checkpoint_is_recognised_by_its_tensors_names() -> None:
-    names = [
-        "aggregator.camera_token",
-        *(f"{head}_head.first" for head in ("camera", "depth", "point", "track")),
-    ]
+    heads = ("camera", "depth", "point", "track")
+    names: dict[str, tuple[int, ...]] = {"aggregator.camera_token": (1, 2, 1, 1024)}
+    names |= {f"{head}_head.first": (1,) for head in heads}
     assert families.recognise(None, names) == families.PRESETS["vggt-1b"]
     hubs = {"img_size": 518, "patch_size": 14, "embed_dim": 1024}
     assert families.recognise(hubs, names) == families.PRESETS["vggt-1b"]
     assert families.recognise(tiny_config().to_dict(), names) == tiny_config()
-    assert families.recognise(None, names[:2]).heads == ("camera",)
-    assert families.recognise(None, ["backbone.pretrained.cls_token"]) is None
+    assert families.recognise(None, dict(list(names.items())[:2])).heads == ("camera",)
+    assert families.recognise(None, {"blocks.0.norm1.weight": (8,)}) is None
     with pytest.raises(ValueError, match="colour"):
         families.recognise({"depth": 2, "colour": 1}, names)
 
@@ -87,7 +86,7 @@ def test_an_absent_heads_tensors_are_ignored(net: VGGT) -> None:
 
 
 def test_a_prediction_without_heads_says_nothing() -> None:
-    found = families.named("vggt").decode(Prediction(), (28, 28))
+    found = families.named("vggt").decode(VGGTConfig(), Prediction(), (28, 28))
     assert (found.extrinsics, found.intrinsics, found.depth, found.points) == (None,) * 4
 
 

@@ -83,7 +83,7 @@ def reconstruct(
     """Pictures to a scene; see `preprocess_images` for the modes and errors, `Network.forward` for
     `attention_keys`, `decode` for the result."""
     grid = families.of(net.config).grid(net.config)
-    batch = preprocess_images(sources, mode, grid.longer_side, grid.patch_size)
+    batch = preprocess_images(sources, mode, grid.longer_side, grid.patch_size, grid.public)
     return decode(net.config, _predict(net, batch.images, attention_keys), batch)
 
 

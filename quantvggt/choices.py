@@ -36,7 +36,7 @@ SAMPLES = ("still-life", "rooms")
 REFINE = ("off", "cameras", "dense")
 SIMULATED = ("p1", "p2", "p3", "p4")
 
-MODES = ("fit", "crop", "pad")
+MODES = ("fit", "crop", "pad", "public")
 REFINE = ("off", "cameras", "dense")
 OPTIONS = (
     "confidence", "max_points", "voxel_size", "depth_edge", "mask_sky", "mask_black", "mask_white",

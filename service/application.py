@@ -308,8 +308,7 @@ class Application:
             upload,
             options,
             settings.limits,
-            engine.image_size,
-            engine.patch_size,
+            engine.grid,
             settings.refinement,
         )
 

@@ -184,7 +184,7 @@ class AccessSettings:
 class Limits:
     """What one request may hold, and how its pictures are prepared."""
 
-    mode: Literal["fit", "crop", "pad"] = _setting(
+    mode: Literal["fit", "crop", "pad", "public"] = _setting(
         "how pictures are brought to the network's size when a request does not say",
         "fit",
     )

@@ -40,10 +40,11 @@ class Geometry:
 @dataclass(frozen=True)
 class Grid:
     """The pixels that a network wants: the longer side, and the patch that both sides are multiples
-    of."""
+    of; `public` is how its public code gets there, see `model.scene.preprocess`."""
 
     longer_side: int
     patch_size: int
+    public: str = "crop"
 
 
 @dataclass(frozen=True)

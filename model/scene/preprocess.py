@@ -17,9 +17,12 @@ from PIL import Image
 from torch import Tensor
 
 from model.errors import ImageError
+from model.scene import resizing
 from model.scene.pictures import Source, open_image
+from model.scene.resizing import Placed
 
-MODES = ("fit", "crop", "pad")
+MODES = ("fit", "crop", "pad", "public")
+"""The last one stands for what the public code of a network does."""
 _BLOCK_ROWS = 64
 
 
@@ -128,14 +131,16 @@ class PreprocessedImages:
 
 
 def preprocess_images(
-    sources: Sequence[Source], mode: str, image_size: int, patch_size: int
+    sources: Sequence[Source], mode: str, image_size: int, patch_size: int, public: str = "crop"
 ) -> PreprocessedImages:
     """Brings pictures onto one grid whose sides are multiples of `patch_size`.
 
     - "fit": the longer side becomes `image_size`; nothing is cut off and nothing is padded.
-    - "crop": the width becomes `image_size`, rows beyond `image_size` are cut off evenly (public
-      default).
+    - "crop": the width becomes `image_size`, rows beyond `image_size` are cut off evenly
+      (VGGT's public default).
     - "pad": as "fit", then padded with white to a square.
+    - "public": what the network's public code does, `public`: "crop" or one of
+      `resizing.MODES`.
 
     "crop" and "pad" reproduce the public preprocessing bit for bit (Pillow's bicubic, Python's
     round half to even) for 8-bit files: of transparency that code knows RGBA only, and takes
@@ -145,47 +150,44 @@ def preprocess_images(
     """
     if mode not in MODES:
         raise ValueError(f"preprocessing mode is {mode!r}; expected one of {', '.join(MODES)}")
+    if mode == "public":
+        mode = public
     if not sources:
         raise ImageError("no pictures were given; at least one is needed")
     if image_size % patch_size:
         raise ValueError(
             f"image size {image_size} is not a multiple of the patch size {patch_size}"
         )
-    placed = [
-        _place(open_image(source, i, mode != "fit"), mode, image_size, patch_size, i)
-        for i, source in enumerate(sources)
-    ]
+    placed: list[Placed] = []
+    for index, source in enumerate(sources):
+        picture = open_image(source, index, mode != "fit")
+        if mode in resizing.MODES:
+            _check_shape(picture, image_size, patch_size, index)
+            first = placed[0].size if placed else None
+            placed.append(resizing.place(picture, mode, image_size, patch_size, first))
+        else:
+            placed.append(_place(picture, mode, image_size, patch_size, index))
+    if mode in resizing.MODES:
+        placed = resizing.cut_to_smallest(placed)
 
-    height = max(picture.pixels.shape[0] for picture in placed)
-    width = max(picture.pixels.shape[1] for picture in placed)
+    height = max(each.size[0] for each in placed)
+    width = max(each.size[1] for each in placed)
     if mode == "pad":
         height = width = image_size
     images, transforms = [], []
-    for picture in placed:
-        rows, columns = picture.pixels.shape[:2]
+    for each in placed:
+        rows, columns = each.size
         top, left = (height - rows) // 2, (width - columns) // 2
-        tensor = torch.from_numpy(picture.pixels).permute(2, 0, 1).float() / 255
+        tensor = torch.from_numpy(each.pixels).permute(2, 0, 1).float() / 255
         images.append(
             F.pad(tensor, (left, width - columns - left, top, height - rows - top), value=1.0)
         )
-        offset = (float(left), float(top - picture.rows_cut))
-        transforms.append(
-            ImageTransform(picture.original_size, (height, width), picture.scale, offset)
-        )
+        offset = (float(left - each.cut[0]), float(top - each.cut[1]))
+        transforms.append(ImageTransform(each.original_size, (height, width), each.scale, offset))
     return PreprocessedImages(torch.stack(images), tuple(transforms))
 
 
-@dataclass(frozen=True)
-class _Placed:
-    pixels: np.ndarray  # [rows, columns, 3] uint8
-    original_size: tuple[int, int]
-    scale: tuple[float, float]
-    rows_cut: int  # above the part that is kept
-
-
-def _place(
-    picture: Image.Image, mode: str, image_size: int, patch_size: int, index: int
-) -> _Placed:
+def _place(picture: Image.Image, mode: str, image_size: int, patch_size: int, index: int) -> Placed:
     width, height = picture.size
     if mode == "crop" or width >= height:
         new_width = image_size
@@ -193,16 +195,33 @@ def _place(
     else:
         new_height = image_size
         new_width = round(width * (image_size / height) / patch_size) * patch_size
-    longest = 2 * image_size // patch_size  # beyond this the shorter side is less than half a patch
-    if not (new_width and new_height) or max(width, height) > longest * min(width, height):
-        raise ImageError(
-            f"picture {index} is {width}x{height} pixels: too long and thin for patches of "
-            f"{patch_size} pixels at an "
-            f"image size of {image_size}; its sides may differ by a factor of at most {longest}",
-            index,
-        )
+    if not (new_width and new_height):
+        raise _too_thin(picture, image_size, patch_size, index)
+    _check_shape(picture, image_size, patch_size, index)
     pixels = np.array(picture.resize((new_width, new_height), Image.Resampling.BICUBIC))
     rows_cut = max(0, (new_height - image_size) // 2) if mode == "crop" else 0
     if rows_cut:
         pixels = pixels[rows_cut : rows_cut + image_size]
-    return _Placed(pixels, (height, width), (new_width / width, new_height / height), rows_cut)
+    return Placed(pixels, (height, width), (new_width / width, new_height / height), (0, rows_cut))
+
+
+def _check_shape(picture: Image.Image, image_size: int, patch_size: int, index: int) -> None:
+    if max(picture.size) > _longest(image_size, patch_size) * min(picture.size):
+        raise _too_thin(picture, image_size, patch_size, index)
+
+
+def _longest(image_size: int, patch_size: int) -> int:
+    """How often the shorter side may lie in the longer one; beyond this it is less than half a
+    patch."""
+    return 2 * image_size // patch_size
+
+
+def _too_thin(picture: Image.Image, image_size: int, patch_size: int, index: int) -> ImageError:
+    width, height = picture.size
+    return ImageError(
+        f"picture {index} is {width}x{height} pixels: too long and thin for patches of "
+        f"{patch_size} pixels at an "
+        f"image size of {image_size}; its sides may differ by a factor of at most "
+        f"{_longest(image_size, patch_size)}",
+        index,
+    )

@@ -18,6 +18,7 @@ from torch import Tensor
 from kernels import kernel_path
 from model import families
 from model.errors import ArtifactError, ReconstructionError
+from model.families.family import Grid
 from model.files.artifact import configuration, load, read_manifest
 from model.network.config import NetworkConfig
 from model.network.descriptor import described
@@ -108,6 +109,11 @@ class Engine:
         )
         self._peak: PeakMemory | None = None
         self._net: Network | None = None
+
+    @property
+    def grid(self) -> Grid:
+        """What pictures are brought onto."""
+        return self._grid
 
     @property
     def image_size(self) -> int:

@@ -24,7 +24,7 @@ from service.errors import InvalidOption
 from service.exports.options import Finite, PointOptions, Positive
 from service.exports.records import OUTPUTS
 
-Mode = Literal["fit", "crop", "pad"]
+Mode = Literal["fit", "crop", "pad", "public"]
 Refine = Literal["off", "cameras", "dense"]
 
 _NAME_LENGTH = 120

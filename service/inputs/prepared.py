@@ -23,6 +23,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from model.errors import ImageError
+from model.families.family import Grid
 from model.scene.preprocess import ImageTransform, PreprocessedImages, preprocess_images
 from service.errors import BrokenPicture, InvalidOption
 from service.inputs.body import Upload
@@ -154,8 +155,7 @@ def prepare(
     upload: Upload,
     options: Options,
     limits: Limits,
-    image_size: int,
-    patch_size: int,
+    grid: Grid,
     refinement: RefinementSettings = RefinementSettings(),
 ) -> PreparedScene:
     """Decode and pre-process one scene and check the options against it; to be closed by the
@@ -170,9 +170,10 @@ def prepare(
         try:
             batch = preprocess_images(
                 previewed if order is None else pictures,
-                mode=mode,
-                image_size=image_size,
-                patch_size=patch_size,
+                mode,
+                grid.longer_side,
+                grid.patch_size,
+                grid.public,
             )
         except ImageError as error:
             raise BrokenPicture(f"A picture can't be used: {error}.") from None

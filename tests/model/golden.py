@@ -62,3 +62,14 @@ def fixtures(kind: str) -> list[Any]:
 def cases(fixture: Fixture) -> Iterator[tuple[str, dict[str, Any]]]:
     listed = fixture.config["cases"]
     yield from ((name, listed[name] if isinstance(listed, dict) else {}) for name in listed)
+
+
+def cases_of(kind: str) -> list[Any]:
+    """Folder and case, for fixtures of pictures rather than tensors."""
+    return [
+        pytest.param(folder.values[0], case, id=f"{folder.id}-{number}")
+        for folder in fixtures(kind)
+        for number, case in enumerate(
+            json.loads((folder.values[0] / "config.json").read_text())["cases"]
+        )
+    ]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from model.families.depth_anything_3 import reference_view
 from model.families.depth_anything_3.config import DepthAnything3Config
-from model.network.keys import factor_within, kept_tokens
+from model.network.keys import kept_tokens, pattern
 from model.network.network import Kind
 from model.network.rope import Rotation, patch_positions, rotation
 from model.network.transformer import Block, tokens_at_once
@@ -185,11 +185,9 @@ class Backbone(nn.Module):
 
     def _keys(self, images: Tensor, budget: int | None) -> Tensor | None:
         """Indices of what global blocks look at; None: all tokens."""
-        if budget is None:
-            return None
         frames, patch = images.shape[1], self.config.patch_size
         grid = (images.shape[-2] // patch, images.shape[-1] // patch)
-        factor = factor_within(budget, frames, *grid, SPECIAL_TOKENS)
+        factor = pattern(frames, grid, SPECIAL_TOKENS, budget).factor
         if factor == 1:
             return None
         return kept_tokens(factor, frames, *grid, SPECIAL_TOKENS).to(images.device)

@@ -149,7 +149,7 @@ DEPTH_ANYTHING_3 = Family(
         "camera_head": Part(re.compile(r"cam_dec\.backbone\.\d"), "w4a8"),
         "camera_encoder": Part(re.compile(rf"cam_enc\.trunk{_BLOCK_LINEARS}"), "w4a8"),
     },
-    grid=lambda config: Grid(_LONGER_SIDE, config.patch_size),
+    grid=lambda config: Grid(_LONGER_SIDE, config.patch_size, "upper_bound_resize"),
     decode=_decode,
     scale=_scale,
     # the README's table and the model cards, read 2026-11; a card of Large-1.1 says Apache-2.0,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from model.families.family import Grid
 from service.inputs.body import SentFile, Upload
 from service.inputs.options import Options, read_options
 from service.inputs.originals import RefinementOrder, original_file, photographs
@@ -34,7 +35,7 @@ def exif(orientation: int = 1, **lens: object) -> Image.Exif:
 def prepared(*pictures: bytes, **options: str) -> PreparedScene:
     sent = tuple(SentFile(f"{i}.jpg", io.BytesIO(data)) for i, data in enumerate(pictures))
     chosen = read_options({"refine": "cameras", **options})
-    return prepare(Upload(sent, (), {}), chosen, Limits(), 96, 12)
+    return prepare(Upload(sent, (), {}), chosen, Limits(), Grid(96, 12))
 
 
 def saved(scene: PreparedScene, folder: Path) -> list[bytes]:

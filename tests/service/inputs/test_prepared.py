@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from model.families.family import Grid
 from model.preprocess import preprocess_images
 from service.errors import InvalidOption
 from service.inputs.body import SentFile, Upload
@@ -30,7 +31,7 @@ def upload(*masks: Image.Image) -> Upload:
 
 
 def scene(*masks: Image.Image, **options: str) -> PreparedScene:
-    return prepare(upload(*masks), read_options(options), LIMITS, 96, 12)
+    return prepare(upload(*masks), read_options(options), LIMITS, Grid(96, 12))
 
 
 def test_the_network_gets_exactly_what_preprocessing_gives() -> None:

@@ -172,7 +172,7 @@ class Backbone(nn.Module):
         positions = patch_positions(rows, columns, SPECIAL_TOKENS, images.device)
         local = rotation(positions, head_dim, self.config.rope_freq, dtype)
         alike = rotation(positions.clamp(max=1), head_dim, self.config.rope_freq, dtype)
-        return {"local": local, "global": alike.tile(images.shape[1])}
+        return {"local": local, "global": alike}
 
     def attends(
         self, index: int, ropes: dict[Kind, Rotation], keys: Tensor | None = None

@@ -84,7 +84,7 @@ def test_a_map_comes_back_onto_the_original_grid(mode: str) -> None:
     expected = (torch.arange(width) + 0.5).expand(height, width)
     error = (restored - expected).abs()[seen & (expected > 3) & (expected < width - 3)]
     assert error.max() < 0.01
-    if mode == "crop":
+    if mode in ("crop", "public"):  # VGGT's public code crops
         assert not seen[:50].any()
         assert not seen[-50:].any()
         assert seen[height // 2].all()

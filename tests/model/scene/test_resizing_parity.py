@@ -66,10 +66,8 @@ def test_sizes_at_the_public_budget_are_pi3s(folder: Path) -> None:
 
 def test_all_pictures_get_the_size_of_the_first_or_are_cut_to_the_smallest() -> None:
     pictures = [Image.new("RGB", size) for size in ((640, 480), (480, 640))]
-    assert preprocess_images(pictures, "public", 504, 14, "pixel_budget").images.shape[2:] == (
-        434,
-        574,
-    )
+    alike = preprocess_images(pictures, "public", 504, 14, "pixel_budget")
+    assert alike.images.shape[2:] == (434, 574)
     cut = preprocess_images(pictures, "public", 126, 14, "upper_bound_resize")
     assert cut.images.shape[2:] == (98, 98)
     assert cut.transforms[0].offset == (-14.0, 0.0)

@@ -12,11 +12,11 @@ HUB_FORMS = (
 CHECKPOINT_FORMS = f"'demo', a weights file, a folder, or {HUB_FORMS}"
 RECIPES = ("rtn", "smoothquant", "quarot", "gptq", "dsfq-static", "dsfq", "best")
 WITHOUT_CALIBRATION, WITH_CALIBRATION = "quarot", "best"
-PARTS = ("aggregator", "image_encoder", "camera_head", "camera_encoder")
+PARTS = ("aggregator", "image_encoder", "camera_head", "camera_encoder", "depth_decoders")
 SCHEMES = ("w8a8", "w4a8", "w4a4", "w4a16", "w3a4", "w2a4", "float")
 ATTENTION = ("float", "int8")
 DENSE_HEADS = ("float32", "bfloat16")
-HEADS = ("camera", "depth", "point", "track", "rays")
+HEADS = ("camera", "depth", "point", "track", "rays", "metric")
 PROPAGATE = ("quantised", "float")
 
 SYNTHETIC = "synthetic"

@@ -10,10 +10,11 @@ from typing import Any
 
 from model.families.depth_anything_3.family import DEPTH_ANYTHING_3
 from model.families.family import Family, Licence, Shapes
+from model.families.pi3.family import PI3
 from model.families.vggt.family import VGGT
 from model.network.config import NetworkConfig
 
-FAMILIES: Mapping[str, Family] = {family.name: family for family in (VGGT, DEPTH_ANYTHING_3)}
+FAMILIES: Mapping[str, Family] = {family.name: family for family in (VGGT, DEPTH_ANYTHING_3, PI3)}
 FIRST = VGGT.name
 """The family of artifacts from before there were others, which name none."""
 HEADS = tuple(dict.fromkeys(head for family in FAMILIES.values() for head in family.heads))

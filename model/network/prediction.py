@@ -24,6 +24,7 @@ class Prediction:
     vis: Tensor | None = None  # [B, S, N] in [0, 1]
     conf: Tensor | None = None  # [B, S, N] in [0, 1]
     sky: Tensor | None = None  # [B, S, H, W], at least 0; large where there is sky
+    camera_points: Tensor | None = None  # [B, S, H, W, 3] in the axes of each camera
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Prediction:
         """The same with `change` applied to every tensor."""

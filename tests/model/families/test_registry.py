@@ -13,7 +13,9 @@ from tests.model.conftest import tiny_config
 
 def test_a_family_is_found_by_its_name_and_by_a_configuration() -> None:
     assert families.of(VGGTConfig()) is families.named("vggt")
-    with pytest.raises(ValueError, match="no network family 'da9'; known: vggt, depth_anything_3"):
+    with pytest.raises(
+        ValueError, match="no network family 'da9'; known: vggt, depth_anything_3, pi3"
+    ):
         families.named("da9")
 
 

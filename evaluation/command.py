@@ -51,11 +51,15 @@ def run(args: argparse.Namespace) -> int:
     datasets.check(args)
     torch.manual_seed(args.seed)
     subject = (
-        load_subject(args.model, args.device)
+        load_subject(args.model, args.device, args.activations)
         if args.untrained is None
         else _untrained(args.model, args)
     )
-    reference = None if args.reference is None else load_subject(args.reference, args.device)
+    reference = (
+        None
+        if args.reference is None
+        else load_subject(args.reference, args.device, args.activations)
+    )
     grid = families.of(subject.net.config).grid(subject.net.config)
     results: dict[str, dict[str, Any]] = {}
     reports: dict[tuple[str, str], Report] = {}
@@ -90,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
         "seed": args.seed,
         "bootstrap": args.bootstrap,
         "device": args.device,
+        "activations": args.activations,
         "torch": torch.__version__,
         "results": results,
     }
@@ -107,13 +112,19 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def load_subject(name: str, device: str) -> Subject:
-    """A checkpoint or an artifact; of the latter also what it was calibrated on."""
+def load_subject(name: str, device: str, activations: str = "4") -> Subject:
+    """A checkpoint or an artifact; of the latter also what it was calibrated on.
+
+    `activations`: bits of those that an artifact has in 4, "4" or "8".
+    """
     if (Path(name) / MANIFEST).is_file():
         manifest = read_manifest(name)
         origin = {key: manifest[key] for key in ("recipe", "calibration", "provenance")}
         return Subject(
-            Path(name).resolve().name, load(name, device=device), origin, *_calibration(manifest)
+            Path(name).resolve().name,
+            load(name, device=device, wide_activations=activations == "8"),
+            origin,
+            *_calibration(manifest),
         )
     _, config = resolve_checkpoint(name)
     # there is no ground truth for tracks

@@ -5,7 +5,7 @@ Importing builds nothing, touches no GPU and downloads nothing.
 """
 
 from kernels import cpu, cuda  # each registers its operators
-from kernels.formats import FORMATS, NumberFormat
+from kernels.formats import FORMATS, NumberFormat, with_wide_activations
 from kernels.linear import QuantizedLinear
 from kernels.path import KernelPath, kernel_path
 from kernels.precision import computes_bfloat16
@@ -19,4 +19,5 @@ __all__ = [
     "cpu",
     "cuda",
     "kernel_path",
+    "with_wide_activations",
 ]

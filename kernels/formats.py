@@ -74,6 +74,21 @@ FORMATS: dict[str, NumberFormat] = {
 """By name. What a layer stores serves every format with the same weight: another activation width
 is another format for the same tensors."""
 
+WIDE_BITS = 8  # of activations, where an artifact offers more than its formats name
+
+
+def with_wide_activations(known: NumberFormat) -> NumberFormat | None:
+    """The format of the same stored weight with `WIDE_BITS` activations; None if `known` has these
+    already, leaves activations in float, or has no such sibling."""
+    if known.activation_bits >= WIDE_BITS:
+        return None
+    alike = (known.weight_bits, WIDE_BITS, known.codes_to_a_byte)
+    for other in FORMATS.values():
+        if (other.weight_bits, other.activation_bits, other.codes_to_a_byte) == alike:
+            return other
+    return None
+
+
 STORED_BITS = tuple(sorted({known.stored_bits for known in FORMATS.values()}))
 """What a code of a weight may have in storage."""
 

@@ -79,6 +79,28 @@ class QuantizedLinear(nn.Module):
         bias = None if bias is None else bias.float()
         return cls(format, stored, scale, bias, signs, smoothing, activation_clip)
 
+    def activation_tensors(self) -> dict[str, Tensor]:
+        """What belongs to the width of its activations, as `with_activations` takes it."""
+        parts = {
+            "weight_scale": self.weight_scale,
+            "bias": self.bias,
+            "activation_clip": self.activation_clip,
+        }
+        return {name: tensor for name, tensor in parts.items() if tensor is not None}
+
+    def with_activations(
+        self,
+        format: NumberFormat,
+        weight_scale: Tensor,
+        bias: Tensor | None = None,
+        activation_clip: Tensor | None = None,
+    ) -> QuantizedLinear:
+        """The same codes, rotation and smoothing for activations of another width; shares their
+        storage. `format` must store the weight alike."""
+        return QuantizedLinear(
+            format, self.weight, weight_scale, bias, self.signs, self.smoothing, activation_clip
+        )
+
     def runs_natively(self, path: KernelPath) -> bool:
         """Whether `path` has kernels for this layer; otherwise its definition in plain torch
         computes it."""

@@ -17,6 +17,7 @@ from model.files import artifact, provenance
 from model.files.checkpoint import build_empty, match, open_checkpoint
 from model.files.domain import Domain, domain_beside
 from quantization.calibration import report, samples
+from quantization.calibration.run import Calibrated
 from quantization.calibration.store import StageStore
 from quantization.convert import quantize
 from quantization.recipe import RECIPES, Recipe
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     started = time.monotonic()
     if not recipe.needs_calibration:
         made = quantize(config, source.read, recipe, device=args.device)
-        return _save(args, made.net, recipe, None, origin, domain)
+        return _save(args, made, recipe, None, origin, domain)
 
     chosen = samples.choose(
         args.calibration,
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     blocks = args.out.with_name(f".{args.out.name}.blocks")
     store = StageStore(blocks, identity)
     made = quantize(config, source.read, recipe, chosen.images, store=store, device=args.device)
-    manifest = _save(args, made.net, recipe, chosen.facts, origin, domain)
+    manifest = _save(args, made, recipe, chosen.facts, origin, domain)
     report.write(args.out, manifest, made.layers, time.monotonic() - started)
     shutil.rmtree(blocks)
     return manifest
@@ -116,15 +117,16 @@ def _read_overrides(path: Path) -> dict[str, str]:
 
 def _save(
     args: argparse.Namespace,
-    net: Any,
+    made: Calibrated,
     recipe: Recipe,
     calibration: dict[str, Any] | None,
     origin: dict[str, Any],
     domain: Domain | None,
 ) -> dict[str, Any]:
     return artifact.save(
-        net,
+        made.net,
         args.out,
+        wide=made.wide,
         recipe={"name": args.recipe, **recipe.to_dict()},
         calibration=calibration,
         provenance=origin,

@@ -78,4 +78,4 @@ def _without_samples(
     for name, parameter in list(net.named_parameters()):
         if parameter.is_meta:
             assign(net, name, read(name), device)
-    return Calibrated(net.eval(), ())
+    return Calibrated(net.eval(), (), {})

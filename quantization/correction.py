@@ -66,6 +66,18 @@ def corrected_weight(weight: Tensor, moments: Moments, ridge: float) -> Tensor:
     return torch.cholesky_solve((weight @ cross + weight * lift).T, torch.linalg.cholesky(lifted)).T
 
 
+def corrected_scale(weight: Tensor, codes: Tensor, scale: Tensor, moments: Moments) -> Tensor:
+    """The scale `[N]` of each row of `codes` `[N, K]` with which its product with the rounded
+    inputs comes closest to that of `weight` `[N, K]` with the seen ones.
+
+    A row of zeros keeps `scale`.
+    """
+    gram, cross = moments.centred()
+    fit = ((weight @ cross) * codes).sum(dim=1)
+    power = ((codes @ gram) * codes).sum(dim=1)
+    return torch.where((power > 0) & (fit > 0), fit / power.clamp(min=1e-300), scale)
+
+
 def corrected_bias(
     bias: Tensor | None, weight: Tensor, quantised: Tensor, moments: Moments
 ) -> Tensor:

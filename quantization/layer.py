@@ -111,7 +111,7 @@ def quantize_layer(
     if observed is not None and (
         recipe.correct or recipe.clip_weights or recipe.rounding != "nearest"
     ):
-        moments = _moments(observed, scheme, recipe, signs, smoothing, activation_clip)
+        moments = input_moments(observed, scheme, recipe, signs, smoothing, activation_clip)
     corrected = corrected_weight(target, moments, RIDGE) if moments and recipe.correct else target
 
     weight_clip = learned.weight_clip if learned else None
@@ -202,7 +202,7 @@ def _activation_maximum(samples: Sequence[Tensor], signs: Tensor | None) -> Tens
     return maximum
 
 
-def _moments(
+def input_moments(
     observed: Observed,
     scheme: NumberFormat,
     recipe: Recipe,
@@ -210,6 +210,7 @@ def _moments(
     smoothing: Tensor | None,
     activation_clip: Tensor | None,
 ) -> Moments:
+    """Moments of a layer's transformed inputs over all samples, rounded as `scheme` has it."""
     moments = Moments.empty(observed.seen[0].shape[-1], observed.seen[0].device)
     for meant, seen in zip(observed.meant, observed.seen, strict=True):
         rows, true = (

@@ -48,6 +48,7 @@ class Recipe:
     rounding: str = "nearest"
     fold: bool = False  # LayerNorm, LayerScale and input means into neighbours
     correct: bool = False  # regress weight and bias on the inputs that the layer will see
+    wide: bool = False  # also what 8-bit activations need, for layers that have 4-bit ones
     learning_epochs: int = 0  # block reconstruction of smoothing and clips
     # or "int8": arithmetic of attention in the aggregator and the image encoder
     attention: str = "float"
@@ -132,6 +133,7 @@ RECIPES: Mapping[str, Recipe] = {
         rounding="gptq",
         fold=True,
         correct=True,
+        wide=True,
     ),
 }
 """By name: the baselines (Xiao et al. 2023; Ashkboos et al. 2024; Frantar et al. 2023), QuantVGGT

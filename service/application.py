@@ -357,7 +357,7 @@ class Application:
         client = terms.client
         options = scene.options
         rules = self.engine.planner.rules(Asked(options.attention_keys, options.passes))
-        fingerprint = scene.fingerprint(self.engine.digest, rules)
+        fingerprint = scene.fingerprint(self.engine.fingerprint, rules)
         known = self.store.known(client.name, fingerprint, terms.key, terms.reuse)
         if known is not None and not self._usable(known):
             self.storage.remove(known.result)

@@ -75,10 +75,10 @@ def run(args: argparse.Namespace) -> int:
     impossible."""
     datasets.check(args)
     check(args)
-    subject = load_subject(args.model, args.device)
+    subject = load_subject(args.model, args.device, args.activations)
     starts = [_Start(subject.name, subject)]
     if args.reference is not None:
-        other = load_subject(args.reference, args.device)
+        other = load_subject(args.reference, args.device, args.activations)
         starts.insert(0, _Start(other.name, other))
     starts += [_Start(level, subject, level) for level in args.simulated]
     if datasets.SPLIT in {split for start in starts for split in start.subject.calibration_splits}:

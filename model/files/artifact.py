@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from kernels import FORMATS, QuantizedLinear, kernel_path
+from kernels import (
+    FORMATS,
+    NumberFormat,
+    QuantizedLinear,
+    kernel_path,
+    with_wide_activations,
+)
+from kernels.widths import LayerShape
 from model import families
 from model.errors import ArtifactError
 from model.files.checkpoint import assign, build_empty
@@ -39,6 +47,7 @@ _PACKING = (
     "int4: two codes a byte, low nibble even k; int8: one code a byte; "
     ".scale: float32 a row of an int8 tensor"
 )
+WIDE = "wide"  # what a layer has for 8-bit activations, in the manifest and in tensors' names
 _OPTIONAL = ("bias", "signs", "smoothing", "activation_clip")
 _LARGEST_FLOAT16 = torch.finfo(torch.float16).max
 _SMALLEST_IN_8_BITS = 2**14  # elements; below it there is nothing to save
@@ -48,6 +57,7 @@ def save(
     net: Network,
     path: str | Path,
     *,
+    wide: Mapping[str, QuantizedLinear] | None = None,
     recipe: Mapping[str, Any] | None = None,
     calibration: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
@@ -56,6 +66,7 @@ def save(
 ) -> dict[str, Any]:
     """Writes a network with quantised layers to the folder `path` and returns the manifest.
 
+    `wide`: quantised layers for 8-bit activations, by name, with the same codes as those of `net`.
     Weights of linear and convolution layers that stay float are stored in 8 bits, other float
     tensors as float16 (as float32 where a value would overflow). The folder appears whole or not at
     all. Raises ArtifactError if the network has no quantised layer, the folder exists and
@@ -70,7 +81,12 @@ def save(
             "the network has no quantised layer; quantise it before saving an artifact"
         )
     check_target(target, overwrite)
-    tensors = _stored(net, layers)
+    wide = wide or {}
+    tensors = _stored(net, layers) | {
+        f"{name}.{WIDE}.{part}": tensor.detach().to("cpu", copy=True).contiguous()
+        for name, layer in wide.items()
+        for part, tensor in layer.activation_tensors().items()
+    }
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
@@ -83,7 +99,7 @@ def save(
             "network": net.config.to_dict(),
             "domain": None if domain is None else domain.to_dict(),
             "execution": {"attention": net.attention, "dense_heads": net.dense_heads},
-            "layers": {name: _describe(layer) for name, layer in layers.items()},
+            "layers": {name: _describe(layer, wide.get(name)) for name, layer in layers.items()},
             "recipe": dict(recipe or {}),
             "calibration": None if calibration is None else dict(calibration),
             "provenance": dict(provenance or {}),
@@ -146,10 +162,16 @@ def configuration(manifest: Mapping[str, Any]) -> NetworkConfig:
 
 
 def load(
-    path: str | Path, device: str | torch.device = "cpu", without: Collection[str] = ()
+    path: str | Path,
+    device: str | torch.device = "cpu",
+    without: Collection[str] = (),
+    wide_activations: bool = False,
 ) -> Network:
     """The network of the artifact at `path`, quantised layers and all, on `device` in evaluation
     mode.
+
+    With `wide_activations` layers of 4-bit activations get 8-bit ones: with the scales and biases
+    that calibration made for these, or in older artifacts with those for 4 bits, unclipped.
 
     Heads `without` are left out, where the artifact has them: nothing reads or computes them.
     Raises ArtifactError if anything is missing, damaged, unknown, or of another version.
@@ -167,7 +189,7 @@ def load(
         ignored = families.of(config).ignored
         unread = tuple(set(ignored(wanted)) - set(ignored(config)))
         with safe_open(folder / TENSORS, framework="pt") as source:
-            _fill(net, manifest["layers"], source, device, unread)
+            _fill(net, manifest["layers"], source, device, unread, wide_activations)
         net.attention, net.dense_heads = (
             manifest["execution"][key] for key in ("attention", "dense_heads")
         )
@@ -176,6 +198,31 @@ def load(
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ArtifactError(f"the artifact at {folder} is damaged: {error}") from error
     return net.to(device).eval()
+
+
+def layer_shapes(path: str | Path) -> Counter[LayerShape]:
+    """How many quantised layers of each shape the artifact at `path` has; reads no weight. Raises
+    ArtifactError."""
+    folder = Path(path)
+    shapes: Counter[LayerShape] = Counter()
+    try:
+        with safe_open(folder / TENSORS, framework="pt") as source:
+            for name, layer in read_manifest(folder)["layers"].items():
+                known = _format(name, layer["scheme"])
+                n, stored = source.get_slice(f"{name}.weight").get_shape()
+                parts = layer["tensors"]
+                shapes[
+                    LayerShape(
+                        known,
+                        stored * known.codes_to_a_byte,
+                        n,
+                        "signs" in parts,
+                        "smoothing" in parts,
+                    )
+                ] += 1
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+        raise ArtifactError(f"the artifact at {folder} is damaged: {error}") from error
+    return shapes
 
 
 def replace_linear(net: nn.Module, name: str, layer: QuantizedLinear) -> None:
@@ -233,11 +280,14 @@ def _in_8_bits(weight: Tensor) -> bool:
     return large_enough and bool(weight.abs().amax() <= _LARGEST_FLOAT16)
 
 
-def _describe(layer: QuantizedLinear) -> dict[str, Any]:
-    return {
+def _describe(layer: QuantizedLinear, wide: QuantizedLinear | None) -> dict[str, Any]:
+    described: dict[str, Any] = {
         "scheme": layer.format.name,
         "tensors": [name for name in _OPTIONAL if getattr(layer, name) is not None],
     }
+    if wide is not None:
+        described[WIDE] = {"scheme": wide.format.name, "tensors": [*wide.activation_tensors()]}
+    return described
 
 
 def _verify_files(folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -266,19 +316,21 @@ def _fill(
     source: Any,
     device: str | torch.device,
     unread: tuple[str, ...],
+    wide_activations: bool,
 ) -> None:
     names = {name for name in set(source.keys()) if not name.startswith(unread)}
     for name, description in layers.items():
         if name.startswith(unread):
             continue
-        scheme = description["scheme"]
-        if scheme not in FORMATS:
-            raise ArtifactError(
-                f"layer {name} has scheme {scheme!r}; this software knows {', '.join(FORMATS)}"
-            )
-        parts = ("weight", "weight_scale", *description["tensors"])
+        parts = ["weight", "weight_scale", *description["tensors"]]
         tensors = {part: source.get_tensor(f"{name}.{part}") for part in parts}
-        replace_linear(net, name, QuantizedLinear(FORMATS[scheme], **tensors))
+        layer = QuantizedLinear(_format(name, description["scheme"]), **tensors)
+        wide = description.get(WIDE)
+        if wide is not None:
+            parts += [f"{WIDE}.{part}" for part in wide["tensors"]]
+        if wide_activations:
+            layer = _widened(layer, name, wide, source)
+        replace_linear(net, name, layer)
         names -= {f"{name}.{part}" for part in parts}
     for name, parameter in list(net.named_parameters()):
         if name not in names:
@@ -299,6 +351,25 @@ def _fill(
         names.remove(name)
     if names:
         raise ArtifactError(f"{len(names)} unknown tensors (first: {min(names)})")
+
+
+def _format(layer: str, scheme: str) -> NumberFormat:
+    if scheme not in FORMATS:
+        raise ArtifactError(
+            f"layer {layer} has scheme {scheme!r}; this software knows {', '.join(FORMATS)}"
+        )
+    return FORMATS[scheme]
+
+
+def _widened(
+    layer: QuantizedLinear, name: str, wide: Mapping[str, Any] | None, source: Any
+) -> QuantizedLinear:
+    """`layer` for 8-bit activations, if it has 4-bit ones."""
+    if wide is not None:
+        tensors = {part: source.get_tensor(f"{name}.{WIDE}.{part}") for part in wide["tensors"]}
+        return layer.with_activations(_format(name, wide["scheme"]), **tensors)
+    known = with_wide_activations(layer.format)
+    return layer if known is None else layer.with_activations(known, layer.weight_scale, layer.bias)
 
 
 def sha256(path: Path) -> str:

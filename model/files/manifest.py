@@ -10,7 +10,8 @@ from typing import Any
 from model.errors import ArtifactError
 
 FORMAT = "quantvggt-artifact"
-VERSION = 2
+VERSION = 3
+_VERSIONS = (2, VERSION)  # version 2 has no layers for 8-bit activations
 MANIFEST = "manifest.json"
 TENSORS = "model.safetensors"
 _KEYS = {
@@ -48,11 +49,12 @@ def read(path: str | Path) -> dict[str, Any]:
             f"{file} does not describe an artifact of this project (format is not {FORMAT!r})"
         )
     version = manifest.get("version")
-    if version != VERSION:
+    if version not in _VERSIONS:
         newer = isinstance(version, int) and version > VERSION
         advice = "upgrade this software" if newer else "quantise the checkpoint again"
         raise ArtifactError(
-            f"{file} has format version {version!r}; this software reads version {VERSION}: "
+            f"{file} has format version {version!r}; this software reads versions "
+            f"{' and '.join(map(str, _VERSIONS))}: "
             f"{advice}"
         )
     if set(manifest) | _LATER_KEYS != _KEYS:

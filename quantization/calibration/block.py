@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from kernels import NumberFormat, QuantizedLinear
+from kernels import NumberFormat, QuantizedLinear, with_wide_activations
 from model.network.network import Stage
 from model.network.transformer import Block
 from quantization.calibration.outliers import Outliers, outliers
@@ -28,6 +28,7 @@ from quantization.layer import (
 )
 from quantization.learning import learn_block
 from quantization.recipe import Recipe
+from quantization.wide import widened
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,28 @@ class LayerRecord:
     inputs: Outliers | None
 
 
+@dataclass(frozen=True)
+class QuantizedStage:
+    """A record for each quantised layer, and by name in the stage the layers for 8-bit
+    activations."""
+
+    records: list[LayerRecord]
+    wide: dict[str, QuantizedLinear]
+
+
 @torch.no_grad()
 def quantize_stage(
-    walk: Walk, stage: Stage, meant: Stream, seen: Stream | None, recipe: Recipe
-) -> list[LayerRecord]:
+    walk: Walk,
+    stage: Stage,
+    meant: Stream,
+    seen: Stream | None,
+    recipe: Recipe,
+    wide_seen: Stream | None = None,
+) -> QuantizedStage:
     """Replaces the layers of a stage by quantised ones, in place, and takes the streams through it.
 
-    `meant` is the float network's; `seen` passes the quantised stages, and without it every layer
-    is quantised on the float network's inputs.
+    `meant` is the float network's; `seen` passes the quantised stages, `wide_seen` those with 8-bit
+    activations. Without one of the two its layers are made for the float network's inputs.
     """
     module = walk.fill_stage(stage)
     original = copy.deepcopy(module)
@@ -61,6 +76,8 @@ def quantize_stage(
     if recipe.learning_epochs > 0 and chosen:
         learned = _learn(walk, stage, true, chosen, signs, meant, seen or meant, recipe)
     records = []
+    wide_module = copy.deepcopy(module)
+    wide: dict[str, QuantizedLinear] = {}
     given = observe(walk, stage, true, list(chosen), meant)
     for name, scheme in chosen.items():
         wanted = given.pop(name)
@@ -81,11 +98,19 @@ def quantize_stage(
                 else outliers(observed.rows()[1], _special(walk, observed), quantised),
             )
         )
+        if recipe.wide and with_wide_activations(scheme) is not None:
+            met = wanted
+            if wide_seen is not None:
+                met = observe(walk, stage, wide_module, [name], wide_seen)[name]
+            wide[name] = widened(quantised, layer.weight, layer.bias, Observed(wanted, met), recipe)
+        wide_module.set_submodule(name, wide.get(name, quantised))
         module.set_submodule(name, quantised)
     meant.advance(stage, original)  # to the bit what a resumed run does
     if seen is not None:
         seen.advance(stage, module)
-    return records
+    if wide_seen is not None:
+        wide_seen.advance(stage, wide_module)
+    return QuantizedStage(records, wide)
 
 
 def observe(

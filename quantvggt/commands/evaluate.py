@@ -32,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="score the architecture of --model with random weights instead: what training is "
         "worth",
     )
+    parser.add_argument(
+        "--activations",
+        choices=("4", "8"),
+        default="4",
+        help="bits of activations of layers that an artifact has in 4, which a service chooses by "
+        "its machine (default: %(default)s)",
+    )
     add_scene_arguments(parser)
     add_refinement_arguments(parser)
     parser.add_argument(

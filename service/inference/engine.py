@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels import kernel_path
+from kernels import QuantizedLinear, kernel_path
+from kernels.widths import FREE, wide_cost
 from model import families
 from model.errors import ArtifactError, ReconstructionError
 from model.families.family import Grid
-from model.files.artifact import configuration, load, read_manifest
+from model.files.artifact import configuration, layer_shapes, load, read_manifest
 from model.network.config import NetworkConfig
 from model.network.descriptor import described
 from model.network.execution import autocast, in_plain_torch, unused
@@ -34,7 +35,12 @@ from service.errors import InvalidOption, NonFiniteOutput, NoTracks, NotReady, O
 from service.inference.cost import Cost, CostModel
 from service.inference.memory import PeakMemory, free_budget
 from service.inference.plan import Planner
-from service.result.document import DomainDocument, ModelDocument, Unit
+from service.result.document import (
+    ActivationsDocument,
+    DomainDocument,
+    ModelDocument,
+    Unit,
+)
 from service.settings import InferenceSettings, SettingsError
 from service.states import NETWORK_STAGES
 
@@ -109,6 +115,12 @@ class Engine:
         )
         self._peak: PeakMemory | None = None
         self._net: Network | None = None
+        self._activations: ActivationsDocument | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """What two services have in common if they give the same answers."""
+        return f"{self.digest} {self.settings.activations}"
 
     @property
     def grid(self) -> Grid:
@@ -138,7 +150,10 @@ class Engine:
     def document(self) -> ModelDocument:
         """What results and /capabilities say about the model."""
         provenance, domain = self.manifest["provenance"], self.manifest["domain"]
-        schemes = sorted({str(layer["scheme"]) for layer in self.manifest["layers"].values()})
+        schemes = {str(layer["scheme"]) for layer in self.manifest["layers"].values()}
+        if self._net is not None:
+            layers = [part for part in self._net.modules() if isinstance(part, QuantizedLinear)]
+            schemes = {layer.format.name for layer in layers}
         slow = () if self._net is None else in_plain_torch(self._net, self.device)
         return ModelDocument(
             name=str(provenance.get("checkpoint") or self.artifact.resolve().name),
@@ -147,7 +162,8 @@ class Engine:
             commercial_use=provenance.get("commercial_use"),
             device=self.device,
             kernels=str(kernel_path(self.device)),
-            precision=", ".join(schemes),
+            precision=", ".join(sorted(schemes)),
+            activations=self._activations,
             domain=None if domain is None else DomainDocument.model_validate(domain),
             fallbacks=[*unused(self.manifest["execution"], self.device), *slow],
         )
@@ -190,7 +206,8 @@ class Engine:
         started = time.perf_counter()
         threads = limit_threads(self.settings.threads)
         # points are made from depth: those of a head of their own would be read by nobody
-        net = load(self.artifact, device=self.device, without=("point",))
+        wide = self._choose_activations()
+        net = load(self.artifact, self.device, without=("point",), wide_activations=wide)
         budget = free_budget(self.device)
         self._peak = PeakMemory(self.device)
         if self.planner.budget is None:
@@ -205,6 +222,18 @@ class Engine:
         )  # fmt: skip
         for sentence in model.fallbacks:
             _log.warning("%s", sentence)
+
+    def _choose_activations(self) -> bool:
+        """Whether 4-bit activations are to have 8 bits."""
+        asked = self.settings.activations
+        cost = None
+        if asked == "auto":
+            cost = wide_cost(layer_shapes(self.artifact), self.device)
+        wide = asked == "8" or (cost is not None and cost <= FREE)
+        self._activations = ActivationsDocument(
+            asked=asked, wide=wide, cost=cost and round(cost, 3)
+        )
+        return wide
 
     def close(self) -> None:
         """Release what `load` has started outside of this process: here, nothing."""

@@ -64,8 +64,19 @@ class DomainDocument(_Document):
     photographs: bool
 
 
+class ActivationsDocument(_Document):
+    """How the width of activations was chosen that the artifact has in 4 bits."""
+
+    asked: Literal["auto", "4", "8"]
+    wide: bool = Field(description="whether they have 8 bits here")
+    cost: float | None = Field(
+        description="with auto, the measured time of linear layers with 8 bits over that with 4"
+    )
+
+
 class ModelDocument(_Document):
-    """Which network made this, and on what. `precision` lists the schemes of its quantised layers,
+    """Which network made this, and on what. `precision` lists the schemes of its quantised layers
+    as they run, `activations` says how those were chosen (null until the network is loaded),
     `fallbacks` what of it runs in another way on this device, and why. `domain` is null if the
     artifact does not state it."""
 
@@ -78,6 +89,7 @@ class ModelDocument(_Document):
     device: str
     kernels: str
     precision: str = ""
+    activations: ActivationsDocument | None = None
     fallbacks: list[str] = []
     domain: DomainDocument | None = None
 

@@ -170,6 +170,20 @@ def test_an_artifact_is_measured_against_its_own_full_precision(
     assert "2 views, deviation from the reference: rotation" in capsys.readouterr().out
 
 
+def test_8_bit_activations_move_an_artifact_less_than_4_bit_ones(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packed = artifact(checkpoint, {"split": "calibration", "scenes": ["calibration-000000"]})
+    moved = []
+    for bits in ("4", "8"):
+        arguments = ["--model", str(packed), "--reference", str(checkpoint), "--activations", bits]
+        assert run(parsed(*arguments, *SMALL, "--json")) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert document["activations"] == bits
+        moved.append(document["results"]["2"]["deviation"]["depth"]["value"])
+    assert moved[1] < moved[0]
+
+
 def test_an_artifact_calibrated_on_the_test_split_gets_no_score(checkpoint: Path) -> None:
     packed = artifact(checkpoint, {"split": "test", "scenes": []})
     with pytest.raises(ValueError, match="calibrated on"):

@@ -13,10 +13,10 @@ from torch import nn
 from kernels import FORMATS, QuantizedLinear
 from model import VGGT, families
 from model.errors import ArtifactError
-from model.files.artifact import load, read_manifest, replace_linear, save
+from model.files.artifact import layer_shapes, load, read_manifest, replace_linear, save
 from model.files.checkpoint import build_empty
 from model.files.domain import Domain
-from model.files.manifest import MANIFEST, TENSORS
+from model.files.manifest import MANIFEST, TENSORS, VERSION
 from quantization.convert import quantize_network
 from quantization.recipe import Recipe
 
@@ -123,6 +123,58 @@ def test_a_head_that_nobody_reads_need_not_be_loaded(quantized: VGGT, artifact: 
     assert torch.equal(got.pose_enc, expected.pose_enc)
 
 
+LAYER = "aggregator.global_blocks.1.mlp.fc2"
+
+
+@pytest.mark.parametrize("wide_activations", [False, True])
+def test_a_layer_comes_with_what_its_activations_need(
+    quantized: VGGT, tmp_path: Path, wide_activations: bool
+) -> None:
+    narrow = quantized.get_submodule(LAYER)
+    assert isinstance(narrow, QuantizedLinear)
+    wide = narrow.with_activations(
+        FORMATS["w4a8"], 2 * narrow.weight_scale, narrow.bias, torch.tensor([0.9, 0.9])
+    )
+    save(quantized, tmp_path / "both", wide={LAYER: wide})
+    assert read_manifest(tmp_path / "both")["layers"][LAYER]["wide"] == {
+        "scheme": "w4a8",
+        "tensors": ["weight_scale", "bias", "activation_clip"],
+    }
+    found = load(tmp_path / "both", wide_activations=wide_activations).get_submodule(LAYER)
+    expected = wide if wide_activations else narrow
+    assert found.format == expected.format
+    x = torch.randn(5, narrow.in_features, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(found(x), expected(x))
+
+
+def test_an_artifact_without_anything_for_8_bit_activations_takes_them_unclipped(
+    quantized: VGGT, artifact: Path
+) -> None:
+    narrow = quantized.get_submodule(LAYER)
+    found = load(artifact, wide_activations=True).get_submodule(LAYER)
+    assert isinstance(narrow, QuantizedLinear)
+    expected = narrow.with_activations(FORMATS["w4a8"], narrow.weight_scale, narrow.bias)
+    x = torch.randn(5, narrow.in_features, generator=torch.Generator().manual_seed(0))
+    assert found.format == FORMATS["w4a8"]
+    assert torch.equal(found(x), expected(x))
+
+
+def test_artifacts_of_version_2_are_read(artifact: Path) -> None:
+    manifest = json.loads((artifact / MANIFEST).read_text())
+    (artifact / MANIFEST).write_text(json.dumps({**manifest, "version": 2}))
+    assert load(artifact).config.heads
+
+
+def test_shapes_are_told_without_reading_a_weight(quantized: VGGT, artifact: Path) -> None:
+    shapes = layer_shapes(artifact)
+    layers = [m for m in quantized.modules() if isinstance(m, QuantizedLinear)]
+    assert shapes.total() == len(layers)
+    assert {(s.out_features, s.in_features) for s in shapes} == {
+        (layer.out_features, layer.in_features) for layer in layers
+    }
+    assert all(shape.rotated and not shape.smoothed for shape in shapes)
+
+
 def test_an_existing_artifact_is_only_overwritten_when_asked(
     quantized: VGGT, artifact: Path
 ) -> None:
@@ -198,7 +250,9 @@ LAYER = "aggregator.frame_blocks.0.attn.qkv"
         pytest.param(_remove_manifest, "it has no manifest.json", id="manifest missing"),
         pytest.param(_half_a_manifest, "is damaged", id="half a manifest"),
         pytest.param(
-            _edit(lambda m: m.update(version=3)), "upgrade this software", id="newer version"
+            _edit(lambda m: m.update(version=VERSION + 1)),
+            "upgrade this software",
+            id="newer version",
         ),
         pytest.param(
             _edit(lambda m: m.update(version=0)),

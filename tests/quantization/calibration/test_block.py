@@ -22,7 +22,7 @@ def _first_stage(
     stage = walk.stages[0]
     for stream in (meant, seen):
         stream.enter(stage)
-    return walk, meant, seen, list(quantize_stage(walk, stage, meant, seen, recipe))
+    return walk, meant, seen, list(quantize_stage(walk, stage, meant, seen, recipe).records)
 
 
 @pytest.mark.parametrize("recipe", ["quarot", "dsfq-static", "best"])
@@ -82,7 +82,7 @@ def test_records_tell_special_tokens_from_patches(net: VGGT, pictures: list[Tens
     records = []
     for stage in walk.stages[:2]:
         meant.enter(stage)
-        records += quantize_stage(walk, stage, meant, None, Recipe())
+        records += quantize_stage(walk, stage, meant, None, Recipe()).records
     fed = records[4].inputs  # qkv of the first frame block
     assert records[4].name == "aggregator.frame_blocks.0.attn.qkv"
     assert fed is not None

@@ -29,7 +29,8 @@ def test_a_run_that_is_killed_twice_and_goes_on_gives_the_same_bits(
     recipe: str, net: VGGT, pictures: list[Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = replace(RECIPES[recipe], learning_epochs=min(2, RECIPES[recipe].learning_epochs))
-    whole = _states(calibrate(net.config, reader(net), pictures, wanted).net)
+    undisturbed = calibrate(net.config, reader(net), pictures, wanted)
+    whole = _states(undisturbed.net)
     true = module.quantize_stage
     calls = []
 
@@ -52,6 +53,13 @@ def test_a_run_that_is_killed_twice_and_goes_on_gives_the_same_bits(
     assert found.keys() == whole.keys()
     assert all(torch.equal(found[name], whole[name]) for name in whole)
     assert len(resumed.layers) == 4 * (1 + 4 + 1)
+    assert len(resumed.wide) == (
+        16 if wanted.wide else 0
+    )  # encoder and camera head have 8 bits as they are
+    assert resumed.wide.keys() == undisturbed.wide.keys()
+    for name, layer in resumed.wide.items():
+        kept = undisturbed.wide[name].state_dict()
+        assert all(torch.equal(value, kept[part]) for part, value in layer.state_dict().items())
 
 
 def test_float_and_quantised_inputs_give_different_networks(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from model.scene.preprocess import PreprocessedImages
 from quantization.convert import quantize_network
 from quantization.recipe import Recipe
 from service.errors import NoTracks, NotReady, OutOfMemory
+from service.inference import engine as engine_module
 from service.inference.engine import Engine
 from service.settings import InferenceSettings
 from tests.service.pictures import make_picture
@@ -85,6 +87,38 @@ def test_what_runs_otherwise_than_the_artifact_permits_is_reported_and_logged(
     sentence = "dense heads run in float32: this cpu is slower in bfloat16"
     assert engine.document().fallbacks == [sentence]
     assert [record.getMessage() for record in caplog.records] == [sentence]
+
+
+@pytest.mark.parametrize(("asked", "precision"), [("4", "w4a4, w4a8"), ("8", "w4a8")])
+def test_the_width_of_activations_is_chosen_and_said(
+    artifact: Path, asked: Literal["4", "8"], precision: str
+) -> None:
+    engine = Engine(InferenceSettings(artifact=artifact, activations=asked))
+    assert engine.document().activations is None
+    engine.load()
+    document = engine.document()
+    assert document.precision == precision
+    assert document.activations is not None
+    assert document.activations.model_dump() == {"asked": asked, "wide": asked == "8", "cost": None}
+
+
+@pytest.mark.parametrize(("cost", "wide"), [(1.04, True), (1.06, False)])
+def test_by_default_the_measured_cost_chooses_the_width(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch, cost: float, wide: bool
+) -> None:
+    monkeypatch.setattr(engine_module, "wide_cost", lambda shapes, device: cost)
+    engine = Engine(InferenceSettings(artifact=artifact))
+    engine.load()
+    document = engine.document()
+    assert document.activations is not None
+    assert document.activations.model_dump() == {"asked": "auto", "wide": wide, "cost": cost}
+
+
+def test_another_width_of_activations_is_another_result(artifact: Path) -> None:
+    engines = [
+        Engine(InferenceSettings(artifact=artifact, activations=asked)) for asked in ("auto", "8")
+    ]
+    assert engines[0].fingerprint != engines[1].fingerprint
 
 
 def test_an_observer_can_stop_a_pass(engine: Engine) -> None:

@@ -8,14 +8,22 @@ VNNI, AVX-VNNI and Hopper's warpgroup instructions multiply 8-bit numbers either
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import platform
+import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 import torch
 
+from kernels.cache import cache_folder
 from kernels.formats import NumberFormat, with_wide_activations
 from kernels.linear import QuantizedLinear
+from kernels.path import kernel_path
 
 FREE = 1.05
 """The ratio of times up to which wider activations count as free: what one run differs by from the
@@ -38,9 +46,32 @@ class LayerShape(NamedTuple):
 def wide_cost(layers: Mapping[LayerShape, int], device: str | torch.device = "cpu") -> float:
     """The time of so many layers of each shape with 8-bit activations over that with their own.
 
-    Layers without a format for 8-bit activations do not count; 1.0 if none does. Takes some tens of
-    milliseconds for a small network and a second for one of a billion parameters on a CPU.
+    Layers without a format for 8-bit activations do not count; 1.0 if none does. Measured once on a
+    machine, and kept where compiled kernels are: some tens of milliseconds for a small network, a
+    second for one of a billion parameters on a CPU.
     """
+    file = cache_folder() / f"widths-{_identity(layers, torch.device(device))}.json"
+    try:
+        return float(json.loads(file.read_text())["cost"])
+    except (OSError, ValueError, KeyError, TypeError):
+        cost = round(_measure(layers, device), 3)
+    with suppress(OSError), tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as made:
+        made.write(json.dumps({"cost": cost}))
+        made.flush()
+        os.replace(made.name, file)
+    return cost
+
+
+def _identity(layers: Mapping[LayerShape, int], device: torch.device) -> str:
+    """What the measurement depends on."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.node()
+    kernels = str(kernel_path(device))
+    shapes = sorted((shape.format.name, *shape[1:], count) for shape, count in layers.items())
+    parts = [name, kernels, torch.get_num_threads(), torch.__version__, shapes]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _measure(layers: Mapping[LayerShape, int], device: str | torch.device) -> float:
     narrow = wide = 0.0
     for shape, count in layers.items():
         known = with_wide_activations(shape.format)

@@ -67,8 +67,8 @@ class InferenceSettings:
         ge=1,
     )
     activations: Literal["auto", "4", "8"] = _setting(
-        "bits of activations of layers that the artifact has in 4: auto takes 8 where a "
-        "measurement at the start says that they cost at most 5 % more time on this machine",
+        "bits of activations of layers that the artifact has in 4: auto takes 8 where, as "
+        "measured on this machine, they take at most 1.05 times the time",
         "auto",
     )
     memory_budget: int | None = _setting(

@@ -230,9 +230,7 @@ class Engine:
         if asked == "auto":
             cost = wide_cost(layer_shapes(self.artifact), self.device)
         wide = asked == "8" or (cost is not None and cost <= FREE)
-        self._activations = ActivationsDocument(
-            asked=asked, wide=wide, cost=cost and round(cost, 3)
-        )
+        self._activations = ActivationsDocument(asked=asked, wide=wide, cost=cost)
         return wide
 
     def close(self) -> None:

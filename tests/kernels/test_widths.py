@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
-from kernels import FORMATS, QuantizedLinear, with_wide_activations
+from kernels import FORMATS, QuantizedLinear, widths, with_wide_activations
 from kernels.widths import LayerShape, wide_cost
 
 
@@ -31,8 +34,35 @@ def test_a_layer_with_other_activations_shares_its_weight() -> None:
     assert (wide(x) - exact).norm() < 0.2 * (layer(x) - exact).norm()
 
 
-def test_the_cost_is_a_ratio_over_the_layers_that_can_be_widened() -> None:
-    narrow = LayerShape(FORMATS["w4a4"], 64, 96, rotated=True, smoothed=True)
-    wide = narrow._replace(format=FORMATS["w4a8"])
-    assert wide_cost({wide: 3}) == 1.0
-    assert wide_cost({narrow: 2, wide: 3}) == pytest.approx(1, abs=0.99)
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(widths, "cache_folder", lambda: tmp_path)
+    return tmp_path
+
+
+NARROW = LayerShape(FORMATS["w4a4"], 64, 96, rotated=True, smoothed=True)
+WIDE = NARROW._replace(format=FORMATS["w4a8"])
+
+
+def test_layers_that_cannot_be_widened_cost_nothing(cache: Path) -> None:
+    assert wide_cost({WIDE: 3}) == 1.0
+
+
+def test_what_was_measured_once_on_a_machine_is_kept(cache: Path) -> None:
+    first = wide_cost({NARROW: 2, WIDE: 3})
+    assert first > 0
+    (file,) = cache.iterdir()
+    assert wide_cost({WIDE: 3, NARROW: 2}) == first
+    file.write_text(json.dumps({"cost": 7.5}))
+    assert wide_cost({NARROW: 2, WIDE: 3}) == 7.5
+    file.write_text("{")
+    assert wide_cost({NARROW: 2, WIDE: 3}) != 7.5
+    wide_cost({NARROW: 5})
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_a_folder_that_cannot_be_written_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(widths, "cache_folder", lambda: tmp_path / "missing")
+    assert wide_cost({NARROW: 1}) > 0

@@ -62,7 +62,9 @@ def test_the_answer_says_what_made_it(service: Running, result: dict) -> None:
     assert "arbitrary" in result["world_frame"]
     stages = ["upload", "decode", "preprocess", "queue", "transfer", "aggregator", "heads", "post"]
     assert list(result["timings"]) == stages
-    assert "w4a4" in result["model"]["precision"].split(", ")
+    activations = result["model"]["activations"]
+    assert activations["asked"] == "auto"
+    assert result["model"]["precision"] == ("w4a8" if activations["wide"] else "w4a4, w4a8")
 
 
 def test_server_timing_names_every_stage(service: Running) -> None:

@@ -17,7 +17,7 @@ from model.network.prediction import Prediction
 from model.scene.geometry import unproject_depth
 from model.scene.pictures import Source
 from model.scene.preprocess import PreprocessedImages, preprocess_images
-from model.scene.reconstruction import Reconstruction
+from model.scene.reconstruction import Reconstruction, colors_of
 
 # what a camera head says may be anything, 0 included; no lens sees less or nearly 180 degrees
 _FIELD_OF_VIEW_DEGREES = (1.0, 175.0)
@@ -67,7 +67,7 @@ def decode(
         depth=depth,
         depth_conf=confidence,
         world_points=unproject_depth(depth, extrinsics, intrinsics),
-        colors=(batch.images.movedim(1, -1) * 255).round().to(torch.uint8).cpu(),
+        colors=colors_of(batch.images),
         mask=torch.stack([t.content_mask() for t in batch.transforms]),
         transforms=batch.transforms,
     )

@@ -33,6 +33,7 @@ from service.errors import (
     QueueFull,
     ResultDamaged,
     StoreUnavailable,
+    TooMuchTime,
     Unavailable,
     Wedged,
     gone,
@@ -41,7 +42,7 @@ from service.exports.catalogue import Catalogue
 from service.exports.records import OUTPUTS
 from service.fair import FairPool
 from service.inference.engine import Engine
-from service.inference.plan import Asked
+from service.inference.plan import Asked, Plan
 from service.inputs.body import Upload
 from service.inputs.decoding import decoder
 from service.inputs.options import Options, read_options
@@ -69,6 +70,9 @@ from service.storage.shared import SharedStorage
 from service.telemetry.metrics import REJECTIONS, Metrics
 
 _SWEEP_SECONDS = 60.0
+_BYTES_A_PIXEL = (
+    25  # of the network's grid, on disk: a job's input, its finished passes, its result
+)
 _GRACE_SECONDS = 5.0  # beyond a job's deadline, for the worker to say so itself
 
 _log = logging.getLogger("service")
@@ -346,9 +350,23 @@ class Application:
                         **plan.document(),
                     }
                 )
+            self._check_fits(scene, plan)
             submitted = self._add(slot, scene, plan.seconds, terms)
         self._worker.notify()
         return submitted
+
+    def _check_fits(self, scene: PreparedScene, plan: Plan) -> None:
+        """Raises TooMuchTime, and StorageFull where there is no room for what the job keeps."""
+        longest = self.settings.queue.job_timeout
+        if plan.seconds > longest:
+            raise TooMuchTime(
+                f"{plan.frames} pictures are predicted to take {plan.seconds:.0f} seconds in "
+                f"{len(plan.chunks)} passes; at most {longest:g} are allowed.",
+                predicted_seconds=round(plan.seconds, 3),
+                job_timeout=longest,
+            )
+        previews = sum(preview.nbytes for preview in scene.previews)
+        self.storage.check_room(_BYTES_A_PIXEL * scene.keep.size + 2 * previews)
 
     def _add(
         self, slot: UploadSlot, scene: PreparedScene, seconds: float, terms: Terms

@@ -140,6 +140,14 @@ class TooMuchMemory(Refusal):
     code = "too-much-memory"
 
 
+class TooMuchTime(Refusal):
+    """The reconstruction is predicted to take longer than the service lets any take. Send fewer
+    pictures, or have them run with fewer keys or frames a pass (``attention_keys``, ``passes``);
+    ``dry_run`` predicts it."""
+
+    code = "too-much-time"
+
+
 class UnsupportedBody(Refusal):
     """The body has another content type than multipart/form-data. Send the pictures as a form."""
 

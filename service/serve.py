@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -39,6 +40,7 @@ BAD_INPUT = (
 """What `serve` raises, with one sentence, for settings that it can't work with."""
 
 _STUCK = 70  # EX_SOFTWARE
+_FILES = 2**16
 
 
 def serve(settings: Settings, announce: Callable[[str], None]) -> None:
@@ -48,6 +50,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     """
     configure_logs(settings.server.log_level, settings.server.log_format)
     configure_tracing()
+    _allow_many_files()
     engine = _engine(settings)
     engine.check_kernels()
 
@@ -95,6 +98,14 @@ def _engine(settings: Settings) -> Engine:
             f"--engine ray: {error.name} is missing; install it with: pip install 'quantvggt[ray]'"
         ) from None
     return ClusterEngine(settings)
+
+
+def _allow_many_files() -> None:
+    """Every picture of an upload is an open file until it is decoded."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _exit_cleanly(number: int, frame: FrameType | None) -> None:

@@ -82,8 +82,8 @@ class InferenceSettings:
         ge=2,
     )
     attention_keys: int = _setting(
-        "tokens that attention over a scene looks at, about, when a request does not say; the "
-        "default is 32 whole frames of 518 x 392 pixels; 0 for all",
+        "tokens that attention over a scene looks at, about, when a request does not say; 0 for "
+        "all",
         33_312,
         ge=0,
     )
@@ -193,9 +193,9 @@ class Limits:
         "how pictures are brought to the network's size when a request does not say",
         "fit",
     )
-    max_images: int = _setting("most pictures in one request", 32, ge=1)
+    max_images: int = _setting("most pictures in one request", 2000, ge=1)
     max_image_bytes: int = _setting("most bytes of one picture file", 32 * 2**20, ge=1)
-    max_total_bytes: int = _setting("most bytes of one request body", 256 * 2**20, ge=1)
+    max_total_bytes: int = _setting("most bytes of one request body", 8 * 2**30, ge=1)
     max_pixels: int = _setting(
         "most pixels of one picture, checked before decoding",
         50_000_000,
@@ -203,20 +203,20 @@ class Limits:
     )
     max_total_pixels: int = _setting(
         "most pixels of all pictures of one request",
-        400_000_000,
+        24_000_000_000,
         ge=1,
     )
     max_unpacked_bytes: int = _setting(
-        "most bytes of an archive's pictures once unpacked",
-        512 * 2**20,
+        "most bytes of the pictures of one archive or video once unpacked",
+        8 * 2**30,
         ge=1,
     )
     upload_timeout: float = _setting(
         "seconds a request body, with what its URLs name, may take to arrive",
-        60.0,
+        900.0,
         gt=0,
     )
-    video_timeout: float = _setting("seconds that reading a video may take", 60.0, gt=0)
+    video_timeout: float = _setting("seconds that reading a video may take", 900.0, gt=0)
     export_memory: int = _setting(
         "bytes of memory that making files of results may take, all together; one is made in any "
         "case, and the next ones wait",
@@ -260,12 +260,13 @@ class QueueSettings:
     max_uploads: int = _setting("requests whose bodies are read at the same time", 8, ge=1)
     max_queue_seconds: float = _setting(
         "most predicted seconds of work that may wait",
-        3600.0,
+        14_400.0,
         gt=0,
     )
     job_timeout: float = _setting(
-        "seconds a reconstruction may take from acceptance to end",
-        1800.0,
+        "seconds a reconstruction may take from acceptance to end; what is predicted to take "
+        "longer is refused",
+        14_400.0,
         gt=0,
     )
     stall_timeout: float = _setting(

@@ -8,7 +8,7 @@ drifts, `loops` takes back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -82,17 +82,61 @@ def fit(part: Reconstruction, frames: slice, target: Surface) -> Place:
     )
 
 
-def place(parts: Sequence[Reconstruction], frames: Sequence[range]) -> list[Place]:
+class Chain:
+    """Chunks that are joined one after another, as they come; no more than the frames that the next
+    one shares are held.
+
+    `places` says where the worlds of those added so far lie in the first one's; residuals are the
+    joints'.
+    """
+
+    def __init__(self, frames: Sequence[range]) -> None:
+        """`frames` are those of `chunk_frames`."""
+        self.places: list[Place] = []
+        self._frames = frames
+        self._seen: list[Surface] = []
+
+    def add(self, part: Reconstruction) -> Place:
+        """The next chunk."""
+        number = len(self.places)
+        shared = shared_with_previous(self._frames, number)
+        if number == 0:
+            self.places.append(Place(Similarity.identity()))
+        else:
+            self.places.append(fit(part, slice(shared), _last(self._seen, shared)))
+        at = self.places[-1]
+        if number + 1 < len(self._frames):
+            new = Surface.of(part, slice(shared, None))
+            if number > 0:
+                new = replace(new, points=at.similarity.move_points(new.points).float())
+            needed = shared_with_previous(self._frames, number + 1)
+            self._seen = [_last([*self._seen, new], needed)]
+        return at
+
+
+def shared_with_previous(frames: Sequence[range], number: int) -> int:
+    """How many frames a chunk of `chunk_frames` shares with the one before; 0 for the first."""
+    return frames[number - 1].stop - frames[number].start if number else 0
+
+
+def place(parts: Iterable[Reconstruction], frames: Sequence[range]) -> list[Place]:
     """Where the worlds of the chunks `frames` of `chunk_frames` lie in the first one's; residuals
     are the joints'."""
-    places = [Place(Similarity.identity())]
-    seen = [Surface.of(parts[0], slice(None))]
-    for k in range(1, len(parts)):
-        shared = frames[k - 1].stop - frames[k].start
-        places.append(fit(parts[k], slice(shared), _last(seen, shared)))
-        new = Surface.of(parts[k], slice(shared, None))
-        seen.append(replace(new, points=places[k].similarity.move_points(new.points).float()))
-    return places
+    chain = Chain(frames)
+    for part in parts:
+        chain.add(part)
+    return chain.places
+
+
+def joined(
+    parts: Iterable[Reconstruction], frames: Sequence[range], places: Sequence[Place]
+) -> Iterator[Reconstruction]:
+    """The chunks `frames` of `chunk_frames`, which lie at `places`, one after another in the first
+    one's world and scale. Each gives the frames that are new in it: a shared frame keeps what the
+    earlier chunk said."""
+    for number, (part, at) in enumerate(zip(parts, places, strict=True)):
+        new = slice(shared_with_previous(frames, number), None)
+        yield moved(part, new, at.similarity) if number else part
 
 
 def join(
@@ -105,23 +149,25 @@ def join(
     """
     if len(parts) == 1:
         return parts[0]
-    moved = [parts[0]]
-    for k, at in enumerate(place(parts, frames) if places is None else places):
-        if k > 0:
-            moved.append(
-                _moved(parts[k], slice(frames[k - 1].stop - frames[k].start, None), at.similarity)
-            )
+    return concatenated(
+        list(joined(parts, frames, place(parts, frames) if places is None else places))
+    )
+
+
+def concatenated(parts: Sequence[Reconstruction]) -> Reconstruction:
+    """The frames of several reconstructions of one world as one."""
     tensors = {
-        field.name: torch.cat([getattr(part, field.name) for part in moved])
+        field.name: torch.cat([getattr(part, field.name) for part in parts])
         for field in fields(Reconstruction)
         if field.name != "transforms"
     }
     return Reconstruction(
-        **tensors, transforms=tuple(transform for part in moved for transform in part.transforms)
+        **tensors, transforms=tuple(transform for part in parts for transform in part.transforms)
     )
 
 
-def _moved(part: Reconstruction, frames: slice, similarity: Similarity) -> Reconstruction:
+def moved(part: Reconstruction, frames: slice, similarity: Similarity) -> Reconstruction:
+    """Some frames of a reconstruction, in the world where `similarity` leads."""
     return Reconstruction(
         extrinsics=similarity.move_extrinsics(part.extrinsics[frames]).float(),
         intrinsics=part.intrinsics[frames],

@@ -6,13 +6,14 @@ centre at width / 2.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -24,6 +25,9 @@ from model.scene.resizing import Placed
 MODES = ("fit", "crop", "pad", "public")
 """The last one stands for what the public code of a network does."""
 _BLOCK_ROWS = 64
+
+Kept = Callable[[], NDArray[np.uint8]]
+"""Brings back the pixels `[rows, columns, 3]` of a picture that were put away."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,22 @@ def preprocess_images(
     that end up with different sizes are padded with white, centred, to the largest height and
     width. Raises ValueError for an unknown mode and ImageError for a picture that cannot be used.
     """
+    fitted = fit_images(sources, mode, image_size, patch_size, public)
+    images = [torch.from_numpy(frame).permute(2, 0, 1).float() / 255 for frame in fitted.frames()]
+    return PreprocessedImages(torch.stack(images), fitted.transforms)
+
+
+def fit_images(
+    sources: Sequence[Source],
+    mode: str,
+    image_size: int,
+    patch_size: int,
+    public: str = "crop",
+    keep: Callable[[NDArray[np.uint8]], Kept] = lambda pixels: lambda: pixels,
+) -> FittedImages:
+    """As `preprocess_images`, for more pictures than fit into memory: 8-bit frames, given one after
+    another. `keep` puts the pixels of one picture away, by default nowhere, and returns what brings
+    them back."""
     if mode not in MODES:
         raise ValueError(f"preprocessing mode is {mode!r}; expected one of {', '.join(MODES)}")
     if mode == "public":
@@ -158,33 +178,62 @@ def preprocess_images(
         raise ValueError(
             f"image size {image_size} is not a multiple of the patch size {patch_size}"
         )
-    placed: list[Placed] = []
+    kept: list[Kept] = []
+    sizes: list[tuple[int, int]] = []
+    known = []
     for index, source in enumerate(sources):
         picture = open_image(source, index, mode != "fit")
         if mode in resizing.MODES:
             _check_shape(picture, image_size, patch_size, index)
-            first = placed[0].size if placed else None
-            placed.append(resizing.place(picture, mode, image_size, patch_size, first))
+            first = sizes[0] if sizes else None
+            each = resizing.place(picture, mode, image_size, patch_size, first)
         else:
-            placed.append(_place(picture, mode, image_size, patch_size, index))
-    if mode in resizing.MODES:
-        placed = resizing.cut_to_smallest(placed)
+            each = _place(picture, mode, image_size, patch_size, index)
+        kept.append(keep(each.pixels))
+        sizes.append(each.size)
+        known.append((each.original_size, each.scale, each.cut))
 
-    height = max(each.size[0] for each in placed)
-    width = max(each.size[1] for each in placed)
+    # those of other networks' public code are cut to the smallest, all others padded to the largest
+    bound = min if mode in resizing.MODES else max
+    height, width = (bound(size[axis] for size in sizes) for axis in (0, 1))
     if mode == "pad":
         height = width = image_size
-    images, transforms = [], []
-    for each in placed:
-        rows, columns = each.size
-        top, left = (height - rows) // 2, (width - columns) // 2
-        tensor = torch.from_numpy(each.pixels).permute(2, 0, 1).float() / 255
-        images.append(
-            F.pad(tensor, (left, width - columns - left, top, height - rows - top), value=1.0)
+    transforms = []
+    for (rows, columns), (original, scale, cut) in zip(sizes, known, strict=True):
+        offset = (_margin(columns, width) - cut[0], _margin(rows, height) - cut[1])
+        transforms.append(
+            ImageTransform(original, (height, width), scale, (float(offset[0]), float(offset[1])))
         )
-        offset = (float(left - each.cut[0]), float(top - each.cut[1]))
-        transforms.append(ImageTransform(each.original_size, (height, width), each.scale, offset))
-    return PreprocessedImages(torch.stack(images), tuple(transforms))
+    return FittedImages((height, width), tuple(transforms), tuple(kept))
+
+
+def _margin(had: int, wanted: int) -> int:
+    """How far to the left, or above, a centred length is padded; negative: cut."""
+    return (wanted - had) // 2 if wanted >= had else -((had - wanted) // 2)
+
+
+@dataclass(frozen=True)
+class FittedImages:
+    """Pictures of one grid of `size` (height, width), with one transform each; `kept` brings back
+    the pixels of each, which may be larger or smaller."""
+
+    size: tuple[int, int]
+    transforms: tuple[ImageTransform, ...]
+    kept: tuple[Kept, ...]
+
+    def frames(self) -> Iterator[NDArray[np.uint8]]:
+        """The pictures `[H, W, 3]` in their order, cut or padded with white around the middle."""
+        for read in self.kept:
+            pixels = read()
+            inner, outer = [], []
+            for had, wanted in zip(pixels.shape[:2], self.size, strict=True):
+                before = abs(_margin(had, wanted))
+                part, whole = slice(before, before + min(had, wanted)), slice(None)
+                outer.append(part if had <= wanted else whole)
+                inner.append(whole if had <= wanted else part)
+            frame = np.full((*self.size, 3), 255, np.uint8)
+            frame[tuple(outer)] = pixels[tuple(inner)]
+            yield frame
 
 
 def _place(picture: Image.Image, mode: str, image_size: int, patch_size: int, index: int) -> Placed:

@@ -3,8 +3,9 @@ own."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+import torch
 from torch import Tensor
 
 from model.scene.preprocess import ImageTransform
@@ -29,6 +30,16 @@ class Reconstruction:
     mask: Tensor  # [S, H, W], bool: False on padding
     transforms: tuple[ImageTransform, ...]
 
+    def frame(self, index: int) -> Reconstruction:
+        """One frame of it, in the same world."""
+        one = slice(index, index + 1)
+        tensors = {
+            field.name: getattr(self, field.name)[one]
+            for field in fields(self)
+            if field.name != "transforms"
+        }
+        return Reconstruction(**tensors, transforms=self.transforms[one])
+
     def original_depth(self, frame: int) -> Tensor:
         """Depth `[h, w]` on the frame's original pixel grid, NaN where the network did not see."""
         return self.transforms[frame].map_to_original(self.depth[frame])
@@ -37,3 +48,8 @@ class Reconstruction:
         """Depth confidence `[h, w]` on the frame's original pixel grid, NaN where the network did
         not see."""
         return self.transforms[frame].map_to_original(self.depth_conf[frame])
+
+
+def colors_of(images: Tensor) -> Tensor:
+    """8-bit sRGB `[S, H, W, 3]` of a network's input `[S, 3, H, W]` in [0, 1], on the CPU."""
+    return (images.movedim(1, -1) * 255).round().to(torch.uint8).cpu()

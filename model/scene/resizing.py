@@ -6,7 +6,6 @@ The one resizes twice with OpenCV's filters, the other once with Pillow's.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,12 +70,6 @@ def place(
         return _placed(picture, pixels).cropped(rows, columns)
     rows, columns = (max(patch, (n + patch // 2) // patch * patch) for n in (height, width))
     return _placed(picture, resized(pixels, rows, columns))
-
-
-def cut_to_smallest(placed: Sequence[Placed]) -> list[Placed]:
-    """The middle parts of pictures, of the smallest height and width among them."""
-    rows, columns = (min(each.size[axis] for each in placed) for axis in (0, 1))
-    return [each.cropped(rows, columns) for each in placed]
 
 
 def budget_size(width: int, height: int, budget: int, patch: int) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from service.inputs.body import SentFile, display_name, too_many_pictures
 from service.inputs.signatures import HEAD_BYTES, kind_of_head
 from service.settings import Limits
 
-_SPOOL_BYTES = 2**20
+_SPOOL_BYTES = 2**16
 # some 20,000 entries; zipfile reads the whole directory before we could count
 _DIRECTORY_BYTES = 2**20
 _UTF8_NAME = 0x800  # flag bits

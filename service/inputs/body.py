@@ -261,6 +261,8 @@ class _Parser(MultiPartParser):
     """Starlette's parser, which spools files to unnamed temporary files, with our limits while it
     reads."""
 
+    spool_max_size = 2**16  # of each file in memory, which there may be thousands of
+
     def __init__(self, body: Body, limits: Limits) -> None:
         super().__init__(
             body.headers,

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -19,20 +20,20 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from model.errors import ImageError
 from model.families.family import Grid
-from model.scene.preprocess import ImageTransform, PreprocessedImages, preprocess_images
-from service.errors import BrokenPicture, InvalidOption
-from service.inputs.body import Upload
+from model.scene.preprocess import FittedImages, ImageTransform, PreprocessedImages, fit_images
+from service.errors import BrokenPicture, InvalidOption, disk_full, is_full
+from service.inputs.body import SentFile, Upload
 from service.inputs.collection import collected
 from service.inputs.masks import hides_all, read_mask
 from service.inputs.options import Options, PicturePoint
 from service.inputs.originals import Original, Originals, RefinementOrder, to_json
 from service.inputs.pictures import DecodedPictures
 from service.inputs.previews import PreviewedPictures
+from service.inputs.scratch import Scratch, stacked
+from service.result.array_file import map_arrays, write_arrays
 from service.result.document import WarningDocument
 from service.settings import Limits, RefinementSettings, refinement_version
 
@@ -46,6 +47,7 @@ class PreparedScene:
     """S pictures on the network grid [H, W].
 
     `pixels` is uint8 [S,H,W,3]; `keep` is bool [S,H,W], False where a user's mask hides a pixel.
+    Both are mapped from files, not held in memory.
     With a `refinement` there is an entry of `originals` for each picture. Their files lie beside
     what `save` writes; `kept` holds them until then. Without one there are `previews`, files of
     the pictures to be looked at.
@@ -64,10 +66,12 @@ class PreparedScene:
     previews: tuple[NDArray[np.uint8], ...] = field(default=(), compare=False)
     warnings: tuple[WarningDocument, ...] = ()
 
-    def batch(self) -> PreprocessedImages:
-        """The network's input: exactly what preprocessing gave, which is whole 255ths."""
-        images = torch.from_numpy(self.pixels).movedim(-1, 1).float() / 255
-        return PreprocessedImages(images, self.transforms)
+    def batch(self, frames: Sequence[int] | None = None) -> PreprocessedImages:
+        """The network's input for these frames, by default all: exactly what preprocessing gave,
+        which is whole 255ths."""
+        chosen = range(len(self.pixels)) if frames is None else frames
+        images = torch.from_numpy(self.pixels[list(chosen)]).movedim(-1, 1).float() / 255
+        return PreprocessedImages(images, tuple(self.transforms[frame] for frame in chosen))
 
     @property
     def megapixels(self) -> float:
@@ -86,16 +90,16 @@ class PreparedScene:
         digest = hashlib.sha256(json.dumps([model, document], sort_keys=True).encode())
         for array in (self.pixels, self.keep):
             digest.update(repr(array.shape).encode())
-            digest.update(np.ascontiguousarray(array).data)
+            for frame in array:
+                digest.update(np.ascontiguousarray(frame).data)
         return digest.hexdigest()
 
     def save(self, folder: Path) -> None:
         """Write everything into `folder`, which must exist. Raises OSError."""
         arrays = {"pixels": self.pixels, "keep": self.keep}
         arrays |= {f"{_PREVIEW}{index}": preview for index, preview in enumerate(self.previews)}
-        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         document = json.dumps({**self._document(), "seconds": self.seconds})
-        save_file(contiguous, folder / _FILE, {"scene": document})
+        write_arrays(folder / _FILE, arrays, {"scene": document})
         if self.kept is not None:
             self.kept.save(folder)
 
@@ -109,18 +113,18 @@ class PreparedScene:
         """The inverse of `save`; also of that of older versions, which may have left jobs in the
         queue."""
         if (folder / _FILE).exists():
-            with safe_open(folder / _FILE, "numpy") as file:
-                arrays = {name: file.get_tensor(name) for name in ("pixels", "keep")}
-                count = sum(name.startswith(_PREVIEW) for name in file.keys())  # noqa: SIM118
-                previews = tuple(file.get_tensor(f"{_PREVIEW}{index}") for index in range(count))
-                rest = json.loads(file.metadata()["scene"])
+            arrays, metadata = map_arrays(folder / _FILE)
+            count = sum(name.startswith(_PREVIEW) for name in arrays)
+            previews = tuple(arrays[f"{_PREVIEW}{index}"] for index in range(count))
+            rest = json.loads(metadata["scene"])
         else:
             arrays = {name: np.load(folder / f"{name}.npy") for name in ("pixels", "keep")}
             previews = ()
             rest = json.loads((folder / "scene.json").read_text())
         order = rest.get("refinement")
         return cls(
-            **arrays,
+            arrays["pixels"],
+            arrays["keep"],
             transforms=tuple(
                 ImageTransform.from_dict(transform) for transform in rest["transforms"]
             ),
@@ -163,39 +167,34 @@ def prepare(
     started = time.perf_counter()
     mode = options.mode or limits.mode
     order = RefinementOrder.of(options, refinement)
-    with collected(upload, options, limits) as found:
+    with _on_disk() as scratch, collected(upload, options, limits) as found:
         collecting = time.perf_counter() - started
         pictures = DecodedPictures(found.pictures, limits)
-        previewed = PreviewedPictures(pictures)
+        previewed = PreviewedPictures(pictures, scratch)
         try:
-            batch = preprocess_images(
+            fitted = fit_images(
                 previewed if order is None else pictures,
                 mode,
                 grid.longer_side,
                 grid.patch_size,
                 grid.public,
+                scratch.keep,
             )
         except ImageError as error:
             raise BrokenPicture(f"A picture can't be used: {error}.") from None
-        check_against_pictures(options, batch.transforms)
+        check_against_pictures(options, fitted.transforms)
+        pixels = stacked(fitted.frames())
         warnings = list(found.warnings)
-        kept = []
-        for mask, transform in zip(found.masks, batch.transforms, strict=True):
-            if mask is None:
-                kept.append(np.ones(transform.network_size, bool))
-                continue
-            kept.append(read_mask(mask, transform, limits))
-            if not (kept[-1] & transform.content_mask().numpy()).any():
-                warnings.append(hides_all(mask))
+        keep = stacked(_kept(found.masks, fitted, limits, warnings))
+        previews = previewed.previews
         names = tuple(picture.name for picture in found.pictures)
         originals = None if order is None else Originals(found.pictures, pictures.__getitem__)
-    pixels = (batch.images.movedim(1, -1) * 255).round().to(torch.uint8).numpy()
     decode = collecting + pictures.decode_seconds
     seconds = {"decode": decode, "preprocess": max(time.perf_counter() - started - decode, 0.0)}
     return PreparedScene(
         pixels,
-        np.stack(kept),
-        batch.transforms,
+        keep,
+        fitted.transforms,
         names,
         mode,
         options,
@@ -203,9 +202,38 @@ def prepare(
         order,
         () if originals is None else originals.pictures,
         originals,
-        previewed.previews,
+        previews,
         tuple(warnings),
     )
+
+
+@contextmanager
+def _on_disk() -> Iterator[Scratch]:
+    """Raises StorageFull where there is no room."""
+    try:
+        with closing(Scratch()) as scratch:
+            yield scratch
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise disk_full() from None
+
+
+def _kept(
+    masks: Sequence[SentFile | None],
+    fitted: FittedImages,
+    limits: Limits,
+    warnings: list[WarningDocument],
+) -> Iterator[NDArray[np.bool_]]:
+    """What each picture's mask leaves, on the network's grid; adds to `warnings`."""
+    for mask, transform in zip(masks, fitted.transforms, strict=True):
+        if mask is None:
+            yield np.ones(fitted.size, bool)
+            continue
+        kept = read_mask(mask, transform, limits)
+        if not (kept & transform.content_mask().numpy()).any():
+            warnings.append(hides_all(mask))
+        yield kept
 
 
 def check_against_pictures(options: Options, transforms: Sequence[ImageTransform]) -> None:

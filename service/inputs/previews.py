@@ -14,6 +14,7 @@ from PIL import ExifTags, Image
 from model.scene.pictures import FORMATS
 from service.inputs.body import SentFile
 from service.inputs.pictures import DecodedPictures
+from service.inputs.scratch import Scratch
 from service.result.scene import PREVIEW_SIDE
 
 _QUALITY = 88
@@ -22,16 +23,18 @@ _KEPT_FORMATS = ("JPEG", "PNG")
 
 
 class PreviewedPictures(Sequence[Image.Image]):
-    """Decoded pictures, each of which leaves a preview when it is first asked for."""
+    """Decoded pictures, each of which leaves a preview in `scratch` when it is first asked for."""
 
-    def __init__(self, pictures: DecodedPictures) -> None:
+    def __init__(self, pictures: DecodedPictures, scratch: Scratch) -> None:
         self._pictures = pictures
-        self._previews: dict[int, bytes] = {}
+        self._scratch = scratch
+        self._places: dict[int, slice] = {}
 
     @property
     def previews(self) -> tuple[NDArray[np.uint8], ...]:
-        """JPEG or PNG files of the pictures that were asked for, in their order."""
-        return tuple(np.frombuffer(self._previews[i], np.uint8) for i in sorted(self._previews))
+        """JPEG or PNG files of the pictures that were asked for, in their order, mapped."""
+        content = self._scratch.mapped()
+        return tuple(content[self._places[index]] for index in sorted(self._places))
 
     def __len__(self) -> int:
         return len(self._pictures)
@@ -44,8 +47,9 @@ class PreviewedPictures(Sequence[Image.Image]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         picture = self._pictures[index]
-        if index not in self._previews:
-            self._previews[index] = _preview(picture, self._pictures.files[index])
+        if index not in self._places:
+            content = _preview(picture, self._pictures.files[index])
+            self._places[index] = self._scratch.add(content)
         return picture
 
 

@@ -8,6 +8,7 @@ they move the scene as a whole.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -23,31 +24,53 @@ from refinement.result import DenseMap, Refinement
 from service.errors import InvalidOption
 from service.inputs.options import KnownCamera, KnownDistance, Options, PicturePoint
 from service.result.document import ScaleDocument, Unit
-from service.result.refined import moved
 from service.result.scene import rays
+
+Frame = Callable[[int], Reconstruction]
+"""Gives one frame of a scene by its number."""
 
 
 @dataclass(frozen=True)
 class Aligned:
-    """A scene where what is known puts it, and the similarity that brought it there."""
+    """Where what is known puts a scene: the similarity that leads there, None if nothing is
+    known."""
 
-    scene: Reconstruction
     scale: ScaleDocument
-    similarity: Similarity
+    similarity: Similarity | None = None
+
+    def moved(self, scene: Reconstruction) -> Reconstruction:
+        """The scene, or a part of it, there."""
+        if self.similarity is None:
+            return scene
+        return _unprojected(
+            replace(
+                scene,
+                extrinsics=self.similarity.move_extrinsics(scene.extrinsics).float(),
+                depth=self.similarity.scale * scene.depth,
+            )
+        )
 
 
-def with_known_intrinsics(scene: Reconstruction, options: Options) -> Reconstruction:
-    """The scene with known intrinsics in place of the network's; its depth stays."""
+def with_known_intrinsics(
+    scene: Reconstruction, options: Options, first: int = 0
+) -> Reconstruction:
+    """The scene, whose first picture has the number `first`, with known intrinsics in place of the
+    network's; its depth stays."""
     if options.cameras is None:
         return scene
-    return _with_intrinsics(scene, options.cameras)
+    return _with_intrinsics(scene, options.cameras[first : first + len(scene.transforms)])
 
 
 def apply_knowledge(
-    scene: Reconstruction, options: Options, unit: Unit, refinement: Refinement | None = None
+    extrinsics: torch.Tensor,
+    frame: Frame,
+    options: Options,
+    unit: Unit,
+    refinement: Refinement | None = None,
 ) -> Aligned:
-    """The scene in the world of known poses or scaled by a known distance.
+    """Where a scene lies in the world of known poses, or scaled by a known distance.
 
+    `extrinsics` [S, 3, 4] are those of all its pictures, `frame` gives what is asked for of one.
     `unit` is the one that the network predicts lengths in; what is known of the scene makes it
     metres. The scene has the cameras of `refinement`, if there is one, which also knows lenses and
     dense depth.
@@ -56,7 +79,8 @@ def apply_knowledge(
     residual says how well the two agree. With both, poses set the scale. Raises InvalidOption if
     the scale can't be found.
     """
-    scale, similarity = ScaleDocument(unit=unit), Similarity.identity()
+    scale = ScaleDocument(unit=unit)
+    similarity: Similarity | None = None
     posed = [
         (index, camera.extrinsic)
         for index, camera in enumerate(options.cameras or ())
@@ -65,9 +89,8 @@ def apply_knowledge(
     if posed:
         indices = [index for index, _ in posed]
         known = torch.tensor([extrinsic for _, extrinsic in posed], dtype=torch.float64)
-        similarity = fit_cameras(scene.extrinsics[indices], known)
-        scene = _moved(scene, similarity)
-        fitted = scene.extrinsics[indices].double()
+        similarity = fit_cameras(extrinsics[indices], known)
+        fitted = similarity.move_extrinsics(extrinsics[indices]).float().double()
         distances = (camera_centres(fitted) - camera_centres(known)).square().sum(-1)
         scale = ScaleDocument(
             unit="metre",
@@ -79,28 +102,22 @@ def apply_knowledge(
             ),
         )
     if options.known_distance is not None:
-        now = None if refinement is None else moved(refinement, similarity)
-        measured = measure(scene, options.known_distance, now)
-        if posed:
-            scale = scale.model_copy(
-                update={"distance_residual": measured - options.known_distance.metres}
-            )
-            return Aligned(scene, scale, similarity)
+        measured = measure(frame, options.known_distance, refinement)
+        if similarity is not None:
+            residual = similarity.scale * measured - options.known_distance.metres
+            return Aligned(scale.model_copy(update={"distance_residual": residual}), similarity)
         factor = options.known_distance.metres / measured
-        similarity = replace(similarity, scale=factor)
-        scene = _moved(scene, similarity)
+        similarity = replace(Similarity.identity(), scale=factor)
         scale = ScaleDocument(
             unit="metre", provenance="known distance", factor=factor, distance_residual=0.0
         )
-    return Aligned(scene, scale, similarity)
+    return Aligned(scale, similarity)
 
 
-def measure(
-    scene: Reconstruction, distance: KnownDistance, refinement: Refinement | None = None
-) -> float:
+def measure(frame: Frame, distance: KnownDistance, refinement: Refinement | None = None) -> float:
     """The distance between two places in the scene's unit, by dense depth where there is some.
     Raises InvalidOption if there is none."""
-    a, b = (_locate(scene, point, refinement) for point in (distance.a, distance.b))
+    a, b = (_locate(frame(point.picture), point, refinement) for point in (distance.a, distance.b))
     length = float((a - b).norm())
     if not length > 0:
         raise InvalidOption(
@@ -113,17 +130,17 @@ def measure(
 
 
 def _locate(
-    scene: Reconstruction, point: PicturePoint, refinement: Refinement | None
+    frame: Reconstruction, point: PicturePoint, refinement: Refinement | None
 ) -> torch.Tensor:
     index = point.picture
-    depth = float(scene.original_depth(index)[int(point.y), int(point.x)])
+    depth = float(frame.original_depth(0)[int(point.y), int(point.x)])
     distortion = 0.0
     if refinement is not None:
         distortion = refinement.pictures[index].distortion
         if refinement.dense is not None:
-            found = _dense_depth(refinement.dense[index], point, scene.transforms[index])
+            found = _dense_depth(refinement.dense[index], point, frame.transforms[0])
             depth = found if math.isfinite(found) else depth
-    intrinsic, extrinsic = scene.original_intrinsics[index], scene.extrinsics[index].double()
+    intrinsic, extrinsic = frame.original_intrinsics[0], frame.extrinsics[0].double()
     place = rays(intrinsic, distortion, np.array(point.x), np.array(point.y))
     ray = torch.tensor([*place, 1.0], dtype=torch.float64)
     return extrinsic[:, :3].T @ (depth * ray - extrinsic[:, 3])
@@ -134,7 +151,9 @@ def _dense_depth(dense: DenseMap, point: PicturePoint, transform: ImageTransform
     return float(dense.depth[int(point.y * rows / height), int(point.x * columns / width)])
 
 
-def _with_intrinsics(scene: Reconstruction, cameras: list[KnownCamera | None]) -> Reconstruction:
+def _with_intrinsics(
+    scene: Reconstruction, cameras: Sequence[KnownCamera | None]
+) -> Reconstruction:
     network, original = scene.intrinsics.clone(), scene.original_intrinsics.clone()
     for index, camera in enumerate(cameras):
         if camera is not None and camera.intrinsic is not None:
@@ -142,16 +161,6 @@ def _with_intrinsics(scene: Reconstruction, cameras: list[KnownCamera | None]) -
             original[index] = torch.tensor(camera.intrinsic)
             network[index] = torch.tensor([[sx, 0, ox], [0, sy, oy], [0, 0, 1]]) @ original[index]
     return _unprojected(replace(scene, intrinsics=network, original_intrinsics=original))
-
-
-def _moved(scene: Reconstruction, similarity: Similarity) -> Reconstruction:
-    return _unprojected(
-        replace(
-            scene,
-            extrinsics=similarity.move_extrinsics(scene.extrinsics).float(),
-            depth=similarity.scale * scene.depth,
-        )
-    )
 
 
 def _unprojected(scene: Reconstruction) -> Reconstruction:

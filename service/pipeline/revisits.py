@@ -6,27 +6,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
 
-from model.scene.chunking import Place, place, take
+from model.scene.chunking import Place
 from model.scene.loops import Loop, Verdict, close_loops, find_loops, measure
-from model.scene.preprocess import PreprocessedImages
+from model.scene.reconstruction import Reconstruction
 from service.errors import NonFiniteOutput, OutOfMemory
 from service.inference.engine import Engine, Observer, Pass
+from service.pipeline.chunks import Take
 
 _log = logging.getLogger("service")
 
 
 @dataclass(frozen=True)
 class Revisits:
-    """Where the chunks lie once loops are closed, the extra passes that took, and what was
-    found."""
+    """Where the chunks lie once loops are closed, and what was found."""
 
     places: list[Place]
-    passes: list[Pass]
     verdicts: list[Verdict]
 
     def document(self) -> list[dict[str, Any]]:
@@ -44,42 +42,32 @@ class Revisits:
 
 def revisit(
     engine: Engine,
-    batch: PreprocessedImages,
+    take: Take,
     chunks: Sequence[range],
-    done: Sequence[Pass],
+    parts: Sequence[Reconstruction],
+    places: Sequence[Place],
+    descriptors: torch.Tensor,
     observer: Callable[[int], Observer],
+    note: Callable[[Pass], None],
     attention_keys: int | None = None,
 ) -> Revisits:
-    """Look for loops between the passes `done` over `chunks` of `batch`, with one more pass for
-    each candidate.
+    """Look for loops between the `parts` of a scene, one for each of `chunks`, which lie at
+    `places`, with one more pass for each candidate.
 
-    Those of `done` hold descriptors. None of the others reads more pictures than a chunk has, and
-    one that fails costs its loop, not the scene. `observer(i)` watches pass number i; raises what
-    it raises.
+    `descriptors` [S, D] are those of all frames. No pass reads more pictures than a chunk has, and
+    one that fails costs its loop, not the scene. `observer(i)` watches pass number i, `note` is
+    given it; raises what they raise.
     """
-    scenes = [each.reconstruction for each in done]
-    places = place(scenes, chunks)
-    passes: list[Pass] = []
     loops: list[Loop] = []
-    for number, candidate in enumerate(find_loops(_descriptors(done, chunks), chunks)):
+    for number, candidate in enumerate(find_loops(descriptors, chunks)):
         try:
             extra = engine.infer(
-                take(batch, candidate.frames), observer(number), None, False, attention_keys
+                take(candidate.frames), observer(number), None, False, attention_keys
             )
         except (OutOfMemory, NonFiniteOutput) as error:
             _log.warning("pictures %d and %d were not compared: %s", *candidate.pair, error)
             continue
-        passes.append(extra)
-        loops.append(measure(candidate, extra.reconstruction, scenes, chunks))
-    closed, verdicts = close_loops(places, loops, scenes)
-    return Revisits(closed, passes, verdicts)
-
-
-def _descriptors(done: Sequence[Pass], chunks: Sequence[range]) -> torch.Tensor:
-    """Those of all frames `[S, D]`; a shared frame has the earlier chunk's."""
-    shared = [0, *(before.stop - chunk.start for before, chunk in pairwise(chunks))]
-    found = []
-    for each, count in zip(done, shared, strict=True):
-        assert each.descriptors is not None
-        found.append(each.descriptors[count:])
-    return torch.cat(found)
+        loops.append(measure(candidate, extra.reconstruction, parts, chunks))
+        note(extra)
+    closed, verdicts = close_loops(places, loops, parts)
+    return Revisits(closed, verdicts)

@@ -296,13 +296,16 @@ def describe_pictures(
     reconstruction: Reconstruction,
     filenames: tuple[str, ...],
     refinement: Refinement | None = None,
+    first: int = 0,
 ) -> list[PictureDocument]:
-    """Every picture of a reconstruction, which has the cameras of `refinement` if there is one."""
+    """Every picture of a reconstruction, or of a part of one that begins with picture `first`. It
+    has the cameras of `refinement`, if there is one."""
     pictures = []
-    for index, (filename, transform) in enumerate(
+    for row, (filename, transform) in enumerate(
         zip(filenames, reconstruction.transforms, strict=True)
     ):
-        seen = reconstruction.depth[index][reconstruction.mask[index]].numpy()
+        index = first + row
+        seen = reconstruction.depth[row][reconstruction.mask[row]].numpy()
         dense = None
         if refinement is not None and refinement.dense is not None:
             found = refinement.dense[index]
@@ -319,9 +322,9 @@ def describe_pictures(
             original_size=_size(transform.original_size),
             network_size=_size(transform.network_size),
             transform=transform.to_dict(),
-            extrinsic=reconstruction.extrinsics[index].tolist(),
-            intrinsic=reconstruction.original_intrinsics[index].tolist(),
-            intrinsic_network=reconstruction.intrinsics[index].tolist(),
+            extrinsic=reconstruction.extrinsics[row].tolist(),
+            intrinsic=reconstruction.original_intrinsics[row].tolist(),
+            intrinsic_network=reconstruction.intrinsics[row].tolist(),
             depth=DepthDocument(min=nearest, max=farthest, png_scale=depth_scale(farthest)),
             dense=dense,
         )

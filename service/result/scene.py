@@ -17,6 +17,7 @@ from model.scene.distortion import undistort
 from model.scene.preprocess import ImageTransform
 from model.scene.reconstruction import Reconstruction
 from refinement.result import DenseMap, Refinement, SparsePoints
+from service.result.array_file import Shapes
 from service.result.document import PictureDocument, ReconstructionDocument
 
 Grid = Literal["original", "network"]
@@ -30,26 +31,44 @@ TRACKS = ("track_points", "track_visibility", "track_confidence")
 _SPARSE = tuple(field.name for field in fields(SparsePoints))
 
 
-def arrays_of(
-    reconstruction: Reconstruction,
-    keep: NDArray[np.bool_],
-    refinement: Refinement | None = None,
-    originals: Sequence[bytes] = (),
-    previews: Sequence[NDArray[np.uint8]] = (),
-) -> dict[str, NDArray[Any]]:
-    """What `Scene` needs beyond the document; points follow from depth and cameras and are not
-    stored.
+def map_shapes(frames: int, height: int, width: int) -> Shapes:
+    """Types and shapes of the maps of a scene on a network grid; what `maps_of` gives of a part
+    are some of their rows."""
+    maps = (frames, height, width)
+    return {
+        "depth": (np.float32, maps),
+        "confidence": (np.float32, maps),
+        "colors": (np.uint8, (*maps, 3)),
+        "mask": (np.bool_, maps),
+        "keep": (np.bool_, maps),
+    }
 
-    `originals` are the upright pictures as JPEG or PNG, one each, which a refined scene needs;
-    `previews` are smaller ones, which another scene may have.
-    """
-    arrays: dict[str, NDArray[Any]] = {
+
+def maps_of(reconstruction: Reconstruction, keep: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+    """The maps that `Scene` needs of some frames; points follow from depth and cameras and are not
+    stored."""
+    return {
         "depth": reconstruction.depth.numpy(),
         "confidence": reconstruction.depth_conf.numpy(),
         "colors": reconstruction.colors.numpy(),
         "mask": reconstruction.mask.numpy(),
         "keep": keep,
     }
+
+
+def arrays_beside(
+    refinement: Refinement | None = None,
+    originals: Sequence[bytes] = (),
+    previews: Sequence[NDArray[np.uint8]] = (),
+    tracks: Sequence[torch.Tensor | None] = (),
+) -> dict[str, NDArray[Any]]:
+    """What `Scene` needs beyond the document and the maps.
+
+    `originals` are the upright pictures as JPEG or PNG, one each, which a refined scene needs;
+    `previews` are smaller ones, which another scene may have. `tracks` are points, visibility and,
+    if it is known, confidence, as `Scene` has them.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
     for index, original in enumerate(originals):
         arrays[f"picture_{index}"] = np.frombuffer(original, np.uint8)
     if not originals:
@@ -60,6 +79,9 @@ def arrays_of(
         for index, dense in enumerate(refinement.dense):
             arrays[f"dense_depth_{index}"] = dense.depth
             arrays[f"dense_source_{index}"] = dense.source
+    for name, track in zip(TRACKS, tracks, strict=False):
+        if track is not None:
+            arrays[name] = track.numpy()
     return arrays
 
 
@@ -91,7 +113,7 @@ class Scene:
 
     @classmethod
     def of(cls, document: ReconstructionDocument, arrays: Mapping[str, NDArray[Any]]) -> Scene:
-        """The scene of a stored document and of what `arrays_of` gave. Raises KeyError if an array
+        """The scene of a stored document and of the arrays beside it. Raises KeyError if an array
         is missing."""
         indices = range(len(document.pictures))
         sparse = dense = None

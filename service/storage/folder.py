@@ -25,10 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from weakref import WeakValueDictionary
-
-from numpy.typing import NDArray
 
 from model.files.artifact import sha256
 from service.errors import ResultDamaged, ServiceError, StorageFull, gone, is_full
@@ -36,7 +33,6 @@ from service.result.document import ReconstructionDocument
 from service.result.file import MadeFile
 from service.result.scene import Scene
 from service.storage.arrays import mapped
-from service.storage.arrays import write as write_arrays
 
 NAME = re.compile(r"[0-9a-f]{32}(-[1-9][0-9]{0,8})?")
 RESULT = "result.json"
@@ -97,12 +93,13 @@ class Storage:
         """Where the results lie, for people."""
         return str(self._results)
 
-    def check_room(self) -> None:
-        """Raises StorageFull if less than `min_free_bytes` are free."""
+    def check_room(self, needed: int = 0) -> None:
+        """Raises StorageFull if less than `min_free_bytes` would be free beside `needed` ones."""
         free = shutil.disk_usage(self.root).free
-        if free < self.min_free_bytes:
+        if free < self.min_free_bytes + needed:
             raise StorageFull(
-                f"{free} bytes are free for results; {self.min_free_bytes} are kept in reserve.",
+                f"{free} bytes are free for results; {needed} are needed and {self.min_free_bytes} "
+                "kept in reserve.",
             )
 
     def accept(self, id: str, write: Callable[[Path], None]) -> None:
@@ -119,17 +116,19 @@ class Storage:
     def drop_incoming(self, id: str) -> None:
         shutil.rmtree(self._incoming / id, ignore_errors=True)
 
-    def save(self, name: str, arrays: Mapping[str, NDArray[Any]], result: bytes) -> None:
-        """Store a result. Raises StorageFull; then nothing is left."""
+    def save(self, name: str, write: Callable[[Path], bytes]) -> None:
+        """Store a result: let `write` fill its folder with arrays and return its document.
+
+        Raises StorageFull, and what `write` raises; then nothing is left.
+        """
         self.check_room()
 
-        def write(folder: Path) -> None:
-            write_arrays(folder, arrays)
-            (folder / RESULT).write_bytes(result)
+        def fill(folder: Path) -> None:
+            (folder / RESULT).write_bytes(write(folder))
 
         # an attempt that was cut off before it was recorded
         shutil.rmtree(self._results / name, ignore_errors=True)
-        self._appear(self._results / name, write)
+        self._appear(self._results / name, fill)
 
     def result(self, name: str) -> ReconstructionDocument:
         """The result's document. Raises NotFound, ResultDamaged."""

@@ -21,9 +21,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from service.errors import ServiceError, StoreUnavailable, gone
 from service.result.document import ReconstructionDocument
@@ -62,9 +59,9 @@ class SharedStorage(Storage):
     def place(self) -> str:
         return "the object store"
 
-    def check_room(self) -> None:
+    def check_room(self, needed: int = 0) -> None:
         self._evict()
-        super().check_room()
+        super().check_room(needed)
 
     def accept(self, id: str, write: Callable[[Path], None]) -> None:
         super().accept(id, write)
@@ -90,9 +87,9 @@ class SharedStorage(Storage):
     def drop_incoming(self, id: str) -> None:
         self._try_to_remove(_input(id))
 
-    def save(self, name: str, arrays: Mapping[str, NDArray[Any]], result: bytes) -> None:
+    def save(self, name: str, write: Callable[[Path], bytes]) -> None:
         with self._holding(name):
-            super().save(name, arrays, result)
+            super().save(name, write)
             try:
                 self._bucket.send(self._results / name, _output(name), last=RESULT)
             except BaseException:

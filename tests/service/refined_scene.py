@@ -37,7 +37,7 @@ from service.result.document import (
     world_frame,
 )
 from service.result.refined import refined
-from service.result.scene import Scene, arrays_of
+from service.result.scene import Scene, arrays_beside, maps_of
 
 NAMES = ("one.jpg", "two.jpg", "three.jpg", "four.jpg")
 HEIGHT, WIDTH = 120, 160
@@ -129,7 +129,8 @@ def room() -> dict[str, Any]:
         pictures=describe_pictures(reconstruction, NAMES, refinement),
     )
     keep = np.ones(tuple(network.mask.shape), bool)
-    arrays = arrays_of(reconstruction, keep, refinement, [_jpeg(image) for image in images])
+    arrays = maps_of(reconstruction, keep)
+    arrays |= arrays_beside(refinement, [_jpeg(image) for image in images])
     return {
         "refinement": refinement,
         "network": network,

@@ -20,7 +20,7 @@ from service.result.document import (
     describe_pictures,
     world_frame,
 )
-from service.result.scene import TRACKS, Scene, arrays_of
+from service.result.scene import TRACKS, Scene, maps_of
 from tests.service.pictures import make_picture
 
 
@@ -68,4 +68,4 @@ def scene() -> Scene:
     )
     points = torch.tensor([[[47.5, 47.5]], [[50.0, 47.0]]]).numpy()
     tracks = dict(zip(TRACKS, (points, np.ones((2, 1)), np.full((2, 1), 0.5)), strict=True))
-    return Scene(document, **arrays_of(reconstruction, np.ones((2, 96, 96), bool)), tracks=tracks)
+    return Scene(document, **maps_of(reconstruction, np.ones((2, 96, 96), bool)), tracks=tracks)

@@ -4,7 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import FIELDS, GROUPS, Settings, SettingsError, fields, load_settings, types
+from model.network.keys import USUAL_BUDGET
+from service.settings import (
+    FIELDS,
+    GROUPS,
+    InferenceSettings,
+    Settings,
+    SettingsError,
+    fields,
+    load_settings,
+    types,
+)
 
 
 def test_defaults_need_only_an_artifact() -> None:
@@ -201,3 +211,7 @@ def test_a_file_of_the_database_that_is_missing_is_named(tmp_path: Path) -> None
     )
     with pytest.raises(SettingsError, match="none"):
         settings.storage.shared_database()
+
+
+def test_the_budget_of_keys_is_the_networks_own() -> None:
+    assert InferenceSettings(artifact=Path()).attention_keys == USUAL_BUDGET

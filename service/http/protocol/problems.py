@@ -41,6 +41,7 @@ KINDS = {
     "too-many-bytes": Kind(413, "Too many bytes"),
     "too-many-pixels": Kind(413, "Too many pixels"),
     "too-much-memory": Kind(413, "Too much memory"),
+    "too-much-time": Kind(413, "Too much time"),
     "unsupported-body": Kind(415, "Unsupported body"),
     "unsupported-picture": Kind(415, "Not a supported picture"),
     "range-not-satisfiable": Kind(416, "Range not satisfiable"),

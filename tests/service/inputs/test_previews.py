@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 from service.inputs.body import SentFile
 from service.inputs.pictures import DecodedPictures
 from service.inputs.previews import PreviewedPictures
+from service.inputs.scratch import Scratch
 from service.settings import Limits
 from tests.service.pictures import encode, make_picture
 
@@ -17,10 +19,12 @@ EXIF_ORIENTATION = 0x0112
 
 def preview_of(content: bytes) -> bytes:
     file = SentFile("a", io.BytesIO(content))
-    pictures = PreviewedPictures(DecodedPictures([file], Limits()))
-    assert len(pictures) == 1
-    assert pictures[0].mode == "RGB"
-    return pictures.previews[0].tobytes()
+    with closing(Scratch()) as scratch:
+        pictures = PreviewedPictures(DecodedPictures([file], Limits()), scratch)
+        assert len(pictures) == 1
+        assert pictures[0].mode == "RGB"
+        previews = pictures.previews
+    return previews[0].tobytes()
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])

@@ -13,8 +13,13 @@ from model.scene.similarity import Similarity, camera_centres
 from refinement.result import DenseMap, RefinedPicture, Refinement
 from service.errors import InvalidOption
 from service.inputs.options import KnownCamera, KnownDistance, Options, PicturePoint
-from service.pipeline.alignment import apply_knowledge, measure, with_known_intrinsics
-from service.result.document import world_frame
+from service.pipeline.alignment import (
+    Aligned,
+    apply_knowledge,
+    measure,
+    with_known_intrinsics,
+)
+from service.result.document import Unit, world_frame
 
 NETWORK, ORIGINAL = (12, 16), (120, 160)
 
@@ -41,6 +46,15 @@ def scene(frames: int = 3) -> Reconstruction:
     )
 
 
+def found(
+    scene: Reconstruction,
+    options: Options,
+    unit: Unit = "arbitrary",
+    refinement: Refinement | None = None,
+) -> Aligned:
+    return apply_knowledge(scene.extrinsics, scene.frame, options, unit, refinement)
+
+
 def known(extrinsics: torch.Tensor, *given: int) -> list[KnownCamera | None]:
     return [
         KnownCamera(extrinsic=extrinsic.tolist()) if index in given else None
@@ -50,18 +64,18 @@ def known(extrinsics: torch.Tensor, *given: int) -> list[KnownCamera | None]:
 
 def test_nothing_known_changes_nothing() -> None:
     before = scene()
-    aligned = apply_knowledge(before, Options(), "arbitrary")
-    assert aligned.scene is before
+    aligned = found(before, Options(), "arbitrary")
+    assert aligned.moved(before) is before
     scale = aligned.scale
     assert (scale.unit, scale.factor, scale.provenance) == ("arbitrary", 1.0, "network")
 
 
 def test_a_network_that_predicts_metres_says_so() -> None:
     before = scene()
-    scale = apply_knowledge(before, Options(), "metre").scale
+    scale = found(before, Options(), "metre").scale
     assert (scale.unit, scale.factor, scale.provenance) == ("metre", 1.0, "network")
     assert "The unit is the metre, as the network predicts it." in world_frame(scale)
-    scale = apply_knowledge(before, Options(), "arbitrary").scale
+    scale = found(before, Options(), "arbitrary").scale
     assert "The scale is arbitrary" in world_frame(scale)
 
 
@@ -71,8 +85,8 @@ def test_known_poses_of_some_pictures_move_and_scale_the_whole_scene() -> None:
     truth = Similarity(0.5, turn, torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64))
     target = truth.move_extrinsics(before.extrinsics)
     options = Options.model_construct(cameras=known(target, 0, 2), known_distance=None)
-    aligned = apply_knowledge(before, options, "arbitrary")
-    after, scale = aligned.scene, aligned.scale
+    aligned = found(before, options, "arbitrary")
+    after, scale = aligned.moved(before), aligned.scale
     torch.testing.assert_close(aligned.similarity.rotation, turn, atol=1e-5, rtol=0)
     torch.testing.assert_close(after.extrinsics.double(), target, atol=1e-5, rtol=0)
     torch.testing.assert_close(after.depth, 0.5 * before.depth)
@@ -89,7 +103,7 @@ def test_the_residual_says_how_badly_known_poses_fit() -> None:
     before = scene()
     target = before.extrinsics.double().clone()
     target[1, 1, 3] += 0.3
-    scale = apply_knowledge(
+    scale = found(
         before,
         Options.model_construct(cameras=known(target, 0, 1, 2), known_distance=None),
         "arbitrary",
@@ -107,14 +121,14 @@ def distance(metres: float) -> KnownDistance:
 def test_a_known_distance_gives_metres() -> None:
     before = scene()
     expected = 2.0 * 60 / float(before.original_intrinsics[0, 0, 0])
-    assert measure(before, distance(1)) == pytest.approx(expected, rel=1e-5)
-    aligned = apply_knowledge(
+    assert measure(before.frame, distance(1)) == pytest.approx(expected, rel=1e-5)
+    aligned = found(
         before, Options.model_construct(cameras=None, known_distance=distance(3)), "arbitrary"
     )
-    after, scale = aligned.scene, aligned.scale
+    after, scale = aligned.moved(before), aligned.scale
     assert (scale.unit, scale.provenance) == ("metre", "known distance")
     assert scale.factor == pytest.approx(3 / expected, rel=1e-5)
-    assert measure(after, distance(3)) == pytest.approx(3, rel=1e-5)
+    assert measure(after.frame, distance(3)) == pytest.approx(3, rel=1e-5)
     torch.testing.assert_close(
         camera_centres(after.extrinsics),
         scale.factor * camera_centres(before.extrinsics),
@@ -126,18 +140,18 @@ def test_a_known_distance_gives_metres() -> None:
 def test_with_poses_the_distance_is_only_checked() -> None:
     before = scene()
     cameras = known(before.extrinsics, 0, 1, 2)
-    aligned = apply_knowledge(
+    aligned = found(
         before, Options.model_construct(cameras=cameras, known_distance=distance(1)), "arbitrary"
     )
-    after, scale = aligned.scene, aligned.scale
+    after, scale = aligned.moved(before), aligned.scale
     assert scale.provenance == "known cameras"
-    assert scale.distance_residual == pytest.approx(measure(after, distance(1)) - 1)
+    assert scale.distance_residual == pytest.approx(measure(after.frame, distance(1)) - 1)
 
 
 def test_a_distance_between_a_place_and_itself_is_refused() -> None:
     place = PicturePoint(picture=0, x=1, y=1)
     with pytest.raises(InvalidOption, match="same place"):
-        measure(scene(), KnownDistance(a=place, b=place, metres=1))
+        measure(scene().frame, KnownDistance(a=place, b=place, metres=1))
 
 
 def test_known_intrinsics_replace_the_networks_on_both_grids_and_leave_depth() -> None:
@@ -174,7 +188,7 @@ def test_a_known_distance_is_measured_on_dense_depth_through_the_lens() -> None:
         place = undistort(np.array([(x - cx) / focal, (60.0 - cy) / focal]), 0.1)
         ends.append(z * np.array([*place, 1.0]))
     expected = float(np.linalg.norm(ends[0] - ends[1]))
-    assert measure(before, distance(1), refinement) == pytest.approx(expected, rel=1e-5)
+    assert measure(before.frame, distance(1), refinement) == pytest.approx(expected, rel=1e-5)
     nowhere = PicturePoint(picture=0, x=10.0, y=10.0)  # no dense depth: the network's
     both = KnownDistance(a=nowhere, b=PicturePoint(picture=0, x=50.0, y=60.0), metres=1)
-    assert 2.0 < measure(before, both, refinement) < 3.0
+    assert 2.0 < measure(before.frame, both, refinement) < 3.0

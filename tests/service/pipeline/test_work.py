@@ -4,6 +4,7 @@ out of memory."""
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ import torch
 import trimesh
 
 from model.scene.preprocess import PreprocessedImages
-from service.inference.engine import Engine, Pass
+from service.inference.engine import Engine, Observer, Pass
 from tests.service.pictures import encode, form, make_picture
-from tests.service.running import Running, Serve, Tight
+from tests.service.running import Running, Serve, Tight, wait_until
 
 
 def pictures(count: int) -> list[bytes]:
@@ -81,6 +82,44 @@ def test_frames_are_described_only_where_a_scene_may_come_back_to_a_place(serve:
     service.engine.described = ()
     reconstruct(service, 9, close_loops="false")
     assert service.engine.described == (False,) * result["run"]["passes"]
+
+
+def test_a_job_that_is_interrupted_goes_on_behind_its_last_finished_pass(
+    serve: Serve, tmp_path: Path
+) -> None:
+    class Halting(Engine):
+        """Does two passes and hangs in the third until it is stopped."""
+
+        passes = 0
+
+        def infer(self, batch: PreprocessedImages, observer: Observer, *rest: Any) -> Pass:
+            self.passes += 1
+            while self.passes > 2:
+                observer("aggregator", 0.5)
+            return super().infer(batch, observer, *rest)
+
+    class Counting(Engine):
+        passes = 0
+
+        def infer(self, *arguments: Any) -> Pass:
+            self.passes += 1
+            return super().infer(*arguments)
+
+    first = serve(Halting, pass_frames=4, data_dir=tmp_path)
+    answer = first.client.post(
+        "/reconstruct", files=form(*pictures(9)), headers={"Prefer": "respond-async"}
+    )
+    id = answer.json()["id"]
+    wait_until(lambda: first.engine.passes == 3)
+    first.stop()
+    second = serve(Counting, pass_frames=4, data_dir=tmp_path)
+    resumed = second.wait_for_state(id, "succeeded")
+    assert (second.engine.passes, resumed["run"]["resumed_passes"]) == (1, 2)
+    wait_until(lambda: list((tmp_path / "incoming").iterdir()) == [])
+    whole = reconstruct(serve(pass_frames=4), 9)
+    assert whole["run"]["resumed_passes"] == 0
+    for a, b in zip(resumed["pictures"], whole["pictures"], strict=True):
+        assert (a["extrinsic"], a["depth"]["max"]) == (b["extrinsic"], b["depth"]["max"])
 
 
 def test_running_out_of_memory_is_answered_with_smaller_chunks(serve: Serve) -> None:

@@ -22,7 +22,12 @@ def save(storage: Storage, scene: Scene, id: str = ID) -> None:
     maps = {
         name: getattr(scene, name) for name in ("depth", "confidence", "colors", "mask", "keep")
     }
-    storage.save(id, maps | dict(scene.tracks), scene.document.model_dump_json().encode())
+
+    def write(folder: Path) -> bytes:
+        arrays.write(folder, maps | dict(scene.tracks))
+        return scene.document.model_dump_json().encode()
+
+    storage.save(id, write)
 
 
 @pytest.fixture
@@ -168,8 +173,12 @@ def test_what_no_job_stands_for_is_swept_away(tmp_path: Path, scene: Scene) -> N
 
 
 def test_a_save_that_fails_leaves_nothing(storage: Storage) -> None:
-    with pytest.raises(ValueError, match="not object"):
-        storage.save(ID, {"depth": np.array([None])}, b"{}")
+    def write(folder: Path) -> bytes:
+        (folder / "half").write_bytes(b"1")
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        storage.save(ID, write)
     assert list((storage.root / "results").iterdir()) == []
 
 

@@ -516,3 +516,13 @@ def test_query_points_of_a_model_without_a_tracker_are_refused_before_any_work(
         "no-tracks",
     )
     assert "track" not in document["heads"]
+
+
+def test_what_is_predicted_to_take_longer_than_a_job_may_is_refused(serve: Serve) -> None:
+    service = serve(job_timeout=1e-4)
+    files = form(encode(make_picture()))
+    found = problem(service.client.post("/reconstruct", files=files), 413, "too-much-time")
+    assert found["predicted_seconds"] > found["job_timeout"]
+    assert list((service.data_dir / "incoming").iterdir()) == []
+    dry = service.client.post("/reconstruct", files=files, data={"dry_run": "true"})
+    assert dry.json()["predicted_seconds"] == pytest.approx(found["predicted_seconds"], rel=0.5)

@@ -1,0 +1,128 @@
+"""The network's part of a job: the passes of a plan, joined into one scene."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from model.scene.chunking import Chain, joined, shared_with_previous
+from model.scene.loops import most_loops
+from model.scene.preprocess import PreprocessedImages
+from model.scene.shrinking import shrink
+from service.inference.engine import Engine, Observer, Pass
+from service.inference.plan import Plan
+from service.inputs.prepared import PreparedScene
+from service.pipeline.chunks import FinishedChunks
+from service.pipeline.report import Report
+from service.pipeline.revisits import revisit
+from service.pipeline.run import Run
+from service.pipeline.scene_parts import SceneParts
+from service.pipeline.tracks import TrackHistory
+
+
+class Passes:
+    """Runs the network over one prepared scene, whose input lies in `folder`; notes in `run` what
+    that took.
+
+    Passes of a scene that takes several are kept in `folder`, and those that lie there are not run
+    again. `report` is told how far it is; what it raises ends the work.
+    """
+
+    def __init__(
+        self, engine: Engine, prepared: PreparedScene, folder: Path, run: Run, report: Report
+    ) -> None:
+        self._engine = engine
+        self._prepared = prepared
+        self._folder = folder
+        self._run = run
+        self._report = report
+
+    def scene(self, plan: Plan) -> SceneParts:
+        """The scene as planned. Raises a ServiceError, OutOfMemory among them."""
+        chunks = plan.chunks
+        loops = most_loops(len(chunks)) if self._prepared.options.close_loops else 0
+        total = len(chunks) + loops
+        history = self._history(plan)
+        if len(chunks) == 1:
+            done = self._infer(plan, chunks[0], self._observer(0, total), history, describe=False)
+            self._note(done, chunks[0], history)
+            return SceneParts.of(done.reconstruction)
+
+        identity = [self._engine.digest, plan.factor, plan.attention_keys, loops > 0]
+        identity.append(self._prepared.options.query_points)
+        finished = FinishedChunks(
+            self._folder, chunks, lambda frames: self._take(plan, frames), identity
+        )
+        chain, descriptors = Chain(chunks), []
+        for number, frames in enumerate(chunks):
+            observe = self._observer(number, total)
+            observe("transfer", 0.0)
+            found = finished.find(number)
+            done = found or self._infer(plan, frames, observe, history, describe=loops > 0)
+            if found is None:
+                finished.keep(number, done)
+            else:
+                self._run.resumed += 1
+            self._note(done, frames, history)
+            if done.descriptors is not None:
+                descriptors.append(done.descriptors[shared_with_previous(chunks, number) :])
+            began = time.perf_counter()
+            chain.add(done.reconstruction)
+            self._run.took("post", time.perf_counter() - began)
+        places = chain.places
+        if loops:
+            revisits = revisit(
+                self._engine,
+                lambda frames: self._take(plan, frames),
+                chunks,
+                finished,
+                places,
+                torch.cat(descriptors),
+                lambda i: self._observer(len(chunks) + i, total, "loops"),
+                self._run.add,
+                plan.attention_keys,
+            )
+            self._run.loops, places = revisits.document(), revisits.places
+        return SceneParts(lambda: joined(finished, chunks, places))
+
+    def _take(self, plan: Plan, frames: Sequence[int]) -> PreprocessedImages:
+        batch = self._prepared.batch(frames)
+        return batch if plan.factor == 1 else shrink(batch, plan.factor, self._engine.patch_size)
+
+    def _history(self, plan: Plan) -> TrackHistory | None:
+        points = self._prepared.options.query_points
+        return TrackHistory(points, self._take(plan, [0]).transforms[0]) if points else None
+
+    def _infer(
+        self,
+        plan: Plan,
+        frames: range,
+        observe: Observer,
+        history: TrackHistory | None,
+        *,
+        describe: bool,
+    ) -> Pass:
+        queries = None if history is None else history.queries(frames.start)
+        return self._engine.infer(
+            self._take(plan, frames), observe, queries, describe, plan.attention_keys
+        )
+
+    def _note(self, done: Pass, frames: range, history: TrackHistory | None) -> None:
+        self._run.add(done)
+        if history is not None:
+            history.extend(frames.start, done.tracks)
+            self._run.tracks = history.tracks
+
+    def _observer(self, number: int, total: int, name: str | None = None) -> Observer:
+        """Tells `report` how far pass `number` of `total` is, under its stages' names or under
+        one."""
+        heads = self._engine.family.heads_share
+
+        def observe(stage: str, share: float) -> None:
+            within = 1 - heads + heads * share if stage == "heads" else (1 - heads) * share
+            self._report(name or stage, (number + within) / total)
+
+        return observe

@@ -1,5 +1,5 @@
-"""What fewer attention keys, and passes over a part of the frames, cost in accuracy: walks round
-synthetic rooms.
+"""What fewer attention keys, and passes over a part of the frames, cost in accuracy: walks through
+synthetic rooms, there and back on an arc of `--arc` degrees.
 
     python -m benchmarks.keys [--model build/demo/artifact] [--views 32] [--scenes 30] [--json FILE]
 
@@ -34,7 +34,7 @@ from model.progress import track
 from model.scene.chunking import chunk_frames
 from model.scene.reconstruction import Reconstruction
 from scenes.scene import Scene
-from scenes.synthetic.walk import walk
+from scenes.synthetic.walk import there_and_back
 
 EXACT = "exact"
 MEASURES = ("auc_30", "centre_error", "abs_rel")
@@ -55,7 +55,10 @@ def main() -> int:
         "--model", default="demo", help="checkpoint or artifact (default the bundled demo model)"
     )
     parser.add_argument(
-        "--views", type=int, nargs="+", default=[32], help="frames of a walk, a turn of 360°"
+        "--views", type=int, nargs="+", default=[32], help="numbers of frames of a walk"
+    )
+    parser.add_argument(
+        "--arc", type=float, default=160.0, help="degrees; 32 views of standard scenes span 160"
     )
     parser.add_argument("--scenes", type=int, default=30)
     parser.add_argument(
@@ -78,25 +81,27 @@ def main() -> int:
         "attention": net.attention,
         "scenes": args.scenes,
         "seed": args.seed,
+        "arc": args.arc,
         "passes": vars(Passes(args.chunk, args.shared)),
         "views": {},
     }
     seeds = range(args.seed, args.seed + args.scenes)
     for views in args.views:
         report["views"][views] = compare(
-            net, views, seeds, args.factors, Passes(args.chunk, args.shared)
+            net, views, args.arc, seeds, args.factors, Passes(args.chunk, args.shared)
         )
         write(args.json, report)
     return 0
 
 
 def compare(
-    net: Network, views: int, seeds: range, factors: list[int], passes: Passes
+    net: Network, views: int, arc: float, seeds: range, factors: list[int], passes: Passes
 ) -> dict[str, dict[str, Any]]:
     """Figures of each way, exact attention first; prints them."""
     scores: dict[str, list[dict[str, float]]] = {}
     for seed in track(seeds, f"{views} views"):
-        scene = walk(seed, views, views, families.of(net.config).grid(net.config).longer_side)
+        side = families.of(net.config).grid(net.config).longer_side
+        scene = there_and_back(seed, views, arc, side)
         exact: Reconstruction | None = None
         for name, found in _ways(net, scene, factors, passes):
             exact = found if exact is None else exact

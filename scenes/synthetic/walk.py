@@ -4,21 +4,16 @@ place, look like."""
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from model.scene.similarity import camera_centres
-from scenes.scene import Scene
+from scenes.scene import Scene, SceneBatch
 from scenes.synthetic.distribution import SceneDistribution
 from scenes.synthetic.generator import render_batch
 
 MOST_VIEWS = 1000  # of a full circle; from about 72 on, cameras are nearer than elsewhere
-
-_CIRCLE = SceneDistribution(
-    orbit_weight=1.0, dolly_weight=0.0, handheld_weight=0.0, half_range=(180.0, 180.0)
-)
 
 
 def walk(seed: int, frames: int, lap: int, size: int, split: str = "test") -> Scene:
@@ -34,14 +29,39 @@ def walk(seed: int, frames: int, lap: int, size: int, split: str = "test") -> Sc
         raise ValueError(
             f"{frames} frames in laps of {lap} take {views} views; expected 1 to {MOST_VIEWS}"
         )
-    circle = replace(_CIRCLE, minimum_cell=min(_CIRCLE.minimum_cell, 360 / views))
-    batch = render_batch(
-        [seed], split=split, num_views=views, height=size, width=size, distribution=circle
-    )
-    extrinsics = batch.extrinsics[0]
-    order = _azimuth(extrinsics).argsort().view(lap, laps).T.flatten()[:frames]
+    batch = _on_an_arc(seed, views, 360.0, size, split)
+    order = _azimuth(batch.extrinsics[0]).argsort().view(lap, laps).T.flatten()[:frames]
     return batch.select(order[None]).scene(
         0, name=f"walk-{split}-{seed:06d}", category="room", split=split
+    )
+
+
+def there_and_back(seed: int, frames: int, arc: float, size: int, split: str = "test") -> Scene:
+    """`frames` views of `size` x `size` pixels on an arc of so many degrees in a room: one way, and
+    back between the places of the first half.
+
+    Raises ValueError for more than `MOST_VIEWS` frames or fewer than two.
+    """
+    if not 2 <= frames <= MOST_VIEWS:
+        raise ValueError(f"{frames} frames there and back; expected 2 to {MOST_VIEWS}")
+    batch = _on_an_arc(seed, frames, arc, size, split)
+    along = _azimuth(batch.extrinsics[0]).argsort()
+    order = torch.cat((along[::2], along[1::2].flip(0)))
+    return batch.select(order[None]).scene(
+        0, name=f"arc-{split}-{seed:06d}", category="room", split=split
+    )
+
+
+def _on_an_arc(seed: int, views: int, degrees: float, size: int, split: str) -> SceneBatch:
+    distribution = SceneDistribution(
+        orbit_weight=1.0,
+        dolly_weight=0.0,
+        handheld_weight=0.0,
+        half_range=(degrees / 2, degrees / 2),
+        minimum_cell=min(SceneDistribution().minimum_cell, degrees / views),
+    )
+    return render_batch(
+        [seed], split=split, num_views=views, height=size, width=size, distribution=distribution
     )
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from model.scene.similarity import camera_centres
-from scenes.synthetic.walk import walk
+from scenes.synthetic.walk import there_and_back, walk
 
 
 def headings(extrinsics: Tensor) -> Tensor:
@@ -27,6 +27,18 @@ def test_a_lap_turns_once_and_the_next_one_passes_the_same_places() -> None:
     assert turn(heading[20:], heading[:10]).abs().max() < 60
     centres = camera_centres(scene.extrinsics)
     assert (torch.cdist(centres, centres) + torch.eye(30)).min() > 0.01
+
+
+def test_the_way_back_passes_the_places_of_the_way_there() -> None:
+    scene = there_and_back(0, frames=80, arc=160, size=4)
+    heading = headings(scene.extrinsics)
+    steps = turn(heading[1:], heading[:-1])
+    # cameras look about a little, by more than their distance on the arc
+    assert 100 < steps[:40].sum().abs() < 220
+    assert abs(turn(heading[0], heading[-1])) < 60
+    assert turn(heading[:40], heading[40:].flip(0)).abs().median() < 30
+    with pytest.raises(ValueError, match="1 frames there and back; expected 2 to 1000"):
+        there_and_back(0, frames=1, arc=160, size=4)
 
 
 def test_the_same_seed_gives_the_same_walk_and_another_one_another() -> None:

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from model.network.transformer import Block, LayerScale
+from model.network.surrounded import LayerScale
+from model.network.transformer import Block
 
 
 def centred(block: Block) -> tuple[str, ...]:

@@ -14,8 +14,8 @@ from typing import Any
 
 from kernels import FORMATS, NumberFormat
 from model.families.family import Family
+from model.network.attention import ATTENTION
 from model.network.dpt_head import ARITHMETIC as DENSE_HEADS
-from model.network.transformer import ATTENTION
 
 FLOAT = "float"
 ROUNDINGS = ("nearest", "gptq")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from model import VGGT
 from model.families.vggt.cameras import cameras_to_pose_encoding, pose_encoding_to_cameras
-from model.network.transformer import Attention
+from model.network.attention import Attention
 from model.network.vision_transformer import VisionTransformer
 from model.scene.geometry import unproject_depth
 from scenes.scene import SceneBatch

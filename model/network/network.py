@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from model.network.attention import ATTENTION, Attention
 from model.network.config import NetworkConfig
 from model.network.dpt_head import ARITHMETIC as DENSE_HEADS
 from model.network.dpt_head import DPTHead
 from model.network.prediction import Prediction
-from model.network.transformer import ATTENTION, Attention
 
 Kind = Literal["local", "global", "head"]
 

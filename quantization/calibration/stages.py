@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from kernels import NumberFormat
 from model import families
 from model.files.checkpoint import assign, build_empty
+from model.network.attention import Attention
 from model.network.config import NetworkConfig
 from model.network.network import Stage
-from model.network.transformer import Attention
 from quantization.recipe import Recipe
 
 Read = Callable[[str], Tensor]

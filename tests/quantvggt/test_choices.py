@@ -12,8 +12,8 @@ from evaluation import datasets
 from evaluation.refined.simulated import LEVELS
 from model.families import HEADS, PARTS
 from model.files.checkpoint import HUB_FORMS
+from model.network.attention import ATTENTION
 from model.network.dpt_head import ARITHMETIC
-from model.network.transformer import ATTENTION
 from model.scene.preprocess import MODES
 from quantization import command
 from quantization.calibration import samples

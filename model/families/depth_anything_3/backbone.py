@@ -12,8 +12,9 @@ from model.families.depth_anything_3 import reference_view
 from model.families.depth_anything_3.config import DepthAnything3Config
 from model.network.keys import kept_tokens, pattern
 from model.network.network import Kind
+from model.network.parts import tokens_at_once
 from model.network.rope import Rotation, patch_positions, rotation
-from model.network.transformer import Block, tokens_at_once
+from model.network.transformer import Block
 from model.network.vision_transformer import (
     IMAGENET_MEAN,
     IMAGENET_STD,

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from model.families.vggt.config import VGGTConfig
 from model.network.keys import kept_tokens, pattern
+from model.network.parts import in_parts, tokens_at_once
 from model.network.rope import Rotation, patch_positions, rotation
-from model.network.transformer import Block, in_parts, tokens_at_once
+from model.network.transformer import Block
 from model.network.vision_transformer import (
     IMAGENET_MEAN,
     IMAGENET_STD,

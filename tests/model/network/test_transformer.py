@@ -1,17 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from kernels import FORMATS, KernelPath, QuantizedLinear
-from model.network import transformer
+from kernels import FORMATS, QuantizedLinear
+from model.network.attention import Attention
 from model.network.rope import patch_positions, rotation
-from model.network.transformer import Attention, Block
+from model.network.transformer import Block
 
 DIM, HEADS = 64, 2
 
@@ -104,29 +102,6 @@ def test_taking_few_tokens_at_a_time_changes_nothing(frames: int, tokens: int) -
     torch.testing.assert_close(
         block(x), mixed + block.ls2(block.mlp(block.norm2(mixed))), atol=1e-5, rtol=1e-5
     )
-
-
-def _path(*operators: str) -> Callable[[torch.device], KernelPath]:
-    return lambda device: KernelPath("a path", operators=frozenset(operators))
-
-
-@torch.no_grad()
-def test_8_bit_attention_stays_close_to_float_attention(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transformer, "kernel_path", _path("int8_attention"))
-    torch.manual_seed(0)
-    attention, x = Attention(DIM, HEADS, qk_norm=True), torch.randn(2, 100, DIM)
-    expected = attention(x)
-    attention.arithmetic = "int8"
-    assert 0 < (attention(x) - expected).norm() < 0.02 * expected.norm()
-
-
-@torch.no_grad()
-def test_where_8_bit_attention_has_no_kernel_torch_attends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transformer, "kernel_path", _path("linear"))
-    attention, x = Attention(DIM, HEADS), torch.randn(2, 10, DIM)
-    expected = attention(x)
-    attention.arithmetic = "int8"
-    assert torch.equal(attention(x), expected)
 
 
 def test_quantised_layers_give_the_narrow_type_under_autocast_as_torch_products_do() -> None:

@@ -14,7 +14,7 @@ from kernels import FORMATS, QuantizedLinear, ops
 from model import VGGT, Prediction
 from model.families.vggt.aggregator import patch_tokens
 from model.files.artifact import replace_linear
-from model.network import transformer
+from model.network import attention, parts
 from model.network.activations import activate_dense
 from model.network.dpt_head import DPTHead
 from model.network.keys import kept_tokens
@@ -128,8 +128,8 @@ def quantised(net: VGGT) -> VGGT:
 def few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A frame of 28 x 42 pixels has 11 tokens: two of them go through a block at a time, and the
     heads of attention over the scene one by one."""
-    monkeypatch.setattr(transformer, "_TOKENS_AT_ONCE", {"cpu": 23})
-    monkeypatch.setattr(transformer, "_HEADS_AT_ONCE", 1)
+    monkeypatch.setattr(parts, "TOKENS_AT_ONCE", {"cpu": 23})
+    monkeypatch.setattr(attention, "_HEADS_AT_ONCE", 1)
 
 
 @pytest.mark.usefixtures("few_at_a_time")
@@ -195,7 +195,7 @@ def test_a_few_at_a_time_are_close_to_the_whole_in_float(
     """The height of a float product may change its last bits."""
     images = torch.rand(2, 5, 3, 28, 42)
     few = net(images)
-    monkeypatch.setattr(transformer, "_TOKENS_AT_ONCE", {})
+    monkeypatch.setattr(parts, "TOKENS_AT_ONCE", {})
     whole = net(images)
     for name in ("pose_enc", "depth", "depth_conf", "world_points", "world_points_conf"):
         torch.testing.assert_close(getattr(few, name), getattr(whole, name), atol=1e-4, rtol=1e-4)

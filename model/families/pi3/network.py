@@ -20,9 +20,10 @@ from model.families.pi3.metric import MetricDecoder, metres
 from model.network.dpt_head import CHUNK_BYTES, DPTHead
 from model.network.keys import kept_tokens, pattern
 from model.network.network import Kind, Network, Stage, checked_frames
+from model.network.parts import tokens_at_once
 from model.network.prediction import Prediction
 from model.network.rope import Rotation, patch_positions, rotation
-from model.network.transformer import Block, tokens_at_once
+from model.network.transformer import Block
 from model.network.vision_transformer import IMAGENET_MEAN, IMAGENET_STD, VisionTransformer
 
 SPECIAL_TOKENS = 5

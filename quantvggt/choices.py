@@ -40,9 +40,9 @@ MODES = ("fit", "crop", "pad", "public")
 REFINE = ("off", "cameras", "dense")
 OPTIONS = (
     "confidence", "max_points", "voxel_size", "depth_edge", "mask_sky", "mask_black", "mask_white",
-    "frames", "points", "mode", "order", "manifest", "fps", "drop_blurred", "attention_keys",
-    "passes", "close_loops",
-    "cameras", "known_distance", "query_points", "refine", "refine_camera", "refine_distortion",
-    "refine_pixels", "refine_seconds", "outputs", "timeout", "dry_run",
+    "frames", "points", "mode", "order", "manifest", "fps", "video_frames", "drop_blurred",
+    "attention_keys", "passes", "close_loops", "cameras", "known_distance", "query_points",
+    "refine", "refine_camera", "refine_distortion", "refine_pixels", "refine_seconds",
+    "outputs", "timeout", "dry_run",
 )  # fmt: skip
 """Options of a reconstruction."""

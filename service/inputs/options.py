@@ -139,6 +139,13 @@ class Options(PointOptions):
         examples=[2.0],
         description="frames taken from each second of a video; default 1",
     )
+    video_frames: Literal["clock", "auto"] = Field(
+        "clock",
+        examples=["auto"],
+        description="which frames of a video are taken: by the clock (see fps), or auto: those "
+        "that show something new, however fast the camera moves; fps is then how many are looked "
+        "at in a second, by default 10",
+    )
     drop_blurred: bool = Field(
         True,
         examples=[False],

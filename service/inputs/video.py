@@ -22,11 +22,13 @@ from service.settings import Limits
 def read_frames(video: SentFile, options: Options, limits: Limits) -> list[SentFile]:
     """The frames that `options` asks for, as picture files named after their time.
 
-    Without `fps` it is one a second, fewer if the video is longer than `max_images` seconds.
+    By the clock it is one a second without `fps`, fewer if the video is longer than `max_images`
+    seconds; by change there are as many as show something new, at most `max_images`.
     Raises BrokenVideo, TooManyPictures or TooManyPixels.
     """
     order = {
         "fps": options.fps,
+        "by_change": options.video_frames == "auto",
         "most": limits.max_images,
         "drop_blurred": options.drop_blurred,
         "max_pixels": limits.max_pixels,

@@ -1,7 +1,7 @@
 """Run as a process of its own: samples frames of a video into PNG files, under limits that it sets
 on itself.
 
-    python -I video_frames.py VIDEO FOLDER '{"fps": 1.0, "most": 32, ...}'
+    python -I video_frames.py VIDEO FOLDER '{"fps": 1.0, "most": 32, "by_change": false, ...}'
 
 Prints one line of JSON: ``{"frames": [{"file", "seconds"}], "blurred": n}`` or ``{"error",
 "too_many", "pixels"}``. It imports nothing of this project, so that it stays small and a fault in a
@@ -23,6 +23,11 @@ _MEMORY_BYTES = 3 * 2**30
 _FORMATS = "mov,mp4,matroska,webm,avi"
 _SHARPNESS_WIDTH = 320
 _BLURRED = 0.25  # of the median sharpness
+_CHANGED = 0.1  # 1 - correlation with the last frame taken: a tenth of the picture or so is new
+_STRICTER = 1.5  # what that is multiplied by where too many frames have changed,
+_UNLIKE = 0.7  # up to here: unlike frames are not told apart any more
+_LOOKS_A_SECOND = 10.0
+_SMALL = (32, 24)  # width and height that changes are seen at
 
 
 def limit(seconds: float, file_bytes: int) -> None:
@@ -58,38 +63,110 @@ def sample(video: str, folder: Path, order: dict[str, Any]) -> dict[str, Any]:
         if stream.width * stream.height > order["max_pixels"]:
             return _too_large("its frames are", stream.width, stream.height)
         stream.thread_count = 1
-        interval = 1.0 / (fps or 1.0)
-        if not fps and container.duration:
+        changes = _Changes() if order["by_change"] else None
+        interval = 1.0 / (fps or (_LOOKS_A_SECOND if changes else 1.0))
+        if not fps and not changes and container.duration:
             interval = max(interval, container.duration / av.time_base / most)
         taken: list[dict[str, Any]] = []
-        due, written = 0.0, 0
+        due, number = 0.0, 0
         for seconds, frame in _shown(container, stream):
             if seconds + 1e-6 < due:
                 continue
-            if len(taken) >= most:
+            if changes is not None:
+                due = max(due + interval, seconds + 0.5 * interval)
+                if not changes.new(frame):
+                    continue
+                if len(taken) >= most:
+                    for index in changes.thinned():
+                        (folder / taken[index]["file"]).unlink()
+                        taken[index] = {}
+                    taken = [each for each in taken if each]
+                    if len(taken) >= most or not changes.new(frame):
+                        continue
+            elif len(taken) >= most:
                 if fps:
                     return {"error": "too many frames", "too_many": True}
                 break
             width, height = _square_pixels(frame, stream)
             if max(frame.width * frame.height, width * height) > order["max_pixels"]:
                 return _too_large("a frame is", width, height)
-            due = max(due + interval, seconds + 0.5 * interval)
+            if changes is None:
+                due = max(due + interval, seconds + 0.5 * interval)
             picture = frame.to_image()
             if picture.size != (width, height):
                 picture = picture.resize((width, height))
             picture = _upright(picture, frame)
-            name = f"{len(taken):05d}.png"
+            name, number = f"{number:05d}.png", number + 1
             picture.save(folder / name, compress_level=1)
-            written += (folder / name).stat().st_size
-            if written > order["file_bytes"]:
+            size = (folder / name).stat().st_size
+            if sum(each["bytes"] for each in taken) + size > order["file_bytes"]:
                 return {"error": f"its frames take more than {order['file_bytes']} bytes"}
-            taken.append({"file": name, "seconds": seconds, "sharpness": _sharpness(picture)})
+            sharpness = _sharpness(picture)
+            taken.append({"file": name, "seconds": seconds, "bytes": size, "sharpness": sharpness})
+            if changes is not None:
+                changes.take()
     if order["drop_blurred"] and taken:
         median = sorted(frame["sharpness"] for frame in taken)[len(taken) // 2]
         sharp = [frame for frame in taken if frame["sharpness"] >= _BLURRED * median]
     else:
         sharp = taken
     return {"frames": sharp, "blurred": len(taken) - len(sharp)}
+
+
+class _Changes:
+    """Tells the frames that show something new: where what is seen resembles the last frame that
+    was taken so little as a frame does with a tenth of it moved out of sight.
+
+    Likeness is the correlation of small grey pictures, which light and contrast don't change.
+    """
+
+    def __init__(self) -> None:
+        self._least = _CHANGED
+        self._every = 1  # of the frames that changed enough
+        self._skipped = 0
+        self._taken: list[Any] = []
+        self._now: Any = None
+
+    def new(self, frame: Any) -> bool:
+        """Whether `frame` is to be taken."""
+        import numpy as np
+
+        width, height = _SMALL
+        small = frame.reformat(width, height, "gray", interpolation="AREA").to_ndarray()
+        values = small.astype(np.float32).ravel()
+        values -= values.mean()
+        self._now = values / max(float(np.linalg.norm(values)), 1.0)
+        if self._taken and self._change(self._taken[-1], self._now) < self._least:
+            return False
+        self._skipped += 1
+        return not self._taken or self._skipped >= self._every
+
+    def take(self) -> None:
+        """The last frame that was asked about is taken."""
+        self._taken.append(self._now)
+        self._skipped = 0
+
+    def thinned(self) -> list[int]:
+        """Ask for more change, or take fewer of those that change, until some frames that were
+        taken are too many: their numbers."""
+        dropped: list[int] = []
+        while not dropped and self._least < _UNLIKE:
+            self._least = min(_STRICTER * self._least, _UNLIKE)
+            last = self._taken[0]
+            for number, each in enumerate(self._taken[1:], 1):
+                if self._change(last, each) < self._least:
+                    dropped.append(number)
+                else:
+                    last = each
+        if not dropped:
+            self._every *= 2
+            dropped = [*range(1, len(self._taken), 2)]
+        self._taken = [each for number, each in enumerate(self._taken) if number not in dropped]
+        return dropped
+
+    @staticmethod
+    def _change(a: Any, b: Any) -> float:
+        return 1.0 - float(a @ b)
 
 
 def _too_large(what: str, width: int, height: int) -> dict[str, Any]:

@@ -232,3 +232,45 @@ def test_pixels_that_are_not_square_become_square(
 def test_stretched_frames_are_held_to_the_limit_of_pixels() -> None:
     with pytest.raises(TooManyPixels, match="384 x 64"):
         read_frames(film("mp4", ratio=Fraction(4)), Options(), replace(LIMITS, max_pixels=20_000))
+
+
+def pan(*speeds: float, fps: int = 10, size: int = 96) -> SentFile:
+    """A camera that moves along a large picture, each second by so many of its own widths."""
+    noise = np.random.default_rng(0).integers(0, 256, (size // 8, 300, 3), np.uint8)
+    large = Image.fromarray(noise).resize((2400, size), Image.Resampling.BICUBIC)
+    buffer, at = io.BytesIO(), 0.0
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=fps, options={"qscale": "2"})
+        stream.width, stream.height, stream.pix_fmt = size, size, "yuv420p"
+        for speed in speeds:
+            for _ in range(fps):
+                view = large.crop((round(at), 0, round(at) + size, size))
+                container.mux(stream.encode(av.VideoFrame.from_image(view)))
+                at += speed * size / fps
+        container.mux(stream.encode())
+    buffer.seek(0)
+    return SentFile("walk.mp4", buffer)
+
+
+def times_by_change(sent: SentFile, limits: Limits = LIMITS, **options: float) -> list[float]:
+    chosen = Options.model_validate({"video_frames": "auto", "drop_blurred": False, **options})
+    return [float(name[-14:-5]) for name, _ in frames_of(sent, chosen, limits)]
+
+
+def test_frames_by_change_follow_the_camera_and_not_the_clock() -> None:
+    limits = replace(LIMITS, max_images=100)
+    assert times_by_change(pan(0, 0, 0), limits) == [0.0]
+    times = times_by_change(pan(0, 0, 0, 2, 2, 0, 0), limits)
+    assert len(times) >= 10
+    assert sum(2.9 <= time <= 5.1 for time in times) >= len(times) - 1
+    slow, fast = (len(times_by_change(pan(*[speed] * 3), limits)) for speed in (0.2, 0.8))
+    assert 2 * slow <= fast
+    assert len(times_by_change(pan(2, 2), limits, fps=2)) <= 4
+
+
+def test_where_too_many_frames_have_changed_more_change_is_asked_for() -> None:
+    many, few = pan(1, 1, 1, 1), replace(LIMITS, max_images=8)
+    times = times_by_change(many, few)
+    assert 4 <= len(times) <= 8
+    assert times[0] == 0.0
+    assert times[-1] > 2.5

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.exports.archive import STAMP
 from service.exports.names import exported_names
@@ -23,20 +25,32 @@ def write_npz(scene: Scene, path: Path) -> None:
         "intrinsics": scene.intrinsics(),
         "distortions": np.array([picture.distortion for picture in pictures]),
         "filenames": np.array(exported_names(scene)),
-        "world_points_network": scene.world_points(),
-        "depth_network": scene.depth,
-        "confidence_network": scene.confidence,
-        "colors_network": scene.colors,
-        "mask_network": np.asarray(scene.mask) & scene.keep,
+    }
+    maps: dict[str, Callable[[int], NDArray[Any]]] = {
+        "world_points_network": scene.world_points,
+        "depth_network": lambda index: scene.depth[index],
+        "confidence_network": lambda index: scene.confidence[index],
+        "colors_network": lambda index: scene.colors[index],
+        "mask_network": lambda index: np.asarray(scene.mask[index]) & scene.keep[index],
     }
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
 
+        def opened(name: str) -> IO[bytes]:
+            return archive.open(zipfile.ZipInfo(f"{name}.npy", STAMP), "w", force_zip64=True)
+
         def add(name: str, array: Any) -> None:
-            with archive.open(zipfile.ZipInfo(f"{name}.npy", STAMP), "w", force_zip64=True) as file:
+            with opened(name) as file:
                 np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
 
         for name, array in arrays.items():
             add(name, array)
+        for name, map_of in maps.items():  # a long scene has more maps than memory holds
+            with opened(name) as file:
+                for index in range(len(pictures)):
+                    values = np.ascontiguousarray(map_of(index))
+                    if index == 0:
+                        np.lib.format.write_array_header_1_0(file, _header(values, len(pictures)))
+                    file.write(values.data)
         if scene.sparse is not None:
             for field in fields(scene.sparse):
                 add(f"sparse_{field.name}", getattr(scene.sparse, field.name))
@@ -45,3 +59,9 @@ def write_npz(scene: Scene, path: Path) -> None:
             add(f"confidence_{index}", scene.confidence_map(index, "original"))
             if scene.dense is not None:
                 add(f"source_{index}", scene.source_map(index))
+
+
+def _header(first: NDArray[Any], count: int) -> dict[str, Any]:
+    """Of a NumPy file with `count` arrays like `first` one after another."""
+    kind = np.lib.format.dtype_to_descr(first.dtype)
+    return {"descr": kind, "fortran_order": False, "shape": (count, *first.shape)}

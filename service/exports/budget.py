@@ -10,12 +10,14 @@ from typing import Any
 from service.errors import ExportsBusy
 from service.exports.export import Export
 from service.exports.options import ExportOptions
+from service.exports.points import MOST_POINTS
 from service.result.document import ReconstructionDocument, Size
 
 _WAITING = 16  # requests; each of them holds one of the web server's threads
 _PATIENCE_SECONDS = 20.0
 _MAP_BYTES = 20  # a pixel of a map while its file is made
-_SCENE_BYTES = 120  # a pixel of all pictures together while a file of the whole scene is made
+_SCENE_BYTES = 120  # a pixel of all pictures together while a file of the whole scene is made, but
+# never more than for the most points that a cloud has
 
 
 class ExportBudget:
@@ -89,7 +91,7 @@ def predicted_bytes(
         _pixels(picture.network_size if picture.dense is None else picture.dense.size)
         for picture in pictures
     )
-    return export.own_bytes + max(_SCENE_BYTES * together, _MAP_BYTES * largest)
+    return export.own_bytes + max(_SCENE_BYTES * min(together, MOST_POINTS), _MAP_BYTES * largest)
 
 
 def _busy(made: int, waiting: int) -> ExportsBusy:

@@ -49,7 +49,7 @@ class PointOptions(ExportOptions):
     )  # fmt: skip
     max_points: int | None = Field(
         None, ge=1, le=2**31, examples=[200_000],
-        description="keep at most this many points, sampled evenly",
+        description="keep at most this many points, sampled evenly; default 10 million",
     )  # fmt: skip
     voxel_size: Positive | None = Field(
         None, le=1e9, examples=[0.02],

@@ -18,8 +18,12 @@ from model.scene.distortion import undistort
 from refinement.result import NETWORK, VERIFIED
 from service.errors import InvalidOption
 from service.exports.options import PointOptions
+from service.exports.percentile import percentile
 from service.result.scene import Scene
 
+MOST_POINTS = 10_000_000
+"""Of a cloud whose size nobody asks for."""
+_MERGED = 2**20  # candidates of the pictures that are compared with the rest together
 _BLACK, _WHITE = 16, 240
 _CUBES = 1 << 20
 _SKY_BRIGHT, _SKY_WHITE, _SKY_TEXTURE = 110, 200, 12
@@ -218,9 +222,8 @@ def select_points(scene: Scene, options: PointOptions) -> Cloud:
     cloud = Cloud.of(scene, _chosen(scene, options))
     if options.voxel_size is not None and len(cloud):
         cloud = _most_confident_by_voxel(cloud, options.voxel_size)
-    if options.max_points is not None and len(cloud) > options.max_points:
-        cloud = _sample(cloud, options.max_points)
-    return cloud
+    most = options.max_points or MOST_POINTS
+    return _sample(cloud, most) if len(cloud) > most else cloud
 
 
 def _chosen(scene: Scene, options: PointOptions) -> Iterator[NDArray[np.bool_]]:
@@ -260,16 +263,17 @@ def _shown(scene: Scene, options: PointOptions) -> NDArray[np.bool_]:
 
 def _least_confidence(
     scene: Scene, options: PointOptions, shown: NDArray[np.bool_]
-) -> np.floating | None:
+) -> float | None:
     """The percentile of the network's confidence that is asked for, None for none."""
     if options.confidence <= 0:
         return None
-    values = [
-        scene.confidence[index][np.asarray(scene.mask[index]) & scene.keep[index]]
-        for index in np.flatnonzero(shown)
-    ]
-    together = np.concatenate(values)
-    return np.percentile(together, options.confidence) if len(together) else None
+    return percentile(
+        lambda: (
+            scene.confidence[index][np.asarray(scene.mask[index]) & scene.keep[index]]
+            for index in np.flatnonzero(shown)
+        ),
+        options.confidence,
+    )
 
 
 def depth_edges(depth: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
@@ -319,17 +323,25 @@ def first_by_cube(points: NDArray[np.floating], side: float) -> NDArray[np.int64
 
 def _most_confident_by_voxel(cloud: Cloud, size: float) -> Cloud:
     """The most confident point of each cube; of equals the first."""
-    best = np.empty(0, _CANDIDATE)
+    best, waiting, count = np.empty(0, _CANDIDATE), [], 0
     for block in cloud.blocks():
         found = np.empty(len(block), _CANDIDATE)
         found["point"], found["confidence"] = block.points, block.confidence
         found["picture"], found["number"] = block.index, np.arange(len(block))
-        both = np.concatenate([best, found])
-        both = both[np.argsort(-both["confidence"], kind="stable")]
-        best = both[first_by_cube(both["point"], size)]
+        waiting.append(found)
+        count += len(found)
+        if count > max(len(best), _MERGED):  # sorted rarely, so that many pictures cost no more
+            best, waiting, count = _best_by_voxel([best, *waiting], size), [], 0
+    best = _best_by_voxel([best, *waiting], size)
     return _numbered(
         cloud, [best["number"][best["picture"] == index] for index in range(len(cloud.counts))]
     )
+
+
+def _best_by_voxel(candidates: Sequence[NDArray], size: float) -> NDArray:
+    both = np.concatenate(candidates)
+    both = both[np.argsort(-both["confidence"], kind="stable")]
+    return both[first_by_cube(both["point"], size)]
 
 
 _CANDIDATE = np.dtype(

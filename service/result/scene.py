@@ -179,16 +179,10 @@ class Scene:
         `max_side` as for depth."""
         return self._map(self.confidence, index, grid, max_side)
 
-    def world_points(self) -> NDArray[np.float32]:
-        """Points [S,H,W,3] of all network pixels' centres in the world frame."""
-        return np.stack(
-            [
-                unprojected(
-                    picture, picture.intrinsic_network, np.asarray(self.depth[picture.index])
-                )
-                for picture in self.document.pictures
-            ]
-        )
+    def world_points(self, index: int) -> NDArray[np.float32]:
+        """Points [H,W,3] of the centres of one picture's network pixels in the world frame."""
+        picture = self.document.pictures[index]
+        return unprojected(picture, picture.intrinsic_network, np.asarray(self.depth[index]))
 
     def dense_points(self, index: int) -> NDArray[np.float32]:
         """Points [h,w,3] of one picture's dense map in the world frame, NaN where there is no data.

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from service.errors import InvalidOption
+from service.exports import points
 from service.exports.options import PointOptions
 from service.exports.points import Block, Cloud, depth_edges, looks_like_sky, select_points
 from service.result.scene import Scene
@@ -36,7 +37,8 @@ def test_every_pixel_that_is_no_padding_becomes_a_point(scene: Scene) -> None:
     assert len(cloud) == CONTENT
     picture, x, y = network_pixels(cloud).T
     np.testing.assert_array_equal(whole(cloud).colors, scene.colors[picture, y, x])
-    np.testing.assert_allclose(whole(cloud).points, scene.world_points()[picture, y, x], atol=1e-5)
+    expected = np.stack([scene.world_points(index) for index in (0, 1)])[picture, y, x]
+    np.testing.assert_allclose(whole(cloud).points, expected, atol=1e-5)
 
 
 def test_the_least_confident_share_is_left_out(scene: Scene) -> None:
@@ -127,3 +129,21 @@ def test_a_sample_is_the_same_every_time(scene: Scene) -> None:
     first, second = (select_points(scene, PointOptions(max_points=50)) for _ in range(2))
     assert len(first) == 50
     np.testing.assert_array_equal(whole(first).points, whole(second).points)
+
+
+def test_a_cloud_whose_size_nobody_asks_for_is_bounded(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(points, "MOST_POINTS", 100)
+    assert len(select_points(scene, EVERYTHING)) == 100
+    assert len(select_points(scene, PointOptions(confidence=0, max_points=300))) == 300
+
+
+def test_how_many_pictures_are_compared_at_a_time_changes_no_voxel(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = PointOptions(confidence=0, voxel_size=0.2)
+    together = select_points(scene, options)
+    monkeypatch.setattr(points, "_MERGED", 0)
+    for a, b in zip(together.bits, select_points(scene, options).bits, strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -37,7 +37,7 @@ def test_points_of_a_distorted_picture_fall_on_the_pixels_that_they_come_from(
     assert picture.distortion == 0.1
     extrinsic = np.array(picture.extrinsic)
     for points, matrix in (
-        (refined_scene.world_points()[1], picture.intrinsic_network),
+        (refined_scene.world_points(1), picture.intrinsic_network),
         (refined_scene.dense_points(1), picture.intrinsic),
     ):
         seen = points @ extrinsic[:, :3].T + extrinsic[:, 3]

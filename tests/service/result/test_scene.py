@@ -25,10 +25,9 @@ def test_the_network_grid_has_no_data_on_padding(scene: Scene) -> None:
 def test_points_are_the_centres_of_their_pixels(scene: Scene) -> None:
     """Projected with the documented intrinsics, network pixel (u, v) lands at (u + 0.5, v +
     0.5)."""
-    points = scene.world_points()
     for picture in scene.document.pictures:
         extrinsic, intrinsic = np.array(picture.extrinsic), np.array(picture.intrinsic_network)
-        seen = points[picture.index] @ extrinsic[:, :3].T + extrinsic[:, 3]
+        seen = scene.world_points(picture.index) @ extrinsic[:, :3].T + extrinsic[:, 3]
         pixels = seen @ intrinsic.T
         pixels = pixels[..., :2] / pixels[..., 2:]
         v, u = np.mgrid[:96, :96] + 0.5

@@ -19,8 +19,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from model.errors import ImageError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "AVIF")
-"""What is read, by Pillow's names."""
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF")
+"""What is read, by Pillow's names, in the order in which decoders are tried: HEIF's takes an AVIF
+picture with the brand of both, and can't decode it."""
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif")
 """What counts as a picture in a folder, in upper or lower case."""
 
@@ -69,7 +70,7 @@ def open_image(source: Source, index: int = 0, opaque_palettes: bool = False) ->
         raise ImageError(
             f"picture {index} has too many pixels to be decoded safely: {error}", index
         ) from error
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except (OSError, ValueError, SyntaxError, EOFError, RuntimeError) as error:
         raise ImageError(f"picture {index} cannot be decoded: {error}", index) from error
 
 

@@ -108,15 +108,17 @@ def _is_picture(
     archive: SentFile, folder: zipfile.ZipFile, entry: zipfile.ZipInfo, path: str
 ) -> bool:
     """Whether the entry is a picture by its first bytes, or means to be one by its name."""
+    name = path.lower()
     if entry.flag_bits & _ENCRYPTED:
         raise BrokenArchive(f"{archive.name} is encrypted.")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        if "." in name.rpartition("/")[2] and not name.endswith((".zip", *SUFFIXES)):
+            return False  # such as a long video, which Windows compresses in its own way
         raise BrokenArchive(
             f"{archive.name} is compressed in a way that is not read here; use plain zip."
         )
     with folder.open(entry) as file:
         kind = kind_of_head(file.read(HEAD_BYTES))
-    name = path.lower()
     if kind == "archive" and name.endswith((".zip", *SUFFIXES)):
         raise BrokenArchive(f"{archive.name} holds another archive; send the pictures themselves.")
     return kind == "picture" or name.endswith(SUFFIXES)

@@ -10,10 +10,11 @@ Kind = Literal["picture", "archive", "video", "unknown"]
 
 HEAD_BYTES = 16
 
-_HEIF = rb"....ftyp(heic|heix|heim|heis|mif1|msf1|avif|avis)"
+_HEIF = rb"....ftyp(he(ic|ix|im|is|vc|vx|vm|vs)|mif1|msf1|avif|avis)"
 _PICTURE = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP|" + _HEIF, re.DOTALL)
 _ARCHIVE = re.compile(rb"PK(\x03\x04|\x05\x06)")
-_VIDEO = re.compile(rb"....ftyp|\x1a\x45\xdf\xa3|RIFF....AVI ", re.DOTALL)
+_QUICKTIME = rb"....(ftyp|moov|mdat|wide|free|skip)"  # old cameras write no ftyp
+_VIDEO = re.compile(_QUICKTIME + rb"|\x1a\x45\xdf\xa3|RIFF....AVI ", re.DOTALL)
 
 
 def kind_of(file: BinaryIO) -> Kind:

@@ -59,7 +59,7 @@ def sample(video: str, folder: Path, order: dict[str, Any]) -> dict[str, Any]:
             }
         if not container.streams.video:
             return {"error": "it has no pictures"}
-        stream = container.streams.video[0]
+        stream = container.streams.best("video")  # the first may be a cover
         if stream.width * stream.height > order["max_pixels"]:
             return _too_large("its frames are", stream.width, stream.height)
         stream.thread_count = 1
@@ -68,8 +68,10 @@ def sample(video: str, folder: Path, order: dict[str, Any]) -> dict[str, Any]:
         if not fps and not changes and container.duration:
             interval = max(interval, container.duration / av.time_base / most)
         taken: list[dict[str, Any]] = []
-        due, number = 0.0, 0
+        due: float | None = None
+        number = 0
         for seconds, frame in _shown(container, stream):
+            due = seconds if due is None else due  # the first need not be shown at 0
             if seconds + 1e-6 < due:
                 continue
             if changes is not None:

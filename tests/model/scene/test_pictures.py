@@ -172,6 +172,40 @@ def test_every_format_is_read(format: str, tmp_path: Path) -> None:
     assert np.abs(np.asarray(open_image(path), float) - ramp).max() < 12
 
 
+@pytest.mark.parametrize("brand", [b"avif", b"mif1", b"msf1"])
+def test_avif_is_read_whichever_brand_it_states_first(brand: bytes) -> None:
+    ramp = np.linspace(20, 230, 64).astype(np.uint8)[None, :, None].repeat(48, 0).repeat(3, 2)
+    content = saved(Image.fromarray(ramp), "AVIF").getvalue()
+    shown = open_image(io.BytesIO(content[:8] + brand + content[12:]))
+    assert np.abs(np.asarray(shown, float) - ramp).max() < 12
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "HEIF", "AVIF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_turned_upright_in_every_format(format: str, orientation: int) -> None:
+    picture = Image.new("RGB", (64, 48), "black")
+    picture.paste("red", (0, 0, 32, 24))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = saved(picture, format, exif=exif.tobytes())
+    shown = np.asarray(open_image(file), float)[..., 0]
+    height, width = (64, 48) if orientation > 4 else (48, 64)
+    assert shown.shape == (height, width)
+    quarters = shown.reshape(2, height // 2, 2, width // 2).mean((1, 3))
+    # EXIF 2.32, 4.6.4: which corner of what is shown the stored upper left corner is
+    corner = {1: 0, 2: 1, 3: 3, 4: 2, 5: 0, 6: 1, 7: 3, 8: 2}[orientation]
+    assert quarters.argmax() == corner
+    assert quarters.max() > 200
+    assert np.sort(quarters.ravel())[-2] < 50
+
+
+def test_a_damaged_picture_is_refused_whatever_its_decoder_raises() -> None:
+    content = saved(Image.new("RGB", (64, 48), "red"), "AVIF").getvalue()
+    another = content[:8] + b"heic" + content[12:]
+    with pytest.raises(ImageError, match="picture 0 cannot be decoded"):
+        open_image(io.BytesIO(another))
+
+
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
 def test_values_without_a_full_range_are_refused(dtype: type) -> None:
     with pytest.raises(ImageError, match="picture 0 cannot be decoded: its values have 32 bits"):

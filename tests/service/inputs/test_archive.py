@@ -196,6 +196,41 @@ def test_rare_compression_is_refused(compression: int) -> None:
         unpack(archive(("a.jpg", b"x" * 100), compression=compression), LIMITS)
 
 
+def test_what_is_no_picture_may_be_compressed_in_any_way() -> None:
+    content = bytearray(archive(("IMG_1.MOV", bytes(100)), ("a.png", PICTURE)).file.read())
+    for at in (8, content.index(b"PK\x01\x02") + 10):
+        struct.pack_into("<H", content, at, 9)  # Deflate64
+    pictures, skipped = unpack(SentFile("scan.zip", io.BytesIO(bytes(content))), LIMITS)
+    assert ([picture.name for picture in pictures], skipped) == (["a.png"], ["IMG_1.MOV"])
+    for picture in pictures:
+        picture.file.close()
+
+
+def test_entries_whose_sizes_follow_them_are_read() -> None:
+    """As programs write that stream an archive: sizes stand behind each entry."""
+
+    class Stream(io.RawIOBase):
+        def __init__(self) -> None:
+            self.written = b""
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: bytes) -> int:  # type: ignore[override]
+            self.written += bytes(data)
+            return len(data)
+
+    stream = Stream()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as file:  # type: ignore[arg-type]
+        file.writestr("a/1.png", PICTURE)
+        file.writestr("a/notes.txt", b"hello")
+    assert stream.written[6] & 8  # the flag that says so
+    pictures, skipped = unpack(SentFile("scan.zip", io.BytesIO(stream.written)), LIMITS)
+    (picture,) = pictures
+    assert (picture.name, picture.file.read(), skipped) == ("a/1.png", PICTURE, ["a/notes.txt"])
+    picture.file.close()
+
+
 def test_an_encrypted_archive_is_refused() -> None:
     content = bytearray(archive(("a.jpg", b"x")).file.read())
     for at in (6, content.rindex(b"PK\x01\x02") + 8):

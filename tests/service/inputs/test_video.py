@@ -13,6 +13,7 @@ from PIL import Image, ImageFilter
 from service.errors import BrokenVideo, TooManyPictures, TooManyPixels
 from service.inputs.body import SentFile
 from service.inputs.options import Options
+from service.inputs.signatures import kind_of
 from service.inputs.video import read_frames
 from service.settings import Limits
 from tests.service.pictures import make_picture
@@ -188,6 +189,85 @@ def test_frames_stored_out_of_order_come_in_order_at_their_times(format: str, co
     assert shown[-1] - shown[0] > 150
 
 
+def test_b_frames_packed_behind_others_in_an_avi_come_in_order_at_their_times() -> None:
+    """As DivX and Xvid pack them: a frame and the one shown before it in one chunk, and an empty
+    frame in the place that this leaves."""
+    empty = b"\0\0\1\xb6\x58\x7f"
+    with av.open(film("avi", bf="2").file) as container:
+        plain = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    chunks: list[bytes] = []
+    for number, frame in enumerate(plain):
+        if not _is_b_frame(frame) or _is_b_frame(plain[number - 1]):
+            chunks.append(frame)
+        else:
+            chunks[-1] += frame
+        if _is_b_frame(frame) and (number + 1 == len(plain) or not _is_b_frame(plain[number + 1])):
+            chunks.append(empty)
+    assert len(chunks) == len(plain)
+    start = chunks[0].index(b"\0\0\1\xb6")
+    chunks[0] = chunks[0][:start] + b"\0\0\1\xb2DivX503b1393p" + chunks[0][start:]
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="avi") as container:
+        stream = container.add_stream("mpeg4", rate=4)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for number, chunk in enumerate(chunks):
+            packet = av.Packet(chunk)
+            packet.stream, packet.time_base = stream, Fraction(1, 4)
+            packet.pts = packet.dts = number
+            packet.is_keyframe = number == 0
+            container.mux(packet)
+    buffer.seek(0)
+    every = replace(LIMITS, max_images=32)
+    frames = frames_of(SentFile("walk", buffer), Options(fps=4, drop_blurred=False), every)
+    assert [name for name, _ in frames] == [f"walk-{i / 4:09.3f}s.png" for i in range(12)]
+    shown = [brightness(picture) for _, picture in frames]
+    assert shown == sorted(shown)
+
+
+def _is_b_frame(content: bytes) -> bool:
+    """By `vop_coding_type` (ISO/IEC 14496-2, 6.3.5)."""
+    return content[content.index(b"\0\0\1\xb6") + 4] >> 6 == 2
+
+
+def timed(format: str, times: list[int], codec: str = "libx264") -> bytes:
+    """Frames shown at `times`, in tenths of a second."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format=format) as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 10)
+        for number, time in enumerate(times):
+            frame = av.VideoFrame.from_image(marked(number, len(times)))
+            frame.pts, frame.time_base = time, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("format", ["mp4", "matroska"])
+@pytest.mark.parametrize(
+    ("times", "taken"),
+    [
+        ([0, 1, 2, 10, 11, 12, 40, 41, 80], [0, 10, 40, 80]),
+        ([100 + number for number in range(25)], [100, 110, 120]),
+    ],
+    ids=["at a rate that changes", "not from the start"],
+)
+def test_frames_are_taken_by_their_times(format: str, times: list[int], taken: list[int]) -> None:
+    sent = SentFile("walk", io.BytesIO(timed(format, times)))
+    frames = frames_of(sent, Options(drop_blurred=False), replace(LIMITS, max_images=32))
+    assert [name for name, _ in frames] == [f"walk-{time / 10:09.3f}s.png" for time in taken]
+
+
+def test_a_quicktime_film_without_a_file_type_is_read() -> None:
+    content = bytearray(film("mov").file.read())
+    assert content[4:8] == b"ftyp"
+    content[4:8] = b"free"
+    sent = SentFile("walk", io.BytesIO(bytes(content)))
+    assert kind_of(sent.file) == "video"
+    assert len(frames_of(sent)) == 3
+
+
 MATRICES = {  # what x and y of the stored frame become, as (a, b, c, d) in a x + c y, b x + d y
     "as it is": ((1, 0, 0, 1), ("top", "left")),
     "a half turn": ((-1, 0, 0, -1), ("bottom", "right")),
@@ -222,7 +302,7 @@ def test_the_display_matrix_turns_and_mirrors(way: str) -> None:
     ("ratio", "size"),
     [(Fraction(4, 3), (128, 64)), (Fraction(1, 2), (96, 128)), (Fraction(1), (96, 64))],
 )
-@pytest.mark.parametrize("format", ["mp4", "matroska"])
+@pytest.mark.parametrize("format", ["mp4", "matroska", "avi"])
 def test_pixels_that_are_not_square_become_square(
     format: str, ratio: Fraction, size: tuple[int, int]
 ) -> None:

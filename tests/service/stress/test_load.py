@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.service.pictures import encode, form, make_picture
+from tests.service.pictures import encode, make_picture
 from tests.service.stress.conftest import Start
 
 pytestmark = pytest.mark.stress
@@ -55,7 +55,8 @@ class Load:
             encode(make_picture(width, 80, seed=chance.randrange(10**9)), "JPEG")
             for _ in range(count)
         ]
-        files = [(field, (f"{name}.jpg", data, kind)) for field, (_, data, kind) in form(*pictures)]
+        names = [f"{name}-{index}.jpg" for index in range(count)]
+        files = [("images", (each, data)) for each, data in zip(names, pictures, strict=True)]
         headers = {"Prefer": "respond-async"} if chance.random() < 0.5 else {}
         answer = client.post("/reconstruct", files=files, headers=headers)
         if answer.status_code == 429:
@@ -72,8 +73,8 @@ class Load:
         ):
             time.sleep(0.1)
         assert found["state"] == "succeeded", found
+        assert [picture["filename"] for picture in found["pictures"]] == names
         for picture in found["pictures"]:
-            assert picture["filename"] == f"{name}.jpg"
             assert picture["original_size"] == {"height": 80, "width": width}
         depth = client.get(found["pictures"][-1]["depth"]["links"]["npy"])
         assert len(depth.content) == 128 + 4 * 80 * width

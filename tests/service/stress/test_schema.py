@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -55,7 +57,10 @@ def test_nothing_undocumented_is_ever_answered(
     assert finished.returncode == 0, finished.stdout[-8000:]
 
 
-NUMBERS = (0.0, -1.0, 5e-324, 1e-300, 1e-38, 1e-7, 1e9, 2.0**53, 1e38, 1e300, -1e300)
+NUMBERS = (
+    0.0, -0.0, -1.0, 0.5, 5e-324, 1e-300, 1e-38, 1e-7, 1e9, 2.0**53, 1e38, 1e300, -1e300,
+    math.nan, math.inf, -math.inf, 2**31, 2**63, -(2**63), 10**30, 10**400,
+)  # fmt: skip
 POINT = {"picture": 0, "x": 10.0, "y": 20.0}
 CAMERA = {
     "extrinsic": [[1.0, 0, 0, 0.5], [0, 1.0, 0, 0], [0, 0, 1.0, 0]],
@@ -68,6 +73,11 @@ SOUND: dict[str, Any] = {
         {**CAMERA, "extrinsic": [[1.0, 0, 0, 0.7], [0, 1.0, 0, 0], [0, 0, 1.0, 0]]},
     ],
     "query_points": [[10.0, 20.0]],
+    "manifest": ["picture-0.png"],
+    "frames": "0",
+    "fps": 2.0,
+    "refine_pixels": 256,
+    "refine_seconds": 5.0,
     "confidence": 10.0,
     "max_points": 100,
     "voxel_size": 0.1,
@@ -102,8 +112,9 @@ def test_no_number_in_an_option_is_answered_by_a_fault_of_the_service(
 ) -> None:
     _, url = start("--queue-limit", "64")
     files = form(encode(make_picture()), encode(make_picture(seed=1)))
+    sweep = [path for path in places(SOUND[option]) if path[:1] != (1,)]  # one camera is enough
     with httpx.Client(base_url=url, trust_env=False, timeout=120) as client:
-        for path, number in itertools.product(places(SOUND[option]), NUMBERS):
+        for path, number in itertools.product(sweep, NUMBERS):
             value = json.dumps(with_number(SOUND[option], path, number))
             answer = client.post("/reconstruct", files=files, data={option: value})
             assert answer.status_code < 500 or answer.status_code == 504, (value, answer.text)
@@ -111,3 +122,32 @@ def test_no_number_in_an_option_is_answered_by_a_fault_of_the_service(
                 for link in ("points", "scene_glb", "colmap", "npz"):
                     given = client.get(answer.json()["links"][link])
                     assert given.status_code == 200, (value, given.text)
+
+
+def test_no_number_in_an_address_is_answered_by_a_fault_of_the_service(start: Start) -> None:
+    _, url = start()
+    with httpx.Client(base_url=url, trust_env=False, timeout=120) as client:
+        found = client.post("/reconstruct", files=form(encode(make_picture()))).json()
+        asked = 0
+        for path, operations in client.get("/openapi.json").json()["paths"].items():
+            for parameter in operations.get("get", {}).get("parameters", []):
+                if parameter["name"] == "id" or parameter["in"] == "header":
+                    continue
+                for number in NUMBERS:
+                    text = json.dumps(number)
+                    index = text if parameter["in"] == "path" else "0"
+                    address = path.replace("{id}", found["id"])
+                    address = re.sub(r"\{\w+\}", index, address)
+                    query = {parameter["name"]: text} if parameter["in"] == "query" else {}
+                    answer = client.get(address, params=query)
+                    assert answer.status_code < 500, (address, query, answer.text)
+                    asked += 1
+        for header in ("Prefer", "Range", "Last-Event-ID", "If-None-Match", "Idempotency-Key"):
+            for number in NUMBERS:
+                text = json.dumps(number)
+                value = {"Prefer": f"wait={text}", "Range": f"bytes={text}-{text}"}.get(header, text)
+                for address in (f"/reconstructions/{found['id']}", found["links"]["points"]):
+                    answer = client.get(address, headers={header: value})
+                    assert answer.status_code < 500, (address, header, value, answer.text)
+                    asked += 1
+    assert asked > 500

@@ -19,6 +19,7 @@ from tests.service.http.web.visitor import (
     visited,
 )
 from tests.service.inputs.remote.origin import Origin, plain
+from tests.service.inputs.test_archive import archive
 from tests.service.running import Gate, Running, Serve
 
 
@@ -229,3 +230,46 @@ def test_with_keys_the_page_asks_for_one(browser: Browser, serve: Serve, tmp_pat
         page.get_by_role("button", name="Use it").click()
         reconstructed(page)
         expect(page.locator("#facts")).to_contain_text("2 pictures")
+
+
+SCRIPTS = (
+    '1<img src=x onerror="window.ran=1">.png',
+    '2"><script>window.ran=1</script>.png',
+    "3' onerror='window.ran=1.png",
+    "4javascript:window.ran=1.png",
+    "5&lt;svg onload=window.ran=1&gt;.png",
+)
+
+
+def test_scripts_in_names_are_shown_as_names_and_never_run(page: Page, service: Running) -> None:
+    picture = (SAMPLES / "00.png").read_bytes()
+    content = archive(*((name, picture) for name in SCRIPTS), (SCRIPTS[0] + ".txt", b"-"))
+    page.set_input_files(
+        "#files",
+        [{"name": "scan.zip", "mimeType": "application/zip", "buffer": content.file.read()}],
+    )
+    page.get_by_role("button", name="Reconstruct").click()
+    expect(page.locator("#result")).to_be_visible()
+    for caption, name in zip(page.locator("#pictures p").all(), SCRIPTS, strict=True):
+        expect(caption).to_contain_text(name)
+    expect(page.locator("#warnings")).to_contain_text(f"Not taken: {SCRIPTS[0]}.txt")
+    assert _nothing_ran(page)
+    id = page.url.rpartition("#")[2]
+    for path in (f"/reconstructions/{id}", f"/reconstructions/{SCRIPTS[0]}", f"/#{SCRIPTS[0]}"):
+        page.goto(f"http://127.0.0.1:{service.port}{path}")
+        assert _nothing_ran(page)
+    page.goto(f"http://127.0.0.1:{service.port}/")
+    page.set_input_files(
+        "#files", [{"name": SCRIPTS[0], "mimeType": "image/png", "buffer": b"nothing"}]
+    )
+    page.get_by_role("button", name="Reconstruct").click()
+    expect(page.get_by_role("alert")).to_contain_text("<img src=x onerror=")
+    assert _nothing_ran(page)
+
+
+def _nothing_ran(page: Page) -> bool:
+    page.wait_for_timeout(300)
+    nothing: bool = page.evaluate(
+        "window.ran === undefined && !document.querySelector('[src=x], [onload], [onerror]')"
+    )
+    return nothing

@@ -25,6 +25,7 @@ from typing import Any
 from model.scene.shrinking import shrunk
 from service import __version__
 from service.access import ANYBODY, Access, Client
+from service.clock import clock
 from service.errors import (
     Draining,
     InvalidOption,
@@ -321,7 +322,7 @@ class Application:
         started. Returns the result's name. Raises a ServiceError, and what `report` raises."""
         id = new_id()
         self.storage.accept(id, scene.save)
-        self._work.do(Task(id, id, time.time()), report)
+        self._work.do(Task(id, id, clock.now()), report)
         return id
 
     def _take_up(
@@ -339,7 +340,7 @@ class Application:
                 self.engine.check_tracks(*smaller)
             if options.dry_run:
                 client = terms.client
-                self.store.spend(client.name, _quota(client), time.time(), scene.megapixels, 1)
+                self.store.spend(client.name, _quota(client), clock.now(), scene.megapixels, 1)
                 size = {"height": height, "width": width}
                 warnings = [warning.model_dump() for warning in scene.warnings]
                 return DryRun(
@@ -382,13 +383,13 @@ class Application:
             self.store.forget(known.id)
             known = None
         if known is not None:
-            self.store.spend(client.name, _quota(client), time.time(), scene.megapixels, 0)
+            self.store.spend(client.name, _quota(client), clock.now(), scene.megapixels, 0)
             return Submitted(known, known=True)
         if slot.left:
             raise _Abandoned
         longest = self.settings.queue.job_timeout
         limit = min(options.timeout or longest, longest)
-        now = time.time()
+        now = clock.now()
         job = Job(new_id(), client.name, fingerprint, len(scene.pixels), seconds, now + limit, now)
         self.storage.accept(job.id, scene.save)
         try:
@@ -441,7 +442,7 @@ class Application:
     def _admit(self, slot: UploadSlot) -> None:
         client = slot.client
         self.storage.check_room()
-        self.store.check_quota(client.name, _quota(client), time.time())
+        self.store.check_quota(client.name, _quota(client), clock.now())
         with self._admission:
             own, all = self._uploads[client.name], self._uploads.total()
             free = self.settings.queue.max_uploads - all
@@ -488,7 +489,7 @@ class Application:
         else has asked for.
         """
         job, timings = submitted.job, {}
-        patience = max(job.deadline - time.time(), 0.0) + _GRACE_SECONDS
+        patience = max(job.deadline - clock.now(), 0.0) + _GRACE_SECONDS
         if seconds is not None:
             patience = min(patience, seconds)
         if not job.ended and patience > 0:

@@ -34,6 +34,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingErr
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import StaticPool
 
+from service.clock import clock
 from service.errors import ServiceError, StorageFull, StoreUnavailable
 from service.jobs.schema import prepare
 
@@ -116,10 +117,19 @@ class Database:
         last_number = text("SELECT seq FROM sqlite_sequence WHERE name = :table")
         return bool(connection.scalar(last_number, {"table": table}))
 
+    def count(self, connection: Connection, table: str) -> None:
+        """Use one of the table's automatic numbers for nothing."""
+        if self.shared:
+            sequence = func.pg_get_serial_sequence(table, "place")
+            connection.scalar(select(func.nextval(cast(sequence, REGCLASS))))
+        else:
+            insert = text("INSERT INTO sqlite_sequence (name, seq) VALUES (:table, 1)")
+            connection.execute(insert, {"table": table})
+
     def now(self, connection: Connection) -> float:
         """Seconds since the epoch by the database's clock, which is the same for all replicas."""
         if not self.shared:
-            return time.time()
+            return clock.now()
         return float(connection.scalar(select(extract("epoch", func.clock_timestamp()))) or 0.0)
 
     def close(self) -> None:

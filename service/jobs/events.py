@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
@@ -18,6 +17,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from service.clock import clock
 from service.jobs.job import Job
 
 _HISTORY = 1024
@@ -92,7 +92,7 @@ class Events:
     def _publish(self, id: str, event: Event) -> None:
         with self._lock:
             channel = self._channel(id)
-            now = int(1000 * time.time())
+            now = int(1000 * clock.now())
             last = channel.history[-1] if channel.history else None
             if channel.end is not None or 0 < event.number <= channel.last:
                 return

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
+from service.clock import clock
 from service.jobs.job import Job
 from service.jobs.store import JobStore
 from service.settings import StorageSettings
@@ -51,7 +52,7 @@ class Retention:
         others = [job for job in ended if job.state != JobState.SUCCEEDED]
         gone = {job.id: job for job in others[: max(len(others) - _RECORDS_KEPT, 0)]}
         if self._settings.keep_hours is not None:
-            oldest = time.time() - 3600 * self._settings.keep_hours
+            oldest = clock.now() - 3600 * self._settings.keep_hours
             gone |= {job.id: job for job in ended if (job.finished or 0.0) < oldest}
         left = [job for job in results if job.id not in gone]
         sizes = self._storage.sizes({job.result: job.bytes for job in left})
@@ -76,12 +77,14 @@ class Retention:
     def recover(self) -> None:
         """After a start: drop what no job stands for, and records whose result is missing. Raises
         RecordsMissingError if that would be everything, for nothing is on record."""
-        if self._store.unused and self._storage.holds_results():
-            raise RecordsMissingError(
-                f"there are results in {self._storage.place}, but the database of jobs is empty "
-                "and would have them all removed. Put back a copy of the database, or move the "
-                "results away"
-            )
+        if self._store.unused:
+            if self._storage.holds_results():
+                raise RecordsMissingError(
+                    f"there are results in {self._storage.place}, but the database of jobs is "
+                    "empty and would have them all removed. Put back a copy of the database, or "
+                    "move the results away"
+                )
+            self._store.begin()
         self._store.recover()
         if not self._storage.shared:
             self.sweep()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
+from service.clock import clock
 from service.jobs.job import Job
 from service.jobs.store import JobStore
 from service.jobs.worker import Worker
@@ -52,7 +52,7 @@ def _left(job: Job, worker: Worker) -> float:
     activity = worker.activity(job.id)
     if job.state == JobState.QUEUED or job.started is None:
         return job.predicted_seconds
-    elapsed = time.time() - job.started
+    elapsed = clock.now() - job.started
     progress = job.progress if activity is None else activity.progress
     if progress > _TRUSTED:
         return max(elapsed * (1 - progress) / progress, 0.0)

@@ -86,9 +86,14 @@ class JobStore:
                 if not self._given_up(connection, job, now):
                     self._write(connection, replace(job, state=JobState.QUEUED))
 
+    def begin(self) -> None:
+        """From here on an `unused` database is another one, or was emptied."""
+        with self._database.transaction() as connection:
+            self._database.count(connection, jobs.name)
+
     @property
     def unused(self) -> bool:
-        """Whether no job was ever on record here."""
+        """Whether nothing was ever on record here, nor was it begun."""
         with self._database.transaction() as connection:
             return not connection.scalar(select(func.count()).select_from(jobs)) and (
                 not self._database.ever_counted(connection, jobs.name)
@@ -158,7 +163,10 @@ class JobStore:
         `besides` those."""
         with self._database.transaction() as connection:
             now = self._database.now(connection)
-            abandoned = and_(jobs.c.state.in_(_RUNNING), jobs.c.lease_end < now)
+            over = jobs.c.lease_end < now
+            if self.lease is not None:  # none ends so late, but by a clock that was set back since
+                over = or_(over, jobs.c.lease_end > now + 2 * self.lease)
+            abandoned = and_(jobs.c.state.in_(_RUNNING), over)
             free = and_(or_(jobs.c.state == JobState.QUEUED, abandoned), jobs.c.id.not_in(besides))
             first = (
                 _ROW.where(free)
@@ -376,7 +384,8 @@ class JobStore:
     def _check_quota(
         self, connection: Connection, client: str, quota: Quota, now: float, megapixels: float
     ) -> None:
-        recent = and_(usage.c.client == client, usage.c.time > now - _HOUR)
+        # what lies far ahead was counted before the clock was set back
+        recent = and_(usage.c.client == client, usage.c.time.between(now - _HOUR, now + _HOUR))
         used = select(
             func.coalesce(func.sum(usage.c.jobs), 0),
             func.coalesce(func.sum(usage.c.megapixels), 0.0),
@@ -432,7 +441,7 @@ class JobStore:
         ended = replace(
             job,
             state=state,
-            finished=now,
+            finished=max(now, job.created),  # whatever clock says so
             problem=problem,
             lease_end=None,
             event=_number(job, now, after),

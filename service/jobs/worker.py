@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
+from service.clock import clock
 from service.errors import (
     DeadlineExceeded,
     ServiceError,
@@ -193,7 +194,7 @@ class Worker:
 
     def _one(self, job: Job) -> None:
         began = time.monotonic()
-        self._metrics.queue_wait.observe(max(time.time() - job.created, 0.0))
+        self._metrics.queue_wait.observe(max(clock.now() - job.created, 0.0))
         self._events.publish(
             job.id, "state", {"state": JobState.RUNNING, "progress": 0.0}, number=job.event
         )
@@ -320,7 +321,7 @@ class Worker:
             or self._aborting.is_set()
         ):
             raise _Stopped
-        if time.time() > job.deadline:
+        if clock.now() > job.deadline:
             raise DeadlineExceeded(
                 f"The reconstruction was stopped after its {job.deadline - job.created:g} seconds, "
                 f"at {progress:.0%} in stage {stage}."

@@ -18,6 +18,7 @@ from refinement.options import RefineOptions
 from refinement.result import Reason, Refinement
 from refinement.run import refine
 from refinement.unrefined import unrefined
+from service.clock import clock
 from service.inference.cost import Cost
 from service.inference.memory import free_budget
 from service.inference.refinement_cost import RefinementCost, RefinementWork
@@ -95,7 +96,7 @@ class Refiner:
     ) -> Refinement:
         order = scene.refinement
         assert order is not None
-        left = (1 - _RESERVE) * (deadline - time.time())
+        left = (1 - _RESERVE) * (deadline - clock.now())
         if left < _LEAST_SECONDS:
             message = "The job's time was used up before the refinement began."
             return _not_tried(network, Reason("time-limit", message))

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.scene.shrinking import shrunk
+from service.clock import clock
 from service.errors import OutOfMemory
 from service.exports.catalogue import Catalogue
 from service.exports.records import BY_NAME
@@ -75,7 +76,7 @@ class Work:
 
         Raises a ServiceError, or what `report` raises.
         """
-        started = time.time()
+        started = clock.now()
         with self._storage.incoming(task.id) as folder:
             prepared = PreparedScene.load(folder)
             run = Run(started, {**prepared.seconds, "queue": max(started - task.created, 0.0)})
@@ -229,7 +230,7 @@ class Work:
             id=task.id,
             created=_utc(task.created),
             started=_utc(run.started),
-            finished=datetime.now(timezone.utc),
+            finished=_utc(clock.now()),
             mode=prepared.mode,
             model=model,
             world_frame=world_frame(run.scale),

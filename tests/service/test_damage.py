@@ -94,3 +94,21 @@ def test_a_corrupt_database_is_a_sentence(artifact: Path, tmp_path: Path) -> Non
     (tmp_path / "jobs.sqlite3").write_bytes(b"this is no database" * 100)
     with pytest.raises(DatabaseError, match="can't be read: file is not a database"):
         opened(artifact, tmp_path)
+
+
+def test_an_empty_database_beside_waiting_pictures_refuses_to_start_unless_it_was_in_use(
+    artifact: Path, tmp_path: Path
+) -> None:
+    """Pictures are kept before they are recorded: a kill between the two must not be taken for a
+    lost database."""
+    opened(artifact, tmp_path).close()
+    waiting = tmp_path / "incoming" / ("0" * 32)
+    waiting.mkdir()
+    opened(artifact, tmp_path).close()
+    assert not waiting.exists()  # nobody was promised anything
+    waiting.mkdir()
+    for path in tmp_path.glob("jobs.sqlite3*"):
+        path.unlink()
+    with pytest.raises(RecordsMissingError, match="Put back a copy"):
+        opened(artifact, tmp_path)
+    assert waiting.exists()

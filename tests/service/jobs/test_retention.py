@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from service.settings import StorageSettings
 from service.storage.folder import Storage
 from tests.service.jobs.test_store import job
 from tests.service.pictures import encode, form, make_picture
-from tests.service.running import Serve, wait_until
+from tests.service.running import PATIENCE, Gate, Serve, wait_until
 
 EXIF_ORIENTATION = 0x0112
 
@@ -48,6 +49,39 @@ def test_what_is_kept_is_looked_through_only_once_it_may_be_too_much(
     assert len(looks) == 1, "it begins to count again after it has looked"
     store.close()
     storage.close()
+
+
+@pytest.mark.parametrize("jump", [-365 * 24 * 3600.0, 365 * 24 * 3600.0])
+def test_a_clock_that_jumps_removes_no_result_and_ends_no_job(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    service = serve(Gate, keep_hours=1, job_timeout=60)
+    gate = service.engine
+
+    def post(seed: int) -> str:
+        files = form(encode(make_picture(seed=seed)))
+        answer = service.client.post(
+            "/reconstruct", files=files, headers={"Prefer": "respond-async"}
+        )
+        assert answer.status_code == 202
+        return str(answer.json()["id"])
+
+    gate.opened.set()
+    before = post(1)
+    service.wait_for_state(before, "succeeded")
+    gate.opened.clear()
+    gate.entered.clear()
+    running, waiting = post(2), post(3)
+    assert gate.entered.wait(PATIENCE)
+    true = time.time
+    monkeypatch.setattr(time, "time", lambda: true() + jump)
+    after = post(4)
+    gate.opened.set()
+    for id in (running, waiting, after):
+        service.wait_for_state(id, "succeeded")
+    service.application._retention.tidy()
+    for id in (before, running, waiting, after):
+        assert service.client.get(f"/reconstructions/{id}/points.ply").status_code == 200
 
 
 def test_who_has_most_gives_up_the_oldest_and_nobody_loses_a_result_to_another() -> None:

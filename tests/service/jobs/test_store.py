@@ -287,6 +287,22 @@ def test_a_job_whose_lease_is_over_is_taken_up_by_another_and_lost_to_the_first(
     assert (ended.result, ended.bytes) == (second.result, 7)
 
 
+def test_what_was_leased_before_the_databases_clock_was_set_back_is_taken_up_all_the_same(
+    leased: JobStore,
+) -> None:
+    id = leased.add(job()).id
+    claimed(leased, "a")
+    CLOCK[0] -= LEASE / 2  # less than a lease: its worker may be alive
+    assert leased.claim("b") is None
+    CLOCK[0] -= 3600
+    second = claimed(leased, "b")
+    assert (second.id, second.token) == (id, 2)
+    assert leased.claim("c") is None
+    ended = leased.finish(second, JobState.SUCCEEDED)
+    assert ended is not None
+    assert (ended.finished or 0) >= ended.created, "not older than it is"
+
+
 def test_a_lease_that_is_over_still_counts_until_somebody_else_takes_the_job(
     leased: JobStore,
 ) -> None:
@@ -362,6 +378,14 @@ def test_a_quota_counts_what_was_started_whatever_became_of_it(store: JobStore) 
     with pytest.raises(QuotaExceeded):
         store.spend("a", quota, time.time(), 1.0, 1)
     store.spend("a", quota, time.time() + 3601, 1.0, 1)  # an hour later
+
+
+def test_a_clock_that_is_set_back_does_not_lock_a_client_out(store: JobStore) -> None:
+    quota, now = Quota(jobs=1), time.time()
+    store.spend("a", quota, now + 24 * 3600, 1.0, 1)
+    store.spend("a", quota, now, 1.0, 1)
+    with pytest.raises(QuotaExceeded):
+        store.spend("a", quota, now + 1, 1.0, 1)
 
 
 def test_a_quota_of_megapixels_counts_every_picture_that_was_decoded(store: JobStore) -> None:

@@ -164,9 +164,6 @@ def test_extra_passes_are_told_as_progress_and_can_be_cancelled(
 def test_the_deadline_holds_within_extra_passes(
     watched: Running, looking: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    late = SimpleNamespace(
-        time=lambda: time.time() + 1e6, monotonic=time.monotonic, sleep=time.sleep
-    )
-    monkeypatch.setattr(worker, "time", late)
+    monkeypatch.setattr(worker, "clock", SimpleNamespace(now=lambda: time.time() + 1e6))
     failed = watched.wait_for_state(looking, "failed")
     assert "in stage loops" in failed["problem"]["detail"]

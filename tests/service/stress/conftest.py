@@ -19,14 +19,17 @@ Start = Callable[..., tuple[subprocess.Popen[str], str]]
 
 @pytest.fixture
 def start(artifact: Path) -> Iterator[Start]:
-    """Start true processes: start(*flags) gives one and its address, ready."""
+    """Start true processes: start(*flags, program="service", **environment) gives one and its
+    address, ready."""
     processes: list[subprocess.Popen[str]] = []
 
-    def run(*flags: str) -> tuple[subprocess.Popen[str], str]:
+    def run(
+        *flags: str, program: str = "service", **environment: str
+    ) -> tuple[subprocess.Popen[str], str]:
         command = [
             sys.executable,
             "-m",
-            "service",
+            program,
             "serve",
             "--artifact",
             str(artifact),
@@ -37,7 +40,7 @@ def start(artifact: Path) -> Iterator[Start]:
         process = subprocess.Popen(
             [*command, "--log-level", "warning", *flags],
             cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
             stdout=subprocess.PIPE,
             text=True,
         )

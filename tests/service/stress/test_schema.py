@@ -145,7 +145,8 @@ def test_no_number_in_an_address_is_answered_by_a_fault_of_the_service(start: St
         for header in ("Prefer", "Range", "Last-Event-ID", "If-None-Match", "Idempotency-Key"):
             for number in NUMBERS:
                 text = json.dumps(number)
-                value = {"Prefer": f"wait={text}", "Range": f"bytes={text}-{text}"}.get(header, text)
+                forms = {"Prefer": f"wait={text}", "Range": f"bytes={text}-{text}"}
+                value = forms.get(header, text)
                 for address in (f"/reconstructions/{found['id']}", found["links"]["points"]):
                     answer = client.get(address, headers={header: value})
                     assert answer.status_code < 500, (address, header, value, answer.text)

@@ -262,7 +262,7 @@ def _stored(net: Network, layers: Mapping[str, QuantizedLinear]) -> dict[str, Te
                 left[f"{name}.bias"] = module.bias
         elif not isinstance(module, parametrize.ParametrizationList):
             left |= {
-                f"{name}.{leaf}": parameter
+                f"{name}.{leaf}".removeprefix("."): parameter  # the network's own have no owner
                 for leaf, parameter in module.named_parameters(recurse=False)
             }
     for name, value in left.items():

@@ -146,7 +146,7 @@ DEPTH_ANYTHING_3 = Family(
     parts={
         "aggregator": Part(re.compile(rf"backbone\.scene_blocks{_BLOCK_LINEARS}"), "w4a4"),
         "image_encoder": Part(re.compile(rf"backbone\.frame_blocks{_BLOCK_LINEARS}"), "w4a8"),
-        "camera_head": Part(re.compile(r"cam_dec\.backbone\.\d"), "w4a8"),
+        "camera_head": Part(re.compile(r"cam_dec\.backbone\.[02]"), "w4a8"),
         "camera_encoder": Part(re.compile(rf"cam_enc\.trunk{_BLOCK_LINEARS}"), "w4a8"),
     },
     grid=lambda config: Grid(_LONGER_SIDE, config.patch_size, "upper_bound_resize"),

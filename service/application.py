@@ -315,6 +315,7 @@ class Application:
             settings.limits,
             engine.grid,
             settings.refinement,
+            engine.single_pictures,
         )
 
     def run(self, scene: PreparedScene, report: Report) -> str:

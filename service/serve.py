@@ -52,6 +52,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     configure_tracing()
     _allow_many_files()
     engine = _engine(settings)
+    engine.check_licence()
     engine.check_kernels()
 
     def stop() -> None:

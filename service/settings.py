@@ -88,6 +88,9 @@ class InferenceSettings:
         ge=0,
     )
     require_native_kernels: bool = _setting("refuse to start on the slow reference kernels", False)
+    require_commercial: bool = _setting(
+        "refuse weights whose licence is not known to allow commercial use", False
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,6 +43,16 @@ def of(config: NetworkConfig) -> Family:
     return FAMILIES[config.family]
 
 
+def size_of(config: NetworkConfig) -> str | None:
+    """The name of a network's shape, if it has one; heads may be left out of it."""
+    for name, preset in PRESETS.items():
+        if preset.family == config.family:
+            kept = preset.with_heads([head for head in preset.heads if head in config.heads])
+            if kept == config:
+                return name
+    return None
+
+
 def recognise(config_json: Mapping[str, Any] | None, tensors: Shapes) -> NetworkConfig | None:
     """The network of a public checkpoint from its `config.json`, if it has one, and its tensors.
 

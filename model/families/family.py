@@ -58,10 +58,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Licence:
-    """What public weights may be used under, and whether that allows commercial use."""
+    """What public weights may be used under, whether that allows commercial use, None where it is
+    not known, and where that is said."""
 
-    name: str
-    commercial: bool
+    name: str | None
+    commercial: bool | None
+    source: str
 
 
 class Stages(ABC):
@@ -142,6 +144,9 @@ class Family:
     """Unit of the lengths that a network predicts."""
     licences: Mapping[str, Licence]
     """Of public weights, by what they are loaded as."""
+    single_pictures: Callable[[Any], bool] = lambda config: False
+    """Whether a network takes pictures one by one. Its cameras then have the focal length of a
+    usual lens, which it does not predict; depth in metres is in proportion to the true one."""
 
     def keys(
         self, config: NetworkConfig, frames: int, height: int, width: int, budget: int | None

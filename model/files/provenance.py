@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from model import families
+from model.families.family import Licence
 from model.files.artifact import sha256
 from model.files.checkpoint import locate
 from model.files.weights import files_of
@@ -18,17 +19,18 @@ def describe(location: str, licence: str | None = None) -> dict[str, Any]:
     """Name, licence and SHA-256 of a checkpoint and, in a git checkout, the commit of this code.
 
     Without `licence` it is that of a checkpoint known by name, else None; whether it allows
-    commercial use is known of these only.
+    commercial use is known of these only. `licence_source` says where.
     """
     path = locate(location)
     known = families.LICENCES.get(re.split("[@:]", location)[0])
-    commercial = None if licence or known is None else known.commercial
-    licence = licence or (None if known is None else known.name)
+    if licence:
+        known = Licence(licence, None, "said when the checkpoint was quantised")
     named = location if location == "demo" or not Path(location).exists() else path.name
     return {
         "checkpoint": named,
-        "weights_licence": licence,
-        "commercial_use": commercial,
+        "weights_licence": None if known is None else known.name,
+        "commercial_use": None if known is None else known.commercial,
+        "licence_source": None if known is None else known.source,
         "checkpoint_sha256": digest(path),
         "commit": commit(),
     }

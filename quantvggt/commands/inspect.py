@@ -51,7 +51,7 @@ def summary(manifest: dict[str, Any]) -> dict[str, Any]:
     for layer in manifest["layers"].values():
         schemes[layer["scheme"]] = schemes.get(layer["scheme"], 0) + 1
     tensors = manifest["files"][TENSORS]
-    heads = [
+    heads = network.get("heads") or [  # VGGT's are parts of its shape
         key.removesuffix("_head")
         for key, head in network.items()
         if key.endswith("_head") and head is not None
@@ -62,6 +62,7 @@ def summary(manifest: dict[str, Any]) -> dict[str, Any]:
             f"{key} {value}" for key, value in network.items() if isinstance(value, (int, str))
         ),
         "heads": ", ".join(heads),
+        "licence": _licence(manifest["provenance"]),
         "trained on": (manifest.get("domain") or {}).get("trained_on", "not said"),
         "quantised layers": ", ".join(
             f"{count} {scheme}" for scheme, count in sorted(schemes.items())
@@ -77,6 +78,15 @@ def summary(manifest: dict[str, Any]) -> dict[str, Any]:
         "bytes": tensors["bytes"],
         "sha256": tensors["sha256"],
     }
+
+
+def _licence(provenance: dict[str, Any]) -> str:
+    """What the weights were under, and whether that allows commercial use."""
+    allowed = provenance.get("commercial_use")
+    commercial = "unknown" if allowed is None else "yes" if allowed else "no"
+    source = provenance.get("licence_source")
+    name = provenance.get("weights_licence") or "not known"
+    return f"{name}, commercial use: {commercial}" + (f" ({source})" if source else "")
 
 
 def _execution(permitted: dict[str, str]) -> str:

@@ -147,6 +147,11 @@ class Engine:
         """Of the lengths that the network predicts."""
         return self.family.scale(self._config)
 
+    @property
+    def single_pictures(self) -> bool:
+        """Whether the network takes one picture, and does not predict its focal length."""
+        return self.family.single_pictures(self._config)
+
     def document(self) -> ModelDocument:
         """What results and /capabilities say about the model."""
         provenance, domain = self.manifest["provenance"], self.manifest["domain"]
@@ -158,8 +163,11 @@ class Engine:
         return ModelDocument(
             name=str(provenance.get("checkpoint") or self.artifact.resolve().name),
             artifact=self.digest,
+            family=self.family.name,
+            size=families.size_of(self._config),
             weights_licence=provenance.get("weights_licence"),
             commercial_use=provenance.get("commercial_use"),
+            licence_source=provenance.get("licence_source"),
             device=self.device,
             kernels=str(kernel_path(self.device)),
             precision=", ".join(sorted(schemes)),
@@ -193,6 +201,18 @@ class Engine:
         self.check_ready()
         assert self._net is not None
         return self._net
+
+    def check_licence(self) -> None:
+        """Raises SettingsError if weights must be free for commercial use and these are not known
+        to be."""
+        model = self.document()
+        if self.settings.require_commercial and not model.commercial_use:
+            allowed = "does not allow" if model.commercial_use is False else "is not known to allow"
+            raise SettingsError(
+                f"weights for commercial use are required; the licence of {model.name}, "
+                f"{model.weights_licence or 'which is not known'}, {allowed} it: serve another "
+                "artifact, or leave out --require-commercial."
+            )
 
     def check_kernels(self) -> None:
         """Raises SettingsError if native kernels are required and others would run."""
@@ -402,7 +422,8 @@ def _tracks(prediction: Prediction) -> Tracks:
 
 def _config(manifest: Mapping[str, Any], artifact: Path) -> NetworkConfig:
     config = configuration(manifest)
-    missing = {"camera", "depth"} - set(config.heads)
+    needed = {"depth"} if families.of(config).single_pictures(config) else {"camera", "depth"}
+    missing = needed - set(config.heads)
     if missing:
         raise ArtifactError(
             f"{artifact} holds a network without {' and '.join(sorted(missing))} head; quantise a "

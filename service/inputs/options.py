@@ -232,6 +232,11 @@ class Options(PointOptions):
     )
     dry_run: bool = Field(False, examples=[True], description="only predict memory and time")
 
+    def knows_intrinsic(self, picture: int) -> bool:
+        """Whether the client knows this picture's intrinsic matrix."""
+        camera = self.cameras[picture] if self.cameras and picture < len(self.cameras) else None
+        return camera is not None and camera.intrinsic is not None
+
     @property
     def output_names(self) -> list[str]:
         return list(dict.fromkeys(self.outputs.split(","))) if self.outputs else []

@@ -129,6 +129,15 @@ class Originals:
         return Original(height, width, len(encoded), digest, file.camera or lens, focal)
 
 
+def focal_length(file: SentFile, size: tuple[int, int]) -> float | None:
+    """The focal length in pixels of a picture of (width, height), if its EXIF data tell it."""
+    with suppress(OSError, ValueError, SyntaxError):  # its decoder says what is wrong with a file
+        file.file.seek(0)
+        with Image.open(file.file, formats=FORMATS) as header:
+            return _lens(header.getexif(), size)[1]
+    return None
+
+
 def original_file(index: int) -> str:
     """The name of a picture's file in the folder of a job's input."""
     return f"picture_{index}.jpg"

@@ -24,12 +24,18 @@ from numpy.typing import NDArray
 from model.errors import ImageError
 from model.families.family import Grid
 from model.scene.preprocess import FittedImages, ImageTransform, PreprocessedImages, fit_images
-from service.errors import BrokenPicture, InvalidOption, disk_full, is_full
+from service.errors import BrokenPicture, InvalidOption, TooManyPictures, disk_full, is_full
 from service.inputs.body import SentFile, Upload
 from service.inputs.collection import collected
 from service.inputs.masks import hides_all, read_mask
-from service.inputs.options import Options, PicturePoint
-from service.inputs.originals import Original, Originals, RefinementOrder, to_json
+from service.inputs.options import KnownCamera, Options, PicturePoint
+from service.inputs.originals import (
+    Original,
+    Originals,
+    RefinementOrder,
+    focal_length,
+    to_json,
+)
 from service.inputs.pictures import DecodedPictures
 from service.inputs.previews import PreviewedPictures
 from service.inputs.scratch import Scratch, stacked
@@ -161,14 +167,24 @@ def prepare(
     limits: Limits,
     grid: Grid,
     refinement: RefinementSettings = RefinementSettings(),
+    single_pictures: bool = False,
 ) -> PreparedScene:
     """Decode and pre-process one scene and check the options against it; to be closed by the
-    caller. Raises a ServiceError."""
+    caller. Raises a ServiceError.
+
+    A network for `single_pictures` takes one, whose focal length it does not predict.
+    """
     started = time.perf_counter()
     mode = options.mode or limits.mode
     order = RefinementOrder.of(options, refinement)
     with _on_disk() as scratch, collected(upload, options, limits) as found:
         collecting = time.perf_counter() - started
+        if single_pictures and len(found.pictures) > 1:
+            raise TooManyPictures(
+                f"{len(found.pictures)} pictures were sent; this model looks at single pictures "
+                "and knows nothing of how several belong together: send one.",
+                max_images=1,
+            )
         pictures = DecodedPictures(found.pictures, limits)
         previewed = PreviewedPictures(pictures, scratch)
         try:
@@ -185,6 +201,9 @@ def prepare(
         check_against_pictures(options, fitted.transforms)
         pixels = stacked(fitted.frames())
         warnings = list(found.warnings)
+        if single_pictures:
+            options, more = with_focal_length(options, found.pictures[0], fitted.transforms[0])
+            warnings += more
         keep = stacked(_kept(found.masks, fitted, limits, warnings))
         previews = previewed.previews
         names = tuple(picture.name for picture in found.pictures)
@@ -205,6 +224,27 @@ def prepare(
         previews,
         tuple(warnings),
     )
+
+
+def with_focal_length(
+    options: Options, file: SentFile, transform: ImageTransform
+) -> tuple[Options, list[WarningDocument]]:
+    """The options with a known camera for the one picture: the client's, or else one with the focal
+    length that the file tells; and what has to be said about it."""
+    if options.knows_intrinsic(0):
+        return options, []
+    height, width = transform.original_size
+    focal = focal_length(file, (width, height))
+    if focal is None:
+        message = (
+            "The focal length of this picture is not known, so that of a usual lens was assumed: "
+            "points may be stretched, and lengths have no unit. Send cameras with an intrinsic."
+        )
+        return options, [WarningDocument(code="assumed-focal-length", message=message)]
+    known = KnownCamera(intrinsic=[[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    message = f"The focal length, {focal:.0f} pixels, is the one that the file's EXIF data tell."
+    found = WarningDocument(code="focal-length-from-exif", message=message)
+    return options.model_copy(update={"cameras": [known]}), [found]
 
 
 @contextmanager

@@ -52,13 +52,23 @@ class Aligned:
 
 
 def with_known_intrinsics(
-    scene: Reconstruction, options: Options, first: int = 0
+    scene: Reconstruction, options: Options, first: int = 0, single_pictures: bool = False
 ) -> Reconstruction:
     """The scene, whose first picture has the number `first`, with known intrinsics in place of the
-    network's; its depth stays."""
+    network's; its depth stays.
+
+    That of a network for `single_pictures`, which assumed a focal length, changes in proportion to
+    it.
+    """
     if options.cameras is None:
         return scene
-    return _with_intrinsics(scene, options.cameras[first : first + len(scene.transforms)])
+    found = _with_intrinsics(scene, options.cameras[first : first + len(scene.transforms)])
+    if not single_pictures:
+        return found
+    assumed, true = (
+        each.intrinsics.diagonal(dim1=1, dim2=2)[:, :2].mean(1) for each in (scene, found)
+    )
+    return _unprojected(replace(found, depth=scene.depth * (true / assumed)[:, None, None]))
 
 
 def apply_knowledge(

@@ -86,8 +86,9 @@ class Work:
             plan = replace(plan, refinement=self._refiner.cost(prepared))
             with tracer.start_as_current_span("network", attributes={"passes": len(plan.chunks)}):
                 scene, plan = self._passes(prepared, folder, plan, run, report)
+            single = self._engine.single_pictures
             scene = scene.changed(
-                lambda part, first: with_known_intrinsics(part, prepared.options, first)
+                lambda part, first: with_known_intrinsics(part, prepared.options, first, single)
             )
             if prepared.refinement is not None:
                 with tracer.start_as_current_span("refinement"):
@@ -164,8 +165,11 @@ class Work:
     def _aligned(self, prepared: PreparedScene, scene: SceneParts, run: Run) -> SceneParts:
         """The scene, and its refinement with it, where what is known puts it."""
         began = time.perf_counter()
+        unit = self._engine.unit
+        if self._engine.single_pictures and not prepared.options.knows_intrinsic(0):
+            unit = "arbitrary"
         aligned = apply_knowledge(
-            scene.extrinsics(), scene.frame, prepared.options, self._engine.unit, run.refinement
+            scene.extrinsics(), scene.frame, prepared.options, unit, run.refinement
         )
         if run.refinement is not None and aligned.similarity is not None:
             run.refinement = moved(run.refinement, aligned.similarity)

@@ -82,10 +82,13 @@ class ModelDocument(_Document):
 
     name: str
     artifact: str
+    family: str | None = Field(None, description="networks that share a structure, such as vggt")
+    size: str | None = Field(None, description="name of its shape; null if it has none")
     weights_licence: str | None
     commercial_use: bool | None = Field(
         None, description="whether that licence allows it; null if not known"
     )
+    licence_source: str | None = Field(None, description="where that is said")
     device: str
     kernels: str
     precision: str = ""

@@ -127,8 +127,19 @@ def _scale(config: DepthAnything3Config) -> Literal["arbitrary", "metre"]:
     return "metre" if config.kind == "metric" else "arbitrary"
 
 
-_APACHE = Licence("Apache-2.0", commercial=True)
-_NON_COMMERCIAL = Licence("CC-BY-NC-4.0", commercial=False)
+_APACHE = Licence(
+    "Apache-2.0",
+    True,
+    "README and model card, read 2026-11; whether the terms of the training data allow it is asked "
+    "in the project's issue 203, unanswered",
+)
+_NON_COMMERCIAL = Licence("CC-BY-NC-4.0", False, "README, read 2026-11")
+_LARGE_1_1 = Licence(
+    "CC-BY-NC-4.0",
+    False,
+    "README, read 2026-11; the model card says Apache-2.0, which the project's issue 259 asks "
+    "about",
+)
 
 DEPTH_ANYTHING_3 = Family(
     name=DepthAnything3Config.family,
@@ -149,21 +160,22 @@ DEPTH_ANYTHING_3 = Family(
         "camera_head": Part(re.compile(r"cam_dec\.backbone\.[02]"), "w4a8"),
         "camera_encoder": Part(re.compile(rf"cam_enc\.trunk{_BLOCK_LINEARS}"), "w4a8"),
     },
-    grid=lambda config: Grid(_LONGER_SIDE, config.patch_size, "upper_bound_resize"),
+    grid=lambda config: Grid(
+        min(_LONGER_SIDE, config.img_size), config.patch_size, "upper_bound_resize"
+    ),
     decode=_decode,
     scale=_scale,
-    # the README's table and the model cards, read 2026-11; a card of Large-1.1 says Apache-2.0,
-    # which the README does not
     licences={
         "depth-anything/DA3-SMALL": _APACHE,
         "depth-anything/DA3-BASE": _APACHE,
         "depth-anything/DA3MONO-LARGE": _APACHE,
         "depth-anything/DA3METRIC-LARGE": _APACHE,
         "depth-anything/DA3-LARGE": _NON_COMMERCIAL,
-        "depth-anything/DA3-LARGE-1.1": _NON_COMMERCIAL,
+        "depth-anything/DA3-LARGE-1.1": _LARGE_1_1,
         "depth-anything/DA3-GIANT": _NON_COMMERCIAL,
         "depth-anything/DA3-GIANT-1.1": _NON_COMMERCIAL,
         "depth-anything/DA3NESTED-GIANT-LARGE": _NON_COMMERCIAL,
         "depth-anything/DA3NESTED-GIANT-LARGE-1.1": _NON_COMMERCIAL,
     },
+    single_pictures=lambda config: not config.any_view,
 )

@@ -67,7 +67,11 @@ def _scale(config: Pi3Config) -> Literal["arbitrary", "metre"]:
     return "metre" if "metric" in config.heads else "arbitrary"
 
 
-_NON_COMMERCIAL = Licence("CC-BY-NC-4.0", commercial=False)
+_NON_COMMERCIAL = Licence(
+    "CC-BY-NC-4.0",
+    False,
+    "README since its licences were split, read 2026-11; an older model card of pi3 says BSD-2",
+)
 
 PI3 = Family(
     name=Pi3Config.family,
@@ -90,9 +94,8 @@ PI3 = Family(
             re.compile(rf"(point|conf)_decoder\.blocks{_BLOCK_LINEARS}"), "w4a8"
         ),
     },
-    grid=lambda config: Grid(_LONGER_SIDE, config.patch_size, "pixel_budget"),
+    grid=lambda config: Grid(min(_LONGER_SIDE, config.img_size), config.patch_size, "pixel_budget"),
     decode=_decode,
     scale=_scale,
-    # the README since its licences were split, read 2026-11; an older model card of pi3 says BSD-2
     licences={"yyfz233/Pi3": _NON_COMMERCIAL, "yyfz233/Pi3X": _NON_COMMERCIAL},
 )

@@ -79,10 +79,19 @@ VGGT = Family(
     grid=lambda config: Grid(config.img_size, config.patch_size),
     decode=_decode,
     scale=lambda config: "arbitrary",
-    # model cards of the public repositories, read 2026-11; the demo model is our own
     licences={
-        "demo": Licence("Apache-2.0", commercial=True),
-        "facebook/VGGT-1B": Licence("CC-BY-NC-4.0", commercial=False),
-        "facebook/VGGT-1B-Commercial": Licence("VGGT commercial", commercial=True),
+        "demo": Licence("Apache-2.0", True, "this project's own weights"),
+        "facebook/VGGT-1B": Licence("CC-BY-NC-4.0", False, "model card, read 2026-11"),
+        "facebook/VGGT-1B-Commercial": Licence(
+            "VGGT licence",
+            True,
+            "model card, read 2026-11; its acceptable-use policy bars military use",
+        ),
+        "robbyant/lingbot-map": Licence(
+            None,
+            None,
+            "no licence on the model card; the repository's code is Apache-2.0, whether the "
+            "weights are is asked in its issue 107, read 2026-11",
+        ),
     },
 )

@@ -253,12 +253,17 @@ function warn(warnings) {
   part("warnings").hidden = warnings.length === 0;
 }
 
+function licence(model) {
+  const commercial = { true: "commercial use allowed", false: "not for commercial use" }[model.commercial_use];
+  return `${model.weights_licence ?? "licence not known"}${commercial ? `, ${commercial}` : ""}`;
+}
+
 async function describe() {
   const { model, warnings, limits, refinement, urls: hosts, authentication, exports: offered } = await getJson("capabilities");
   exports = offered;
   ownWarnings = warnings;
   if (part("result").hidden) warn(ownWarnings);
-  part("model").textContent = `${model.name} · ${model.precision.toUpperCase()} · ${model.kernels.split(" (")[0]} kernels`;
+  part("model").textContent = `${model.name} · ${model.precision.toUpperCase()} · ${model.kernels.split(" (")[0]} kernels · ${licence(model)}`;
   part("model").hidden = false;
   part("most").textContent = limits.max_images;
   part("refining").hidden = !refinement.installed;

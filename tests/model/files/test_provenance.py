@@ -15,6 +15,7 @@ def test_the_demo_checkpoint_is_named_hashed_and_licensed() -> None:
     assert found["checkpoint"] == "demo"
     assert found["weights_licence"] == "Apache-2.0"
     assert found["commercial_use"] is True
+    assert found["licence_source"] == "this project's own weights"
     assert (
         found["checkpoint_sha256"]
         == hashlib.sha256((DEMO_CHECKPOINT / "model.safetensors").read_bytes()).hexdigest()
@@ -27,6 +28,7 @@ def test_a_local_file_is_named_without_its_folder(tmp_path: Path) -> None:
     assert found["checkpoint"] == "mine.safetensors"
     assert found["weights_licence"] == "CC0-1.0"
     assert found["commercial_use"] is None
+    assert found["licence_source"] == "said when the checkpoint was quantised"
 
 
 def test_shards_are_hashed_as_the_list_of_their_hashes(tmp_path: Path) -> None:

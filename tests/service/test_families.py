@@ -1,0 +1,137 @@
+"""Answers in the documented conventions, whatever the family of the network that is served."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from model.files.artifact import save
+from model.network.network import Network
+from quantization.convert import quantize_network
+from quantization.recipe import RECIPES
+from service.inference.engine import Engine
+from service.settings import InferenceSettings, SettingsError
+from tests.model.families.networks import TINY, depth_anything_3, filled
+from tests.service.pictures import encode, form, make_picture
+from tests.service.running import Running, Serve, problem
+
+
+def _saved(net: Network, folder: Path, **provenance: object) -> Path:
+    save(quantize_network(net, RECIPES["rtn"]), folder, provenance=provenance)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "unit"),
+    [
+        ("any-view", "depth_anything_3", "arbitrary"),
+        ("pi3", "pi3", "arbitrary"),
+        ("pi3x", "pi3", "metre"),
+    ],
+)
+def test_a_scene_of_several_pictures(
+    serve: Serve, tmp_path: Path, name: str, family: str, unit: str
+) -> None:
+    artifact = _saved(TINY[name](), tmp_path / name, commercial_use=False, weights_licence="X")
+    service = serve(artifact=artifact)
+    pictures = [encode(make_picture(120, 90, seed)) for seed in range(3)]
+    answer = service.client.post("/reconstruct", files=form(*pictures))
+    assert answer.status_code == 200, answer.text
+    result = answer.json()
+    assert result["model"]["family"] == family
+    assert result["model"]["size"] is None
+    assert (result["model"]["weights_licence"], result["model"]["commercial_use"]) == ("X", False)
+    assert result["scale"]["unit"] == unit
+    first = np.array(result["pictures"][0]["extrinsic"])
+    np.testing.assert_allclose(first, np.eye(3, 4), atol=1e-4)
+    for picture in result["pictures"]:
+        assert picture["original_size"] == {"height": 90, "width": 120}
+        intrinsic = np.array(picture["intrinsic"])
+        assert intrinsic[0, 2] == pytest.approx(60, abs=0.01)
+        assert intrinsic[1, 2] == pytest.approx(45, abs=0.01)
+        link = picture["depth"]["links"]["npy"].replace("depth", "confidence")
+        confidence = np.load(io.BytesIO(service.client.get(link).content))
+        assert confidence.min() >= 1
+    capabilities = service.client.get("/capabilities").json()
+    assert capabilities["model"]["family"] == family
+
+
+def test_more_pictures_than_a_pass_takes_are_joined(serve: Serve, tmp_path: Path) -> None:
+    artifact = _saved(TINY["any-view"](), tmp_path / "any-view")
+    service = serve(artifact=artifact, pass_frames=4)
+    pictures = [encode(make_picture(120, 90, seed)) for seed in range(7)]
+    result = service.client.post("/reconstruct", files=form(*pictures)).json()
+    assert len(result["pictures"]) == 7
+    assert result["run"]["passes"] > 1
+
+
+def _with_exif(focal_35: int) -> bytes:
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm] = focal_35
+    buffer = io.BytesIO()
+    make_picture(120, 90).save(buffer, "JPEG", exif=exif)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def metric(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> Running:
+    net = filled(depth_anything_3("metric"))
+    return serve(artifact=_saved(net, tmp_path_factory.mktemp("metric") / "artifact"))
+
+
+def _codes(result: dict) -> set[str]:
+    return {warning["code"] for warning in result["warnings"]}
+
+
+def test_metres_of_one_picture_need_its_focal_length(metric: Running) -> None:
+    picture = encode(make_picture(120, 90))
+    guessed = metric.client.post("/reconstruct", files=form(picture)).json()
+    assert guessed["scale"]["unit"] == "arbitrary"
+    assert "assumed-focal-length" in _codes(guessed)
+    focal = guessed["pictures"][0]["intrinsic"][0][0]
+    assert focal == pytest.approx(60 / np.tan(np.radians(30)), rel=1e-4)
+
+    known = [{"intrinsic": [[2 * focal, 0, 60], [0, 2 * focal, 45], [0, 0, 1]]}]
+    told = metric.client.post(
+        "/reconstruct", files=form(picture), data={"cameras": json.dumps(known)}
+    ).json()
+    assert told["scale"]["unit"] == "metre"
+    assert "assumed-focal-length" not in _codes(told)
+    assert told["pictures"][0]["intrinsic"][0][0] == pytest.approx(2 * focal, rel=1e-4)
+    before, after = (found["pictures"][0]["depth"]["max"] for found in (guessed, told))
+    assert after == pytest.approx(2 * before, rel=1e-3)
+
+
+def test_the_focal_length_may_come_from_the_file(metric: Running) -> None:
+    result = metric.client.post("/reconstruct", files=form(_with_exif(24))).json()
+    assert result["scale"]["unit"] == "metre"
+    assert "focal-length-from-exif" in _codes(result)
+    expected = 24 * np.hypot(120, 90) / np.hypot(36, 24)
+    assert result["pictures"][0]["intrinsic"][0][0] == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_model_for_single_pictures_refuses_several(metric: Running) -> None:
+    pictures = [encode(make_picture(120, 90, seed)) for seed in range(2)]
+    answer = metric.client.post("/reconstruct", files=form(*pictures))
+    assert "single pictures" in problem(answer, 413, "too-many-pictures")["detail"]
+
+
+@pytest.mark.parametrize(
+    ("commercial", "words"), [(False, "does not allow"), (None, "is not known to allow")]
+)
+def test_weights_for_commercial_use_can_be_required(
+    tmp_path: Path, commercial: bool | None, words: str
+) -> None:
+    net = TINY["any-view"]()
+    for name, allowed in (("other", commercial), ("free", True)):
+        _saved(net, tmp_path / name, checkpoint=name, commercial_use=allowed)
+    required = {"require_commercial": True}
+    Engine(InferenceSettings(artifact=tmp_path / "free", **required)).check_licence()
+    Engine(InferenceSettings(artifact=tmp_path / "other")).check_licence()
+    with pytest.raises(SettingsError, match=words):
+        Engine(InferenceSettings(artifact=tmp_path / "other", **required)).check_licence()

@@ -25,6 +25,7 @@ SCENE_FILES = (
     "points.ply", "points-ascii.ply", "scene.glb", "colmap.zip", "colmap-text.zip",
     "transforms.json", "trajectory.txt", "cameras.json", "scene.npz", "tracks.json", "mesh.ply",
     "mesh.glb", "gaussians.ply", "splats.zip", "nerfstudio.zip", "manifest.json", ARCHIVE,
+    "view.bin", "points.json",
 )  # fmt: skip
 PICTURE_FILES = (
     "pictures/0.png", "pictures/0/preview.jpg", "depth/0.png", "depth/0.npy", "depth/0.exr",
@@ -33,6 +34,8 @@ PICTURE_FILES = (
 """Of each picture, by the example of the first."""
 
 _NOT_FILES = ("self", "events")
+NOT_ARCHIVED = (ARCHIVE, "pictures/0/preview.jpg", "view.bin", "points.json")
+"""What the archive of everything leaves out, itself among it."""
 
 
 def check_outputs(outputs: Iterable[str]) -> None:
@@ -48,9 +51,9 @@ def check_outputs(outputs: Iterable[str]) -> None:
 
 def matches(name: str, pattern: str) -> bool:
     """Whether `pattern` names this file: ``scene.glb``, ``depth/*.exr``, ``*.png``; ``*`` is all
-    but the archive."""
+    that the archive holds."""
     if pattern == "*":
-        return name != ARCHIVE
+        return re.sub(r"\d+", "0", name) not in NOT_ARCHIVED
     return PurePosixPath(name).match(pattern)
 
 

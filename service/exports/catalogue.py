@@ -21,6 +21,7 @@ from service.exports.options import ExportOptions
 from service.exports.records import BY_NAME, EXPORTS
 from service.result.document import RESULT_FILE, ReconstructionDocument
 from service.result.file import MadeFile
+from service.result.metric import document_in_metres, scene_in_metres
 from service.result.scene import Scene
 
 Keep = Callable[[str, Callable[[Path], None], int], MadeFile]
@@ -53,7 +54,8 @@ class Files:
     def file(
         self, export: Export[Any], options: ExportOptions | None = None, index: int = 0
     ) -> MadeFile:
-        """The file with `options`; where they say nothing, those of the reconstruction.
+        """The file with `options`; where they say nothing, those of the reconstruction. A file that
+        it is made of, or holds, is made with the same ones.
 
         `index` is the picture, for files that there is one of for each. Raises NotFound, NoTracks,
         NotInResult, and what keeping it raises.
@@ -66,32 +68,45 @@ class Files:
         chosen = self._complete(export.options, options)
 
         def make(path: Path) -> None:
-            document = in_folder(self.document)
+            document, scene = in_folder(self.described(options)), self._scene()
+            factor = getattr(chosen, "metres_per_unit", None)
+            if factor is not None and not export.per_picture:
+                scene = scene_in_metres(scene, factor)
             source = Source(
-                self._scene(),
+                scene,
                 chosen,
                 index,
                 document,
-                file=lambda name: self.file(BY_NAME[name]),
-                files=lambda: self._before(export),
+                file=lambda name: self.file(BY_NAME[name], options),
+                files=lambda: self._before(export, options),
             )
             export.write(source, path)
 
         bytes = predicted_bytes(export, chosen, self.document, index)
         return self._keep(_key(export.name_of(index), chosen), make, bytes)
 
-    def makers(self, exports: Iterable[Export[Any]] = EXPORTS) -> dict[str, Callable[[], MadeFile]]:
+    def described(self, options: ExportOptions | None) -> ReconstructionDocument:
+        """The document, in metres if a file with `options` is."""
+        factor = getattr(options, "metres_per_unit", None)
+        return self.document if factor is None else document_in_metres(self.document, factor)
+
+    def makers(
+        self, exports: Iterable[Export[Any]] = EXPORTS, options: ExportOptions | None = None
+    ) -> dict[str, Callable[[], MadeFile]]:
         """What makes the files of those `exports` that this result has, by the files' names."""
         return {
-            export.name_of(index): partial(self.file, export, index=index)
+            export.name_of(index): partial(self.file, export, options, index)
             for export in exports
             if export.fits(self.document)
             for index in export.indices(self.document)
         }
 
-    def _before(self, export: Export[Any]) -> Iterator[tuple[str, MadeFile]]:
+    def _before(
+        self, export: Export[Any], options: ExportOptions | None
+    ) -> Iterator[tuple[str, MadeFile]]:
         earlier = takewhile(lambda other: other is not export, EXPORTS)
-        for name, make in self.makers(other for other in earlier if other.archived).items():
+        archived = (other for other in earlier if other.archived)
+        for name, make in self.makers(archived, options).items():
             yield name, make()
 
     def _complete(self, wanted: type[ExportOptions], given: ExportOptions | None) -> ExportOptions:

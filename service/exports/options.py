@@ -91,6 +91,28 @@ class PointOptions(ExportOptions):
         )
 
 
+class MetricOptions(ExportOptions):
+    """The unit of a file's lengths."""
+
+    metres_per_unit: Positive | None = Field(
+        None, ge=1e-9, le=1e9, examples=[1.37],
+        description="give lengths in metres; one unit of the result is so many metres long",
+    )  # fmt: skip
+
+
+class PointFileOptions(PointOptions, MetricOptions):
+    """Which points a file holds, and their unit."""
+
+
+class ViewOptions(ExportOptions):
+    """How many points a viewer is given."""
+
+    max_points: int = Field(
+        1_000_000, ge=1, le=4_000_000, examples=[300_000],
+        description="at most this many points, sampled evenly",
+    )  # fmt: skip
+
+
 class MapOptions(ExportOptions):
     """How a map of one picture is given."""
 
@@ -98,6 +120,10 @@ class MapOptions(ExportOptions):
         "original", examples=["network"],
         description="pixel grid: the picture's own, or the one that the network worked on",
     )  # fmt: skip
+
+
+class DepthOptions(MapOptions, MetricOptions):
+    """How depth of one picture is given."""
 
 
 class MapPreviewOptions(MapOptions):

@@ -236,9 +236,9 @@ def _chosen(scene: Scene, options: PointOptions) -> Iterator[NDArray[np.bool_]]:
         if least is not None:
             seen &= (grid.confidence >= least) | grid.verified
         if options.mask_black:
-            seen &= grid.colors.astype(np.int32).sum(-1) >= _BLACK
+            seen &= ~nearly_black(grid.colors)
         if options.mask_white:
-            seen &= ~(grid.colors > _WHITE).all(-1)
+            seen &= ~nearly_white(grid.colors)
         if options.mask_sky:
             seen &= ~looks_like_sky(grid.colors, grid.content)
         if options.depth_edge is not None:
@@ -261,6 +261,12 @@ def _shown(scene: Scene, options: PointOptions) -> NDArray[np.bool_]:
     return shown
 
 
+def least_confidence(scene: Scene, options: PointOptions) -> float | None:
+    """The confidence below which `options` leave out what is not verified; None for no bound.
+    Raises InvalidOption as `select_points` does."""
+    return _least_confidence(scene, options, _shown(scene, options))
+
+
 def _least_confidence(
     scene: Scene, options: PointOptions, shown: NDArray[np.bool_]
 ) -> float | None:
@@ -279,15 +285,34 @@ def _least_confidence(
 def depth_edges(depth: NDArray[np.float32], share: float) -> NDArray[np.bool_]:
     """Pixels [S,H,W] whose depth differs from a neighbour's by more than `share` of the nearer
     one's."""
-    edges = np.zeros(depth.shape, bool)
+    edges: NDArray[np.bool_] = depth_jumps(depth) > share
+    return edges
+
+
+def depth_jumps(depth: NDArray[np.float32]) -> NDArray[np.float32]:
+    """By how much the depth of each pixel [S,H,W] differs from a neighbour's, as a share of the
+    nearer one's: the largest of all neighbours that have depth, else 0."""
+    jumps = np.zeros(depth.shape, np.float32)
     for axis in (1, 2):
         a, b = np.split(depth, [-1], axis)[0], np.split(depth, [1], axis)[1]
-        jump = np.abs(a - b) > share * np.minimum(a, b)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            jump = np.abs(a - b) / np.minimum(a, b)
         pad = [(0, 0)] * 3
         for before in (0, 1):
             pad[axis] = (before, 1 - before)
-            edges |= np.pad(jump, pad)
-    return edges
+            np.fmax(jumps, np.pad(jump, pad), out=jumps)
+    return jumps
+
+
+def nearly_black(colors: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Pixels [H,W] that are next to black."""
+    black: NDArray[np.bool_] = colors.astype(np.int32).sum(-1) < _BLACK
+    return black
+
+
+def nearly_white(colors: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Pixels [H,W] that are next to white."""
+    return np.asarray((colors > _WHITE).all(-1))
 
 
 def looks_like_sky(colors: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

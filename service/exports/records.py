@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from service.exports.archive import write_archive, write_manifest
 from service.exports.arrays import write_npz
 from service.exports.cameras import cameras_json, tracks_json, trajectory_tum, transforms_json
@@ -25,17 +27,22 @@ from service.exports.depth import (
 from service.exports.export import Export, Need, Source
 from service.exports.gltf import write_glb, write_mesh_glb
 from service.exports.options import (
+    DepthOptions,
     ExportOptions,
     MapOptions,
     MapPreviewOptions,
+    MetricOptions,
     PicturePreviewOptions,
+    PointFileOptions,
     PointOptions,
+    ViewOptions,
 )
 from service.exports.ply import read_mesh, write_mesh, write_ply
 from service.exports.points import Cloud, select_points
 from service.exports.previews import write_picture_preview
 from service.exports.splats import write_gaussians, write_nerfstudio, write_splats
 from service.exports.tsdf import VOLUME_BYTES, fuse
+from service.exports.view import points_json, write_view
 from service.result.document import PictureDocument
 from service.result.scene import Scene
 
@@ -63,7 +70,9 @@ def _points_of_colmap(source: Source[PointOptions]) -> Cloud:
 
 def _depth(source: Source[MapOptions]) -> Any:
     longest = getattr(source.options, "max_side", None)
-    return source.scene.depth_map(source.index, source.options.grid, longest)
+    depth = source.scene.depth_map(source.index, source.options.grid, longest)
+    factor = getattr(source.options, "metres_per_unit", None)
+    return depth if factor is None else depth * np.float32(factor)
 
 
 def _confidence(source: Source[MapOptions]) -> Any:
@@ -85,7 +94,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         link="points",
         media_type=BYTES,
         summary="Coloured points, PLY",
-        options=PointOptions,
+        options=PointFileOptions,
         write=lambda source, path: write_ply(_points(source), path),
         variants={"ascii": "points-ascii.ply"},
         accepted_as=(PLY, BYTES),
@@ -99,7 +108,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         link="points_ascii",
         media_type=BYTES,
         summary="Coloured points, PLY as text",
-        options=PointOptions,
+        options=PointFileOptions,
         write=lambda source, path: write_ply(_points(source), path, ascii=True),
         formats={"points": "ply-ascii"},
     ),
@@ -108,7 +117,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         link="scene_glb",
         media_type=GLTF,
         summary="Points and camera frustums, glTF",
-        options=PointOptions,
+        options=PointFileOptions,
         write=lambda source, path: write_glb(source.scene, _points(source), path),
         accepted_as=(GLTF,),
         formats={"points": "glb"},
@@ -121,7 +130,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         link="colmap",
         media_type=ZIP,
         summary="A COLMAP sparse model",
-        options=PointOptions,
+        options=PointFileOptions,
         write=lambda source, path: write_colmap(source.scene, _points_of_colmap(source), path),
         variants={"text": "colmap-text.zip"},
         formats={"points": "colmap", "cameras": "colmap"},
@@ -134,7 +143,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         link="colmap_text",
         media_type=ZIP,
         summary="A COLMAP model as text",
-        options=PointOptions,
+        options=PointFileOptions,
         write=lambda source, path: write_colmap(
             source.scene, _points_of_colmap(source), path, text=True
         ),
@@ -145,7 +154,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         link="transforms",
         media_type=JSON,
         summary="Cameras for nerfstudio",
-        options=ExportOptions,
+        options=MetricOptions,
         write=_json(transforms_json),
         formats={"cameras": "transforms.json"},
         orderable=True,
@@ -157,7 +166,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         link="trajectory",
         media_type=TEXT,
         summary="Camera positions and rotations, TUM format",
-        options=ExportOptions,
+        options=MetricOptions,
         write=lambda source, path: path.write_text(trajectory_tum(source.scene)),
         formats={"cameras": "tum"},
         orderable=True,
@@ -169,7 +178,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         link="cameras",
         media_type=JSON,
         summary="Cameras in this service's own conventions",
-        options=ExportOptions,
+        options=MetricOptions,
         write=_json(cameras_json),
         formats={"cameras": "json"},
         orderable=True,
@@ -181,7 +190,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         link="npz",
         media_type=BYTES,
         summary="All arrays, NumPy",
-        options=ExportOptions,
+        options=MetricOptions,
         write=lambda source, path: write_npz(source.scene, path),
         formats={"points": "npz"},
         orderable=True,
@@ -202,7 +211,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         link="mesh",
         media_type=BYTES,
         summary="A surface with colours, PLY",
-        options=ExportOptions,
+        options=MetricOptions,
         write=lambda source, path: write_mesh(fuse(source.scene), path),
         needs=Need.DENSE,
         package="skimage",
@@ -216,7 +225,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         link="mesh_glb",
         media_type=GLTF,
         summary="A surface with colours, glTF",
-        options=ExportOptions,
+        options=MetricOptions,
         write=lambda source, path: write_mesh_glb(read_mesh(source.file("mesh.ply").path), path),
         needs=Need.DENSE,
         package="skimage",
@@ -230,7 +239,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         link="gaussians",
         media_type=BYTES,
         summary="Gaussians to start training from, PLY",
-        options=ExportOptions,
+        options=MetricOptions,
         write=lambda source, path: write_gaussians(source.scene, path),
         needs=Need.CAMERAS,
         orderable=True,
@@ -242,7 +251,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         link="splats",
         media_type=ZIP,
         summary="For trainers of splats: undistorted pictures, COLMAP model, gaussians",
-        options=ExportOptions,
+        options=MetricOptions,
         write=lambda source, path: write_splats(
             source.scene, source.file("gaussians.ply").path, path
         ),
@@ -256,7 +265,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         link="nerfstudio",
         media_type=ZIP,
         summary="For nerfstudio: upright pictures, transforms.json, points",
-        options=ExportOptions,
+        options=MetricOptions,
         write=lambda source, path: write_nerfstudio(source.scene, path),
         needs=Need.CAMERAS,
         orderable=True,
@@ -269,7 +278,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         of="depth",
         media_type=PNG,
         summary="Depth, 16 bits; times X-Depth-Scale",
-        options=MapOptions,
+        options=DepthOptions,
         write=lambda source, path: write_png(
             depth_levels(_depth(source), source.document.pictures[source.index].depth.png_scale),
             path,
@@ -285,7 +294,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         of="depth",
         media_type=BYTES,
         summary="Depth, float32, NaN for no data",
-        options=MapOptions,
+        options=DepthOptions,
         write=lambda source, path: write_npy(_depth(source), path),
         saved_as="depth-{index}.npy",
         formats={"depth": "npy"},
@@ -297,7 +306,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         of="depth",
         media_type=EXR,
         summary="Depth, OpenEXR channel Z",
-        options=MapOptions,
+        options=DepthOptions,
         write=lambda source, path: write_depth_exr(_depth(source), path),
         saved_as="depth-{index}.exr",
         formats={"depth": "exr"},
@@ -384,13 +393,33 @@ EXPORTS: tuple[Export[Any], ...] = (
         label="confidence",
         shown=True,
     ),
+    Export(
+        name="view.bin",
+        link="view",
+        media_type=BYTES,
+        summary="Points with all that choosing them depends on, for the page's view",
+        options=ViewOptions,
+        write=lambda source, path: write_view(source.scene, source.options.max_points, path),
+        archived=False,
+    ),
+    Export(
+        name="points.json",
+        link="points_count",
+        media_type=JSON,
+        summary="How many points a choice leaves, of each picture too",
+        options=PointOptions,
+        write=lambda source, path: path.write_text(
+            json.dumps(points_json(source.scene, source.options)) + "\n"
+        ),
+        archived=False,
+    ),
     # The last two hold or list the files of all before them.
     Export(
         name="manifest.json",
         link="manifest",
         media_type=JSON,
         summary="What made this, and every file's SHA-256",
-        options=ExportOptions,
+        options=PointFileOptions,
         write=lambda source, path: write_manifest(source.document, source.files(), path),
         label="Manifest",
         use="What made this result, with every file's size and SHA-256.",
@@ -400,7 +429,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         link="archive",
         media_type=ZIP,
         summary="All files",
-        options=ExportOptions,
+        options=PointFileOptions,
         write=lambda source, path: write_archive(source.document, source.files(), path),
         saved_as="reconstruction-{id}.zip",
         archived=False,

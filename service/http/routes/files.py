@@ -53,7 +53,7 @@ def _download(application: Application, export: Export[Any]) -> Callable[..., Re
             files = application.catalogue.files(job.result)
             made = files.file(asked, options, index)
         application.metrics.artifact_bytes.labels(asked.metric_label).inc(made.bytes)
-        headers = dict(asked.headers(files.document.pictures[index]))
+        headers = dict(asked.headers(files.described(options).pictures[index]))
         return Download(
             request.headers, made, asked.media_type, asked.saved_name(id[:8], index), headers
         )

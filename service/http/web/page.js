@@ -2,14 +2,13 @@
 
 import { Problem, follow, get, getJson, remove, submit, useKey } from "./api.js";
 import { element, part } from "./elements.js";
-import { readPly } from "./ply.js";
+import { releaseImages } from "./images.js";
 import { copyLink, showResult } from "./result.js";
-import { Viewer } from "./viewer.js";
+import { View } from "./view.js";
 
 const numbered = (count, name) => Array.from({ length: count }, (_, index) => name(`0${index}`));
 const ROOMS = numbered(4, number => `rooms/${number}.png`);  // like those that the demo model was trained on
 const STILL_LIFE = numbered(8, number => `still-life/${number}.jpg`);  // needs refinement to come out right
-const MOST_POINTS = 400000;
 const REFINING = { features: "Features", matching: "Matching", cameras: "Cameras", dense: "Dense depth" };
 const STAGES = {
   upload: "Sending", queue: "Waiting", transfer: "Network", aggregator: "Network", heads: "Network", post: "Geometry",
@@ -21,7 +20,7 @@ const EXPLAINED = {
   cameras: "finding the cameras that fit the matches", dense: "measuring depth pixel by pixel",
 };
 
-let files = [], current = null, viewer = null, unit = "";
+let files = [], current = null, view = null;
 let refining = new Set();  // the stages of the refinement that the present work has
 let exports = [], ownWarnings = [];  // what /capabilities says of files, and of the model that runs now
 
@@ -168,61 +167,17 @@ function fail(error) {
 async function show(result) {
   part("cancel").disabled = true;
   step("export", 1, "fetching the points");
-  const ply = await get(`${result.links.points}?confidence=0&max_points=${MOST_POINTS}`);
-  const cloud = readPly(await ply.arrayBuffer());
   if (!exports.length) await describe();
-  only("result");
-  unit = result.scale.unit === "metre" ? "m" : "units";
-  viewer ??= new Viewer(part("view"), measured);
-  viewer.show(cloud, result.pictures);
-  // what several pictures agree on needs no leave of the network
-  const dense = result.pictures.some(picture => picture.dense);
-  part("confidence").value = result.options.confidence ?? (dense ? 0 : 25);
-  part("size").value = dense ? 4 : 2.5;
-  adjust();
+  view ??= new View();
+  await view.load(result);
+  releaseImages();
+  only("result");  // the view needs its size before it can fit the scene
   warn(result.warnings);
+  view.show();
   showResult(result, exports, {
-    look: index => { viewer.lookFrom(index); part("view").scrollIntoView({ block: "center" }); },
-    query: () => ({}),
+    look: index => { view.viewer.lookFrom(index); part("view").scrollIntoView({ block: "center" }); },
+    query: options => view.query(options),
   });
-}
-
-function adjust() {
-  viewer.size = Number(part("size").value);
-  viewer.confidence = Number(part("confidence").value);
-  part("confidence-value").textContent = `${part("confidence").value} %`;
-}
-
-function toggle(id) {
-  const on = part(id).getAttribute("aria-pressed") !== "true";
-  part(id).setAttribute("aria-pressed", on);
-  return on;
-}
-
-function toggleMeasure() {
-  const on = toggle("measure");
-  viewer.setMeasuring(on);
-  part("hint").hidden = !on;
-}
-
-function measured(distance) {
-  part("measured").hidden = distance === null;
-  if (distance === null) return;
-  part("hint").hidden = true;
-  part("measured").textContent = `${distance.toPrecision(3)} ${unit}`;
-}
-
-const KEYS = {
-  r: () => viewer.reset(),
-  c: () => { viewer.camerasShown = toggle("cameras"); },
-  m: toggleMeasure,
-  "+": () => nudge("size", 1), "=": () => nudge("size", 1), "-": () => nudge("size", -1),
-  "]": () => nudge("confidence", 5), "[": () => nudge("confidence", -5),
-};
-
-function nudge(id, by) {
-  part(id).value = Number(part(id).value) + by;
-  adjust();
 }
 
 // Beginning
@@ -276,7 +231,7 @@ async function describe() {
 function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
   localStorage.setItem("theme", theme);
-  viewer?.draw();
+  view?.viewer.draw();
 }
 
 part("files").addEventListener("change", event => choose(inOrder(event.target.files)));
@@ -294,14 +249,6 @@ part("cancel").addEventListener("click", () => { part("cancel").disabled = true;
 part("link").addEventListener("click", copyLink);
 part("new").addEventListener("click", begin);
 part("again").addEventListener("click", () => only("start"));
-part("reset").addEventListener("click", KEYS.r);
-part("cameras").addEventListener("click", KEYS.c);
-part("measure").addEventListener("click", KEYS.m);
-for (const id of ["size", "confidence"]) part(id).addEventListener("input", adjust);
-document.addEventListener("keydown", event => {
-  if (part("result").hidden || event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT)$/.test(event.target.tagName)) return;
-  KEYS[event.key]?.();
-});
 part("key-form").addEventListener("submit", event => {
   event.preventDefault();
   useKey(part("key").value);

@@ -2,14 +2,13 @@
 
 import { downloadList, save } from "./downloads.js";
 import { button, counted, element, part, percent } from "./elements.js";
-import { lazyImage, releaseImages } from "./images.js";
+import { lazyImage } from "./images.js";
 import { openLarger } from "./larger.js";
 
 const THUMBNAIL = 320;
 
 // `look` is called with the number of a picture to look from; `query` says what points the view shows.
 export function showResult(result, exports, { look, query }) {
-  releaseImages();
   part("facts").textContent = facts(result);
   part("refined").textContent = refined(result);
   part("refined").hidden = !result.refinement;

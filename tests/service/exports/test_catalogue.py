@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import zipfile
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from PIL import Image
 
 from service.errors import NotFound, NoTracks
 from service.exports.catalogue import Catalogue, Files, write_files
-from service.exports.options import MapOptions, PointOptions
+from service.exports.options import MapOptions, PointFileOptions, PointOptions
 from service.exports.records import BY_NAME, EXPORTS
 from service.result.document import ReconstructionDocument
 from service.result.scene import Scene
@@ -52,6 +53,19 @@ def test_the_archive_holds_what_the_manifest_lists_with_the_sums_that_it_lists(
     assert manifest["model"]["kernels"] == "reference"
     assert manifest["scale"]["provenance"] == "network"
     assert "OpenCV" in manifest["world_frame"]
+
+
+def test_the_archive_follows_the_choice_of_points_and_the_unit(files: Files) -> None:
+    options = PointFileOptions(metres_per_unit=2.0, max_points=10)
+    with zipfile.ZipFile(files.file(BY_NAME["everything.zip"], options).path) as archive:
+        assert b"element vertex 10\n" in archive.read("points.ply")
+        result = json.loads(archive.read("result.json"))
+        manifest = json.loads(archive.read("manifest.json"))
+        depth = np.load(io.BytesIO(archive.read("depth/0.npy")))
+    assert result["scale"]["unit"] == manifest["scale"]["unit"] == "metre"
+    before = files.document.pictures[0].depth
+    assert result["pictures"][0]["depth"]["max"] == pytest.approx(2 * before.max)
+    assert np.nanmax(depth) == pytest.approx(2 * before.max, rel=0.01)
 
 
 def test_the_same_options_give_the_same_file_and_others_another(files: Files) -> None:

@@ -564,6 +564,17 @@ class Application:
             raise NotFound(f"The reconstruction is {job.state}, so it has no files.")
         return job
 
+    def found_points(self, client: Client, id: str, chunk: int) -> bytes:
+        """Points of a finished chunk of a job that still runs, as PLY. Raises NotFound."""
+        job = self.find(client, id)
+        found = None if job.ended else self.storage.found(id, chunk)
+        if found is None:
+            raise NotFound(
+                f"There are no points of chunk {chunk} by themselves: it is not finished, or the "
+                "whole reconstruction is, or another replica works on it."
+            )
+        return found
+
     def page(
         self, client: Client, limit: int, before: str | None, state: JobState | None
     ) -> list[Job]:

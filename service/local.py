@@ -44,7 +44,7 @@ def reconstruct_here(
         stack.callback(scene.close)
         progress("load", 0.0)
         application.engine.load()
-        result = application.run(scene, lambda stage, share: progress("reconstruct", share))
+        result = application.run(scene, lambda stage, share, *found: progress("reconstruct", share))
         made = application.storage.scene(result)
         names = None if choose is None else choose(in_folder(made.document))
         progress("export", 0.0)

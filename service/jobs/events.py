@@ -27,8 +27,10 @@ _LEAST_SECONDS = 0.1  # between two events that differ only in progress
 
 @dataclass(frozen=True)
 class Event:
-    """`kind` is "state", "progress" or "end"; `data` is plain data for JSON. An end has the job's
-    record as it then is."""
+    """`kind` is "state", "progress", "chunk" or "end"; `data` is plain data for JSON.
+
+    An end has the job's record as it then is.
+    """
 
     number: int
     kind: str

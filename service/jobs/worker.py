@@ -27,6 +27,7 @@ from service.jobs.events import Events
 from service.jobs.job import Job
 from service.jobs.retention import Retention
 from service.jobs.store import JobStore
+from service.pipeline.report import FoundChunk
 from service.pipeline.work import Work
 from service.states import JobState
 from service.storage.folder import Storage
@@ -313,7 +314,9 @@ class Worker:
         activity = self._activities[job.id]
         self._activities[job.id] = replace(activity, changed=time.monotonic())
 
-    def _report(self, job: Job, stage: str, progress: float) -> None:
+    def _report(
+        self, job: Job, stage: str, progress: float, chunk: FoundChunk | None = None
+    ) -> None:
         activity = self._activities[job.id]
         if (
             job.id in self._cancelled
@@ -331,7 +334,10 @@ class Worker:
             activity, stage=stage, progress=progress, changed=time.monotonic()
         )
         news = {"state": JobState.RUNNING, "stage": stage, "progress": round(progress, 4)}
-        self._events.publish(job.id, "progress", news)
+        if chunk is None:
+            self._events.publish(job.id, "progress", news)
+        else:
+            self._events.publish(job.id, "chunk", {**news, **chunk.document()})
 
 
 def _unexpected() -> ServiceError:

@@ -8,14 +8,18 @@ from pathlib import Path
 
 import torch
 
-from model.scene.chunking import Chain, joined, shared_with_previous
+from model.scene.chunking import Chain, Place, joined, moved, shared_with_previous
 from model.scene.loops import most_loops
 from model.scene.preprocess import PreprocessedImages
+from model.scene.reconstruction import Reconstruction
 from model.scene.shrinking import shrink
 from service.inference.engine import Engine, Observer, Pass
 from service.inference.plan import Plan
 from service.inputs.prepared import PreparedScene
+from service.pipeline.alignment import with_known_intrinsics
 from service.pipeline.chunks import FinishedChunks
+from service.pipeline.found import leave_found
+from service.pipeline.masks import on_grid
 from service.pipeline.report import Report
 from service.pipeline.revisits import revisit
 from service.pipeline.run import Run
@@ -47,7 +51,9 @@ class Passes:
         total = len(chunks) + loops
         history = self._history(plan)
         if len(chunks) == 1:
-            done = self._infer(plan, chunks[0], self._observer(0, total), history, describe=False)
+            observe = self._observer(0, total)
+            observe("transfer", 0.0)
+            done = self._infer(plan, chunks[0], observe, history, describe=False)
             self._note(done, chunks[0], history)
             return SceneParts.of(done.reconstruction)
 
@@ -70,7 +76,8 @@ class Passes:
             if done.descriptors is not None:
                 descriptors.append(done.descriptors[shared_with_previous(chunks, number) :])
             began = time.perf_counter()
-            chain.add(done.reconstruction)
+            at = chain.add(done.reconstruction)
+            self._tell(plan, number, done.reconstruction, at, (number + 1) / total)
             self._run.took("post", time.perf_counter() - began)
         places = chain.places
         if loops:
@@ -87,6 +94,18 @@ class Passes:
             )
             self._run.loops, places = revisits.document(), revisits.places
         return SceneParts(lambda: joined(finished, chunks, places))
+
+    def _tell(self, plan: Plan, number: int, part: Reconstruction, at: Place, share: float) -> None:
+        """Show what a chunk has found to those who follow the job."""
+        chunks = plan.chunks
+        shared = shared_with_previous(chunks, number)
+        new = moved(part, slice(shared, None), at.similarity)
+        new = with_known_intrinsics(new, self._prepared.options, chunks[number].start + shared)
+        frames = slice(chunks[number].start + shared, chunks[number].stop)
+        rows, columns = new.mask.shape[1:]
+        keep = on_grid(self._prepared.keep[frames], (rows, columns))
+        found = leave_found(self._folder, number, len(chunks), frames.start, new, keep)
+        self._report("post", share, found)
 
     def _take(self, plan: Plan, frames: Sequence[int]) -> PreprocessedImages:
         batch = self._prepared.batch(frames)

@@ -20,11 +20,11 @@ from refinement.run import refine
 from refinement.unrefined import unrefined
 from service.clock import clock
 from service.inference.cost import Cost
+from service.inference.engine import Observer
 from service.inference.memory import free_budget
 from service.inference.refinement_cost import RefinementCost, RefinementWork
 from service.inputs.originals import photographs
 from service.inputs.prepared import PreparedScene
-from service.pipeline.report import Report
 from service.settings import RefinementSettings, refinement_version
 from service.states import REFINEMENT_STAGES
 from service.telemetry.metrics import Metrics
@@ -70,7 +70,7 @@ class Refiner:
         folder: Path,
         network: Reconstruction,
         deadline: float,
-        report: Report,
+        report: Observer,
     ) -> tuple[Refinement, dict[str, float]]:
         """What refining `network` on the originals in `folder` gives, and seconds by stage.
 
@@ -92,7 +92,7 @@ class Refiner:
         folder: Path,
         network: Reconstruction,
         deadline: float,
-        report: Report,
+        report: Observer,
     ) -> Refinement:
         order = scene.refinement
         assert order is not None
@@ -129,7 +129,7 @@ class Refiner:
 class _Watch:
     """Turns a stage's share into that of the whole refinement, and remembers what ended it."""
 
-    report: Report
+    report: Observer
     predicted: dict[str, float]
     stopped: BaseException | None = None
 

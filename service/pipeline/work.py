@@ -10,10 +10,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
 from model.scene.shrinking import shrunk
 from service.clock import clock
 from service.errors import OutOfMemory
@@ -24,9 +20,10 @@ from service.inference.plan import Asked, Plan
 from service.inputs.originals import original_file
 from service.inputs.prepared import PreparedScene
 from service.pipeline.alignment import apply_knowledge, with_known_intrinsics
+from service.pipeline.masks import on_grid
 from service.pipeline.passes import Passes
 from service.pipeline.refine import Refiner
-from service.pipeline.report import Report
+from service.pipeline.report import FoundChunk, Report
 from service.pipeline.run import Run
 from service.pipeline.scene_parts import SceneParts
 from service.pipeline.task import Task
@@ -120,8 +117,10 @@ class Work:
         while True:
             all_passes = (_DONE - _BEGUN) * _network_share(plan)
 
-            def observe(stage: str, share: float, all_passes: float = all_passes) -> None:
-                report(stage, _BEGUN + all_passes * share)
+            def observe(
+                stage: str, share: float, chunk: FoundChunk | None = None, of: float = all_passes
+            ) -> None:
+                report(stage, _BEGUN + of * share, chunk)
 
             try:
                 return Passes(self._engine, prepared, folder, run, observe).scene(plan), plan
@@ -207,7 +206,7 @@ class Work:
                 for first, part in scene:
                     report("store", _STORE + (_EXPORT - _STORE) * first / frames)
                     mine = slice(first, first + len(part.transforms))
-                    for name, array in maps_of(part, _keep(prepared.keep[mine], size)).items():
+                    for name, array in maps_of(part, on_grid(prepared.keep[mine], size)).items():
                         file.write(name, array, first)
                     names = prepared.filenames[mine]
                     pictures += describe_pictures(part, names, run.refinement, first)
@@ -285,15 +284,6 @@ class Work:
 def _network_share(plan: Plan) -> float:
     """Of the time that the network and the refinement take."""
     return plan.cost.seconds / plan.seconds if plan.seconds > 0 else 1.0
-
-
-def _keep(keep: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The user's masks [S, H, W] on the grid that the network ran on, which may be smaller."""
-    if keep.shape[1:] == size:
-        return keep
-    larger = torch.from_numpy(np.array(keep)).float()[:, None]
-    resized = torch.nn.functional.interpolate(larger, size=size, mode="nearest-exact")
-    return resized[:, 0].bool().numpy()
 
 
 def _utc(seconds: float) -> datetime:

@@ -113,6 +113,14 @@ class Storage:
         """A folder with a waiting job's input, to be read."""
         yield self._incoming / id
 
+    def found(self, id: str, number: int) -> bytes | None:
+        """The points of a finished chunk of a job that is worked on here, None if there are
+        none."""
+        try:
+            return (self._incoming / id / found_file(number)).read_bytes()
+        except FileNotFoundError:
+            return None
+
     def drop_incoming(self, id: str) -> None:
         shutil.rmtree(self._incoming / id, ignore_errors=True)
 
@@ -277,6 +285,11 @@ class Storage:
             old.unlink(missing_ok=True)
             old.with_suffix("").unlink(missing_ok=True)
         return MadeFile(path, status.st_size, sum)
+
+
+def found_file(number: int) -> str:
+    """The name of the points of a finished chunk, in the folder of a job's input."""
+    return f"found-{number}.ply"
 
 
 def _damaged(folder: Path, reason: object) -> ResultDamaged:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Path, Query, Request
 from pydantic import BaseModel
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 
@@ -189,6 +189,29 @@ def reconstructions_router(application: Application) -> APIRouter:
         content = _stream(application, job, after)
         return StreamingResponse(content, media_type="text/event-stream", headers=headers)
 
+    @router.get(
+        "/{id}/chunks/{number}/points.ply",
+        responses={
+            200: {
+                "description": "A sample of its points, binary PLY, in the first chunk's world",
+                "content": {"application/octet-stream": {}},
+            },
+            **documented("not-found", "key-required", "invalid-option", "store-unavailable"),
+        },
+        response_class=Response,
+        summary="Points of a finished chunk while later ones are worked on",
+    )
+    def get_found_points(
+        id: Id,
+        number: Annotated[
+            int, Path(ge=0, le=100_000, description="number of the chunk, from 0", examples=[0])
+        ],
+        client: Asking,
+    ) -> Response:
+        content = application.found_points(client, id, number)
+        headers = {"Cache-Control": "no-store"}
+        return Response(content, media_type="application/octet-stream", headers=headers)
+
     @router.get("/{id}/artifacts/{name:path}", include_in_schema=False)
     def artifact(id: str, name: str, request: Request) -> Response:
         query = f"?{request.url.query}" if request.url.query else ""
@@ -212,12 +235,14 @@ async def _stream(application: Application, job: Job, after: int) -> AsyncIterat
         ahead = status.queue_position or 0
         yield f"retry: 1000\n: {job.state}, {ahead} before it\n\n".encode()
     async for event in application.follow(job, after):
-        yield b": still here\n\n" if event is None else encoded(event)
+        yield b": still here\n\n" if event is None else encoded(event, address(job.id))
 
 
-def encoded(event: Event) -> bytes:
-    """One server-sent event."""
+def encoded(event: Event, reconstruction: str = "") -> bytes:
+    """One server-sent event of the job at the address `reconstruction`."""
     data = dict(event.data)
+    if event.kind == "chunk":
+        data["links"] = {"points": f"{reconstruction}/chunks/{data['chunk']}/points.ply"}
     if "problem" in data:
         data["problem"] = recorded_problem(data["problem"])
     return f"id: {event.number}\nevent: {event.kind}\ndata: {json.dumps(data)}\n\n".encode()

@@ -4,6 +4,8 @@ out of memory."""
 from __future__ import annotations
 
 import io
+import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import trimesh
 from model.scene.preprocess import PreprocessedImages
 from service.inference.engine import Engine, Observer, Pass
 from tests.service.pictures import encode, form, make_picture
-from tests.service.running import Running, Serve, Tight, wait_until
+from tests.service.running import Running, Serve, Tight, problem, wait_until
 
 
 def pictures(count: int) -> list[bytes]:
@@ -120,6 +122,52 @@ def test_a_job_that_is_interrupted_goes_on_behind_its_last_finished_pass(
     assert whole["run"]["resumed_passes"] == 0
     for a, b in zip(resumed["pictures"], whole["pictures"], strict=True):
         assert (a["extrinsic"], a["depth"]["max"]) == (b["extrinsic"], b["depth"]["max"])
+
+
+def test_finished_chunks_are_told_with_cameras_and_points_while_later_ones_run(
+    serve: Serve,
+) -> None:
+    class Waiting(Engine):
+        """Does two passes and waits in the third until it is told to go on."""
+
+        passes, go = 0, False
+
+        def infer(self, batch: PreprocessedImages, observer: Observer, *rest: Any) -> Pass:
+            self.passes += 1
+            while self.passes > 2 and not self.go:
+                observer("aggregator", 0.5)
+                time.sleep(0.01)
+            return super().infer(batch, observer, *rest)
+
+    service = serve(Waiting, pass_frames=4)
+    answer = service.client.post(
+        "/reconstruct",
+        files=form(*pictures(9)),
+        data={"close_loops": "false"},
+        headers={"Prefer": "respond-async"},
+    )
+    id, told = answer.json()["id"], []
+    with service.client.stream("GET", f"/reconstructions/{id}/events") as events:
+        for line in events.iter_lines():
+            if line.startswith("data: ") and "chunk" in (found := json.loads(line[6:])):
+                told.append(found)
+                if len(told) == 2:
+                    break
+    assert [found["chunk"] for found in told] == [0, 1]
+    assert {(found["chunks"], found["state"]) for found in told} == {(3, "running")}
+    seen = [picture for found in told for picture in found["pictures"]]
+    assert [picture["index"] for picture in seen] == list(range(7))
+    for found in told:
+        ply = service.client.get(found["links"]["points"]).content
+        cloud = trimesh.load(io.BytesIO(ply), file_type="ply")
+        assert len(cloud.vertices) == found["points"] > 5000
+    service.engine.go = True
+    result = service.wait_for_state(id, "succeeded")
+    for early, late in zip(seen, result["pictures"], strict=False):
+        np.testing.assert_allclose(early["extrinsic"], late["extrinsic"], atol=1e-5)
+        np.testing.assert_allclose(early["intrinsic"], late["intrinsic"], rtol=1e-5)
+    gone = service.client.get(told[0]["links"]["points"])
+    assert problem(gone, 404, "not-found")
 
 
 def test_running_out_of_memory_is_answered_with_smaller_chunks(serve: Serve) -> None:

@@ -54,7 +54,7 @@ IN_CHUNKS = f"chunks of {CHUNK}, {SHARED} shared"
 ENCODER_BLOCKS, WHOLE = 2, 24  # measured, and in VGGT-1B; pairs as well
 WANTED = (8, 16, 32, 64, 100, 200, 500, 1000)
 MEASURED = {
-    False: {"all keys": (8, 16, 32), "1 of 4": (32, 64), "usual budget": (64, 96)},
+    False: {"all keys": (8, 32), "1 of 4": (32,), "usual budget": (64,)},
     True: {"usual budget": (16, 32, 64, 128, 256, 512)},
 }
 """Frames of each way, without and with `--narrow`."""
@@ -217,10 +217,10 @@ def _exponent(rows: list[dict[str, Any]]) -> float:
 
 def vggt_1b(rows: list[dict[str, Any]], pairs: int) -> dict[str, dict[str, dict[str, Any]]]:
     """Seconds and peak bytes of VGGT-1B by way and frames; prints them. Nothing of it was measured
-    whole: seconds are 24 times a block's, and frames that were not measured follow from a fit of
-    what is proportional to frames and to pairs of query and key."""
+    whole: seconds are 24 times a block's. What was not measured follows from fits: seconds from
+    what is proportional to frames and to pairs of query and key, bytes to frames and to keys."""
     seconds = _seconds_model(rows, pairs)
-    bytes_of = {way: _line([row for row in rows if row["way"] == way]) for way in WAYS}
+    peak_bytes = _bytes_model(rows)
     found: dict[str, dict[str, dict[str, Any]]] = {way: {} for way in (*WAYS, IN_CHUNKS)}
     for frames in WANTED:
         for way in WAYS:
@@ -228,7 +228,7 @@ def vggt_1b(rows: list[dict[str, Any]], pairs: int) -> dict[str, dict[str, dict[
             kept = keys_of(way, frames).kept
             found[way][str(frames)] = {
                 "seconds": round(_whole(same[0], pairs) if same else seconds(frames, kept), 1),
-                "peak_bytes": same[0]["peak_bytes"] if same else round(bytes_of[way](frames)),
+                "peak_bytes": same[0]["peak_bytes"] if same else peak_bytes(frames, kept),
                 "frames_measured": bool(same),
             }
         if frames > CHUNK:
@@ -236,7 +236,7 @@ def vggt_1b(rows: list[dict[str, Any]], pairs: int) -> dict[str, dict[str, dict[
             taken = sum(seconds(n, keys_of("usual budget", n).kept) for n in chunks)
             found[IN_CHUNKS][str(frames)] = {
                 "seconds": round(taken, 1),
-                "peak_bytes": round(bytes_of["usual budget"](CHUNK)),
+                "peak_bytes": peak_bytes(CHUNK, keys_of("usual budget", CHUNK).kept),
                 "frames_measured": False,
             }
     for way, by_frames in found.items():
@@ -263,10 +263,10 @@ def _seconds_model(rows: list[dict[str, Any]], pairs: int) -> Callable[[int, int
     return lambda frames, kept: float(a * frames + b * frames * tokens * kept)
 
 
-def _line(rows: list[dict[str, Any]]) -> Callable[[int], float]:
-    frames, peaks = ([row[name] for row in rows] for name in ("frames", "peak_bytes"))
-    slope, start = np.polyfit(frames, peaks, 1)
-    return lambda frames: float(slope * frames + start)
+def _bytes_model(rows: list[dict[str, Any]]) -> Callable[[int, int], int]:
+    held = [(1, row["frames"], row["keys"]["kept"]) for row in rows]
+    (start, a, b), *_ = np.linalg.lstsq(held, [row["peak_bytes"] for row in rows], rcond=None)
+    return lambda frames, kept: round(float(start + a * frames + b * kept))
 
 
 def _draw(report: dict[str, Any], path: Path) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.averaged_keys import averaged
 from benchmarks.loops import batch_of, camera_errors, in_chunks, run
 from benchmarks.timing import machine, write
 from evaluation.bootstrap import interval, mean_over_scenes
@@ -67,6 +68,9 @@ def main() -> int:
     parser.add_argument("--factors", type=int, nargs="+", choices=FACTORS, default=FACTORS[1:])
     parser.add_argument("--chunk", type=int, default=96, help="frames of a pass of several")
     parser.add_argument("--shared", type=int, default=32, help="frames that two chunks share")
+    parser.add_argument(
+        "--averaged", action="store_true", help="with keys averaged over cells beside each factor"
+    )
     parser.add_argument("--attention", choices=("float", "int8"), help="other arithmetic")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     args = parser.parse_args()
@@ -88,14 +92,26 @@ def main() -> int:
     seeds = range(args.seed, args.seed + args.scenes)
     for views in args.views:
         report["views"][views] = compare(
-            net, views, args.arc, seeds, args.factors, Passes(args.chunk, args.shared)
+            net,
+            views,
+            args.arc,
+            seeds,
+            args.factors,
+            Passes(args.chunk, args.shared),
+            args.averaged,
         )
         write(args.json, report)
     return 0
 
 
 def compare(
-    net: Network, views: int, arc: float, seeds: range, factors: list[int], passes: Passes
+    net: Network,
+    views: int,
+    arc: float,
+    seeds: range,
+    factors: list[int],
+    passes: Passes,
+    with_means: bool,
 ) -> dict[str, dict[str, Any]]:
     """Figures of each way, exact attention first; prints them."""
     scores: dict[str, list[dict[str, float]]] = {}
@@ -103,7 +119,7 @@ def compare(
         side = families.of(net.config).grid(net.config).longer_side
         scene = there_and_back(seed, views, arc, side)
         exact: Reconstruction | None = None
-        for name, found in _ways(net, scene, factors, passes):
+        for name, found in _ways(net, scene, factors, passes, with_means):
             exact = found if exact is None else exact
             scores.setdefault(name, []).append(_score(found, exact, scene))
     figures = {name: _summary(own, scores[EXACT]) for name, own in scores.items()}
@@ -113,13 +129,17 @@ def compare(
 
 
 def _ways(
-    net: Network, scene: Scene, factors: list[int], passes: Passes
+    net: Network, scene: Scene, factors: list[int], passes: Passes, with_means: bool
 ) -> Iterator[tuple[str, Reconstruction]]:
     batch = batch_of(scene)
     views = len(scene.images)
     yield EXACT, run(net, batch)
     for factor in factors:
         yield f"1 of {factor}", run(net, batch, _budget(net, factor, views))
+        if with_means:
+            family, grid = families.of(net.config), _grid(net)
+            with averaged(net, factor, views, grid, family.special_tokens(net.config)):
+                yield f"mean of {factor}", run(net, batch)
     if views > passes.chunk:
         chunks = chunk_frames(views, passes.chunk, passes.shared)
         found = in_chunks(net, batch, chunks, _budget(net, _OF_CHUNKS, passes.chunk))
@@ -129,10 +149,13 @@ def _ways(
 
 def _budget(net: Network, factor: int, frames: int) -> int:
     """What is just enough for the factor, and too small for the one before."""
-    family = families.of(net.config)
-    grid = family.grid(net.config)
-    side = grid.longer_side // grid.patch_size
-    return len(kept_tokens(factor, frames, side, side, family.special_tokens(net.config))) + 1
+    special = families.of(net.config).special_tokens(net.config)
+    return len(kept_tokens(factor, frames, *_grid(net), special)) + 1
+
+
+def _grid(net: Network) -> tuple[int, int]:
+    grid = families.of(net.config).grid(net.config)
+    return (grid.longer_side // grid.patch_size,) * 2
 
 
 def _score(found: Reconstruction, exact: Reconstruction, scene: Scene) -> dict[str, float]:

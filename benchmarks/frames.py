@@ -8,8 +8,9 @@ network has VGGT-1B's widths and fewer blocks: two in the image encoder, `--pair
 global blocks. Blocks of a kind take the same time, so VGGT-1B's 24 of each are extrapolated from
 them; so are numbers of frames that are not measured, from the same work of those that are. Peak
 memory is that of the process above what it held before, its pictures left out; it does not depend
-on the number of blocks. `--narrow` has a quarter of the width, so that hundreds of frames are
-measured at the usual budget of keys, and tells the exponent of seconds over frames.
+on the number of blocks. `--narrow` has a quarter of the width and no dense head, which takes the
+same time for every frame; hundreds of frames are measured at the usual budget of keys, for the
+exponent of seconds over frames.
 
 Every pass runs in a process of its own, on one thread, in processor time. What FILE holds already
 is not measured again. Writes a figure beside FILE.
@@ -119,16 +120,10 @@ def network_config(narrow: bool, pairs: int) -> VGGTConfig:
     """VGGT-1B with fewer blocks, and if `narrow` a quarter as wide; no head that a service never
     reads."""
     config = PRESETS["vggt-1b"].with_heads(("camera", "depth"))
+    share = 4 if narrow else 1
+    width, heads = config.embed_dim // share, config.num_heads // share
     head = config.depth_head
     assert head is not None
-    width, heads = config.embed_dim, config.num_heads
-    camera = config.camera_head
-    if narrow:
-        width, heads = width // 4, heads // 4
-        head = replace(
-            head, features=head.features // 4, out_channels=tuple(c // 4 for c in head.out_channels)
-        )
-        camera = CameraHeadConfig(num_heads=heads)
     return replace(
         config,
         embed_dim=width,
@@ -138,9 +133,9 @@ def network_config(narrow: bool, pairs: int) -> VGGTConfig:
         patch_embed_vit=VisionTransformerConfig(
             config.img_size, PATCH, width, ENCODER_BLOCKS, heads
         ),
+        camera_head=CameraHeadConfig(num_heads=heads),
         # three levels are held during the last global block, as in VGGT-1B
-        depth_head=replace(head, intermediate_layer_idx=(0, 0, 0, pairs - 1)),
-        camera_head=camera,
+        depth_head=None if narrow else replace(head, intermediate_layer_idx=(0, 0, 0, pairs - 1)),
     )
 
 

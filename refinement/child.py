@@ -9,9 +9,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from refinement.answer import write_answer
 from refinement.process import Report, die_with_parent
 from refinement.result import Reason, Refinement
-from refinement.task import Task, write_answer
+from refinement.task import Task
 
 
 def main() -> None:
@@ -35,14 +36,17 @@ def main() -> None:
 
 def _with_dense_depth(answer: Refinement, task: Task, report: Report) -> Refinement:
     if answer.sparse is None:
-        reason = Reason("cameras-not-refined", "Dense depth needs refined cameras.")
+        reason = Reason("cameras-not-refined", "Dense depth needs cameras that matches support.")
         return replace(answer, dense_reason=reason)
     from refinement.dense import dense_depth
 
     started = time.monotonic()
+    pictures = answer.pictures
+    if answer.kept == 0:  # the network's cameras are as good as refined ones
+        pictures = tuple(replace(picture, source="refined") for picture in pictures)
     dense = dense_depth(
         task.photographs,
-        answer.pictures,
+        pictures,
         answer.sparse,
         task.network.depth,
         task.options,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 CameraChoice = Literal["auto", "shared", "each"]
-DistortionChoice = Literal["auto", "none", "radial"]
+DistortionChoice = Literal["none", "radial"]
 
 
 def _cores() -> int:
@@ -29,8 +29,8 @@ class RefineOptions:
     camera: CameraChoice = "auto"
     """`shared`: pictures of one size share a lens; `each`: every picture has its own; `auto`:
     those of one size share it unless their EXIF data differ."""
-    distortion: DistortionChoice = "auto"
-    """`radial`: estimate one coefficient a lens; `none`: keep it 0; `auto`: as `radial`."""
+    distortion: DistortionChoice = "radial"
+    """`radial`: estimate one coefficient a lens; `none`: keep it 0."""
     pixels: int = 1024
     """Longer side of the dense depth maps, at most that of the picture."""
     threads: int = field(default_factory=_cores)

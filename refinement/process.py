@@ -21,6 +21,7 @@ from refinement.result import Reason
 Report = Callable[[str, float], None]
 
 _WATCH_SECONDS = 0.1
+_LONGEST_LINE = 1 << 10
 _MODULE = "refinement.child"
 _LOG = "log.txt"
 
@@ -93,9 +94,10 @@ def _watch(
         if open_pipe and select.select([events], [], [], _WATCH_SECONDS)[0]:
             received = os.read(events, 1 << 16)
             open_pipe = bool(received)
-            *lines, unread = (unread + received).split(b"\n")
+            *lines, unread = (unread + received[-_LONGEST_LINE:]).split(b"\n")
+            unread = unread[-_LONGEST_LINE:]
             if lines:
-                stage, share = json.loads(lines[-1])
+                stage, share = _progress(lines[-1]) or (stage, share)
         elif not open_pipe:
             time.sleep(_WATCH_SECONDS)
         report(stage, share)
@@ -124,12 +126,23 @@ def _watch(
     return Ending(Reason("crashed", _what_happened(child.returncode, stage, folder)), peak)
 
 
+def _progress(line: bytes) -> tuple[str, float] | None:
+    """Stage and share of a line that the process wrote; None if it is none of its."""
+    try:
+        stage, share = json.loads(line)
+        return (str(stage), float(share)) if 0 <= float(share) <= 1 else None
+    except (ValueError, TypeError, RecursionError):
+        return None
+
+
 def _what_happened(returncode: int, stage: str, folder: Path) -> str:
     """The end of a process in words, with the last line that it wrote."""
     how = f"exit status {returncode}"
     if returncode < 0:
         how = f"signal {signal.Signals(-returncode).name}"
-    written = (folder / _LOG).read_text(errors="replace").strip().splitlines()
+    with (folder / _LOG).open("rb") as log:
+        log.seek(max(log.seek(0, os.SEEK_END) - _LONGEST_LINE, 0))
+        written = log.read().decode(errors="replace").strip().splitlines()
     last = f": {written[-1].strip()[:200]}" if written else ""
     return f"The refinement's process ended in the stage {stage!r} with {how}{last}"
 

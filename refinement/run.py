@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from refinement.answer import AnswerError, read_answer
 from refinement.network import network_scene
 from refinement.options import RefineOptions
 from refinement.photograph import Photograph
 from refinement.process import Ending, Report, run_child
 from refinement.result import Reason, Refinement
-from refinement.task import Task, Wanted, read_answer
+from refinement.task import Task, Wanted
 from refinement.unrefined import unrefined
 
 if TYPE_CHECKING:
@@ -64,7 +65,12 @@ def refine(
         folder = Path(name)
         Task(tuple(photographs), scene, wanted, options).write(folder)
         ending = run_child(folder, options.seconds, options.memory_bytes, report)
-        answer = read_answer(folder)
+        try:
+            answer = read_answer(folder, photographs, options.memory_bytes)
+        except AnswerError as error:
+            message = f"The refinement's process gave no answer that can be used: {error}."
+            ending = replace(ending, reason=Reason("invalid-answer", message))
+            answer = None
     return _concluded(answer or unrefined(scene.cameras, _UNKNOWN), ending, wanted)
 
 

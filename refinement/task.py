@@ -1,8 +1,7 @@
-"""What passes between the caller's process and the refinement's own: two files in a folder."""
+"""What the refinement's own process is given by its caller: a file in a folder of theirs."""
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +11,8 @@ from typing import Literal
 from refinement.network import NetworkScene
 from refinement.options import RefineOptions
 from refinement.photograph import Photograph
-from refinement.result import Refinement
 
-_TASK, _ANSWER = "task.pickle", "answer.pickle"
+_FILE = "task.pickle"
 
 Wanted = Literal["cameras", "dense"]
 
@@ -29,25 +27,9 @@ class Task:
     options: RefineOptions
 
     def write(self, folder: Path) -> None:
-        (folder / _TASK).write_bytes(pickle.dumps(self))
+        (folder / _FILE).write_bytes(pickle.dumps(self))
 
     @classmethod
     def read(cls, folder: Path) -> Task:
-        task: Task = pickle.loads((folder / _TASK).read_bytes())
+        task: Task = pickle.loads((folder / _FILE).read_bytes())
         return task
-
-
-def write_answer(answer: Refinement, folder: Path) -> None:
-    """Replaces the answer in one step: whoever is killed leaves the one before."""
-    new = folder / f"{_ANSWER}.new"
-    new.write_bytes(pickle.dumps(answer))
-    os.replace(new, folder / _ANSWER)
-
-
-def read_answer(folder: Path) -> Refinement | None:
-    """The last answer that was written."""
-    path = folder / _ANSWER
-    if not path.exists():
-        return None
-    answer: Refinement = pickle.loads(path.read_bytes())
-    return answer

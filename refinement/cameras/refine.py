@@ -23,6 +23,7 @@ from refinement.cameras.hinge import weak_connection
 from refinement.cameras.mapped import globally_mapped, mapped
 from refinement.cameras.seeded import seeded
 from refinement.cameras.solution import Solution, Tracks
+from refinement.cameras.triangulated import with_cameras
 from refinement.network import NetworkScene
 from refinement.photograph import Photograph
 from refinement.result import Method, Reason, RefinedPicture, Refinement, SparsePoints
@@ -190,12 +191,16 @@ class _Search:
         solution = placed(judged.solution, self.network)
         support = _share(matches, solution.cameras)
         if support < network_support + LEAST_GAIN:
-            return self._stay(
+            stayed = self._stay(
                 "already-supported",
                 f"The network's cameras satisfy {network_support:.0%} of the matches; refined "
                 f"ones {support:.0%}.",
                 network_support,
             )
+            if self.task.wanted == "dense":  # which the network's cameras are good enough for
+                points = with_cameras(judged.solution, self.network.cameras)
+                stayed = replace(stayed, sparse=sparse_points(points, self.task.photographs))
+            return stayed
         reason = None
         if not kept.all():
             reason = Reason(

@@ -199,10 +199,11 @@ class Options(PointOptions):
         description="whether one camera took all pictures: shared, each (one for each picture), or "
         "auto: shared by those of one size and one lens",
     )
-    refine_distortion: Literal["auto", "none", "radial"] = Field(
-        "auto",
+    refine_distortion: Literal["none", "radial"] = Field(
+        "radial",
         examples=["none"],
-        description="lens distortion that the refined cameras may have",
+        description="lens distortion that the refined cameras may have: radial, or none for "
+        "pictures that were undistorted before",
     )
     refine_pixels: int | None = Field(
         None,

@@ -39,7 +39,7 @@ class RefinementOrder:
 
     wanted: Literal["cameras", "dense"]
     camera: Literal["auto", "shared", "each"]
-    distortion: Literal["auto", "none", "radial"]
+    distortion: Literal["none", "radial"]
     pixels: int
     seconds: float
 

@@ -33,7 +33,8 @@ _RESERVE = 0.05  # of the time that is left, for storing the result
 _LEAST_SECONDS = 1.0
 _NOT_BEGUN = "start"
 FAILURES = (
-    "colmap-not-installed", "crashed", "failed", "memory-limit", "not-finished", "time-limit",
+    "colmap-not-installed", "crashed", "failed", "invalid-answer", "memory-limit", "not-finished",
+    "time-limit",
 )  # fmt: skip
 """Codes of reasons that say nothing of the pictures."""
 

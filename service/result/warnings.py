@@ -27,7 +27,7 @@ def warnings_about(
     kept = 0 if refinement is None else refinement.kept
     if model.domain is not None and not model.domain.photographs:
         trained = f"This model was trained on {model.domain.trained_on} only."
-        if kept and kept == pictures:
+        if kept == pictures > 0 or _supported(refinement):
             found.append(("unverified-depth", f"{trained} {_unverified(refinement)}"))
         else:
             found.append(
@@ -71,15 +71,26 @@ def _not_for_photographs(kept: int, refinable: bool) -> str:
     )
 
 
+def _supported(refinement: RefinementDocument | None) -> bool:
+    """Whether the network's own cameras were found to be right."""
+    reason = None if refinement is None else refinement.reason
+    return reason is not None and reason.code in _NO_WARNING
+
+
 def _unverified(refinement: RefinementDocument | None) -> str:
+    cameras = (
+        "The cameras agree with the pictures themselves"
+        if _supported(refinement)
+        else "The cameras were refined on the pictures themselves"
+    )
     if refinement is not None and refinement.asked == "dense" and refinement.dense_reason is None:
         return (
-            "The cameras were refined on the pictures themselves, and so was the depth that is "
+            f"{cameras}, and so {'does' if _supported(refinement) else 'was'} the depth that is "
             "marked as verified; on photographs the rest of the depth is not reliable."
         )
     return (
-        "The cameras were refined on the pictures themselves, but depth and points are the "
-        "network's: on photographs they are wrong. Ask for refine=dense."
+        f"{cameras}, but depth and points are the network's: on photographs they are wrong. Ask "
+        "for refine=dense."
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from evaluation.pose_metrics import pose_auc, relative_pose_errors
 from refinement.options import RefineOptions
 from refinement.photograph import photograph_of
-from refinement.result import Refinement
+from refinement.result import VERIFIED, Refinement
 from refinement.run import refine
 from tests.refinement.rooms import Room, extrinsics_of, make_room, save_picture
 
@@ -157,3 +157,21 @@ def test_a_picture_more_or_less_is_refused(room: Room) -> None:
     wrong = replace(room.photographs[0], height=100)
     with pytest.raises(ValueError, match="picture 0 has 100 x 256 pixels"):
         refine((wrong, *room.photographs[1:]), room.network)
+
+
+def test_where_the_networks_cameras_are_right_dense_depth_is_made_with_them(
+    tmp_path: Path,
+) -> None:
+    right = make_room(tmp_path / "right", seed=0, wrong=0.0)
+    answer = refine(right.photographs, right.network, "dense", RefineOptions(threads=1))
+    assert answer.reason is not None
+    assert answer.reason.code == "already-supported"
+    assert network_unchanged(answer, right)
+    assert answer.dense is not None
+    assert answer.dense_reason is None
+    assert right.scene.depth is not None
+    true = right.scene.depth.numpy()
+    verified = np.stack([found.source for found in answer.dense]) == VERIFIED
+    error = np.abs(np.stack([found.depth for found in answer.dense]) / true - 1)[verified]
+    assert verified.mean() > 0.2
+    assert np.median(error) < 0.01

@@ -129,7 +129,7 @@ def test_the_fingerprint_follows_what_only_the_refinement_reads() -> None:
 def test_a_request_that_says_nothing_gets_what_the_service_does() -> None:
     settings = RefinementSettings(refine="dense", refine_seconds=60, refine_pixels=512)
     order = RefinementOrder.of(Options(), settings)
-    assert order == RefinementOrder("dense", "auto", "auto", 512, 60)
+    assert order == RefinementOrder("dense", "auto", "radial", 512, 60)
     assert RefinementOrder.of(Options(refine="off"), settings) is None
     chosen = RefinementOrder.of(Options(refine="cameras", refine_seconds=999), settings)
     assert chosen is not None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -29,18 +30,23 @@ from kernels.cuda.tiles import Tile, choose_tile
 from kernels.formats import FLOAT_ACTIVATIONS, PACKED, PACKED_BITS, WHOLE, largest_code
 
 WIDEST_ROW = 4096  # of the prologue: 256 threads with 16 elements each
-WIDEST_HEAD = 256
+HEAD_WIDTHS = (32, 64, 128, 256)
 _ALIGNMENT = 16  # bytes of a vector load
 _GROUP = 32  # codes that a matrix instruction takes from one row at least
+
+
+_Given = TypeVar("_Given", Tensor, Tensor | None)
 
 
 def _pointer(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def _aligned(tensor: Tensor) -> Tensor:
+def _aligned(tensor: _Given) -> _Given:
     """`tensor` where vector loads may read it: a view may start anywhere in its storage."""
-    return tensor if tensor.data_ptr() % _ALIGNMENT == 0 else tensor.clone()
+    if tensor is None or tensor.data_ptr() % _ALIGNMENT == 0:
+        return tensor
+    return tensor.clone()
 
 
 def _prologue_fits(width: int, rotated: bool) -> bool:
@@ -178,14 +184,15 @@ class CudaBackend:
         sin: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         batch, tokens, _three, heads, width = qkv.shape
-        if width > WIDEST_HEAD:
+        if width not in HEAD_WIDTHS:
             return reference.qk_norm_rope(
                 qkv, q_weight, q_bias, k_weight, k_bias, norm_eps, cos, sin
             )
         if cos is not None and sin is not None:
             cos, sin = (table.repeat(tokens // len(table), 1) for table in (cos, sin))
         q, k = (qkv.new_empty((batch, heads, tokens, width)) for _ in range(2))
-        pointers = map(_pointer, (qkv, q_weight, q_bias, k_weight, k_bias, cos, sin, q, k))
+        given = map(_aligned, (qkv, q_weight, q_bias, k_weight, k_bias, cos, sin))
+        pointers = map(_pointer, (*given, q, k))
         sizes = (batch, tokens, norm_eps, heads, width, DTYPES[qkv.dtype])
         self.library.qk_norm_rope(QkNormRopeArguments(*pointers, self.stream(qkv.device), *sizes))
         return q, k
@@ -222,13 +229,13 @@ class CudaBackend:
         if not _prologue_fits(width, rotated=signs is not None):
             codes, scale = reference.quantize_rows(x, *prologue)
             return arrange_codes(codes, layout), scale
-        x = _aligned(x)
+        x, *parameters = map(_aligned, (x, norm_weight, norm_bias, signs, smoothing))
         if layout is Layout.PACKED:
             codes = x.new_empty((rows, width // PACKED), dtype=torch.uint8)
         else:
             codes = x.new_empty((rows, width), dtype=torch.int8)
         scale = x.new_empty((rows, 1), dtype=torch.float32)
-        pointers = map(_pointer, (x, norm_weight, norm_bias, signs, smoothing, clip, codes, scale))
+        pointers = map(_pointer, (x, *parameters, clip, codes, scale))
         numbers = (
             rows,
             width,
@@ -256,7 +263,7 @@ class CudaBackend:
         residual: Tensor | None = None,
     ) -> None:
         codes, weight = _aligned(codes), _aligned(weight)
-        residual = None if residual is None else _aligned(residual)
+        residual = _aligned(residual)
         m, n = output.shape
         k = weight.shape[1] * (WHOLE if scheme is Scheme.W8A8 else PACKED)
         pointers = map(

@@ -1,9 +1,13 @@
 // Codes of a quantised layer's input in one pass: LayerNorm or GELU, rotation, smoothing, per-token scale, rounding,
 // packing. One group of threads owns a row, each thread 16 of its elements, all in float32 and in the order of
 // `reference.py`, so that a row without LayerNorm or GELU gets the definition's very codes.
+//
+// Widths that are powers of two have kernels of their own: every index but the thread's is known to the compiler then.
+// The others are not rotated, and share one kernel.
 #include <device.cuh>
 
 #include "arguments.h"
+#include "vectors.cuh"
 
 namespace {
 
@@ -12,11 +16,17 @@ constexpr int kElementBits = 4;
 constexpr int kWarp = 32;
 constexpr int kLargestWidth = 4096;
 constexpr int kSmallBlock = 128;  // threads; narrow rows share a block
+constexpr int kWords = kElements / 4;
+constexpr float kSmall = 0x1p-60f, kLarge = 0x1p60f;  // between them a quotient's corrections are exact
+
+// What the warps of a row tell each other, each in a place of its own; see `reduce`.
+enum Slot { kSum = 0, kSquares = 1, kExtremes = 2, kSlots = 4 };
+constexpr int kPartials = kSlots * kLargestWidth / kElements / kWarp;
 
 // Rows in shared memory are padded so that none of the access patterns below meets a bank twice.
 __host__ __device__ constexpr int padded(int element) { return element + element / 32 * 4 + element / 256 * 16; }
 
-__host__ __device__ inline int threads_per_row(int64_t width) {
+__host__ __device__ constexpr int threads_per_row(int64_t width) {
   int threads = 1;
   while (threads * kElements < width) threads *= 2;
   return threads;
@@ -29,97 +39,137 @@ struct Row {
   int width, threads, thread;
   bool active;      // false: beyond the last row or the last element; takes part in barriers only
   float* values;    // padded(width) floats
-  float* partials;  // one per warp of the row
+  float* partials;  // kPartials floats
 
-  // Element `e` of this thread when its 16 are `1 << shift` apart.
-  __device__ int element(int e, int shift) const {
-    return (thread >> shift << (shift + kElementBits)) | (e << shift) | (thread & ((1 << shift) - 1));
+  // The first of this thread's elements when its 16 are `1 << shift` apart. The others have more bits, never other
+  // ones: element e is first + (e << shift), and its place padded(first) + padded(e << shift).
+  template <int shift>
+  __device__ int first() const {
+    return (thread >> shift << (shift + kElementBits)) | (thread & ((1 << shift) - 1));
   }
+
+  __device__ void synchronize() const { threads <= kWarp ? synchronize_warp() : synchronize_block(); }
 };
 
 struct Sum {
-  static constexpr float neutral = 0.0f;
-  __device__ static float combine(float a, float b) { return a + b; }
+  __device__ static float combine(int, float a, float b) { return a + b; }
 };
-struct Maximum {
-  static constexpr float neutral = -3.402823466e+38f;
-  __device__ static float combine(float a, float b) { return a < b ? b : a; }
+struct Extremes {  // the lowest value, then the highest
+  __device__ static float combine(int place, float a, float b) { return place == 0 ? fminf(a, b) : fmaxf(a, b); }
 };
 
-// Combines one value of every thread of the row; all threads of the block must call it.
-template <class Operation>
-__device__ float reduce(const Row& row, float value) {
+// Combines values of every thread of the row; all threads of the block must call it. A slot is used once, so that
+// nobody needs to wait before it is written.
+template <class Operation, int slot, int count>
+__device__ void reduce(const Row& row, float (&value)[count]) {
   const int lanes = row.threads < kWarp ? row.threads : kWarp;
-  for (int mask = 1; mask < lanes; mask *= 2) value = Operation::combine(value, shuffle_xor(value, mask));
-  if (row.threads <= kWarp) return value;
-  synchronize_block();
-  if (row.thread % kWarp == 0) row.partials[row.thread / kWarp] = value;
-  synchronize_block();
-  value = Operation::neutral;
-  for (int warp = 0; warp < row.threads / kWarp; ++warp) value = Operation::combine(value, row.partials[warp]);
-  return value;
-}
-
-template <class T>
-struct alignas(16) Vector {
-  T element[16 / sizeof(T)];
-};
-
-struct alignas(8) Eight {
-  uint32_t low, high;
-};
-
-template <class T>
-__device__ void load(const Row& row, const T* source, float (&x)[kElements]) {
-  constexpr int width = 16 / sizeof(T);
-  const Vector<T>* vectors = reinterpret_cast<const Vector<T>*>(source) + row.thread * (kElements / width);
 #pragma unroll
-  for (int i = 0; i < kElements / width; ++i) {
-    const Vector<T> vector = row.active ? vectors[i] : Vector<T>{};
+  for (int mask = 1; mask < lanes; mask *= 2) {
 #pragma unroll
-    for (int j = 0; j < width; ++j) x[width * i + j] = to_float(vector.element[j]);
+    for (int i = 0; i < count; ++i) value[i] = Operation::combine(i, value[i], shuffle_xor(value[i], mask));
+  }
+  if (row.threads <= kWarp) return;
+  const int warps = row.threads / kWarp;
+  float* const partials = row.partials + slot * warps;
+  if (row.thread % kWarp == 0) {
+#pragma unroll
+    for (int i = 0; i < count; ++i) partials[i * warps + row.thread / kWarp] = value[i];
+  }
+  synchronize_block();
+#pragma unroll
+  for (int i = 0; i < count; ++i) {
+    value[i] = partials[i * warps];
+#pragma unroll
+    for (int warp = 1; warp < warps; ++warp) value[i] = Operation::combine(i, value[i], partials[i * warps + warp]);
   }
 }
 
-// Mean and variance in two passes over the registers.
-__device__ void normalize(const PrologueArguments& p, const Row& row, float (&x)[kElements]) {
-  float sum = 0.0f, squares = 0.0f;
+// Divides by one number, rounded as IEEE division rounds. Where nothing can overflow or vanish (`ordinary`) that takes
+// 5 instructions of the machine instead of 12: two corrections of the product with the rounded reciprocal, of which the
+// second is exact (Markstein, "Computation of elementary functions on the IBM RISC System/6000 processor", 1990).
+__device__ void divide(float (&x)[kElements], float divisor, bool ordinary) {
+  if (!ordinary) {
 #pragma unroll
-  for (int e = 0; e < kElements; ++e) sum += x[e];  // an inactive thread holds zeros
-  const float mean = reduce<Sum>(row, sum) / row.width;
+    for (int e = 0; e < kElements; ++e) x[e] /= divisor;
+    return;
+  }
+  const float reciprocal = 1.0f / divisor;
+#pragma unroll
+  for (int e = 0; e < kElements; ++e) {
+    float quotient = x[e] * reciprocal;
+#pragma unroll
+    for (int correction = 0; correction < 2; ++correction) {
+      quotient = fmaf(fmaf(-quotient, divisor, x[e]), reciprocal, quotient);
+    }
+    x[e] = quotient;
+  }
+}
+
+// Parameters of this thread's elements when these are `1 << shift` apart.
+template <int shift>
+__device__ void load_parameters(const Row& row, const float* source, float (&y)[kElements]) {
+  if constexpr (shift == 0) {
+    load_values(source + row.first<0>(), y);
+  } else {
+    const float* const own = source + row.first<shift>();
+#pragma unroll
+    for (int e = 0; e < kElements; ++e) y[e] = own[e << shift];
+  }
+}
+
+// Mean and variance in two passes over the registers. `everyone`: no thread lies beyond the row's last element.
+template <bool everyone>
+__device__ void normalize(const PrologueArguments& p, const Row& row, float (&x)[kElements]) {
+  float sum[1] = {0.0f}, squares[1] = {0.0f};
+#pragma unroll
+  for (int e = 0; e < kElements; ++e) sum[0] += x[e];  // an inactive thread holds zeros
+  reduce<Sum, kSum>(row, sum);
+  const float mean = sum[0] / row.width;
 #pragma unroll
   for (int e = 0; e < kElements; ++e) {
     x[e] -= mean;
-    squares += row.active ? x[e] * x[e] : 0.0f;
+    squares[0] += everyone || row.active ? x[e] * x[e] : 0.0f;
   }
-  const float deviation = sqrtf(reduce<Sum>(row, squares) / row.width + p.epsilon);
+  reduce<Sum, kSquares>(row, squares);
+  const float deviation = sqrtf(squares[0] / row.width + p.epsilon);
   if (!row.active) return;
+  divide(x, deviation, deviation > kSmall && deviation < kLarge);  // no |x| is beyond sqrt(width) deviations
+  float parameter[kElements];
+  load_parameters<0>(row, p.norm_weight, parameter);
 #pragma unroll
-  for (int e = 0; e < kElements; ++e) {
-    x[e] = x[e] / deviation * p.norm_weight[row.element(e, 0)];
-    if (p.norm_bias) x[e] += p.norm_bias[row.element(e, 0)];
-  }
+  for (int e = 0; e < kElements; ++e) x[e] *= parameter[e];
+  if (!p.norm_bias) return;
+  load_parameters<0>(row, p.norm_bias, parameter);
+#pragma unroll
+  for (int e = 0; e < kElements; ++e) x[e] += parameter[e];
 }
 
-// Moves the row's values through shared memory: from elements `1 << from` apart to elements `1 << to` apart.
-__device__ void rearrange(const Row& row, float (&x)[kElements], int from, int to) {
-  synchronize_block();
+// Moves the row's values through shared memory: from elements `1 << from` apart to elements `1 << to` apart. A thread
+// stores where it loaded from the last time, so that only the values' arrival needs to be waited for.
+template <int from, int to>
+__device__ void rearrange(const Row& row, float (&x)[kElements]) {
   if (row.active) {
+    float* const own = row.values + padded(row.first<from>());
+    if constexpr (from == 0) {
+      store_values(own, x);
+    } else {
 #pragma unroll
-    for (int e = 0; e < kElements; ++e) row.values[padded(row.element(e, from))] = x[e];
+      for (int e = 0; e < kElements; ++e) own[padded(e << from)] = x[e];
+    }
   }
-  synchronize_block();
+  row.synchronize();
   if (row.active) {
+    const float* const own = row.values + padded(row.first<to>());
 #pragma unroll
-    for (int e = 0; e < kElements; ++e) x[e] = row.values[padded(row.element(e, to))];
+    for (int e = 0; e < kElements; ++e) x[e] = own[padded(e << to)];
   }
 }
 
 // Butterflies over bits first, first + 1, ... of the four bits of an element's number that this thread holds.
-__device__ void butterflies(float (&x)[kElements], int first) {
+template <int first>
+__device__ void butterflies(float (&x)[kElements]) {
 #pragma unroll
-  for (int bit = 0; bit < kElementBits; ++bit) {
-    if (bit < first) continue;
+  for (int bit = first; bit < kElementBits; ++bit) {
 #pragma unroll
     for (int e = 0; e < kElements; ++e) {
       if (e & (1 << bit)) continue;
@@ -130,117 +180,180 @@ __device__ void butterflies(float (&x)[kElements], int first) {
   }
 }
 
-// Signs and the normalised Walsh-Hadamard transform; returns the shift at which the result's elements are held.
-__device__ int rotate(const PrologueArguments& p, const Row& row, float (&x)[kElements]) {
-#pragma unroll
-  for (int e = 0; e < kElements; ++e) x[e] *= row.active ? static_cast<float>(p.signs[row.element(e, 0)]) : 0.0f;
-  int bits = 0;
-  while ((1 << bits) < row.width) ++bits;
-  butterflies(x, 0);
-  int shift = 0;
-  for (int done = kElementBits; done < bits; done += kElementBits) {
-    const int next = done + kElementBits <= bits ? done : bits - kElementBits;
-    rearrange(row, x, shift, next);
-    butterflies(x, done - next);
-    shift = next;
+// The butterflies over bits `done` and up of `bits`, of elements that are held `1 << shift` apart; they end up as far
+// apart as they can.
+template <int bits, int done, int shift>
+__device__ void transform(const Row& row, float (&x)[kElements]) {
+  if constexpr (done < bits) {
+    constexpr int next = done + kElementBits <= bits ? done : bits - kElementBits;
+    rearrange<shift, next>(row, x);
+    butterflies<done - next>(x);
+    transform<bits, done + kElementBits, next>(row, x);
   }
+}
+
+// Signs and the normalised Walsh-Hadamard transform.
+template <int bits>
+__device__ void rotate(const PrologueArguments& p, const Row& row, float (&x)[kElements]) {
+  if (row.active) {
+    const Vector<uint32_t> signs = *reinterpret_cast<const Vector<uint32_t>*>(p.signs + row.first<0>());
+#pragma unroll
+    for (int e = 0; e < kElements; ++e) x[e] = with_sign_of_byte(x[e], signs.element[e / 4], e % 4);
+  }
+  butterflies<0>(x);
+  transform<bits, kElementBits, 0>(row, x);
 #pragma unroll
   for (int e = 0; e < kElements; ++e) x[e] *= p.normalizer;
-  return shift;
 }
 
-__device__ int round_code(float quotient, int top) {
-  const float rounded = rintf(quotient);  // half to even
-  if (!(rounded > -top - 1)) return -top - 1;
-  return rounded < top ? static_cast<int>(rounded) : top;
+__device__ inline int round_code(float quotient, int top) {  // no number gives the lowest code
+  return round_half_even(fminf(fmaxf(quotient, static_cast<float>(-top - 1)), static_cast<float>(top)));
 }
 
-// Codes go through shared memory as bytes, so that every thread stores 16 consecutive ones.
-__device__ void store_codes(const PrologueArguments& p, const Row& row, int64_t index, const float (&x)[kElements],
-                            float scale, int shift) {
-  signed char* codes = reinterpret_cast<signed char*>(row.values);
-  synchronize_block();
-  if (row.active) {
-#pragma unroll
-    for (int e = 0; e < kElements; ++e) codes[row.element(e, shift)] = round_code(x[e] / scale, p.largest_code);
-  }
-  synchronize_block();
-  if (!row.active) return;
+struct alignas(8) HalfVector {
+  uint32_t low, high;
+};
+
+// 16 consecutive codes of this thread, where the layout wants them.
+__device__ void store_codes(const PrologueArguments& p, const Row& row, int64_t index, const Vector<uint32_t>& own) {
   const int64_t slot = index * (row.width / kElements) + row.thread;
-  const Vector<signed char> own = reinterpret_cast<const Vector<signed char>*>(codes)[row.thread];
+  const uint32_t* const word = own.element;
+  Vector<uint32_t>* const whole = static_cast<Vector<uint32_t>*>(p.codes);
+  HalfVector* const halves = static_cast<HalfVector*>(p.codes);
   if (p.layout == kBytes) {
-    static_cast<Vector<signed char>*>(p.codes)[slot] = own;
+    whole[slot] = own;
   } else if (p.layout == kPacked) {
-    uint32_t nibbles[2] = {0, 0};
+    uint32_t pairs[kWords];
 #pragma unroll
-    for (int e = 0; e < kElements; ++e) nibbles[e / 8] |= static_cast<uint32_t>(own.element[e] & kPackedMask) << (kPackedBits * (e % 8));
-    static_cast<Eight*>(p.codes)[slot] = {nibbles[0], nibbles[1]};
-  } else {  // kEvenOdd: two threads share 32 codes, 16 even ones before 16 odd ones
-    uint32_t even[2] = {0, 0}, odd[2] = {0, 0};
-#pragma unroll
-    for (int e = 0; e < kElements; e += 2) {
-      even[e / 8] |= (own.element[e] & 0xFFu) << (8 * (e / 2 % 4));
-      odd[e / 8] |= (own.element[e + 1] & 0xFFu) << (8 * (e / 2 % 4));
+    for (int i = 0; i < kWords; ++i) {
+      const uint32_t nibbles = word[i] & 0x0F0F0F0Fu;
+      pairs[i] = nibbles | nibbles >> kPackedBits;  // in bytes 0 and 2
     }
-    Eight* const pair = static_cast<Eight*>(p.codes) + slot / 2 * 4 + slot % 2;
-    pair[0] = {even[0], even[1]};
-    pair[2] = {odd[0], odd[1]};
+    halves[slot] = {pick_bytes(pairs[0], pairs[1], 0x6420), pick_bytes(pairs[2], pairs[3], 0x6420)};
+  } else {  // kEvenOdd: two threads share 32 codes, 16 even ones before 16 odd ones
+    HalfVector* const pair = halves + slot / 2 * 4 + slot % 2;
+    pair[0] = {pick_bytes(word[0], word[1], 0x6420), pick_bytes(word[2], word[3], 0x6420)};
+    pair[2] = {pick_bytes(word[0], word[1], 0x7531), pick_bytes(word[2], word[3], 0x7531)};
   }
 }
 
-template <class T>
-__global__ void __launch_bounds__(kLargestWidth / kElements) prologue_kernel(const PrologueArguments p) {
-  Row row;
-  row.width = static_cast<int>(p.k);
-  row.threads = threads_per_row(p.k);
-  row.thread = threadIdx.x % row.threads;
-  const int rows_per_block = blockDim.x / row.threads, within = threadIdx.x / row.threads;
-  const int64_t index = static_cast<int64_t>(blockIdx.x) * rows_per_block + within;
-  row.active = index < p.m && row.thread * kElements < row.width;
-  float* const scratch = reinterpret_cast<float*>(shared_memory());
-  row.values = scratch + within * padded(row.width);
-  row.partials = scratch + rows_per_block * padded(row.width) + within * (kLargestWidth / kElements / kWarp);
-
-  float x[kElements];
-  load(row, static_cast<const T*>(p.input) + (row.active ? index * p.k : 0), x);
-  if (p.norm_weight) normalize(p, row, x);
-  if (p.gelu) {
-#pragma unroll
-    for (int e = 0; e < kElements; ++e) x[e] = gelu(x[e]);
-  }
-  const int shift = p.signs ? rotate(p, row, x) : 0;
-
-  float lowest = Maximum::neutral, highest = Maximum::neutral;  // of -x and of x
+// Smoothing, the token's scale, and its codes, of elements that are held `1 << shift` apart.
+template <int shift>
+__device__ void quantize(const PrologueArguments& p, const Row& row, int64_t index, float (&x)[kElements]) {
+  float extremes[2] = {3.402823466e+38f, -3.402823466e+38f};
   if (row.active) {
+    if (p.smoothing) {
+      float divisor[kElements];
+      load_parameters<shift>(row, p.smoothing, divisor);
+#pragma unroll
+      for (int e = 0; e < kElements; ++e) x[e] /= divisor[e];
+    }
 #pragma unroll
     for (int e = 0; e < kElements; ++e) {
-      if (p.smoothing) x[e] /= p.smoothing[row.element(e, shift)];
-      lowest = Maximum::combine(lowest, -x[e]);
-      highest = Maximum::combine(highest, x[e]);
+      extremes[0] = fminf(extremes[0], x[e]);
+      extremes[1] = fmaxf(extremes[1], x[e]);
     }
   }
-  lowest = fabsf(reduce<Maximum>(row, lowest));
-  highest = reduce<Maximum>(row, highest);
+  reduce<Extremes, kExtremes>(row, extremes);
+  float lowest = fabsf(extremes[0]), highest = extremes[1];
   if (p.clip) {
     lowest *= p.clip[0];
     highest *= p.clip[1];
   }
-  float scale = Maximum::combine(lowest, highest) / p.largest_code;
+  float scale = fmaxf(lowest, highest) / p.largest_code;
   if (!(scale > 0.0f)) scale = 1.0f;
   if (row.active && row.thread == 0) p.scale[index] = scale;
-  store_codes(p, row, index, x, scale, shift);
+  divide(x, scale, scale > kSmall && scale < kLarge && fmaxf(fabsf(extremes[0]), fabsf(extremes[1])) < kLarge);
+
+  Vector<uint32_t> own;
+  if constexpr (shift == 0) {
+#pragma unroll
+    for (int i = 0; i < kWords; ++i) {
+      own.element[i] = 0;
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        own.element[i] |= (round_code(x[4 * i + j], p.largest_code) & 0xFFu) << (8 * j);
+      }
+    }
+  } else {  // codes go through shared memory as bytes, so that every thread gets 16 consecutive ones
+    signed char* const bytes = reinterpret_cast<signed char*>(row.values);
+    if (row.threads <= kWarp) row.synchronize();  // all are done with the values; else `reduce` saw to it
+    if (row.active) {
+      signed char* const strided = bytes + row.first<shift>();
+#pragma unroll
+      for (int e = 0; e < kElements; ++e) {
+        strided[e << shift] = static_cast<signed char>(round_code(x[e], p.largest_code));
+      }
+    }
+    row.synchronize();
+    if (row.active) own = reinterpret_cast<const Vector<uint32_t>*>(bytes)[row.thread];
+  }
+  if (row.active) store_codes(p, row, index, own);
 }
 
-template <class T>
-int launch_prologue(const PrologueArguments& p) {
+// `bits`: of the number of an element in a row whose width is a power of two, else 0.
+template <class T, int bits>
+__global__ void __launch_bounds__(kLargestWidth / kElements) prologue_kernel(const PrologueArguments p) {
+  Row row;
+  row.width = bits > 0 ? 1 << bits : static_cast<int>(p.k);
+  row.threads = threads_per_row(row.width);
+  row.thread = threadIdx.x % row.threads;
+  const int rows_per_block = blockDim.x / row.threads, within = threadIdx.x / row.threads;
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * rows_per_block + within;
+  row.active = index < p.m && row.thread * kElements < row.width;
+  float* const scratch = reinterpret_cast<float*>(shared_memory()) + within * (padded(row.width) + kPartials);
+  row.values = scratch;
+  row.partials = scratch + padded(row.width);
+
+  float x[kElements] = {};
+  if (row.active) load_values(static_cast<const T*>(p.input) + index * row.width + row.first<0>(), x);
+  if (p.norm_weight) normalize<(bits > 0)>(p, row, x);
+  if (p.gelu) {
+#pragma unroll
+    for (int e = 0; e < kElements; ++e) x[e] = gelu(x[e]);
+  }
+  if constexpr (bits > 0) {
+    if (p.signs) {
+      rotate<bits>(p, row, x);
+      quantize<bits - kElementBits>(p, row, index, x);
+      return;
+    }
+  }
+  quantize<0>(p, row, index, x);
+}
+
+template <class T, int bits>
+int launch_width(const PrologueArguments& p) {
   const int threads = threads_per_row(p.k);
   const int rows = threads < kSmallBlock ? kSmallBlock / threads : 1;
   const int64_t blocks = (p.m + rows - 1) / rows;
   if (blocks > INT32_MAX) return kInvalidArgument;
-  const int partials = kLargestWidth / kElements / kWarp;
-  const unsigned shared_bytes = rows * (padded(static_cast<int>(p.k)) + partials) * sizeof(float);
-  return launch(prologue_kernel<T>, static_cast<unsigned>(blocks), threads * rows, shared_bytes,
+  const unsigned shared_bytes = rows * (padded(static_cast<int>(p.k)) + kPartials) * sizeof(float);
+  return launch(prologue_kernel<T, bits>, static_cast<unsigned>(blocks), threads * rows, shared_bytes,
                 static_cast<Stream>(p.stream), p);
+}
+
+template <class T>
+int launch_prologue(const PrologueArguments& p) {
+  switch (p.k) {
+    case 32:
+      return launch_width<T, 5>(p);
+    case 64:
+      return launch_width<T, 6>(p);
+    case 128:
+      return launch_width<T, 7>(p);
+    case 256:
+      return launch_width<T, 8>(p);
+    case 512:
+      return launch_width<T, 9>(p);
+    case 1024:
+      return launch_width<T, 10>(p);
+    case 2048:
+      return launch_width<T, 11>(p);
+    case 4096:
+      return launch_width<T, 12>(p);
+  }
+  return launch_width<T, 0>(p);
 }
 
 }  // namespace
@@ -248,7 +361,7 @@ int launch_prologue(const PrologueArguments& p) {
 extern "C" int quantvggt_prologue(const PrologueArguments* arguments) {
   const PrologueArguments& p = *arguments;
   if (p.m < 0 || p.k <= 0 || p.k > kLargestWidth || p.k % kElements) return kInvalidArgument;
-  if (p.signs && (p.k & (p.k - 1))) return kInvalidArgument;
+  if (p.signs && (p.k & (p.k - 1) || p.k < 2 * kElements)) return kInvalidArgument;
   if (p.layout < kPacked || p.layout > kEvenOdd) return kInvalidArgument;
   if (p.largest_code <= 0 || p.largest_code > (p.layout == kPacked ? kLargestPackedCode : kLargestWholeCode)) {
     return kInvalidArgument;

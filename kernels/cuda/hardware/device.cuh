@@ -53,9 +53,28 @@ __device__ inline BFloat16 from_float<BFloat16>(float value) {
   return __float2bfloat16_rn(value);
 }
 
+// To the nearest integer, of two the even one.
+__device__ inline int round_half_even(float value) { return __float2int_rn(value); }
+
+// `value`, negated where byte `place` of `word` is negative.
+__device__ inline float with_sign_of_byte(float value, uint32_t word, int place) {
+  return __uint_as_float(__float_as_uint(value) ^ ((word << (24 - 8 * place)) & 0x80000000u));
+}
+
+// Four of the eight bytes of `low` and `high`, by the four digits of `selector` from the lowest on.
+__device__ inline uint32_t pick_bytes(uint32_t low, uint32_t high, uint32_t selector) {
+  return __byte_perm(low, high, selector);
+}
+
 __device__ inline void synchronize_block() { __syncthreads(); }
 __device__ inline void synchronize_warp() { __syncwarp(); }
-__device__ inline float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
+
+// The value of the lane whose number differs in the bits of `mask`; all lanes of the warp must be there.
+__device__ inline float shuffle_xor(float value, int mask) {
+  float result;
+  asm volatile("shfl.sync.bfly.b32 %0, %1, %2, 31, -1;" : "=f"(result) : "f"(value), "r"(mask));
+  return result;
+}
 
 __device__ inline unsigned char* shared_memory() {
   extern __shared__ __align__(1024) unsigned char bytes[];

@@ -212,20 +212,38 @@ def test_codes_after_layer_norm_and_gelu_are_the_nearest_of_the_exact_value(
     assert (codes - exact / expected_scale).abs().max() <= 0.5 + 127 * 4e-6
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+def test_quotients_beside_a_tie_round_as_division_does(machine: Any, bits: int) -> None:
+    """A code is the nearest to a rounded quotient, which may lie on a tie that the exact one lies
+    beside."""
+    top = reference.largest_code(bits)
+    scale = torch.rand(500, 1) + 0.5
+    ties = scale * (torch.randint(-top, top, (500, 31)) + 0.5)
+    beside = torch.nextafter(ties, ties * torch.randint(0, 3, ties.shape))
+    x = torch.cat((scale * top, beside), dim=1)
+    prologue = (None, None, 1e-5, False, None, None, None)
+    codes, scales = _quantized(machine, x, prologue, bits)
+    expected = reference.quantize_rows(x, *prologue, bits)
+    assert torch.equal(scales, expected[1])
+    assert torch.equal(codes, expected[0])
+
+
 @pytest.mark.parametrize(
     ("row", "code", "scale"),
     [
         ([0.0] * 32, 0, 1.0),
         ([-14.0] * 32, -7, 2.0),
         ([float("inf")] * 32, -8, float("inf")),
+        ([-7e-35] * 32, -7, 1e-35),
+        ([7e35] * 32, 7, 1e35),
     ],
-    ids=["an all-zero token", "one value everywhere", "infinity"],
+    ids=["an all-zero token", "one value everywhere", "infinity", "tiny", "huge"],
 )
 def test_extreme_tokens(machine: Any, row: list[float], code: int, scale: float) -> None:
     prologue = (None, None, 1e-5, False, None, None, None)
     codes, scales = _quantized(machine, torch.tensor([row]), prologue, 4)
     assert (codes == code).all()
-    assert float(scales) == scale
+    assert float(scales) == pytest.approx(scale, rel=1e-6)
 
 
 def _linear_arguments(

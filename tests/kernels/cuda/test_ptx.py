@@ -212,18 +212,19 @@ def test_bare_accumulators_are_the_definitions(interpret: Any) -> None:
     assert torch.equal(got, expected)
 
 
-def _edited(kernel: str, pattern: str, place: int, replacement: str) -> Callable[[str], str]:
-    """Puts `replacement` in the place-th match of `pattern` in the kernel whose name has
-    `kernel`."""
+def _edited(kernel: str, pattern: str, place: int | None, replacement: str) -> Callable[[str], str]:
+    """Puts `replacement` in the place-th match of `pattern`, or in all of them, in the kernel whose
+    name has `kernel`."""
 
     def edit(text: str) -> str:
-        start = text.index(kernel)
+        start = text.index(f".entry {text.split(kernel)[0].split()[-1]}{kernel}")
         end = text.index("\n}\n", start)
         found = list(re.finditer(pattern, text[start:end]))
         assert found, pattern
-        match = found[place]
-        changed = match.expand(replacement)
-        return text[: start + match.start()] + changed + text[start + match.end() :]
+        for match in reversed(found if place is None else [found[place]]):
+            before, after = text[: start + match.start()], text[start + match.end() :]
+            text = before + match.expand(replacement) + after
+        return text
 
     return edit
 
@@ -267,37 +268,34 @@ def test_a_fault_in_the_warpgroup_product_is_found(
         _accumulators(backend)
 
 
-PROLOGUE = "prologue_kernelIf"
+PROLOGUE = "prologue_kernelIfLi10E"
+LOAD = r"(ld\.global\.v4\.\S+\s+\{[^}]*\}, \[%rd\d+)(?:\+\d+)?\]"
 PROLOGUE_FAULTS = [
-    ("no barrier around the exchange", r"bar\.sync\s+0;", -3, "", "without a barrier"),
+    ("no barriers", r"bar\.sync\s+0;", "", "without a barrier|nobody wrote"),
+    ("an exchange that stores nothing", r"st\.shared\.\S+\s[^;]*;", "", "nobody wrote"),
+    ("codes that are not stored", r"st\.global\.v4\S+\s[^;]*;", "", "bytes are not written"),
     (
-        "a load beyond the row",
-        r"(ld\.global\.v4\.\S+\s+\{[^}]*\}, \[%rd\d+)(?:\+\d+)?\]",
-        0,
-        r"\1+65536]",
-        "input: bytes",
+        "scales that every thread stores",
+        r"@%p\d+ bra\s+\S+;(\s+(?:[^\n@]*\n){1,9}?\s*st\.global\.f32)",
+        r"\1",
+        "two threads write",
     ),
-    (
-        "a load that is not aligned",
-        r"(ld\.global\.v4\.\S+\s+\{[^}]*\}, \[%rd\d+)(?:\+\d+)?\]",
-        0,
-        r"\1+4]",
-        "no multiple of 16",
-    ),
+    ("loads beyond the row", LOAD, r"\1+65536]", "bytes 65536 to"),
+    ("loads that are not aligned", LOAD, r"\1+4]", "no multiple of 16"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("pattern", "place", "replacement", "message"),
+    ("pattern", "replacement", "message"),
     [fault[1:] for fault in PROLOGUE_FAULTS],
     ids=[fault[0] for fault in PROLOGUE_FAULTS],
 )
 def test_a_fault_in_the_prologue_is_found(
-    interpret: Any, pattern: str, place: int, replacement: str, message: str
+    interpret: Any, pattern: str, replacement: str, message: str
 ) -> None:
     torch.manual_seed(0)
     x, prologue = torch.randn(2, 1024), _prologue(1024, False, False)
-    backend = interpret("sm_90a", _edited(PROLOGUE, pattern, place, replacement))
+    backend = interpret("sm_90a", _edited(PROLOGUE, pattern, None, replacement))
     with pytest.raises(Fault, match=message):
         backend.quantize_rows(x, *prologue, 4)
 
@@ -305,7 +303,7 @@ def test_a_fault_in_the_prologue_is_found(
 @pytest.mark.parametrize(
     ("pattern", "replacement"),
     [
-        (r"cvt\.rni\.f32\.f32", "cvt.rzi.f32.f32"),  # rounding towards zero
+        (r"cvt\.rni\.s32\.f32", "cvt.rzi.s32.f32"),  # rounding towards zero
         (r"add\.rn\.f32", "sub.rn.f32"),  # a wrong sign in a butterfly
     ],
     ids=["rounding", "butterfly"],
@@ -315,6 +313,31 @@ def test_an_error_in_arithmetic_shows_in_the_codes(
 ) -> None:
     torch.manual_seed(0)
     x, prologue = torch.randn(2, 1024), _prologue(1024, False, False)
-    backend = interpret("sm_90a", _edited(PROLOGUE, pattern, -1, replacement))
+    backend = interpret("sm_90a", _edited(PROLOGUE, pattern, None, replacement))
     codes, _ = backend.quantize_rows(x, *prologue, 8)
     assert not torch.equal(codes, reference.quantize_rows(x, *prologue, 8)[0])
+
+
+@pytest.mark.parametrize(
+    ("width", "norm", "gelu", "most"),
+    [(1024, True, False, 70), (1024, False, False, 60), (4096, False, True, 90)],
+    ids=["LayerNorm", "neither", "GELU"],
+)
+def test_the_prologue_keeps_its_budget_of_instructions(
+    interpret: Any, width: int, norm: bool, gelu: bool, most: int
+) -> None:
+    """Of a thread, for an element."""
+    backend = interpret("sm_90a")
+    x = torch.randn(2, width).to(BF16)
+    backend.quantize_rows(x, *_prologue(width, norm, gelu)[:5], None, None, 4)
+    assert 32 * backend.library.launches[0].total / x.numel() <= most
+
+
+def test_queries_and_keys_keep_their_budget_of_instructions(interpret: Any) -> None:
+    """Of a warp, for one head of a token."""
+    backend = interpret("sm_90a")
+    norm, table = torch.rand(64), torch.rand(4, 64)
+    backend.qk_norm_rope(
+        torch.randn(1, 4, 3, 16, 64).to(BF16), norm, norm, norm, norm, 1e-5, table, table
+    )
+    assert backend.library.launches[0].total / (2 * 4 * 16) <= 60

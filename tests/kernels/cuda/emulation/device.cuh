@@ -199,6 +199,19 @@ inline BFloat16 from_float<BFloat16>(float value) {
   return {static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16)};
 }
 
+inline int round_half_even(float value) { return static_cast<int>(std::nearbyint(value)); }
+
+inline float with_sign_of_byte(float value, uint32_t word, int place) {
+  return (word >> (8 * place + 7) & 1) != 0 ? -value : value;
+}
+
+inline uint32_t pick_bytes(uint32_t low, uint32_t high, uint32_t selector) {
+  const uint64_t bytes = uint64_t{high} << 32 | low;
+  uint32_t picked = 0;
+  for (int i = 0; i < 4; ++i) picked |= static_cast<uint32_t>(bytes >> 8 * (selector >> 4 * i & 7) & 0xFF) << 8 * i;
+  return picked;
+}
+
 inline void synchronize_block() {
   using namespace emulation;
   Block& b = *block;

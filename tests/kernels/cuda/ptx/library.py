@@ -103,8 +103,8 @@ class InterpretedLibrary(KernelLibrary):
     """The kernels as nvcc compiles them for `target`, run by the interpreter on this process's
     memory. `host` is the object of the emulation, whose host code decides on launches.
 
-    `change` edits the PTX first. `counts` collects what launches cost; of a launch only the first
-    `most_blocks` are run then, and outputs stay incomplete.
+    `change` edits the PTX first. `launches` collects what each launch costs. With `most_blocks`
+    only so many blocks of a launch are run, and outputs stay incomplete.
     """
 
     def __init__(
@@ -117,8 +117,7 @@ class InterpretedLibrary(KernelLibrary):
         super().__init__(host)
         self._host, self._target, self._change = host, target, change
         self._most_blocks = most_blocks
-        self.counts = Counts()
-        self.blocks = 0  # that were run
+        self.launches: list[Counts] = []
 
     def _call(self, name: str, arguments: ctypes.Structure) -> None:
         launches: list[tuple[str, int, int, int, bytes]] = []
@@ -156,14 +155,14 @@ class InterpretedLibrary(KernelLibrary):
             if pointer:
                 address = memory.add(field, pointer, size, writable=field in _OUTPUTS)
                 setattr(given, field, address)
-        launch = Launch(
-            self._kernel(kernel_name(symbol)), memory, bytes(given), threads, shared, self.counts
-        )
+        counts = Counts()
+        kernel = self._kernel(kernel_name(symbol))
+        launch = Launch(kernel, memory, bytes(given), threads, shared, counts)
         run = blocks if self._most_blocks is None else min(blocks, self._most_blocks)
         for block in range(run):
             launch.run(block)
         launch.finish()
-        self.blocks += run
+        self.launches.append(counts)
         if run == blocks:
             memory.check_written()
 

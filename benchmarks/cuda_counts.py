@@ -1,0 +1,190 @@
+"""What the CUDA kernels cost by counting: their PTX, run in an interpreter on a CPU.
+
+    python -m benchmarks.cuda_counts          # Hopper's kernels, on the layers of VGGT-1B
+
+nvcc is needed, a GPU is not. Prologue and heads: instructions of a thread for an element, or of a
+warp for one head of a token; divisions among them, each of which becomes some twelve machine
+instructions; how many times the least possible sectors of global memory and passes over the banks
+of shared memory there are. Product: instructions of warps for a tile of the output, in the loop
+over 1024 of depth and around it.
+
+Then a model of one pass on an H200, by no measurement: every kernel takes the longest of issuing
+its instructions, its matrix units and its memory. Its assumptions are the constants below.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from kernels.cuda.backend import CudaBackend
+from kernels.cuda.build import find_compiler
+from kernels.cuda.tiles import Tile
+from tests.kernels.cuda.conftest import compile_emulation
+from tests.kernels.cuda.ptx.counts import Counts
+from tests.kernels.cuda.ptx.library import InterpretedLibrary, interpreted_backend
+
+TOKENS_PER_FRAME = 1374  # of 518 x 518 pixels: 37 x 37 patches and 5 special tokens
+BLOCKS = 72  # of the image encoder and the aggregator
+BLOCKS_WITH_ROPE = 48  # those of the aggregator
+HEADS = 16
+LAYERS = {"qkv": (1024, 3072), "proj": (1024, 1024), "fc1": (1024, 4096), "fc2": (4096, 1024)}
+PROLOGUES = {  # width, LayerNorm, GELU, type
+    "qkv": (1024, True, False, torch.bfloat16),
+    "proj": (1024, False, False, torch.bfloat16),
+    "fc1": (1024, True, False, torch.float32),
+    "fc2": (4096, False, True, torch.bfloat16),
+}
+
+# an H200 (NVIDIA H100 Tensor Core GPU Architecture, data sheet of the H200)
+MULTIPROCESSORS = 132
+ISSUE = 4 * MULTIPROCESSORS * 1.755e9  # warp instructions a second: 4 a cycle
+BYTES_PER_SECOND = 4.8e12
+INT8_OPERATIONS = 1.979e15
+BF16_OPERATIONS = 0.989e15
+REACHED = 0.7  # of the matrix units' peak, by a good product: bfloat16's share in cuBLAS
+MACHINE_DIVISION = 12  # instructions that one IEEE division becomes
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--architecture", default="sm_90a")
+    parser.add_argument("--frames", type=int, nargs="+", default=[1, 10, 32])
+    args = parser.parse_args()
+    if find_compiler() is None:
+        print("nvcc was not found; install the CUDA toolkit or set CUDA_HOME", file=sys.stderr)
+        return 2
+    backend = interpreted_backend(
+        compile_emulation("-O3", "-march=native"), args.architecture, most_blocks=1
+    )
+    prologues = {name: count_prologue(backend, *case) for name, case in PROLOGUES.items()}
+    heads = count_heads(backend)
+    print("instructions of which      divisions   sectors   bank passes")
+    for name, cost in {**prologues, "queries and keys": heads}.items():
+        print(f"{name:18} {cost.instructions:7.1f}  {cost.divisions:9.2f}  {cost.sectors:8.2f}"
+              f"  {cost.passes:12.2f}")  # fmt: skip
+    tiles = {tile: count_product(backend, tile) for tile in backend.tiles}
+    print("\nwarp instructions of a tile     loop over 1024   around it")
+    for tile, (loop, around) in tiles.items():
+        print(f"{tile!s:28}  {loop:16,}  {around:10,}")
+    best = max(tiles, key=lambda tile: tile.speed)
+    print(f"\nmodel of an H200 [ms], {BLOCKS} blocks by tiles of {best}")
+    print("frames  prologues  products  around them  W4A4 layers  bfloat16  queries and keys")
+    for frames in args.frames:
+        before, loops, around, plain = linear_times(frames, prologues, best, *tiles[best])
+        turned = (
+            heads.instructions * 2 * HEADS * frames * TOKENS_PER_FRAME * BLOCKS_WITH_ROPE / ISSUE
+        )
+        whole = before + loops + around
+        print(f"{frames:6}  {before:9.1f}  {loops:8.1f}  {around:11.1f}  {whole:11.1f}"
+              f"  {plain:8.1f}  {turned * 1e3:16.1f}")  # fmt: skip
+    return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Of one element, or of one head of a token: instructions, divisions among them, and how many
+    times the least possible sectors and passes there are."""
+
+    instructions: float
+    divisions: float
+    names: float  # instructions that only give a value another name, which the machine does not run
+    sectors: float
+    passes: float
+
+
+def cost_of(counts: Counts, share: float) -> Cost:
+    def factor(*spaces: str) -> float:
+        chosen = [r for kind, r in counts.requests.items() if any(s in kind for s in spaces)]
+        return sum(r.actual for r in chosen) / max(1, sum(r.least for r in chosen))
+
+    return Cost(
+        counts.total * share,
+        counts.of("div") * share,
+        counts.of("mov", "cvta") * share,
+        factor("global"),
+        factor("shared"),
+    )
+
+
+def counted(backend: CudaBackend, run: Callable[[CudaBackend], Any]) -> list[Counts]:
+    """What one block of every launch costs."""
+    assert isinstance(backend.library, InterpretedLibrary)
+    backend.library.launches.clear()
+    run(backend)
+    return list(backend.library.launches)
+
+
+def count_prologue(
+    backend: CudaBackend, width: int, norm: bool, gelu: bool, dtype: torch.dtype
+) -> Cost:
+    """Of a rotated row of `width`, by the element."""
+    rows = max(1, 128 * 16 // width)
+    parameters = [torch.rand(width) if norm else None for _ in range(2)]
+    signs = torch.ones(width, dtype=torch.int8)
+    weight = torch.zeros(8, width // 2, dtype=torch.uint8)
+    arguments = (weight, torch.ones(8), None, 4, 4, *parameters, 1e-5, gelu, signs)
+    x = torch.randn(rows, width).to(dtype)
+    found = counted(backend, lambda backend: backend.linear(x, *arguments, *[None] * 4))
+    return cost_of(found[0], 32 / (rows * width))
+
+
+def count_heads(backend: CudaBackend) -> Cost:
+    """Of the queries and keys of a token, normalised and turned, by the head."""
+    tokens = 4
+    qkv = torch.randn(1, tokens, 3, HEADS, 64).bfloat16()
+    norm, table = torch.rand(64), torch.rand(tokens, 64)
+    arguments = (qkv, norm, norm, norm, norm, 1e-5, table, table)
+    found = counted(backend, lambda backend: backend.qk_norm_rope(*arguments))
+    return cost_of(found[0], 1 / (2 * tokens * HEADS))
+
+
+def count_product(backend: CudaBackend, tile: Tile) -> tuple[int, int]:
+    """Instructions of the loop over 1024 of depth, and of what stands around it, for one tile of a
+    bfloat16 output with bias, layer scale and residual."""
+    backend = dataclasses.replace(backend, tiles=(tile,))
+    vector = torch.ones(tile.channels)
+    residual = torch.zeros(tile.tokens, tile.channels).bfloat16()
+    totals = []
+    for depth in (1024, 2048):
+        x = torch.randn(tile.tokens, depth).bfloat16()
+        weight = torch.zeros(tile.channels, depth // 2, dtype=torch.uint8)
+        before = (None, None, 1e-5, False, None, None, None)
+        arguments = (x, weight, vector, vector, 4, 4, *before, vector, residual)
+        found = counted(backend, lambda backend, given=arguments: backend.linear(*given))
+        totals.append(found[1].total)
+    return totals[1] - totals[0], 2 * totals[0] - totals[1]
+
+
+def linear_times(
+    frames: int, prologues: dict[str, Cost], tile: Tile, loop: int, around: int
+) -> tuple[float, float, float, float]:
+    """Milliseconds of all linear layers: prologues, products, what stands around the products, and
+    the same layers in bfloat16."""
+    tokens, seconds = frames * TOKENS_PER_FRAME, [0.0] * 4
+    for name, (depth, channels) in LAYERS.items():
+        cost = prologues[name]
+        machine = cost.instructions + cost.divisions * (MACHINE_DIVISION - 1) - cost.names
+        bytes_read = torch.finfo(PROLOGUES[name][3]).bits // 8
+        elements = tokens * depth
+        seconds[0] += max(
+            machine * elements / 32 / ISSUE, (bytes_read + 1) * elements / BYTES_PER_SECOND
+        )
+        rounds = -(-tile.blocks(tokens, channels) // MULTIPROCESSORS)
+        operations = 2 * tile.tokens * tile.channels * depth * MULTIPROCESSORS
+        seconds[1] += rounds * max(
+            operations / (INT8_OPERATIONS * REACHED), loop * depth / 1024 * MULTIPROCESSORS / ISSUE
+        )
+        seconds[2] += rounds * around * MULTIPROCESSORS / ISSUE
+        seconds[3] += 2 * tokens * depth * channels / (BF16_OPERATIONS * REACHED)
+    before, loops, rest, plain = (1e3 * BLOCKS * value for value in seconds)
+    return before, loops, rest, plain
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -80,7 +80,8 @@ class CudaBackend:
     """Kernels of `library`, compiled for `target`, on a GPU with so many `multiprocessors`.
 
     `stream` gives the CUDA stream that the caller's work is ordered by; `tiles` are those to choose
-    from. Methods take what the operators' schemas say.
+    from; without `turns_heads` queries and keys go by their definition. Methods take what the
+    operators' schemas say.
     """
 
     library: KernelLibrary
@@ -88,6 +89,7 @@ class CudaBackend:
     multiprocessors: int
     stream: Callable[[torch.device], int]
     tiles: tuple[Tile, ...]
+    turns_heads: bool = True
 
     def quantize_rows(
         self,
@@ -184,7 +186,7 @@ class CudaBackend:
         sin: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         batch, tokens, _three, heads, width = qkv.shape
-        if width not in HEAD_WIDTHS:
+        if not self.turns_heads or width not in HEAD_WIDTHS:
             return reference.qk_norm_rope(
                 qkv, q_weight, q_bias, k_weight, k_bias, norm_eps, cos, sin
             )
@@ -229,7 +231,8 @@ class CudaBackend:
         if not _prologue_fits(width, rotated=signs is not None):
             codes, scale = reference.quantize_rows(x, *prologue)
             return arrange_codes(codes, layout), scale
-        x, *parameters = map(_aligned, (x, norm_weight, norm_bias, signs, smoothing))
+        x = _aligned(x)
+        parameters = [_aligned(given) for given in (norm_weight, norm_bias, signs, smoothing)]
         if layout is Layout.PACKED:
             codes = x.new_empty((rows, width // PACKED), dtype=torch.uint8)
         else:

@@ -45,15 +45,24 @@ def _sources() -> list[Path]:
     return sorted(SOURCES.glob("*.cu"))
 
 
+def _products(target: Target) -> list[str]:
+    """Tells the host code which products the architecture has."""
+    return [
+        f"-DQUANTVGGT_HAS_INT4_MMA={target.int4:d}",
+        f"-DQUANTVGGT_HAS_WARPGROUP_MMA={target.warpgroup:d}",
+    ]
+
+
 def compile_command(target: Target) -> list[str]:
     """The compiler's arguments for `target`, without the output."""
     code = f"arch={target.architecture.replace('sm', 'compute')},code={target.architecture}"
-    return [*_FLAGS, "-gencode", code, *_INCLUDES, *map(str, _sources())]
+    return [*_FLAGS, *_products(target), "-gencode", code, *_INCLUDES, *map(str, _sources())]
 
 
 def ptx_command(target: Target, source: Path) -> list[str]:
     """The compiler's arguments for the virtual instructions of one source, without the output."""
-    return [*_LANGUAGE, "-ptx", "-arch", target.architecture, *_INCLUDES, str(source)]
+    virtual = ["-ptx", "-arch", target.architecture]
+    return [*_LANGUAGE, *_products(target), *virtual, *_INCLUDES, str(source)]
 
 
 def object_path(target: Target) -> Path:

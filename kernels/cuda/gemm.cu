@@ -97,64 +97,60 @@ __device__ void locate_tile(const GemmArguments& p, int64_t& first_row, int64_t&
 
 template <int scheme, class T>
 __global__ void __launch_bounds__(T::threads, T::resident) gemm_kernel(const GemmArguments p) {
-  if constexpr (Operands<scheme>::supported) {
-    using G = Gemm<scheme, T>;
-    using O = Operands<scheme>;
-    int64_t first_row, first_column;
-    locate_tile<T>(p, first_row, first_column);
+  using G = Gemm<scheme, T>;
+  using O = Operands<scheme>;
+  int64_t first_row, first_column;
+  locate_tile<T>(p, first_row, first_column);
 
-    const int64_t activation_bytes = p.k * O::activation_bits / kByteBits, weight_bytes = p.k * O::weight_bits / kByteBits;
-    SliceCopy<T::m, G::activation_chunks, T::threads> activations(p.activation, p.m, activation_bytes, first_row);
-    SliceCopy<T::n, G::weight_chunks, T::threads> weights(p.weight, p.n, weight_bytes, first_column);
-    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const WarpProduct<scheme, T> product(lane, warp);
+  const int64_t activation_bytes = p.k * O::activation_bits / kByteBits, weight_bytes = p.k * O::weight_bits / kByteBits;
+  SliceCopy<T::m, G::activation_chunks, T::threads> activations(p.activation, p.m, activation_bytes, first_row);
+  SliceCopy<T::n, G::weight_chunks, T::threads> weights(p.weight, p.n, weight_bytes, first_column);
+  const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const WarpProduct<scheme, T> product(lane, warp);
 
-    unsigned char* const ring = shared_memory();
-    unsigned char* const end = ring + T::stages * G::stage_bytes;
-    auto advance = [&](unsigned char*& stage) {
-      stage = stage + G::stage_bytes == end ? ring : stage + G::stage_bytes;
-    };
-    unsigned char *filled = ring, *used = ring;
-    int unfetched = static_cast<int>((weight_bytes + kWeightSliceBytes - 1) / kWeightSliceBytes), left = unfetched;
-    auto fetch = [&] {
-      if (unfetched > 0) {
-        activations.fetch_next(filled);
-        weights.fetch_next(filled + G::activation_stage);
-        advance(filled);
-        --unfetched;
-      }
-      commit_copies();  // an empty group keeps the count of pending groups right
-    };
-
-    int32_t accumulators[T::fragments_m][T::fragments_n][4] = {};
-    for (int stage = 0; stage < T::stages - 1; ++stage) fetch();
-    for (; left > 0; --left) {
-      wait_for_copies<T::stages - 2>();
-      synchronize_block();  // this slice has arrived for all, and all are done with the stage filled next
-      fetch();
-      product.multiply(accumulators, used);
-      advance(used);
+  unsigned char* const ring = shared_memory();
+  unsigned char* const end = ring + T::stages * G::stage_bytes;
+  auto advance = [&](unsigned char*& stage) {
+    stage = stage + G::stage_bytes == end ? ring : stage + G::stage_bytes;
+  };
+  unsigned char *filled = ring, *used = ring;
+  int unfetched = static_cast<int>((weight_bytes + kWeightSliceBytes - 1) / kWeightSliceBytes), left = unfetched;
+  auto fetch = [&] {
+    if (unfetched > 0) {
+      activations.fetch_next(filled);
+      weights.fetch_next(filled + G::activation_stage);
+      advance(filled);
+      --unfetched;
     }
-    wait_for_copies<0>();
+    commit_copies();  // an empty group keeps the count of pending groups right
+  };
 
-    // Lane l holds rows l / 4 and l / 4 + 8, columns 2 (l % 4) and the next, of each 16 x 8 fragment.
-    const int64_t row = first_row + warp / T::warps_n * (T::m / T::warps_m) + lane / 4;
-    const int64_t column = first_column + warp % T::warps_n * (T::n / T::warps_n) + lane % 4 * 2;
-    for_output_type(p.output_dtype, [&](auto type) {
-#pragma unroll
-      for (int j = 0; j < T::fragments_n; ++j) {
-        const OutputPair<typename decltype(type)::type> pair(p, column + 8 * j);
-#pragma unroll
-        for (int i = 0; i < T::fragments_m; ++i) {
-          const int32_t (&d)[4] = accumulators[i][j];
-          pair.store(row + 16 * i, d[0] >> O::shift, d[1] >> O::shift);
-          pair.store(row + 16 * i + 8, d[2] >> O::shift, d[3] >> O::shift);
-        }
-      }
-    });
-  } else {
-    refuse();
+  int32_t accumulators[T::fragments_m][T::fragments_n][4] = {};
+  for (int stage = 0; stage < T::stages - 1; ++stage) fetch();
+  for (; left > 0; --left) {
+    wait_for_copies<T::stages - 2>();
+    synchronize_block();  // this slice has arrived for all, and all are done with the stage filled next
+    fetch();
+    product.multiply(accumulators, used);
+    advance(used);
   }
+  wait_for_copies<0>();
+
+  // Lane l holds rows l / 4 and l / 4 + 8, columns 2 (l % 4) and the next, of each 16 x 8 fragment.
+  const int64_t row = first_row + warp / T::warps_n * (T::m / T::warps_m) + lane / 4;
+  const int64_t column = first_column + warp % T::warps_n * (T::n / T::warps_n) + lane % 4 * 2;
+  for_output_type(p.output_dtype, [&](auto type) {
+#pragma unroll
+    for (int j = 0; j < T::fragments_n; ++j) {
+      const OutputPair<typename decltype(type)::type> pair(p, column + 8 * j);
+#pragma unroll
+      for (int i = 0; i < T::fragments_m; ++i) {
+        const int32_t (&d)[4] = accumulators[i][j];
+        pair.store(row + 16 * i, d[0] >> O::shift, d[1] >> O::shift);
+        pair.store(row + 16 * i + 8, d[2] >> O::shift, d[3] >> O::shift);
+      }
+    }
+  });
 }
 
 template <int scheme, class T>
@@ -169,20 +165,22 @@ template <int scheme>
 int launch_scheme(const GemmArguments& p) {
   using O = Operands<scheme>;
   if (p.k * O::activation_bits / kByteBits % kChunk || p.k * O::weight_bits / kByteBits % kChunk) return kInvalidArgument;
-  switch (p.tile) {
-    case 0:
-      return launch_gemm<scheme, Tile0>(p);
-    case 1:
-      return launch_gemm<scheme, Tile1>(p);
-    case 2:
-      return launch_gemm<scheme, Tile2>(p);
-    case 3:
-      return launch_gemm<scheme, Tile3>(p);
-    case kWarpgroupTile:
-    case kWarpgroupTile + 1:
-      return launch_warpgroup_gemm(p);
+  if constexpr (O::supported) {
+    switch (p.tile) {
+      case 0:
+        return launch_gemm<scheme, Tile0>(p);
+      case 1:
+        return launch_gemm<scheme, Tile1>(p);
+      case 2:
+        return launch_gemm<scheme, Tile2>(p);
+      case 3:
+        return launch_gemm<scheme, Tile3>(p);
+      case kWarpgroupTile:
+      case kWarpgroupTile + 1:
+        return launch_warpgroup_gemm(p);
+    }
   }
-  return kInvalidArgument;
+  return kInvalidArgument;  // also what the architecture lacks
 }
 
 }  // namespace

@@ -74,7 +74,7 @@ template <>
 struct Operands<kW4A8> {
   static constexpr int activation_loads = 2, activation_words = 8, weight_words = 4, shift = kWidening;
   static constexpr int activation_bits = kByteBits, weight_bits = kPackedBits;
-  static constexpr bool supported = kHasInt8Mma;
+  static constexpr bool supported = true;
 
   static __device__ void expand_activation(uint32_t* out, const uint32_t (&word)[4]) {
     for (int i = 0; i < 4; ++i) out[i] = word[i];
@@ -96,7 +96,7 @@ template <>
 struct Operands<kW8A8> {
   static constexpr int activation_loads = 1, activation_words = 4, weight_words = 2, shift = 0;
   static constexpr int activation_bits = kByteBits, weight_bits = kByteBits;
-  static constexpr bool supported = kHasInt8Mma;
+  static constexpr bool supported = true;
 
   static __device__ void expand_activation(uint32_t* out, const uint32_t (&word)[4]) {
     for (int i = 0; i < 4; ++i) out[i] = word[i];

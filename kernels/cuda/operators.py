@@ -7,6 +7,7 @@ import logging
 import threading
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,9 +16,10 @@ from kernels import ops, reference
 from kernels.cuda.backend import CudaBackend, fits
 from kernels.cuda.build import BuildError, build
 from kernels.cuda.library import KernelError, KernelLibrary
-from kernels.cuda.targets import TARGETS, Target
+from kernels.cuda.targets import TARGETS
 from kernels.cuda.tiles import tiles_of
-from kernels.cuda.trial import wrong_tiles
+from kernels.cuda.trial import HEADS, PROLOGUES, parts_of, tile_part
+from kernels.cuda.verdict import OK, TIME_LIMIT, judge
 from kernels.path import BACKENDS, REFERENCE, KernelPath
 
 NATIVE = ("quantize_rows", "integer_matmul", "linear", "qk_norm_rope")
@@ -32,8 +34,8 @@ def _current_stream(device: torch.device) -> int:
 
 
 @cache
-def _load(target: Target) -> KernelLibrary:
-    return KernelLibrary(build(target))
+def _load(path: Path) -> KernelLibrary:
+    return KernelLibrary(path)
 
 
 @cache
@@ -52,25 +54,37 @@ def _find_backend(index: int) -> CudaBackend | KernelPath:
         reason = f"there are no kernels for compute capability {own}, only for {known}"
         return KernelPath(REFERENCE, reason)
     try:
-        library = _load(target)
+        path = build(target)
+        library = _load(path)
     except (BuildError, KernelError, OSError) as error:
         return KernelPath(REFERENCE, f"the kernels for {target.architecture} are missing: {error}")
     backend = CudaBackend(
         library, target, properties.multi_processor_count, _current_stream, tiles_of(target)
     )
-    with torch.cuda.device(index):
-        wrong = wrong_tiles(backend, torch.device("cuda", index))
-    if wrong:
-        _logger.warning(
-            "GPU %d: wrong results with tiles %s, which are not used",
-            index,
-            ", ".join(map(str, wrong)),
-        )
-    if len(wrong) == len(backend.tiles):
-        return KernelPath(
-            REFERENCE, f"the kernels for {target.architecture} compute wrong results on this GPU"
-        )
-    return replace(backend, tiles=tuple(tile for tile in backend.tiles if tile not in wrong))
+    verdict = judge(
+        path, target.architecture, f"cuda:{index}", parts_of(backend), _machine(index), TIME_LIMIT
+    )
+    return _admitted(backend, verdict, f"GPU {index}")
+
+
+def _machine(index: int) -> str:
+    """What a verdict depends on beside the kernels: the GPU, its driver, CUDA and torch."""
+    properties = torch.cuda.get_device_properties(index)
+    driver = getattr(torch._C, "_cuda_getDriverVersion", lambda: None)()
+    return f"{properties} {driver} {torch.version.cuda} {torch.__version__}"
+
+
+def _admitted(backend: CudaBackend, verdict: dict[str, str], name: str) -> CudaBackend | KernelPath:
+    """What of `backend` passed its trial; logs the rest."""
+    failed = {part: end for part, end in verdict.items() if end != OK}
+    if failed:
+        ends = ", ".join(f"{part} ({end})" for part, end in failed.items())
+        _logger.warning("%s: left out after their trial: %s", name, ends)
+    tiles = tuple(tile for tile in backend.tiles if verdict.get(tile_part(tile.index)) == OK)
+    if not tiles or verdict.get(PROLOGUES) != OK:
+        reason = f"the kernels for {backend.target.architecture} did not pass their trial"
+        return KernelPath(REFERENCE, f"{reason}: {ends}")
+    return replace(backend, tiles=tiles, turns_heads=verdict.get(HEADS) == OK)
 
 
 def find_backend(device: torch.device) -> CudaBackend | KernelPath:
@@ -95,7 +109,8 @@ def _path(device: torch.device) -> KernelPath:
     backend = find_backend(device)
     if isinstance(backend, KernelPath):
         return backend
-    return KernelPath(f"cuda {backend.target.architecture}", operators=frozenset(NATIVE), fits=fits)
+    operators = frozenset(NATIVE) if backend.turns_heads else frozenset(NATIVE) - {"qk_norm_rope"}
+    return KernelPath(f"cuda {backend.target.architecture}", operators=operators, fits=fits)
 
 
 def _register(library: torch.library.Library, name: str) -> None:

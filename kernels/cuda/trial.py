@@ -1,36 +1,106 @@
-"""A trial of the kernels on the GPU that they are to run on, once for each process: a wrong kernel
-is never used.
+"""A trial of the kernels on the device that they are to run on: each part against its definition.
 
-The kernels are proved in emulation and read in machine code, but a processor, driver or compiler
-that nobody tried may still differ. A small layer of every scheme through every tile takes a few
-milliseconds.
+The kernels are proved in emulation and in machine code, but a processor, driver or compiler that
+nobody tried may still differ. A part is a tile of the matrix product, every prologue, or queries
+and keys, each in every type. What traps or touches memory that is not its own takes its whole
+process along, so `verdict.py` runs this module as a process of its own:
+
+    python -m kernels.cuda.trial OBJECT TARGET DEVICE PART ...
+
+It prints "PART begins", then "PART ok" or "PART wrong".
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kernels import reference
-from kernels.cuda.backend import CudaBackend
-from kernels.cuda.tiles import Tile
+from kernels.cuda.backend import HEAD_WIDTHS, CudaBackend
+from kernels.cuda.library import KernelLibrary
+from kernels.cuda.targets import find_target
+from kernels.cuda.tiles import tiles_of
 from kernels.formats import BYTE_BITS, PRODUCTS, largest_code
 
+PROLOGUES, HEADS = "prologues", "queries and keys"
+FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 # more than one of most tiles, more than a ring of slices, ragged edges
 _TOKENS, _DEPTH, _CHANNELS = 130, 1024, 138
+_WIDTHS = (32, 64, 96, 128, 256, 512, 1024, 2048, 4096)
+_ROWS = 5
 
 
-def _arguments(activation_bits: int, weight_bits: int) -> tuple[Tensor | int | float | None, ...]:
-    """Those of `linear`, without LayerNorm and GELU, whose rounding is not exact."""
+def main() -> int:
+    path, target, device, *parts = sys.argv[1:]
+    library, on = KernelLibrary(Path(path)), torch.device(device)
+
+    def stream(device: torch.device) -> int:
+        return 0 if device.type != "cuda" else torch.cuda.current_stream(device).cuda_stream
+
+    found = find_target(target)
+    backend = CudaBackend(library, found, 1, stream, tiles_of(found))
+    if on.type == "cuda":
+        torch.cuda.set_device(on)
+    for part in parts:
+        print(part, "begins", flush=True)
+        print(part, "ok" if is_right(backend, on, part) else "wrong", flush=True)
+    return 0
+
+
+def parts_of(backend: CudaBackend) -> tuple[str, ...]:
+    """The names of all parts."""
+    return (PROLOGUES, HEADS, *(tile_part(tile.index) for tile in backend.tiles))
+
+
+def tile_part(index: int) -> str:
+    """The name of the part that is one tile."""
+    return f"tile {index}"
+
+
+def is_right(backend: CudaBackend, device: torch.device, part: str) -> bool:
+    """Whether every case of `part` computes what the definition does."""
+    if part == PROLOGUES:
+        return all(_prologue_is_right(backend, device, *case) for case in _prologue_cases())
+    if part == HEADS:
+        return all(
+            _heads_are_right(backend, device, width, dtype)
+            for width in HEAD_WIDTHS
+            for dtype in FLOATS
+        )
+    tile = next(tile for tile in backend.tiles if tile_part(tile.index) == part)
+    only = replace(backend, tiles=(tile,))
+    every = [(PRODUCTS[0], dtype) for dtype in FLOATS]
+    for bits, dtype in (*every, *((bits, FLOATS[0]) for bits in PRODUCTS[1:])):
+        case = _layer(*bits, dtype)
+        expected = reference.linear(*case)
+        if not torch.equal(only.linear(*_moved(case, device)).cpu(), expected):
+            return False
+    return True
+
+
+def _moved(arguments: tuple[Any, ...], device: torch.device) -> Iterator[Any]:
+    return (value.to(device) if isinstance(value, Tensor) else value for value in arguments)
+
+
+def _signs(width: int, random: torch.Generator) -> Tensor:
+    return (2 * torch.randint(0, 2, (width,), generator=random) - 1).to(torch.int8)
+
+
+def _layer(activation_bits: int, weight_bits: int, dtype: torch.dtype) -> tuple[Any, ...]:
+    """The arguments of `linear`, without LayerNorm and GELU, whose rounding is not exact."""
     random = torch.Generator().manual_seed(activation_bits * weight_bits)
     top = largest_code(weight_bits)
     codes = torch.randint(
         -top - 1, top + 1, (_CHANNELS, _DEPTH), generator=random, dtype=torch.int8
     )
     return (
-        torch.randn(_TOKENS, _DEPTH, generator=random),
+        torch.randn(_TOKENS, _DEPTH, generator=random).to(dtype),
         reference.stored_weight(codes, BYTE_BITS // weight_bits),
         torch.rand(_CHANNELS, generator=random),
         torch.randn(_CHANNELS, generator=random),
@@ -40,24 +110,69 @@ def _arguments(activation_bits: int, weight_bits: int) -> tuple[Tensor | int | f
         None,
         0.0,
         False,
-        (2 * torch.randint(0, 2, (_DEPTH,), generator=random) - 1).to(torch.int8),
+        _signs(_DEPTH, random),
         torch.rand(_DEPTH, generator=random) + 0.5,
         None,
         torch.randn(_CHANNELS, generator=random),
-        torch.randn(_TOKENS, _CHANNELS, generator=random),
+        torch.randn(_TOKENS, _CHANNELS, generator=random).to(dtype),
     )
 
 
-def wrong_tiles(backend: CudaBackend, device: torch.device) -> tuple[Tile, ...]:
-    """The tiles of `backend` with which a layer differs from its definition in any bit."""
-    wrong = []
-    cases = [_arguments(*bits) for bits in PRODUCTS]
-    expected = [reference.linear(*case) for case in cases]  # type: ignore[arg-type]
-    for tile in backend.tiles:
-        only = replace(backend, tiles=(tile,))
-        for case, right in zip(cases, expected, strict=True):
-            moved = (value.to(device) if isinstance(value, Tensor) else value for value in case)
-            if not torch.equal(only.linear(*moved).cpu(), right):  # type: ignore[arg-type]
-                wrong.append(tile)
-                break
-    return tuple(wrong)
+def _prologue_cases() -> Iterator[tuple[int, bool, bool, torch.dtype]]:
+    for width in _WIDTHS:
+        for norm in (False, True):
+            for gelu in (False, True):
+                for dtype in FLOATS:
+                    yield width, norm, gelu, dtype
+
+
+def _prologue_is_right(
+    backend: CudaBackend,
+    device: torch.device,
+    width: int,
+    norm: bool,
+    gelu: bool,
+    dtype: torch.dtype,
+) -> bool:
+    """Code by code; after LayerNorm and GELU, whose rounding is not exact, a code may be its
+    neighbour."""
+    random = torch.Generator().manual_seed(width)
+    weights = [torch.rand(width, generator=random) + 0.5 if norm else None for _ in range(2)]
+    rotated = width & (width - 1) == 0
+    case: tuple[Any, ...] = (
+        torch.randn(_ROWS, width, generator=random).to(dtype),
+        *weights,
+        1e-5,
+        gelu,
+        _signs(width, random) if rotated else None,
+        torch.rand(width, generator=random) + 0.5,
+        None,
+        BYTE_BITS,
+    )
+    codes, scale = (value.cpu() for value in backend.quantize_rows(*_moved(case, device)))
+    expected = reference.quantize_rows(*case)
+    if not (norm or gelu):
+        return torch.equal(codes, expected[0]) and torch.equal(scale, expected[1])
+    near = (codes.int() - expected[0].int()).abs().max() <= 1
+    return bool(near) and torch.allclose(scale, expected[1], rtol=1e-5, atol=0)
+
+
+def _heads_are_right(
+    backend: CudaBackend, device: torch.device, width: int, dtype: torch.dtype
+) -> bool:
+    random = torch.Generator().manual_seed(width)
+    qkv = torch.randn(1, _ROWS, 3, 3, width, generator=random).to(dtype)
+    norms = [torch.randn(width, generator=random) for _ in range(4)]
+    tables = [torch.randn(_ROWS, width, generator=random) for _ in range(2)]
+    case: tuple[Any, ...] = (qkv, *norms, 1e-5, *tables)
+    tolerance = max(1e-5, torch.finfo(dtype).eps)
+    return all(
+        torch.allclose(ours.cpu().float(), theirs.float(), rtol=tolerance, atol=tolerance)
+        for ours, theirs in zip(
+            backend.qk_norm_rope(*_moved(case, device)), reference.qk_norm_rope(*case), strict=True
+        )
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

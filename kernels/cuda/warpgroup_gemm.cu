@@ -22,7 +22,7 @@ constexpr int kStages = 4;
 // PTX ISA, "Matrix Descriptor Format", for rows of 128 bytes, K-major, in the 128-byte swizzle: chunks of 16 bytes are
 // xor-ed with the row modulo 8, as `swizzle<8>` does. Groups of 8 rows follow each other at 1024 bytes, which every
 // matrix is aligned to; the leading offset is not used.
-__device__ uint64_t describe(const unsigned char* rows, int first_byte) {
+[[maybe_unused]] __device__ uint64_t describe(const unsigned char* rows, int first_byte) {
   const uint64_t address = (shared_address(rows) + first_byte) >> 4;
   return address | uint64_t{1} << 16 | uint64_t{1024 >> 4} << 32 | uint64_t{1} << 62;
 }
@@ -75,88 +75,88 @@ __device__ void transpose(int32_t& first, int32_t& second) {
 
 template <int weight_bits, int tokens>
 __global__ void __launch_bounds__(kThreads, 1) warpgroup_gemm_kernel(const GemmArguments p) {
-  if constexpr (kHasWarpgroupMma) {
-    using L = Layout<weight_bits, tokens>;
-    const unsigned token_tiles = static_cast<unsigned>((p.m + tokens - 1) / tokens);
-    const int64_t first_token = static_cast<int64_t>(blockIdx.x % token_tiles) * tokens;
-    const int64_t first_channel = static_cast<int64_t>(blockIdx.x / token_tiles) * kChannels;
-    SliceCopy<tokens, L::activation_chunks, kThreads> activations(p.activation, p.m, p.k, first_token);
-    SliceCopy<kChannels, L::weight_chunks, kThreads> weights(p.weight, p.n, p.k * weight_bits / kByteBits, first_channel);
-    const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const LaneRow<L::weight_chunks> row(warp * 16 + lane % 16, lane / 16);
+  using L = Layout<weight_bits, tokens>;
+  const unsigned token_tiles = static_cast<unsigned>((p.m + tokens - 1) / tokens);
+  const int64_t first_token = static_cast<int64_t>(blockIdx.x % token_tiles) * tokens;
+  const int64_t first_channel = static_cast<int64_t>(blockIdx.x / token_tiles) * kChannels;
+  SliceCopy<tokens, L::activation_chunks, kThreads> activations(p.activation, p.m, p.k, first_token);
+  SliceCopy<kChannels, L::weight_chunks, kThreads> weights(p.weight, p.n, p.k * weight_bits / kByteBits, first_channel);
+  const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const LaneRow<L::weight_chunks> row(warp * 16 + lane % 16, lane / 16);
 
-    unsigned char* const ring = shared_memory();
-    const int slices = static_cast<int>((p.k + kDepth - 1) / kDepth);
-    int fetched = 0;
-    auto stage = [&](int slice) { return ring + slice % kStages * L::stage_bytes; };
-    auto fetch = [&] {
-      if (fetched < slices) {
-        activations.fetch_next(stage(fetched));
-        weights.fetch_next(stage(fetched) + L::activation_stage);
-        ++fetched;
-      }
-      commit_copies();  // an empty group keeps the count of pending groups right
-    };
-
-    int32_t accumulators[L::products][64] = {};
-    WeightFragments current, next;
-    for (int i = 0; i < kStages - 1; ++i) fetch();
-    wait_for_copies<kStages - 2>();
-    publish_to_products();
-    synchronize_block();
-    current.load<weight_bits>(ring + L::activation_stage, row);
-    for (int slice = 0; slice < slices; ++slice) {
-      begin_products();
-#pragma unroll
-      for (int step = 0; step < kSteps; ++step) {
-#pragma unroll
-        for (int product = 0; product < L::products; ++product) {
-          const unsigned char* rows = stage(slice) + product * kTokensPerProduct * kDepth;
-          multiply_warpgroup(accumulators[product], current.word[step], describe(rows, 32 * step));
-        }
-      }
-      commit_products();
-      if (slice + 1 < slices) {  // while the tensor cores work
-        wait_for_copies<kStages - 3>();
-        publish_to_products();
-        synchronize_block();  // the next slice has arrived for all, and the one before this was multiplied by all
-        fetch();
-        next.load<weight_bits>(stage(slice + 1) + L::activation_stage, row);
-      }
-      wait_for_products();
-#pragma unroll
-      for (int step = 0; step < kSteps; ++step) keep(current.word[step]);
-#pragma unroll
-      for (int product = 0; product < L::products; ++product) keep(accumulators[product]);
-      current = next;
+  unsigned char* const ring = shared_memory();
+  const int slices = static_cast<int>((p.k + kDepth - 1) / kDepth);
+  int fetched = 0;
+  auto stage = [&](int slice) { return ring + slice % kStages * L::stage_bytes; };
+  auto fetch = [&] {
+    if (fetched < slices) {
+      activations.fetch_next(stage(fetched));
+      weights.fetch_next(stage(fetched) + L::activation_stage);
+      ++fetched;
     }
-    wait_for_copies<0>();
+    commit_copies();  // an empty group keeps the count of pending groups right
+  };
 
-    // After the transpose lane l holds tokens l / 4, channels 2 (l % 4) and the next, of 8 x 8 outputs.
-    const int64_t token = first_token + lane / 4, channel = first_channel + warp * 16 + lane % 4 * 2;
-    for_output_type(p.output_dtype, [&](auto type) {
+  int32_t accumulators[L::products][64] = {};
+  WeightFragments current, next;
+  for (int i = 0; i < kStages - 1; ++i) fetch();
+  wait_for_copies<kStages - 2>();
+  publish_to_products();
+  synchronize_block();
+  current.load<weight_bits>(ring + L::activation_stage, row);
+  for (int slice = 0; slice < slices; ++slice) {
+    begin_products();
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const OutputPair<typename decltype(type)::type> pair(p, channel + 8 * half);
+    for (int step = 0; step < kSteps; ++step) {
 #pragma unroll
-        for (int j = 0; j < tokens / 8; ++j) {
-          int32_t* d = accumulators[j / 16] + j % 16 * 4 + 2 * half;
-          transpose(d[0], d[1]);
-          pair.store(token + 8 * j, d[0] >> L::shift, d[1] >> L::shift);
-        }
+      for (int product = 0; product < L::products; ++product) {
+        const unsigned char* rows = stage(slice) + product * kTokensPerProduct * kDepth;
+        multiply_warpgroup(accumulators[product], current.word[step], describe(rows, 32 * step));
       }
-    });
-  } else {
-    refuse();
+    }
+    commit_products();
+    if (slice + 1 < slices) {  // while the tensor cores work
+      wait_for_copies<kStages - 3>();
+      publish_to_products();
+      synchronize_block();  // the next slice has arrived for all, and the one before this was multiplied by all
+      fetch();
+      next.load<weight_bits>(stage(slice + 1) + L::activation_stage, row);
+    }
+    wait_for_products();
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) keep(current.word[step]);
+#pragma unroll
+    for (int product = 0; product < L::products; ++product) keep(accumulators[product]);
+    current = next;
   }
+  wait_for_copies<0>();
+
+  // After the transpose lane l holds tokens l / 4, channels 2 (l % 4) and the next, of 8 x 8 outputs.
+  const int64_t token = first_token + lane / 4, channel = first_channel + warp * 16 + lane % 4 * 2;
+  for_output_type(p.output_dtype, [&](auto type) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const OutputPair<typename decltype(type)::type> pair(p, channel + 8 * half);
+#pragma unroll
+      for (int j = 0; j < tokens / 8; ++j) {
+        int32_t* d = accumulators[j / 16] + j % 16 * 4 + 2 * half;
+        transpose(d[0], d[1]);
+        pair.store(token + 8 * j, d[0] >> L::shift, d[1] >> L::shift);
+      }
+    }
+  });
 }
 
 template <int weight_bits, int tokens>
 int launch_tile(const GemmArguments& p) {
-  const int64_t blocks = ((p.m + tokens - 1) / tokens) * ((p.n + kChannels - 1) / kChannels);
-  if (blocks > INT32_MAX) return kInvalidArgument;
-  return launch(warpgroup_gemm_kernel<weight_bits, tokens>, static_cast<unsigned>(blocks), kThreads,
-                Layout<weight_bits, tokens>::shared_bytes, static_cast<Stream>(p.stream), p);
+  if constexpr (!kHasWarpgroupMma) {
+    return kInvalidArgument;
+  } else {
+    const int64_t blocks = ((p.m + tokens - 1) / tokens) * ((p.n + kChannels - 1) / kChannels);
+    if (blocks > INT32_MAX) return kInvalidArgument;
+    return launch(warpgroup_gemm_kernel<weight_bits, tokens>, static_cast<unsigned>(blocks), kThreads,
+                  Layout<weight_bits, tokens>::shared_bytes, static_cast<Stream>(p.stream), p);
+  }
 }
 
 }  // namespace

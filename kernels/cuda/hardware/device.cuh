@@ -14,25 +14,11 @@ using Stream = cudaStream_t;
 using Half = __half;
 using BFloat16 = __nv_bfloat16;
 
-#ifdef __CUDA_ARCH__
-constexpr int kComputeCapability = __CUDA_ARCH__ / 10;  // 80, 86, 89, 90, 100, ...
-#else
-constexpr int kComputeCapability = 0;  // the host pass compiles no kernel body
-#endif
-
-// From sm_90 on, mma on 4-bit operands compiles into a call that emulates it with ~190 instructions.
-constexpr bool kHasInt4Mma = kComputeCapability >= 80 && kComputeCapability < 90;
-constexpr bool kHasInt8Mma = kComputeCapability >= 80;
-constexpr bool kWidensInt4 = kHasInt8Mma && !kHasInt4Mma;
-
-#ifdef __CUDA_ARCH_FEAT_SM90_ALL  // compiled for sm_90a, not for sm_90
-constexpr bool kHasWarpgroupMma = true;
-#else
-constexpr bool kHasWarpgroupMma = false;
-#endif
-
-// The end of a kernel that was started on an architecture it is not for: an error, not unwritten memory.
-__device__ inline void refuse() { __trap(); }
+// What the one architecture has that an object is compiled for, as `targets.py` says. From sm_90 on, mma on 4-bit
+// operands compiles into a call that emulates it with ~190 instructions.
+constexpr bool kHasInt4Mma = QUANTVGGT_HAS_INT4_MMA;
+constexpr bool kWidensInt4 = !kHasInt4Mma;
+constexpr bool kHasWarpgroupMma = QUANTVGGT_HAS_WARPGROUP_MMA;
 
 __device__ inline float to_float(float value) { return value; }
 __device__ inline float to_float(Half value) { return __half2float(value); }

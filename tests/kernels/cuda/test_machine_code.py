@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from kernels.cuda.build import SOURCES, build, find_compiler, object_path
-from kernels.cuda.library import KernelLibrary, Scheme
-from kernels.cuda.targets import TARGETS, Target
+from kernels.cuda.build import SOURCES, build, find_compiler, object_path, ptx_command
+from kernels.cuda.library import GemmArguments, KernelError, KernelLibrary, Scheme
+from kernels.cuda.targets import TARGETS, Target, find_target
 from kernels.cuda.tiles import tiles_of
-from kernels.formats import DEFINITIONS
 
 ALWAYS_BUILT = ("sm_80", "sm_90a")  # the others are read where `make kernels-cuda` has built them
 SPILLS = ("STL", "LDL")  # stores to and loads from a thread's own memory
@@ -173,6 +172,8 @@ def test_the_search_for_emulated_products_finds_one(tmp_path: Path) -> None:
         "-cubin",
         "-arch",
         "sm_90a",
+        "-DQUANTVGGT_HAS_INT4_MMA=1",
+        "-DQUANTVGGT_HAS_WARPGROUP_MMA=1",
         "-I",
         str(SOURCES / "hardware"),
         str(source),
@@ -190,21 +191,8 @@ def warpgroup_ptx(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     if compiler is None:
         pytest.skip("nvcc is not installed")
     output = tmp_path_factory.mktemp("ptx") / "warpgroup.ptx"
-    command = [
-        compiler,
-        "-O3",
-        "-std=c++17",
-        "-ptx",
-        "-arch",
-        "compute_90a",
-        "-I",
-        str(SOURCES / "hardware"),
-    ]
-    subprocess.run(
-        [*command, *DEFINITIONS, str(SOURCES / "warpgroup_gemm.cu"), "-o", str(output)],
-        check=True,
-        capture_output=True,
-    )
+    command = ptx_command(find_target("sm_90a"), SOURCES / "warpgroup_gemm.cu")
+    subprocess.run([compiler, *command, "-o", str(output)], check=True, capture_output=True)
     kernels = output.read_text().split(".entry ")[1:]
     assert len(kernels) == 4
     return kernels
@@ -251,6 +239,19 @@ def test_there_is_no_code_that_a_driver_could_translate_for_another_gpu(
         check=True,
     )
     assert "PTX file" not in listed.stdout.replace("No PTX file found", "")
+
+
+def test_a_product_that_the_architecture_lacks_is_refused_before_anything_starts(
+    target: Target, listing: str
+) -> None:
+    library = KernelLibrary(build(target))
+    sizes = {"m": 1, "n": 1, "k": 32}
+    lacking = [] if target.int4 else [(Scheme.W4A4, 0)]
+    lacking += [(Scheme.W4A4_WIDENED, 0)] if target.int4 else []
+    lacking += [] if target.warpgroup else [(Scheme.W4A8, 4), (Scheme.W8A8, 5)]
+    for scheme, tile in lacking:
+        with pytest.raises(KernelError, match="an argument is out of range"):
+            library.gemm(GemmArguments(scheme=scheme, tile=tile, **sizes))
 
 
 def test_the_object_loads_without_a_gpu(target: Target, listing: str) -> None:

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from kernels.cuda.library import GemmArguments, KernelLibrary
+from kernels.cuda.library import GemmArguments, KernelLibrary, PrologueArguments
 from kernels.cuda.tiles import TILES
-from kernels.cuda.trial import wrong_tiles
+from kernels.cuda.trial import HEADS, PROLOGUES, is_right, parts_of, tile_part
 
 
-class _LibraryThatForgetsAChannel(KernelLibrary):
-    """Real kernels, of which one tile takes the output to be one channel narrower than it is."""
+class _LibraryWithErrors(KernelLibrary):
+    """Real kernels, of which one tile takes the output to be one channel narrower than it is, and
+    the prologue leaves GELU out."""
 
     def __init__(self, path: Path, tile: int) -> None:
         super().__init__(path)
@@ -23,17 +24,24 @@ class _LibraryThatForgetsAChannel(KernelLibrary):
             arguments.n -= 1
         super().gemm(arguments)
 
+    def prologue(self, arguments: PrologueArguments) -> None:
+        arguments.gelu = 0
+        super().prologue(arguments)
+
 
 hopper = pytest.mark.parametrize("machine", ["sm_90a falling"], indirect=True)
 
 
 @hopper
-def test_every_tile_passes_the_trial(machine: Any) -> None:
-    assert wrong_tiles(machine.backend, machine.device) == ()
+@pytest.mark.parametrize("part", [PROLOGUES, HEADS, *(tile_part(tile.index) for tile in TILES)])
+def test_every_part_passes_the_trial(machine: Any, part: str) -> None:
+    assert part in parts_of(machine.backend)
+    assert is_right(machine.backend, machine.device, part)
 
 
 @hopper
-def test_a_tile_that_computes_something_else_is_found(machine: Any) -> None:
-    library = _LibraryThatForgetsAChannel(Path(machine.backend.library.handle._name), tile=2)
+def test_what_computes_something_else_is_found(machine: Any) -> None:
+    library = _LibraryWithErrors(Path(machine.backend.library.handle._name), tile=2)
     backend = dataclasses.replace(machine.backend, library=library, tiles=TILES[1:3])
-    assert wrong_tiles(backend, machine.device) == (TILES[2],)
+    found = {part: is_right(backend, machine.device, part) for part in parts_of(backend)}
+    assert found == {PROLOGUES: False, HEADS: True, "tile 1": True, "tile 2": False}

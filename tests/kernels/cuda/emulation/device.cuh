@@ -24,11 +24,8 @@
 using Stream = void*;
 
 constexpr bool kHasInt4Mma = true;  // every path is compiled: a CPU emulates them all
-constexpr bool kHasInt8Mma = true;
 constexpr bool kWidensInt4 = true;
 constexpr bool kHasWarpgroupMma = true;
-
-inline void refuse() { std::abort(); }
 
 namespace emulation {
 

@@ -142,6 +142,8 @@ def close_loops(
     neighbours, or if the chain would have to give way by more than the disagreement at its joints
     explains.
     """
+    if not loops:
+        return list(places), []
     units = [
         torch.diag(torch.tensor([unit, unit, unit, 1.0], dtype=torch.float64))
         for unit in map(_depth, parts)

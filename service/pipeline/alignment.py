@@ -72,7 +72,7 @@ def with_known_intrinsics(
 
 
 def apply_knowledge(
-    extrinsics: torch.Tensor,
+    extrinsics: Callable[[], torch.Tensor],
     frame: Frame,
     options: Options,
     unit: Unit,
@@ -80,7 +80,8 @@ def apply_knowledge(
 ) -> Aligned:
     """Where a scene lies in the world of known poses, or scaled by a known distance.
 
-    `extrinsics` [S, 3, 4] are those of all its pictures, `frame` gives what is asked for of one.
+    `extrinsics` gives those of all its pictures [S, 3, 4], `frame` one of them; neither is asked
+    unless something is known.
     `unit` is the one that the network predicts lengths in; what is known of the scene makes it
     metres. The scene has the cameras of `refinement`, if there is one, which also knows lenses and
     dense depth.
@@ -99,8 +100,9 @@ def apply_knowledge(
     if posed:
         indices = [index for index, _ in posed]
         known = torch.tensor([extrinsic for _, extrinsic in posed], dtype=torch.float64)
-        similarity = fit_cameras(extrinsics[indices], known)
-        fitted = similarity.move_extrinsics(extrinsics[indices]).float().double()
+        found = extrinsics()[indices]
+        similarity = fit_cameras(found, known)
+        fitted = similarity.move_extrinsics(found).float().double()
         distances = (camera_centres(fitted) - camera_centres(known)).square().sum(-1)
         scale = ScaleDocument(
             unit="metre",

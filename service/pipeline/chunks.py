@@ -44,6 +44,8 @@ class FinishedChunks(Sequence[Reconstruction]):
         self._folder.mkdir(exist_ok=True)
         self._chunks = chunks
         self._take = take
+        self.watch: Callable[[], None] = lambda: None
+        """Called whenever a chunk is read; what it raises ends that."""
 
     def keep(self, number: int, done: Pass) -> None:
         """Put a pass on the disk. Raises OSError."""
@@ -90,6 +92,7 @@ class FinishedChunks(Sequence[Reconstruction]):
             return [self[number] for number in range(*index.indices(len(self)))]
         if not 0 <= index < len(self):
             raise IndexError(index)
+        self.watch()
         arrays, metadata = map_arrays(self._path(index))
         return self._read(index, arrays, json.loads(metadata["pass"])).reconstruction
 

@@ -81,6 +81,7 @@ class Passes:
             self._run.took("post", time.perf_counter() - began)
         places = chain.places
         if loops:
+            finished.watch = lambda: self._report("loops", len(chunks) / total)
             revisits = revisit(
                 self._engine,
                 lambda frames: self._take(plan, frames),
@@ -93,6 +94,7 @@ class Passes:
                 plan.attention_keys,
             )
             self._run.loops, places = revisits.document(), revisits.places
+            finished.watch = lambda: None
         return SceneParts(lambda: joined(finished, chunks, places))
 
     def _tell(self, plan: Plan, number: int, part: Reconstruction, at: Place, share: float) -> None:

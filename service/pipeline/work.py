@@ -102,6 +102,7 @@ class Work:
         for name in prepared.options.output_names:
             if not BY_NAME[name].fits(files.document):
                 continue  # its link in the document is null
+            report("export", _EXPORT)
             with tracer.start_as_current_span("export", attributes={"file": name}):
                 made = files.file(BY_NAME[name])
             self._metrics.artifact_bytes.labels(name).inc(made.bytes)
@@ -168,7 +169,7 @@ class Work:
         if self._engine.single_pictures and not prepared.options.knows_intrinsic(0):
             unit = "arbitrary"
         aligned = apply_knowledge(
-            scene.extrinsics(), scene.frame, prepared.options, unit, run.refinement
+            scene.extrinsics, scene.frame, prepared.options, unit, run.refinement
         )
         if run.refinement is not None and aligned.similarity is not None:
             run.refinement = moved(run.refinement, aligned.similarity)

@@ -52,7 +52,7 @@ def found(
     unit: Unit = "arbitrary",
     refinement: Refinement | None = None,
 ) -> Aligned:
-    return apply_knowledge(scene.extrinsics, scene.frame, options, unit, refinement)
+    return apply_knowledge(lambda: scene.extrinsics, scene.frame, options, unit, refinement)
 
 
 def known(extrinsics: torch.Tensor, *given: int) -> list[KnownCamera | None]:

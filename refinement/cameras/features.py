@@ -76,10 +76,18 @@ class Workspace:
         return [float(np.median(cameras.focal[groups == g])) for g in range(groups.max() + 1)]
 
 
-def extract(workspace: Workspace, threads: int, report: Callable[[float], None]) -> None:
-    """SIFT key points and descriptors of every picture."""
+def extract(
+    workspace: Workspace, threads: int, report: Callable[[float], None], affine: bool = False
+) -> None:
+    """SIFT key points and descriptors of every picture.
+
+    `affine`: of patches that are undone of slant (Mikolajczyk and Schmid, "Scale and affine
+    invariant interest point detectors", 2004) and stay upright. They match where a surface is seen
+    from the side, and not where the camera was turned about its axis.
+    """
     options = pycolmap.FeatureExtractionOptions(max_image_size=MAX_SIDE, num_threads=threads)
     options.sift.max_num_features = MAX_FEATURES
+    options.sift.estimate_affine_shape = affine
     names, step = workspace.names, 2 * threads
     for start in range(0, len(names), step):
         report(start / len(names))

@@ -35,30 +35,30 @@ def mapped(
     options.triangulation.ignore_two_view_tracks = False
     options.triangulation.random_seed = 0
     output = workspace.folder / method.replace(" ", "-")
-    output.mkdir()
+    output.mkdir(exist_ok=True)
     found = pycolmap.incremental_mapping(
         workspace.database, workspace.pictures, output, options=options
     )
     return [solution_of(found[number], method, start) for number in sorted(found)]
 
 
-def globally_mapped(workspace: Workspace, start: CameraSet) -> list[Solution]:
+def globally_mapped(workspace: Workspace, start: CameraSet, seed: int) -> list[Solution]:
     """Global mapping (GLOMAP: Pan et al., "Global Structure-from-Motion Revisited", 2024), one
-    solution for every group of pictures that it joins."""
-    options = pycolmap.GlobalPipelineOptions(min_model_size=2, num_threads=1, random_seed=0)
+    solution for every group of pictures that it joins. It starts from random places: `seed`."""
+    options = pycolmap.GlobalPipelineOptions(min_model_size=2, num_threads=1, random_seed=seed)
     mapper = options.mapper
     mapper.num_threads = 1
-    mapper.random_seed = 0
+    mapper.random_seed = seed
     mapper.track_min_num_views_per_track = 2
     mapper.global_positioning.min_num_view_per_track = 2
     mapper.global_positioning.use_gpu = False
-    mapper.global_positioning.random_seed = 0
+    mapper.global_positioning.random_seed = seed
     mapper.bundle_adjustment.min_track_length = 2
     mapper.bundle_adjustment.ceres.use_gpu = False
     mapper.retriangulation.ignore_two_view_tracks = False
-    mapper.retriangulation.random_seed = 0
-    mapper.rotation_averaging.random_seed = 0
+    mapper.retriangulation.random_seed = seed
+    mapper.rotation_averaging.random_seed = seed
     output = workspace.folder / "global"
-    output.mkdir()
+    output.mkdir(exist_ok=True)
     found = pycolmap.global_mapping(workspace.database, workspace.pictures, output, options=options)
     return [solution_of(found[number], "global", start) for number in sorted(found)]

@@ -17,6 +17,12 @@ ALL_PAIRS_UP_TO = 30
 `OVERLAPPING` that see most of the same by the network's account."""
 NEIGHBOURS, OVERLAPPING = 2, 8
 
+CHANCE_SHARE, LEAST_BEYOND_CHANCE = 0.3, 12
+"""A pair counts if its verified matches exceed this share of all its matches by this number. Two
+pictures with nothing in common have 30 to 70 matches, and some fundamental matrix explains 15 to 30
+of them: of 131 verified pairs of the courtyard the rule drops 40, of which true cameras support 4.
+"""
+
 _BATCH = 64
 _SAMPLES = 12  # a side, of the grid of points that a picture is judged by
 
@@ -79,11 +85,9 @@ def match(
     pairs: Sequence[tuple[int, int]],
     threads: int,
     report: Callable[[float], None],
-) -> Matches:
+) -> None:
     """Matches of the key points of these pairs, verified by a fundamental matrix, so that they
     don't depend on anybody's focal length."""
-    verification = pycolmap.TwoViewGeometryOptions()
-    verification.ransac.random_seed = 0
     listed = workspace.folder / "pairs.txt"
     for start in range(0, len(pairs), _BATCH):
         report(start / len(pairs))
@@ -94,9 +98,34 @@ def match(
             workspace.database,
             pycolmap.FeatureMatchingOptions(num_threads=threads),
             pycolmap.ImportedPairingOptions(match_list_path=listed),
-            verification,
+            _verification(),
         )
-    return read_matches(workspace)
+    _drop_chance(workspace)
+
+
+def verify(workspace: Workspace, threads: int) -> None:
+    """The same for matches that a database has already."""
+    pycolmap.geometric_verification(
+        workspace.database,
+        pycolmap.GeometricVerifierOptions(num_threads=threads),
+        two_view_geometry_options=_verification(),
+    )
+    _drop_chance(workspace)
+
+
+def _verification() -> pycolmap.TwoViewGeometryOptions:
+    options = pycolmap.TwoViewGeometryOptions()
+    options.ransac.random_seed = 0
+    return options
+
+
+def _drop_chance(workspace: Workspace) -> None:
+    """Takes back the verification of pairs whose matches may agree by chance."""
+    with pycolmap.Database.open(workspace.database) as database:
+        everything = dict(zip(*database.read_num_matches(), strict=True))
+        for pair, verified in zip(*database.read_two_view_geometry_num_inliers(), strict=True):
+            if verified < CHANCE_SHARE * everything[pair] + LEAST_BEYOND_CHANCE:
+                database.delete_two_view_geometry(*pycolmap.pair_id_to_image_pair(pair))
 
 
 def read_matches(workspace: Workspace) -> Matches:

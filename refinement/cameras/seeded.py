@@ -1,13 +1,15 @@
-"""Bundle adjustment that starts from the network's cameras."""
+"""Bundle adjustment that starts from given cameras: the network's, or another method's."""
 
 from __future__ import annotations
 
 import numpy as np
 import pycolmap
+from numpy.typing import NDArray
 
 from refinement.camera_set import CameraSet
 from refinement.cameras.features import Workspace
 from refinement.cameras.solution import Solution, solution_of
+from refinement.result import Method
 
 _ROUNDS = ((8, 24, 1e-4), (3, 8, 1e-4), (2, 3, 1e-6))
 """Angle between rays that may make a point, degrees; reprojection error that it may keep, in pixels
@@ -17,24 +19,36 @@ _MOST_STEPS = 50
 _LEAST_ANGLE = 1  # degrees between the rays of a point
 
 
-def seeded(workspace: Workspace, start: CameraSet, threads: int, distortion: bool) -> Solution:
+def seeded(
+    workspace: Workspace,
+    start: CameraSet,
+    placed: NDArray[np.bool_],
+    method: Method,
+    threads: int,
+    distortion: bool,
+) -> Solution:
     """Points from all matches under the cameras of `start`, then both adjusted, three times
-    stricter each."""
+    stricter each; for the pictures that are `placed` `[S]`."""
     with pycolmap.Database.open(workspace.database) as database:
         cache = pycolmap.DatabaseCache.create(
             database, pycolmap.DatabaseCacheOptions(load_all_images=True)
         )
     reconstruction = pycolmap.Reconstruction()
     reconstruction.load(cache)
-    for index in range(workspace.count):
+    for index in np.flatnonzero(placed).tolist():
+        image = reconstruction.image(index + 1)
+        reconstruction.camera(image.camera_id).params = [
+            start.focal[index],
+            *start.centre[index],
+            start.distortion[index],
+        ]
         pose = pycolmap.Rigid3d(start.extrinsics[index])
-        frame = reconstruction.frame(index + 1)
-        frame.set_cam_from_world(reconstruction.image(index + 1).camera_id, pose)
+        reconstruction.frame(index + 1).set_cam_from_world(image.camera_id, pose)
         reconstruction.register_frame(index + 1)
 
     side = float(np.median(start.longer_side)) / 1000
     output = workspace.folder / "seeded"
-    output.mkdir()
+    output.mkdir(exist_ok=True)
     for number, (angle, error, tolerance) in enumerate(_ROUNDS):
         last = number == len(_ROUNDS) - 1
         reconstruction = pycolmap.triangulate_points(
@@ -51,7 +65,7 @@ def seeded(workspace: Workspace, start: CameraSet, threads: int, distortion: boo
             _adjustment(1 if last else error / 4 * side, tolerance, threads, distortion and last),
         )
         pycolmap.ObservationManager(reconstruction).filter_all_points3D(error * side, _LEAST_ANGLE)
-    return solution_of(reconstruction, "seeded", start)
+    return solution_of(reconstruction, method, start)
 
 
 def _triangulation(angle: float, error: float, threads: int) -> pycolmap.IncrementalPipelineOptions:

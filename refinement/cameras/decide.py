@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refinement.cameras.evidence import Matches
+from refinement.cameras.hinge import loose_group
 from refinement.cameras.solution import Solution
 
 LEAST_OBSERVATIONS = LEAST_SUPPORTED = 20
@@ -43,6 +44,8 @@ class Judged:
     """Of the matches between a picture and other kept ones, those supported `[S]`; NaN without."""
     total_share: float
     """Supported matches between kept pictures, of all matches."""
+    loose: tuple[int, ...] = ()
+    """Pictures that were dropped as a group, since matches don't hold it to the others."""
 
     @property
     def score(self) -> float:
@@ -55,12 +58,13 @@ class Judged:
 
 
 def judge(solution: Solution, matches: Matches) -> Judged:
-    """Drops the worst picture while one is not supported."""
+    """Drops the worst picture while one is not supported, and groups that hang loose."""
     count = len(solution.kept)
     supported = matches.count(matches.supported(solution.cameras), count)
     everything = matches.count(np.ones(len(matches), dtype=bool), count)
     possible = _possible_lens(solution)
     anchored = (supported >= LEAST_ANCHOR) & (supported >= ANCHOR_SHARE * everything)
+    loose: list[int] = []
     while True:
         kept = solution.kept
         among: NDArray[np.bool_] = np.outer(kept, kept)
@@ -72,11 +76,17 @@ def judge(solution: Solution, matches: Matches) -> Judged:
             | ~((share >= LEAST_SHARE) | (anchored & among).any(1))
             | ~possible
         )
-        if not bad.any():
+        if bad.any():
+            solution = solution.without(int(np.argmin(np.where(bad, np.nan_to_num(share), np.inf))))
+            continue
+        group = loose_group(supported, everything, kept)
+        if group is None:
             break
-        solution = solution.without(int(np.argmin(np.where(bad, np.nan_to_num(share), np.inf))))
-    all_matches = max(1, len(matches))
-    return Judged(solution, share, float((supported * among).sum() / 2 / all_matches))
+        for picture in np.flatnonzero(group).tolist():
+            solution = solution.without(picture)
+            loose.append(picture)
+    satisfied = float((supported * among).sum() / 2 / max(1, len(matches)))
+    return Judged(solution, share, satisfied, tuple(loose))
 
 
 def shows_parallax(judged: Judged, matches: Matches) -> bool:

@@ -19,7 +19,6 @@ from refinement.cameras.decide import LEAST_GAIN, LEAST_SHARE, Judged, judge, sh
 from refinement.cameras.depth_fit import fit_depth
 from refinement.cameras.evidence import Matches
 from refinement.cameras.frame import depths, placed
-from refinement.cameras.hinge import weak_connection
 from refinement.cameras.mapped import globally_mapped, mapped
 from refinement.cameras.second_look import look_again
 from refinement.cameras.seeded import seeded
@@ -285,9 +284,24 @@ class _Search:
             network_support=before,
             reason=reason,
             sparse=sparse_points(solution, self.task.photographs),
-            notes=weak_connection(matches, solution),
+            notes=_loose(judged),
             seconds=dict(self.seconds),
         )
+
+
+def _loose(judged: Judged) -> tuple[Reason, ...]:
+    """A note on the pictures that were left out as a group."""
+    if not judged.loose:
+        return ()
+    pictures = ", ".join(map(str, sorted(judged.loose)))
+    return (
+        Reason(
+            "weak-connection",
+            f"The pictures {pictures} (counted from 0) fit each other, and too few matches hold "
+            "them to the others: they keep the network's cameras. A picture that shows some of "
+            "both groups helps.",
+        ),
+    )
 
 
 def _share(matches: Matches, cameras: CameraSet) -> float:

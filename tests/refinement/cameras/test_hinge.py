@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 
-from refinement.cameras.hinge import weakest_cut
+from refinement.cameras.hinge import loose_group, weakest_cut
 
 
 def test_the_cut_is_the_least_of_all_that_there_are() -> None:
@@ -32,3 +32,29 @@ def test_two_groups_with_one_bridge_are_told_apart() -> None:
         (0, 1, 2),
         (3, 4, 5),
     ]
+
+
+def two_groups(between: int) -> np.ndarray:
+    """Counts of matches of pictures 0 to 3 and 4 to 6, `between` the groups."""
+    counts = np.zeros((7, 7), dtype=np.int64)
+    counts[:4, :4] = counts[4:, 4:] = 100
+    counts[3, 4] = counts[4, 3] = between
+    np.fill_diagonal(counts, 0)
+    return counts
+
+
+def test_a_group_hangs_loose_where_most_of_the_matches_to_it_are_not_satisfied() -> None:
+    everyone = np.ones(7, dtype=bool)
+    group = loose_group(two_groups(20), two_groups(80), everyone)
+    assert group is not None
+    assert np.flatnonzero(group).tolist() == [4, 5, 6]
+    assert loose_group(two_groups(60), two_groups(80), everyone) is None
+
+
+def test_few_matches_are_enough_where_all_are_satisfied() -> None:
+    assert loose_group(two_groups(25), two_groups(25), np.ones(7, dtype=bool)) is None
+
+
+def test_a_single_picture_is_no_group() -> None:
+    kept = np.array([1, 1, 1, 1, 1, 0, 0], dtype=bool)
+    assert loose_group(two_groups(20), two_groups(80), kept) is None

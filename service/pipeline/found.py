@@ -38,5 +38,6 @@ def leave_found(
         first,
         part.extrinsics.tolist(),
         part.original_intrinsics.tolist(),
+        [transform.original_size for transform in part.transforms],
         len(points[::every]),
     )

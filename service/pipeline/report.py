@@ -14,7 +14,7 @@ class FoundChunk:
 
     They lie in the first chunk's world and scale; loops that are closed later, and what is known of
     the scene, still move them. Extrinsics are world-to-camera [N, 3, 4], intrinsics in pixels of
-    the original pictures [N, 3, 3], as nested lists.
+    the original pictures [N, 3, 3], as nested lists; sizes are (height, width) of those.
     """
 
     number: int
@@ -22,18 +22,24 @@ class FoundChunk:
     first: int
     extrinsics: list[Any]
     intrinsics: list[Any]
+    sizes: list[tuple[int, int]]
     points: int
 
     def document(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        cameras = zip(_rounded(self.extrinsics), _rounded(self.intrinsics), strict=True)
+        cameras = zip(_rounded(self.extrinsics), _rounded(self.intrinsics), self.sizes, strict=True)
         return {
             "chunk": self.number,
             "chunks": self.of,
             "points": self.points,
             "pictures": [
-                {"index": self.first + row, "extrinsic": extrinsic, "intrinsic": intrinsic}
-                for row, (extrinsic, intrinsic) in enumerate(cameras)
+                {
+                    "index": self.first + row,
+                    "original_size": {"height": height, "width": width},
+                    "extrinsic": extrinsic,
+                    "intrinsic": intrinsic,
+                }
+                for row, (extrinsic, intrinsic, (height, width)) in enumerate(cameras)
             ],
         }
 

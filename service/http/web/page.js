@@ -2,6 +2,7 @@
 
 import { Problem, follow, get, getJson, remove, submit, useKey } from "./api.js";
 import { element, part } from "./elements.js";
+import { Growing } from "./growing.js";
 import { releaseImages } from "./images.js";
 import { copyLink, showResult } from "./result.js";
 import { View } from "./view.js";
@@ -118,8 +119,12 @@ async function open(id) {
       if (["queued", "running", "cancelling"].includes(status.state)) {
         waiting(status);
         const timer = setInterval(async () => { try { waiting(await getJson(`reconstructions/${id}`)); } catch { /* the events tell */ } }, 1000);
+        const growing = new Growing();
         try {
-          await follow(id, event => event.stage && step(event.stage, event.progress, EXPLAINED[event.stage]));
+          await follow(id, event => {
+            if (event.stage) step(event.stage, event.progress, EXPLAINED[event.stage]);
+            if (event.chunk !== undefined) growing.add(event);
+          });
         } finally {
           clearInterval(timer);
         }

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from service.inference.engine import Engine, Pass
 from service.keys import add_key
 from tests.service.http.web.visitor import (
     SAMPLES,
@@ -20,6 +23,7 @@ from tests.service.http.web.visitor import (
 )
 from tests.service.inputs.remote.origin import Origin, plain
 from tests.service.inputs.test_archive import archive
+from tests.service.pictures import form
 from tests.service.running import Gate, Running, Serve
 
 
@@ -238,3 +242,34 @@ def _nothing_ran(page: Page) -> bool:
         "window.ran === undefined && !document.querySelector('[src=x], [onload], [onerror]')"
     )
     return nothing
+
+
+def test_a_long_scene_grows_while_it_is_worked_on(browser: Browser, serve: Serve) -> None:
+    class Waiting(Engine):
+        """Waits in its third pass until it is told to go on."""
+
+        passes, go = 0, False
+
+        def infer(self, batch: Any, observer: Any, *rest: Any) -> Pass:
+            self.passes += 1
+            while self.passes > 2 and not self.go:
+                observer("aggregator", 0.5)
+                time.sleep(0.01)
+            return super().infer(batch, observer, *rest)
+
+    service = serve(Waiting, pass_frames=3)
+    files = form(*(path.read_bytes() for path in sorted(SAMPLES.glob("*.png"))))
+    answer = service.client.post(
+        "/reconstruct", files=[*files, files[0], files[1]], headers={"Prefer": "respond-async"}
+    )
+    with visited(browser, service) as page:
+        page.goto(f"{page.url}#{answer.json()['id']}")
+        page.reload()
+        expect(page.locator("#growing")).to_be_visible()
+        expect(page.locator("#growing-count")).to_have_text("5 pictures so far, in 2 of 3 parts")
+        before = view(page, "#growing-view")
+        assert len(np.unique(before.reshape(-1, 3), axis=0)) > 200
+        service.engine.go = True
+        expect(page.locator("#result")).to_be_visible()
+        expect(page.locator("#growing")).to_be_hidden()
+        expect(page.locator("#facts")).to_contain_text("6 pictures")

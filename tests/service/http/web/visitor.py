@@ -38,10 +38,10 @@ def pictures(count: int) -> list[dict]:
     ]
 
 
-def view(page: Page) -> np.ndarray:
+def view(page: Page, canvas: str = "#view") -> np.ndarray:
     """What the canvas shows."""
     page.wait_for_timeout(300)
-    picture = Image.open(io.BytesIO(page.locator("#view").screenshot()))
+    picture = Image.open(io.BytesIO(page.locator(canvas).screenshot()))
     return np.asarray(picture.convert("RGB"), float)
 
 

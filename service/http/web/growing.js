@@ -1,0 +1,72 @@
+// A long scene while it is worked on: points and cameras of the chunks that are done. They still move a little at the end.
+
+import { get } from "./api.js";
+import { part } from "./elements.js";
+import { Viewer } from "./viewer.js";
+
+const MOST_CAMERAS = 200;  // that are drawn; of more, every second one and so on
+const RECORD = 15;  // bytes of a point: float x y z, uchar red green blue
+
+export class Growing {
+  constructor() {
+    this.chunks = [];
+    this.pictures = [];
+    this.work = Promise.resolve();
+    part("growing").hidden = true;
+  }
+
+  // An event "chunk" of the job that is followed. What can't be fetched any more is in the result.
+  add(event) {
+    this.work = this.work.then(() => this.fetch(event)).catch(() => {});
+  }
+
+  async fetch({ links, pictures, chunk, chunks }) {
+    this.chunks.push(readPoints(await (await get(links.points)).arrayBuffer()));
+    this.pictures.push(...pictures);
+    part("growing").hidden = false;
+    part("growing-count").textContent = `${this.pictures.length} pictures so far, in ${chunk + 1} of ${chunks} parts`;
+    this.show();
+  }
+
+  show() {
+    const count = this.chunks.reduce((sum, one) => sum + one.count, 0);
+    const position = new Float32Array(3 * count), color = new Uint8Array(3 * count);
+    let at = 0;
+    for (const one of this.chunks) {
+      position.set(one.position, at);
+      color.set(one.color, at);
+      at += 3 * one.count;
+    }
+    this.viewer ??= this.watch(new Viewer(part("growing-view")));
+    const { camera, controls } = this.viewer;
+    const place = camera.position.clone(), target = controls.target.clone();
+    const every = Math.ceil(this.pictures.length / MOST_CAMERAS);
+    this.viewer.show({ count, position, color }, this.pictures.filter((_, index) => index % every === 0));
+    this.viewer.choose(Uint32Array.from({ length: count }, (_, index) => index));
+    if (this.held) {
+      camera.position.copy(place);
+      this.viewer.aim(target);
+    }
+  }
+
+  // Whoever has turned the view keeps it when it grows.
+  watch(viewer) {
+    viewer.controls.addEventListener("start", () => { this.held = true; });
+    return viewer;
+  }
+}
+
+function readPoints(buffer) {
+  const text = new TextDecoder().decode(new Uint8Array(buffer, 0, Math.min(1024, buffer.byteLength)));
+  const end = text.indexOf("end_header\n") + "end_header\n".length;
+  const count = Number(text.match(/element vertex (\d+)/)[1]);
+  const view = new DataView(buffer, end);
+  const position = new Float32Array(3 * count), color = new Uint8Array(3 * count);
+  for (let i = 0; i < count; i++) {
+    for (let axis = 0; axis < 3; axis++) {
+      position[3 * i + axis] = view.getFloat32(RECORD * i + 4 * axis, true);
+      color[3 * i + axis] = view.getUint8(RECORD * i + 12 + axis);
+    }
+  }
+  return { count, position, color };
+}

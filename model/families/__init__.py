@@ -53,10 +53,13 @@ def size_of(config: NetworkConfig) -> str | None:
     return None
 
 
-def recognise(config_json: Mapping[str, Any] | None, tensors: Shapes) -> NetworkConfig | None:
-    """The network of a public checkpoint from its `config.json`, if it has one, and its tensors.
+def recognise(
+    config_json: Mapping[str, Any] | None, tensors: Shapes, location: str = ""
+) -> NetworkConfig | None:
+    """The network of a public checkpoint from its `config.json`, if it has one, its tensors, and
+    the location that it is loaded from, for what neither of them tells.
 
     None if no family knows it. Raises ValueError or TypeError if its configuration is broken.
     """
-    found = (family.recognise(config_json, tensors) for family in FAMILIES.values())
+    found = (family.recognise(config_json, tensors, location) for family in FAMILIES.values())
     return next((config for config in found if config is not None), None)

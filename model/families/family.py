@@ -114,9 +114,10 @@ class Family:
     """Shapes with a name."""
     build: Callable[[Any], Network]
     """A network of a configuration, with random weights."""
-    recognise: Callable[[Mapping[str, Any] | None, Shapes], NetworkConfig | None]
-    """The configuration of a public checkpoint, from its `config.json`, if it has one, and its
-    tensors; None if it is of another family. Raises ValueError or TypeError if it is broken."""
+    recognise: Callable[[Mapping[str, Any] | None, Shapes, str], NetworkConfig | None]
+    """The configuration of a public checkpoint, from its `config.json`, if it has one, its tensors,
+    and what it is loaded as; None if it is of another family. Raises ValueError or TypeError if it
+    is broken."""
     tensor_name: Callable[[Any, str], str]
     """The network's name of a tensor of the checkpoint."""
     ignored: Callable[[Any], tuple[str, ...]]

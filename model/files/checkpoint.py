@@ -42,7 +42,7 @@ def open_checkpoint(
     """Tensors, by the network's names, and network shape of a checkpoint; see
     `resolve_checkpoint`."""
     source = TensorSource(locate(location, newest=newest))
-    config = _recognised(source)
+    config = _recognised(source, str(location))
     source.rename(partial(families.of(config).tensor_name, config))
     return source, config
 
@@ -70,12 +70,13 @@ def locate(location: str | Path, *, newest: bool = False) -> Path:
     return fetch(repository, newest=newest)
 
 
-def _recognised(source: TensorSource) -> NetworkConfig:
-    """The network that the tensors, and `config.json` beside them if there is one, are of."""
+def _recognised(source: TensorSource, location: str) -> NetworkConfig:
+    """The network that the tensors of a location, and `config.json` beside them if there is one,
+    are of."""
     path = source.path.parent / _CONFIG
     try:
         values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-        config = families.recognise(values, {n: source.shape(n) for n in source.names})
+        config = families.recognise(values, {n: source.shape(n) for n in source.names}, location)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is not a network configuration: {error}") from error
     if config is None:

@@ -31,10 +31,10 @@ _SURE, _UNSURE = 2.0, 1.0  # confidence where a network knows no more than what 
 
 
 def _recognise(
-    config_json: Mapping[str, Any] | None, tensors: Shapes
+    config_json: Mapping[str, Any] | None, tensors: Shapes, location: str
 ) -> DepthAnything3Config | None:
-    """The public network of these shapes; that of `config.json` where it is one of our own, or says
-    that depth is metric, which no shape tells."""
+    """The public network of these shapes; that of `config.json` where it is one of our own. That
+    depth is metric no shape tells, but `config.json` or the location does."""
     nested = f"{_NESTED}{_BACKBONE}cls_token" in tensors
     prefix = f"{_NESTED if nested else ''}{_BACKBONE}"
     if f"{prefix}cls_token" not in tensors:
@@ -47,7 +47,7 @@ def _recognise(
         re.fullmatch(rf"{re.escape(prefix)}blocks\.\d+\.norm1\.weight", name) is not None
         for name in tensors
     )
-    metric = "metric" in str((config_json or {}).get("model_name", "")).lower()
+    metric = "metric" in str((config_json or {}).get("model_name", location)).lower()
     kind = "any-view" if any_view else "metric" if metric else "mono"
     for config in PRESETS.values():
         if (config.kind, config.depth, config.embed_dim) == (kind, depth, shape[-1]):

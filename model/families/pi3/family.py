@@ -25,7 +25,9 @@ _OF_HEAD = {
 }
 
 
-def _recognise(config_json: Mapping[str, Any] | None, tensors: Shapes) -> Pi3Config | None:
+def _recognise(
+    config_json: Mapping[str, Any] | None, tensors: Shapes, location: str
+) -> Pi3Config | None:
     """pi3 or Pi3X by the tensors, unless `config.json` is one of our own."""
     if not {"register_token", "encoder.cls_token", "decoder.0.norm1.weight"} <= set(tensors):
         return None

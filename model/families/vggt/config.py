@@ -57,6 +57,8 @@ class VGGTConfig:
     depth_head: DPTHeadConfig | None = DPTHeadConfig()
     point_head: DPTHeadConfig | None = DPTHeadConfig(output_dim=4, activation="inv_log")
     track_head: TrackHeadConfig | None = TrackHeadConfig()
+    camera_to_world: bool = False
+    """What its pose encodings stand for; VGGT's own are world-to-camera."""
 
     def __post_init__(self) -> None:
         for name, part in _PARTS.items():
@@ -135,7 +137,10 @@ class VGGTConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; `from_dict` is the inverse."""
-        return dataclasses.asdict(self)
+        data = dataclasses.asdict(self)
+        if not self.camera_to_world:  # as artifacts were before there was a choice
+            del data["camera_to_world"]
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> VGGTConfig:

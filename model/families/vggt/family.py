@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from model.families.family import Family, Geometry, Grid, Licence, Part, Shapes
@@ -13,21 +14,28 @@ from model.families.vggt.config import HEADS, VGGTConfig
 from model.families.vggt.presets import PRESETS
 from model.families.vggt.stages import VGGTStages
 from model.network.prediction import Prediction
+from model.rotations import invert_extrinsics
 
+_LINGBOT = "lingbot-map"
 _BLOCK_LINEARS = r"\.\d+\.(attn\.(qkv|proj)|mlp\.(fc1|fc2))"
 
 
-def _recognise(config_json: Mapping[str, Any] | None, tensors: Shapes) -> VGGTConfig | None:
+def _recognise(
+    config_json: Mapping[str, Any] | None, tensors: Shapes, location: str
+) -> VGGTConfig | None:
     """VGGT-1B unless a configuration of our own says more: the hub's lists three arguments of the
     constructor.
 
-    Heads without any tensor are left out.
+    Heads without any tensor are left out. The first stage of LingBot-Map has VGGT-1B's tensors, but
+    its cameras are the other way round.
     """
     if not any(name.startswith("aggregator.") for name in tensors):
         return None
     config = PRESETS["vggt-1b"]
     if config_json is not None and "depth" in config_json:
         config = VGGTConfig.from_dict(config_json)
+    if _LINGBOT in location.lower():
+        config = replace(config, camera_to_world=True)
     return config.with_heads(
         [head for head in config.heads if any(name.startswith(f"{head}_head.") for name in tensors)]
     )
@@ -38,12 +46,14 @@ def _without_absent_heads(config: VGGTConfig) -> tuple[str, ...]:
 
 
 def _decode(config: VGGTConfig, prediction: Prediction, size: tuple[int, int]) -> Geometry:
-    """VGGT's cameras are world-to-camera, its world is the first camera's frame, its confidence is
-    1 or more."""
+    """VGGT's cameras are world-to-camera unless the configuration says the opposite, its world is
+    the first camera's frame, its confidence is 1 or more."""
     encoding, depth = prediction.pose_enc, prediction.depth
     extrinsics, intrinsics = (
         (None, None) if encoding is None else pose_encoding_to_cameras(encoding, size)
     )
+    if extrinsics is not None and config.camera_to_world:
+        extrinsics = invert_extrinsics(extrinsics)[..., :3, :]
     return Geometry(
         extrinsics,
         intrinsics,

@@ -8,6 +8,7 @@ from model.families.family import Grid
 from model.network.keys import USUAL_BUDGET, pattern
 from model.network.network import Stage
 from model.network.prediction import Prediction
+from model.rotations import invert_extrinsics
 from tests.model.conftest import tiny_config
 
 
@@ -98,3 +99,29 @@ def test_a_family_says_what_a_network_will_look_at() -> None:
     found = family.keys(config, 100, 392, 518, USUAL_BUDGET)
     assert found == pattern(100, (28, 37), family.special_tokens(config), USUAL_BUDGET)
     assert family.keys(config, 100, 392, 518, None).exact
+
+
+def test_the_first_stage_of_lingbot_map_is_a_vggt_whose_cameras_are_inverted() -> None:
+    names: dict[str, tuple[int, ...]] = {"aggregator.camera_token": (), "camera_head.first": ()}
+    usual = families.recognise(None, names, "facebook/VGGT-1B-Commercial")
+    config = families.recognise(None, names, "robbyant/lingbot-map:lingbot-map-stage1.pt")
+    assert isinstance(usual, VGGTConfig)
+    assert isinstance(config, VGGTConfig)
+    assert (usual.camera_to_world, config.camera_to_world) == (False, True)
+    assert "camera_to_world" not in usual.to_dict()
+    assert VGGTConfig.from_dict(config.to_dict()) == config
+    prediction = Prediction(pose_enc=torch.tensor([[1.0, 2, 3, 0, 0, 1, 1, 1, 1]]))
+    one, other = (families.of(c).decode(c, prediction, (28, 28)) for c in (usual, config))
+    assert one.extrinsics is not None
+    assert other.extrinsics is not None
+    torch.testing.assert_close(invert_extrinsics(one.extrinsics)[:, :3], other.extrinsics)
+
+
+def test_licences_are_known_by_hub_id() -> None:
+    allowed = {name: licence.commercial for name, licence in families.LICENCES.items()}
+    assert allowed["depth-anything/DA3-BASE"] is True
+    assert allowed["facebook/VGGT-1B-Commercial"] is True
+    assert allowed["depth-anything/DA3-LARGE-1.1"] is False
+    assert allowed["yyfz233/Pi3X"] is False
+    assert allowed["robbyant/lingbot-map"] is None
+    assert all(licence.source for licence in families.LICENCES.values())

@@ -43,7 +43,10 @@ def test_a_public_checkpoint_has_the_networks_tensors_and_ignored_ones(name: str
 
 def test_size_is_known_without_a_config_json_and_metric_depth_is_not() -> None:
     assert families.recognise(None, _listed("da3-base")) == PRESETS["da3-base"]
-    assert families.recognise(None, _listed("da3metric-large")) == PRESETS["da3mono-large"]
+    metric = _listed("da3metric-large")
+    assert families.recognise(None, metric) == PRESETS["da3mono-large"]
+    hub = "depth-anything/DA3METRIC-LARGE"
+    assert families.recognise(None, metric, hub) == PRESETS["da3metric-large"]
 
 
 def test_a_nested_checkpoint_is_read_as_its_any_view_branch() -> None:

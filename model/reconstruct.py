@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +20,7 @@ from model.scene.geometry import unproject_depth
 from model.scene.pictures import Source
 from model.scene.preprocess import PreprocessedImages, preprocess_images
 from model.scene.reconstruction import Reconstruction, colors_of
+from model.scene.similarity import Similarity, fit_cameras
 
 # what a camera head says may be anything, 0 included; no lens sees less or nearly 180 degrees
 _FIELD_OF_VIEW_DEGREES = (1.0, 175.0)
@@ -79,12 +82,37 @@ def reconstruct(
     sources: Sequence[Source],
     mode: str = "fit",
     attention_keys: int | None = None,
+    cameras: tuple[Tensor, Tensor] | None = None,
 ) -> Reconstruction:
     """Pictures to a scene; see `preprocess_images` for the modes and errors, `Network.forward` for
-    `attention_keys`, `decode` for the result."""
-    grid = families.of(net.config).grid(net.config)
+    `attention_keys`, `decode` for the result.
+
+    `cameras` are those of the pictures, where they are known and the network takes them:
+    world-to-camera `[S, 3, 4]`, and intrinsics `[S, 3, 3]` in pixels of the originals. The scene is
+    then brought onto them, depth and all. Raises ValueError if the network takes none.
+    """
+    family = families.of(net.config)
+    grid = family.grid(net.config)
     batch = preprocess_images(sources, mode, grid.longer_side, grid.patch_size, grid.public)
-    return decode(net.config, _predict(net, batch.images, attention_keys), batch)
+    if cameras is None:
+        return decode(net.config, _predict(net, batch.images, attention_keys), batch)
+    if not family.takes_cameras(net.config):
+        raise ValueError("cameras were given, but this network looks at pictures alone")
+    extrinsics, original = cameras
+    intrinsics = torch.stack(
+        [
+            t.intrinsics_to_network(matrix)
+            for t, matrix in zip(batch.transforms, original, strict=True)
+        ]
+    )
+    last = extrinsics.new_tensor([0, 0, 0, 1]).expand(len(extrinsics), 1, 4)
+    device = next(net.parameters()).device
+    square = torch.cat((extrinsics, last), dim=1)[None].to(device)
+    known = {"cameras": (square, intrinsics[None].to(device))}
+    scene = decode(net.config, _predict(net, batch.images, attention_keys, **known), batch)
+    if len(extrinsics) < 2:
+        return scene
+    return _onto(scene, fit_cameras(scene.extrinsics, extrinsics))
 
 
 @torch.inference_mode()
@@ -96,12 +124,21 @@ def geometry(net: Network, images: Tensor) -> Geometry:
     return families.of(net.config).decode(net.config, prediction, size)
 
 
-def _predict(net: Network, images: Tensor, attention_keys: int | None = None) -> Prediction:
+def _predict(
+    net: Network, images: Tensor, attention_keys: int | None = None, **known: Any
+) -> Prediction:
     """One pass as it is served."""
     device = next(net.parameters()).device
     with autocast(device):
-        prediction: Prediction = net(images.to(device), attention_keys=attention_keys)
+        prediction: Prediction = net(images.to(device), attention_keys=attention_keys, **known)
     return prediction
+
+
+def _onto(scene: Reconstruction, similarity: Similarity) -> Reconstruction:
+    extrinsics = similarity.move_extrinsics(scene.extrinsics).float()
+    depth = similarity.scale * scene.depth
+    points = unproject_depth(depth, extrinsics, scene.intrinsics)
+    return replace(scene, extrinsics=extrinsics, depth=depth, world_points=points)
 
 
 def _of_a_lens(intrinsics: Tensor, size: tuple[int, int]) -> Tensor:

@@ -145,6 +145,9 @@ class Family:
     """Unit of the lengths that a network predicts."""
     licences: Mapping[str, Licence]
     """Of public weights, by what they are loaded as."""
+    takes_cameras: Callable[[Any], bool] = lambda config: False
+    """Whether a network's `forward` takes known `cameras`: extrinsics `[B, S, 4, 4]`,
+    world-to-camera, and intrinsics `[B, S, 3, 3]` in pixels of the frames."""
     single_pictures: Callable[[Any], bool] = lambda config: False
     """Whether a network takes pictures one by one. Its cameras then have the focal length of a
     usual lens, which it does not predict; depth in metres is in proportion to the true one."""

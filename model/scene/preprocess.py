@@ -51,6 +51,11 @@ class ImageTransform:
         back = intrinsics.new_tensor([[1 / sx, 0, -ox / sx], [0, 1 / sy, -oy / sy], [0, 0, 1]])
         return back @ intrinsics
 
+    def intrinsics_to_network(self, intrinsics: Tensor) -> Tensor:
+        """The inverse of `intrinsics_to_original`."""
+        (sx, sy), (ox, oy) = self.scale, self.offset
+        return intrinsics.new_tensor([[sx, 0, ox], [0, sy, oy], [0, 0, 1]]) @ intrinsics
+
     def to_network(self, points: Tensor) -> Tensor:
         """Places `[..., 2]` (x, y) of the original picture as the network counts them: pixel
         centres from 0."""

@@ -169,9 +169,8 @@ def _with_intrinsics(
     network, original = scene.intrinsics.clone(), scene.original_intrinsics.clone()
     for index, camera in enumerate(cameras):
         if camera is not None and camera.intrinsic is not None:
-            (sx, sy), (ox, oy) = scene.transforms[index].scale, scene.transforms[index].offset
             original[index] = torch.tensor(camera.intrinsic)
-            network[index] = torch.tensor([[sx, 0, ox], [0, sy, oy], [0, 0, 1]]) @ original[index]
+            network[index] = scene.transforms[index].intrinsics_to_network(original[index])
     return _unprojected(replace(scene, intrinsics=network, original_intrinsics=original))
 
 

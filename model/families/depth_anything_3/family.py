@@ -177,5 +177,6 @@ DEPTH_ANYTHING_3 = Family(
         "depth-anything/DA3NESTED-GIANT-LARGE": _NON_COMMERCIAL,
         "depth-anything/DA3NESTED-GIANT-LARGE-1.1": _NON_COMMERCIAL,
     },
+    takes_cameras=lambda config: "camera" in config.heads,
     single_pictures=lambda config: not config.any_view,
 )

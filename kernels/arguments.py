@@ -81,9 +81,11 @@ def check_rows(
     signs: Tensor | None,
     smoothing: Tensor | None,
     clip: Tensor | None,
+    gated: bool = False,
 ) -> None:
-    if x.dtype not in FLOATS or x.dim() < 1 or x.shape[-1] != features or not x.is_contiguous():
-        raise mismatch(op, "x", x, f"contiguous float32, float16 or bfloat16 [..., {features}]")
+    width = 2 * features if gated else features
+    if x.dtype not in FLOATS or x.dim() < 1 or x.shape[-1] != width or not x.is_contiguous():
+        raise mismatch(op, "x", x, f"contiguous float32, float16 or bfloat16 [..., {width}]")
     if not 0 < features <= LARGEST_FEATURES:
         raise ValueError(
             f"{op}: {features} input features; expected 1 to {LARGEST_FEATURES} (int32 "

@@ -128,22 +128,23 @@ class QuantizedLinear(nn.Module):
         *,
         norm: nn.LayerNorm | None = None,
         gelu: bool = False,
+        gated: bool = False,
         layer_scale: Tensor | None = None,
         residual: Tensor | None = None,
         dtype: torch.dtype | None = None,
         outputs: Tensor | slice | None = None,
     ) -> Tensor:
         """`residual + layer_scale * layer(gelu(norm(x)))`: `[..., K]` to `[..., N]` in `dtype`, by
-        default that of `x`.
+        default that of `x`. With `gated`, x is (a | b) `[..., 2K]` and the layer sees `silu(a) *
+        b`.
 
         What stands around the layer in a transformer block may be given along, and is computed in
         the same pass; see `kernels.ops.linear`. `outputs` are the features to compute, by index
         or as a range, where not all N are wanted.
         """
-        if x.shape[-1] != self.in_features:
-            raise ValueError(
-                f"input has {x.shape[-1]} features; this layer takes {self.in_features}"
-            )
+        features = (2 if gated else 1) * self.in_features
+        if x.shape[-1] != features:
+            raise ValueError(f"input has {x.shape[-1]} features; this layer takes {features}")
         weight, scale, bias = self.weight, self.weight_scale, self.bias
         if outputs is not None:
             weight, scale = weight[outputs], scale[outputs]
@@ -159,6 +160,7 @@ class QuantizedLinear(nn.Module):
             norm_bias=None if norm is None else norm.bias,
             norm_eps=ops.NORM_EPS if norm is None else norm.eps,
             gelu=gelu,
+            gated=gated,
             signs=self.signs,
             smoothing=self.smoothing,
             clip=self.activation_clip,

@@ -120,6 +120,7 @@ def linear(
     norm_bias: Tensor | None = None,
     norm_eps: float = NORM_EPS,
     gelu: bool = False,
+    gated: bool = False,
     signs: Tensor | None = None,
     smoothing: Tensor | None = None,
     clip: Tensor | None = None,
@@ -132,7 +133,9 @@ def linear(
 
     `residual + layer_scale * (quantised(gelu(norm(x))) W^T + bias)` in `dtype`, by default that of
     `x`; every part but the product is optional. The part before the product is that of
-    `quantize_rows`; `layer_scale` is `[N]`, `residual` `[..., N]` in the dtype of the result.
+    `quantize_rows`; with `gated`, `x` is (a | b) `[..., 2K]`, and what is quantised is `silu(a) *
+    b`, without norm or GELU. `layer_scale` is `[N]`, `residual` `[..., N]` in the dtype of the
+    result.
     `activation_bits` 16 leaves the activations in float; `weight_bits` are those that storage has
     for a code. Raises ValueError.
     """
@@ -141,8 +144,10 @@ def linear(
     check_bits(op, "weight_bits", weight_bits, STORED_BITS)
     if weight.dim() == 2:
         features = weight.shape[1] * (BYTE_BITS // weight_bits)
-        check_rows(op, x, features, norm_weight, norm_bias, signs, smoothing, clip)
-    check_weight(op, weight, x.shape[-1], weight_bits, x.device)
+        check_rows(op, x, features, norm_weight, norm_bias, signs, smoothing, clip, gated)
+    if gated and (gelu or norm_weight is not None):
+        raise ValueError(f"{op}: gated tokens go through neither LayerNorm nor GELU")
+    check_weight(op, weight, x.shape[-1] // (1 + gated), weight_bits, x.device)
     n = weight.shape[0]
     check_tensor(op, "weight_scale", weight_scale, torch.float32, (n,), x.device)
     check_tensor(op, "bias", bias, torch.float32, (n,), x.device)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from kernels.formats import (
     ATTENTION_BITS,
+    BYTE_BITS,
     FLOAT_ACTIVATIONS,
     PACKED,
     PACKED_BITS,
@@ -189,6 +190,18 @@ def _normalised(
     return F.gelu(x) if gelu else x
 
 
+def gated(x: Tensor) -> Tensor:
+    """`silu(a) * b` in float32, `[..., K]`, of (a | b) `[..., 2K]`."""
+    gate, value = x.float().chunk(2, dim=-1)
+    return F.silu(gate) * value
+
+
+def is_gated(x: Tensor, weight: Tensor, weight_bits: int) -> bool:
+    """Whether tokens `[M, 2K]` are yet to be gated before they meet a stored weight of K
+    features."""
+    return x.shape[-1] > weight.shape[-1] * (BYTE_BITS // weight_bits)
+
+
 def linear(
     x: Tensor,
     weight: Tensor,
@@ -208,6 +221,9 @@ def linear(
     dtype: torch.dtype | None = None,
 ) -> Tensor:
     """A quantised layer and its surroundings; see `kernels.ops.linear`."""
+    dtype = x.dtype if dtype is None else dtype
+    if is_gated(x, weight, weight_bits):
+        x = gated(x)
     if activation_bits == FLOAT_ACTIVATIONS:
         transformed = transform_activation(
             _normalised(x, norm_weight, norm_bias, norm_eps, gelu), signs, smoothing
@@ -224,7 +240,7 @@ def linear(
         y = y * layer_scale
     if residual is not None:
         y = residual.float() + y
-    return y.to(x.dtype if dtype is None else dtype)
+    return y.to(dtype)
 
 
 def _weight_only_product(x: Tensor, weight: Tensor, weight_scale: Tensor) -> Tensor:

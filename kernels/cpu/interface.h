@@ -19,6 +19,7 @@ struct Rows {
     float hadamard_scale;  // features^-1/2
     int32_t order;         // 1, 12, 20: features = order * 2^k
     int32_t gelu;
+    int32_t gated;         // x is [rows, 2 * features], a and b of a token: what counts is silu(a) * b
     int32_t largest_code;  // of a token, for its extreme
 };
 

@@ -33,6 +33,7 @@ class Rows(Structure):
         ("hadamard_scale", c_float),
         ("order", c_int32),
         ("gelu", c_int32),
+        ("gated", c_int32),
         ("largest_code", c_int32),
     )
 

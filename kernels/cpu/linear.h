@@ -62,7 +62,7 @@ inline void quantize_rows(const Rows& rows, int8_t* codes, float* scale, int thr
         const int64_t padded = round_up(rows.features, kTileDepth);
         for (int64_t i = task * kRowsPerTask; i < rows.rows && i < (task + 1) * kRowsPerTask; ++i) {
             int32_t code_sum;
-            const float* x = rows.x + i * rows.features;
+            const float* x = token(rows, i);
             int8_t* out = codes + i * rows.features;
             if (padded == rows.features) {
                 scale[i] = quantize_row(x, rows, smoothing, row, out, kTileDepth, &code_sum);
@@ -80,7 +80,7 @@ inline void quantize_tokens(const Rows& rows, int64_t first, const Smoothing& sm
     parallel((tokens.rows + kRowsPerTask - 1) / kRowsPerTask, threads, [&](int64_t task) {
         float* row = row_buffer(rows);
         for (int64_t i = task * kRowsPerTask; i < tokens.rows && i < (task + 1) * kRowsPerTask; ++i)
-            tokens.scale[i] = quantize_row(rows.x + (first + i) * rows.features, rows, smoothing, row, tokens.row(i),
+            tokens.scale[i] = quantize_row(token(rows, first + i), rows, smoothing, row, tokens.row(i),
                                            kTileBytes, tokens.code_sum + i);
     });
 }

@@ -35,8 +35,9 @@ def _rows(
     smoothing: Tensor | None,
     clip: Tensor | None,
     bits: int,
+    gated: bool = False,
 ) -> library.Rows:
-    features = x.shape[1]
+    features = x.shape[1] // 2 if gated else x.shape[1]
     order = 1 if signs is None else base_order(features)
     return library.Rows(
         x=_address(x),
@@ -52,6 +53,7 @@ def _rows(
         hadamard_scale=features**-0.5,
         order=order,
         gelu=gelu,
+        gated=gated,
         largest_code=largest_code(bits),
     )
 
@@ -145,9 +147,9 @@ def linear(
         y=y.data_ptr(),
         codes_to_a_byte=BYTE_BITS // weight_bits,
     )
-    compiled.call(
-        "linear", kernels, byref(_rows(tokens, *prologue, activation_bits)), byref(product)
-    )
+    gated = reference.is_gated(x, weight, weight_bits)
+    rows = _rows(tokens, *prologue, activation_bits, gated)
+    compiled.call("linear", kernels, byref(rows), byref(product))
     return y.to(x.dtype if dtype is None else dtype)
 
 

@@ -216,6 +216,24 @@ inline void enter(const float* x, const int8_t* signs, int64_t n, float* row) {
     }
 }
 
+// Where a token begins.
+inline const float* token(const Rows& rows, int64_t index) {
+    return rows.x + index * rows.features * (rows.gated ? 2 : 1);
+}
+
+// silu(a) * b of a gated token, whose n values of a stand before those of b.
+inline void gate(const float* x, int64_t n, float* row) {
+    const int64_t body = n / kLanes * kLanes;
+    for (int64_t k = 0; k < body; k += kLanes) store(row + k, silu(load(x + k)) * load(x + n + k));
+    if (body < n) {
+        float a[kLanes] = {}, b[kLanes] = {};
+        std::memcpy(a, x + body, size_t(n - body) * sizeof(float));
+        std::memcpy(b, x + n + body, size_t(n - body) * sizeof(float));
+        store(a, silu(load(a)) * load(b));
+        std::memcpy(row + body, a, size_t(n - body) * sizeof(float));
+    }
+}
+
 // The lowest and the highest value of a token.
 struct Extremes {
     float lowest, highest;
@@ -263,7 +281,11 @@ inline float quantize_row(const float* x, const Rows& rows, const Smoothing& smo
                           int64_t chunk_stride, int32_t* code_sum) {
     const int64_t n = rows.features;
     const int64_t padded = round_up(n, kTileDepth);
-    const float* following = x + n;
+    const float* following = x + (rows.gated ? 2 * n : n);
+    if (rows.gated) {
+        gate(x, n, row);
+        x = row;
+    }
     if (rows.norm_weight) {
         normalise(x, row, rows);
         x = row;

@@ -181,6 +181,13 @@ inline Vector gelu(Vector x) {
     return x * gain;
 }
 
+// x / (1 + exp(-x)), by the exponential of -|x|, which does not overflow.
+inline Vector silu(Vector x) {
+    const Vector e = power_of_two(absolute(x) * -kLog2E);
+    const Vector gain = reciprocal(broadcast(1.0f) + e);
+    return x * (x < 0 ? e * gain : gain);
+}
+
 // The vector with lanes i and i ^ span exchanged.
 template <int span>
 inline Vector exchange_lanes(Vector v) {

@@ -136,6 +136,9 @@ class CudaBackend:
         residual: Tensor | None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
+        dtype = x.dtype if dtype is None else dtype
+        if reference.is_gated(x, weight, weight_bits):
+            x = reference.gated(x)
         if activation_bits == FLOAT_ACTIVATIONS or not _product_fits(x.shape[1]):
             return reference.linear(
                 x,

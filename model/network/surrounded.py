@@ -28,12 +28,14 @@ def surrounded(
     *,
     norm: nn.LayerNorm | None = None,
     gelu: bool = False,
+    gated: bool = False,
     scale: LayerScale | None = None,
     residual: Tensor | None = None,
     outputs: Tensor | slice | None = None,
 ) -> Tensor:
-    """`residual + scale(layer(gelu(norm(x))))`. Of the layer's features only `outputs`, by index or
-    as a range, by default all."""
+    """`residual + scale(layer(gelu(norm(x))))`, or with `gated`, where x is (a | b), that of
+    `silu(a) * b`. Of the layer's features only `outputs`, by index or as a range, by default
+    all."""
     if isinstance(layer, QuantizedLinear):
         gamma = None if scale is None else scale.gamma
         dtype = _product_dtype(x) if residual is None else residual.dtype
@@ -41,6 +43,7 @@ def surrounded(
             x,
             norm=norm,
             gelu=gelu,
+            gated=gated,
             layer_scale=gamma,
             residual=residual,
             dtype=dtype,
@@ -48,6 +51,9 @@ def surrounded(
         )
     x = x if norm is None else norm(x)
     x = F.gelu(x) if gelu else x
+    if gated:
+        gate, value = x.chunk(2, dim=-1)
+        x = F.silu(gate) * value
     if outputs is None:
         y = layer(x)
     else:

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.network.attention import Attention
@@ -56,8 +55,8 @@ class SwiGLU(nn.Module):
         scale: LayerScale | None = None,
         residual: Tensor | None = None,
     ) -> Tensor:
-        gate, value = surrounded(self.w12, x, norm=norm).chunk(2, dim=-1)
-        return surrounded(self.w3, F.silu(gate) * value, scale=scale, residual=residual)
+        hidden = surrounded(self.w12, x, norm=norm)
+        return surrounded(self.w3, hidden, gated=True, scale=scale, residual=residual)
 
 
 class Block(nn.Module):

@@ -147,3 +147,30 @@ def test_tensors_that_do_not_belong_together_are_refused(
     right = {"weight": torch.zeros(8, 8, dtype=torch.uint8), "weight_scale": torch.ones(8)}
     with pytest.raises(ValueError, match=message):
         QuantizedLinear(W4A4, **{**right, **tensors})
+
+
+@pytest.mark.parametrize("scheme", ["w4a4", "w4a8", "w8a8", "w4a16"])
+@pytest.mark.parametrize("width", [128, 100])
+def test_gated_tokens_are_gated_on_the_way(width: int, scheme: str) -> None:
+    torch.manual_seed(0)
+    signs = _signs(width) if width == 128 else None
+    layer = QuantizedLinear.from_float(
+        FORMATS[scheme], torch.randn(96, width), torch.randn(96), signs=signs
+    )
+    # from gates that are shut, where the exponential would overflow, to ones that are open
+    gate, value = 100 * torch.randn(33, width) ** 3, torch.randn(33, width)
+    product = torch.nn.functional.silu(gate) * value
+    got = layer(torch.cat((gate, value), dim=-1), gated=True)
+    expected = layer(product)
+    # a code may differ where a value lies on a rounding edge
+    assert ((got - expected).abs() > 1e-4 * expected.abs().amax()).float().mean() < 0.05
+    step = layer.quantize_input(product)[1] if scheme != "w4a16" else product.new_tensor(1e-3)
+    assert ((got - expected).abs() <= 2 * 8 * layer.weight_scale.amax() * step).all()
+
+
+def test_gated_tokens_go_through_neither_norm_nor_gelu() -> None:
+    layer = QuantizedLinear.from_float(FORMATS["w4a4"], torch.randn(8, 16))
+    with pytest.raises(ValueError, match="neither LayerNorm nor GELU"):
+        layer(torch.randn(2, 32), gated=True, gelu=True)
+    with pytest.raises(ValueError, match="input has 16 features; this layer takes 32"):
+        layer(torch.randn(2, 16), gated=True)

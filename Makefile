@@ -15,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxpro
 # What makes torch, its libraries and our kernels compute as on a processor that has AVX2 and nothing newer.
 AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 QUANTVGGT_KERNELS=avx2
 
-.PHONY: demo serve web test test-slow test-portable service-stress ray-check check kernels-cpu kernels-cuda gpu report image k8s-check policies format clean
+.PHONY: demo serve web test test-slow test-portable service-stress ray-check check kernels-cpu kernels-cuda gpu gpu-dry-run report image k8s-check policies format clean
 
 demo: $(VENV)/.demo kernels-cpu  ## quantise the bundled demo model, serve it, reconstruct the sample pictures
 	$(BIN)/quantvggt quantize demo --calibration synthetic --out $(DEMO)/artifact --overwrite
@@ -54,8 +54,11 @@ kernels-cuda: $(VENV)/.dev  ## compile the CUDA kernels for all targets, read th
 	$(BIN)/python -m kernels.cuda build
 	$(PYTEST) -m "" tests/kernels/cuda/test_machine_code.py tests/kernels/cuda/test_ptx.py
 
-gpu:  ## build, test and measure on this machine's GPU, in the Python that is there
-	PYTHON=$(PYTHON) .ci/gpu
+gpu:  ## try, test and measure on this machine's GPU, in the Python that is there: 9 minutes, results in build/gpu
+	PYTHON=$(PYTHON) .ci/gpu --out build/gpu
+
+gpu-dry-run: $(VENV)/.dev  ## the same steps without a GPU, on tiny sizes, one of them ended by its time limit
+	PYTHON=$(BIN)/python .ci/gpu --out build/gpu-dry-run --device cpu --limit attention=2
 
 report: $(VENV)/.dev  ## full precision against every recipe on the demo model's test split
 	$(BIN)/python -m benchmarks.accuracy --out benchmarks/results

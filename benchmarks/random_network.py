@@ -17,10 +17,19 @@ from quantization.recipe import Recipe
 HEADS = ("camera", "depth", "point")  # the tracker runs only where points are asked for
 
 
-def random_network(recipe: Recipe | None, config: VGGTConfig | None = None) -> VGGT:
+def random_network(
+    recipe: Recipe | None,
+    config: VGGTConfig | None = None,
+    device: str | torch.device = "cpu",
+) -> VGGT:
     """A network of `config` in evaluation mode, its linear layers quantised as `recipe` says; None
     leaves everything in float. By default VGGT-1B without its tracker."""
     torch.manual_seed(0)
+    with torch.device(device):
+        return _filled(recipe, config, device)
+
+
+def _filled(recipe: Recipe | None, config: VGGTConfig | None, device: str | torch.device) -> VGGT:
     net = build_empty(PRESETS["vggt-1b"].with_heads(HEADS) if config is None else config)
     family = families.of(net.config)
     for name, module in list(net.named_modules()):
@@ -32,7 +41,7 @@ def random_network(recipe: Recipe | None, config: VGGTConfig | None = None) -> V
         if scheme is not None and isinstance(module, nn.Linear):
             replace_linear(net, name, _layer(scheme, module.in_features, module.out_features))
     for name, parameter in list(net.named_parameters()):
-        assign(net, name, _parameter(name, parameter.shape), "cpu")
+        assign(net, name, _parameter(name, parameter.shape), device)
     return net.eval()
 
 

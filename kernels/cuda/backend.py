@@ -104,7 +104,7 @@ class CudaBackend:
         bits: int,
     ) -> tuple[Tensor, Tensor]:
         prologue = (norm_weight, norm_bias, norm_eps, gelu, signs, smoothing, clip, bits)
-        return self._quantize(x, prologue, Layout.BYTES)
+        return self.quantize(x, prologue, Layout.BYTES)
 
     def integer_matmul(
         self, codes: Tensor, weight: Tensor, activation_bits: int, weight_bits: int
@@ -112,9 +112,9 @@ class CudaBackend:
         if not _product_fits(codes.shape[1]):
             return reference.integer_matmul(codes, weight, activation_bits, weight_bits)
         output = codes.new_empty((codes.shape[0], weight.shape[0]), dtype=torch.int32)
-        tile = self._tile(output)
-        scheme, layout = self._scheme(activation_bits, weight_bits, tile)
-        self._multiply(arrange_codes(codes, layout), weight, scheme, tile, output)
+        tile = self.tile_for(output)
+        scheme, layout = self.scheme_for(activation_bits, weight_bits, tile)
+        self.multiply(arrange_codes(codes, layout), weight, scheme, tile, output)
         return output
 
     def linear(
@@ -159,11 +159,11 @@ class CudaBackend:
                 dtype,
             )
         output = x.new_empty((x.shape[0], weight.shape[0]), dtype=dtype)
-        tile = self._tile(output)
-        scheme, layout = self._scheme(activation_bits, weight_bits, tile)
+        tile = self.tile_for(output)
+        scheme, layout = self.scheme_for(activation_bits, weight_bits, tile)
         prologue = (norm_weight, norm_bias, norm_eps, gelu, signs, smoothing, clip, activation_bits)
-        codes, token_scale = self._quantize(x, prologue, layout)
-        self._multiply(
+        codes, token_scale = self.quantize(x, prologue, layout)
+        self.multiply(
             codes,
             weight,
             scheme,
@@ -202,11 +202,13 @@ class CudaBackend:
         self.library.qk_norm_rope(QkNormRopeArguments(*pointers, self.stream(qkv.device), *sizes))
         return q, k
 
-    def _tile(self, output: Tensor) -> Tile:
+    def tile_for(self, output: Tensor) -> Tile:
         tokens, channels = output.shape
         return choose_tile(max(tokens, 1), channels, self.multiprocessors, self.tiles)
 
-    def _scheme(self, activation_bits: int, weight_bits: int, tile: Tile) -> tuple[Scheme, Layout]:
+    def scheme_for(
+        self, activation_bits: int, weight_bits: int, tile: Tile
+    ) -> tuple[Scheme, Layout]:
         if weight_bits > PACKED_BITS:
             return Scheme.W8A8, Layout.BYTES
         # a warpgroup reads activations of one byte, whatever they hold
@@ -214,7 +216,7 @@ class CudaBackend:
             return Scheme.W4A8, Layout.EVEN_ODD
         return (Scheme.W4A4 if self.target.int4 else Scheme.W4A4_WIDENED), Layout.PACKED
 
-    def _quantize(
+    def quantize(
         self,
         x: Tensor,
         prologue: tuple[
@@ -255,7 +257,7 @@ class CudaBackend:
         self.library.prologue(PrologueArguments(*pointers, self.stream(x.device), *numbers))
         return codes, scale
 
-    def _multiply(
+    def multiply(
         self,
         codes: Tensor,
         weight: Tensor,

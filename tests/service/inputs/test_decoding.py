@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from model.scene.pictures import upright
 from service.inputs import decoding
 from service.inputs.decoding import Decoder, DecodingError
+from tests.service.heif import TILE, Grid, heic
 from tests.service.pictures import encode, form, make_picture, of_many_scans
 from tests.service.running import Serve, problem, wait_until
 
@@ -107,3 +109,50 @@ def test_the_service_refuses_such_a_picture_and_goes_on(
     assert problem(hostile, 422, "broken-picture")["index"] == 0
     fine = service.client.post("/reconstruct", files=form(encode(make_picture())))
     assert fine.status_code == 200
+
+
+def test_a_grid_that_is_what_it_says_is_read(decoder: Decoder) -> None:
+    found = decoder.decode(io.BytesIO(heic([Grid(1, 2, 2, 2 * TILE, 2 * TILE)])), 4 * TILE**2)
+    assert found.size == (2 * TILE, 2 * TILE)
+    quarter = np.asarray(found)[:TILE, :TILE].astype(float)
+    assert np.abs(quarter - np.asarray(make_picture(TILE, TILE))).mean() < 8
+
+
+TOWER = [Grid(number, 5, 5, TILE) for number in range(1, 31)]  # 25 to the 30th tiles
+
+
+@pytest.mark.parametrize(
+    "grids",
+    [
+        pytest.param([Grid(1, 200, 200, 200 * TILE)], id="40,000 tiles that are said to be one"),
+        pytest.param([Grid(1, 31, 31, 31 * TILE)], id="961 tiles that are said to be one"),
+        pytest.param(TOWER, id="a grid of grids of grids"),
+    ],
+)
+def test_a_small_heic_that_asks_for_much_is_refused_and_holds_nobody_up(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, grids: list[Grid]
+) -> None:
+    monkeypatch.setattr(decoding, "_SECONDS", 1.0)
+    bomb = heic(grids)
+    assert len(bomb) < 200_000
+    service = serve()
+    hostile = service.client.post("/reconstruct", files=form(bomb))
+    assert problem(hostile, 422, "broken-picture")["index"] == 0
+    fine = service.client.post("/reconstruct", files=form(encode(make_picture())))
+    assert fine.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "grids", [[Grid(2, 16, 16, 16 * TILE)], [Grid(3, 2, 2, TILE), Grid(2, 2, 2, TILE)]]
+)
+def test_grids_of_themselves_come_to_an_end(decoder: Decoder, grids: list[Grid]) -> None:
+    """What a decoder makes of them is its own affair, but it is no more than they said."""
+    with suppress(DecodingError):
+        assert decoder.decode(io.BytesIO(heic(grids)), TILE**2).size == (TILE, TILE)
+    assert decoder.decode(io.BytesIO(encode(make_picture(30, 20))), 600).size == (30, 20)
+
+
+def test_a_small_heic_that_says_how_much_it_asks_for_is_refused_at_once(serve: Serve) -> None:
+    service = serve(max_pixels=1_000_000)
+    bomb = heic([Grid(1, 31, 31, 31 * TILE, 31 * TILE)])
+    problem(service.client.post("/reconstruct", files=form(bomb)), 413, "too-many-pixels")

@@ -1,5 +1,5 @@
-"""Ten replicas killed in mid-job while two serve: every accepted job ends in a result or a reported
-failure, once."""
+"""Ten replicas killed in mid-job while two serve, and the database restarted under them: every
+accepted job ends in a result or a reported failure, once."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from tests.service.servers import ObjectServer, Postgres
 pytestmark = pytest.mark.stress
 
 KILLS = 10
+RESTARTS = 6
 CLIENTS = 4
 SAMPLE = 10  # of the results, whose files are compared
 
@@ -109,3 +110,43 @@ def test_ten_kills_of_replicas_lose_nothing(
     assert sum(states.values()) == len(load.accepted) > KILLS
     assert states["succeeded"] + states["failed"] == len(load.accepted)
     assert taken_over
+
+
+def test_restarts_of_the_database_in_mid_job_lose_nothing(
+    artifact: Path,
+    tmp_path: Path,
+    postgres: Postgres,
+    object_server: ObjectServer,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cluster = Cluster(artifact, tmp_path, postgres, object_server, queue_limit=40, keep=10_000)
+    load, chance = Load(), random.Random(0)
+    load.alive = [replica.wait_until_ready() for replica in (cluster.start(), cluster.start())]
+    threads = [threading.Thread(target=load.send, args=(client,)) for client in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(RESTARTS):
+            cluster.busy()
+            time.sleep(chance.uniform(0.0, 0.5))
+            postgres.stop()
+            time.sleep(chance.uniform(0.0, 4.0))  # up to twice a lease
+            postgres.start()
+            time.sleep(chance.uniform(1.0, 3.0))
+        load.over.set()
+        for thread in threads:
+            thread.join()
+        states: Counter[str] = Counter()
+        for id in load.accepted:
+            states[load.alive[0].wait_for_state(id, *ENDED)["state"]] += 1
+        for id in chance.sample(sorted(load.accepted), min(SAMPLE, len(load.accepted))):
+            check(id, load.alive)
+        assert all(replica.alive for replica in load.alive)
+    finally:
+        load.over.set()
+        cluster.stop()
+    with capsys.disabled():
+        print(f"\n{RESTARTS} restarts, {len(load.accepted)} accepted jobs: {dict(states)}")
+        print(f"answers {dict(load.outcomes)}")
+    assert states == {"succeeded": len(load.accepted)}
+    assert len(load.accepted) > RESTARTS

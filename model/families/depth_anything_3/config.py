@@ -108,13 +108,13 @@ class DepthAnything3Config:
         )
 
     def with_heads(self, heads: Sequence[str]) -> DepthAnything3Config:
-        """The same network with only `heads` kept. Raises ValueError for a head that it does not
-        have."""
+        """The same network with only `heads` kept, or with "rays", which every checkpoint for any
+        number of views holds. Raises ValueError for a head that it does not have."""
+        possible = (*self.heads, *(("rays",) if self.any_view else ()))
         for name in heads:
-            if name not in self.heads:
+            if name not in possible:
                 raise ValueError(
-                    f"head {name!r} was asked for; this network has "
-                    f"{', '.join(self.heads) or 'none'}"
+                    f"head {name!r} was asked for; this network has {', '.join(possible) or 'none'}"
                 )
         return dataclasses.replace(self, heads=tuple(h for h in HEADS if h in heads))
 

@@ -18,6 +18,7 @@ from model.families.depth_anything_3.cameras import (
 )
 from model.families.depth_anything_3.config import DepthAnything3Config
 from model.families.depth_anything_3.dense_head import DenseHead
+from model.families.depth_anything_3.rays import cameras_from_rays
 from model.network.dpt_head import DPTHead
 from model.network.network import Network, Stage, checked_frames
 from model.network.prediction import Prediction
@@ -72,7 +73,8 @@ class DepthAnything3(Network):
         attention_keys: int | None = None,
         cameras: tuple[Tensor, Tensor] | None = None,
     ) -> Prediction:
-        """Predicts cameras and depth, or depth and sky of pictures one by one.
+        """Predicts cameras and depth, or depth and sky of pictures one by one. With the rays head
+        cameras are those that its maps tell.
 
         Images and `attention_keys`: see `Network.forward`. `cameras` are known ones: extrinsics
         `[B, S, 4, 4]`, world-to-camera, and intrinsics `[B, S, 3, 3]` in pixels; what is predicted
@@ -102,7 +104,9 @@ class DepthAnything3(Network):
                 assert first_token is not None
                 encoding = self.cam_dec(first_token.float())
             if self.head is not None:
-                depth, other, *_ = self.head(levels, size)
+                depth, other, *rays = self.head(levels, size)
+                if rays:
+                    encoding = self._seen_by_rays(rays[0], rays[1], size)
                 confidence, sky = (other, None) if self.config.any_view else (None, other)
         return Prediction(pose_enc=encoding, depth=depth, depth_conf=confidence, sky=sky)
 
@@ -114,6 +118,11 @@ class DepthAnything3(Network):
         if self.cam_enc is None:
             raise ValueError("cameras were given, but this network has no camera encoder")
         return self.cam_enc(cameras_to_encoding(normalised(extrinsics), intrinsics, size))
+
+    def _seen_by_rays(self, rays: Tensor, confidence: Tensor, size: tuple[int, int]) -> Tensor:
+        """Encodings `[B, S, 9]` of the cameras that ray maps `[B, S, h, w, 6]` tell."""
+        found = cameras_from_rays(rays.flatten(0, 1), confidence.flatten(0, 1), size)
+        return cameras_to_encoding(*found, size).unflatten(0, rays.shape[:2])
 
     def as_read(self, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The parts of a layer as the dense head reads them: the last one normalised, the other

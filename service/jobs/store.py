@@ -22,6 +22,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    not_,
     or_,
     select,
     update,
@@ -384,8 +385,7 @@ class JobStore:
     def _check_quota(
         self, connection: Connection, client: str, quota: Quota, now: float, megapixels: float
     ) -> None:
-        # what lies far ahead was counted before the clock was set back
-        recent = and_(usage.c.client == client, usage.c.time.between(now - _HOUR, now + _HOUR))
+        recent = and_(usage.c.client == client, _recent(now))
         used = select(
             func.coalesce(func.sum(usage.c.jobs), 0),
             func.coalesce(func.sum(usage.c.megapixels), 0.0),
@@ -410,8 +410,8 @@ class JobStore:
     def _spend(
         self, connection: Connection, client: str, now: float, megapixels: float, started: int
     ) -> None:
-        past = and_(usage.c.client == client, usage.c.time <= now - _HOUR)
-        connection.execute(delete(usage).where(past))
+        others = and_(usage.c.client == client, not_(_recent(now)))
+        connection.execute(delete(usage).where(others))
         row = {"client": client, "time": now, "jobs": started, "megapixels": megapixels}
         connection.execute(insert(usage).values(row))
 
@@ -471,6 +471,12 @@ def _columns(job: Job) -> dict[str, Any]:
 def _job(row: dict[str, Any]) -> Job:
     problem = None if row["problem"] is None else json.loads(row["problem"])
     return Job(**{**row, "state": JobState(row["state"]), "problem": problem})
+
+
+def _recent(now: float) -> ColumnElement[bool]:
+    """What was used in the last hour. What lies far ahead was counted before the clock was set
+    back."""
+    return usage.c.time.between(now - _HOUR, now + _HOUR)
 
 
 def _number(job: Job, now: float, after: int = 0) -> int:

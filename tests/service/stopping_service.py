@@ -15,7 +15,7 @@ from service.inference.engine import Engine
 from service.inputs.decoding import Decoder
 from service.jobs.store import JobStore
 from service.pipeline import refine
-from service.storage import folder
+from service.pipeline.work import Work
 
 BEFORE, AFTER = True, False
 POINTS: dict[str, tuple[Any, str, bool]] = {
@@ -25,7 +25,7 @@ POINTS: dict[str, tuple[Any, str, bool]] = {
     "taken up": (JobStore, "claim", AFTER),
     "running": (Engine, "infer", BEFORE),
     "refining": (refine._Watch, "__call__", BEFORE),
-    "writing": (folder, "write_arrays", AFTER),
+    "writing": (Work, "_document", AFTER),
     "written but not recorded": (JobStore, "finish", BEFORE),
     "done": (JobStore, "finish", AFTER),
     "removing": (JobStore, "forget", BEFORE),

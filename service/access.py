@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from service.errors import KeyRequired
 from service.keys import Key, KeysError, hash_of, read_keys
@@ -30,16 +31,23 @@ class Client:
 
 
 ANYBODY = Client("")
+_OWNER = "\n"  # before the names of owners: no key's name has it, for it can't be printed
+
+
+def owner(token: str) -> Client:
+    """Who sends this random token: a browser, without an API key. Only a hash of it is kept."""
+    return Client(f"{_OWNER}{hash_of(token)[:32]}")
 
 
 class Access:
-    """Knows clients by their keys. Without a file of keys everybody is the same client. Raises
-    KeysError.
+    """Knows clients by their keys. Without a file of keys they are known by random tokens that they
+    may send, unless the gallery is `shared`: then everybody is the same client. Raises KeysError.
 
     A file that changes is read again; one that is damaged or gone by then changes nothing.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, shared: bool = False) -> None:
+        self._shared = shared
         self._path = path
         self._seen: object = None if path is None else _stamp(path)
         self._keys = None if path is None else read_keys(path)
@@ -51,12 +59,24 @@ class Access:
         """Whether keys are needed."""
         return self._keys is not None
 
-    def client(self, token: str | None) -> Client:
-        """The client whose key `token` is. Raises KeyRequired. Takes equally long whichever key it
-        is, or none."""
+    @property
+    def gallery(self) -> Literal["key", "owner", "shared"]:
+        """Whose results a client sees in a list: its key's, its owner token's, or everybody's."""
+        return "key" if self.restricted else "shared" if self._shared else "owner"
+
+    def may_read(self, client: Client, name: str) -> bool:
+        """Whether `client` may read what the client of this name made. Without keys whoever knows a
+        result's id may, for it can't be guessed."""
+        return client.name == name or (
+            not self.restricted and (name == ANYBODY.name or name.startswith(_OWNER))
+        )
+
+    def client(self, token: str | None, owner_token: str | None = None) -> Client:
+        """The client whose key `token` is, or without keys, whose `owner_token` that is. Raises
+        KeyRequired. Takes equally long whichever key it is, or none."""
         keys = self._current()
         if keys is None:
-            return ANYBODY
+            return ANYBODY if owner_token is None or self._shared else owner(owner_token)
         given = hash_of(token or "")
         found = None
         for key in keys:

@@ -16,7 +16,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,6 +31,7 @@ from service.errors import (
     InvalidOption,
     NotFinished,
     NotFound,
+    NotYours,
     QueueFull,
     ResultDamaged,
     StoreUnavailable,
@@ -235,9 +236,15 @@ class Application:
         """Whether API keys are needed."""
         return self._access.restricted
 
-    def client(self, token: str | None) -> Client:
-        """Whose key `token` is. Raises KeyRequired."""
-        return self._access.client(token)
+    def client(self, token: str | None, owner_token: str | None = None) -> Client:
+        """Whose key `token` is, or without keys, whose `owner_token` that is. Raises
+        KeyRequired."""
+        return self._access.client(token, owner_token)
+
+    @property
+    def gallery(self) -> str:
+        """Whose results a client sees in a list; see `Access.gallery`."""
+        return self._access.gallery
 
     def check_alive(self) -> None:
         """Raises Wedged if the worker is stuck."""
@@ -548,11 +555,27 @@ class Application:
     # Jobs on record
 
     def find(self, client: Client, id: str) -> Job:
-        """The client's job. Raises NotFound, for another's as for none."""
+        """A job that the client may look at. Raises NotFound, for another's as for none."""
         job = self.store.get(id)
-        if job is None or job.client != client.name:
+        if job is None or not self._access.may_read(client, job.client):
             raise gone()
         return job
+
+    def _own(self, client: Client, id: str) -> Job:
+        """The client's own job. Raises NotFound, NotYours."""
+        job = self.find(client, id)
+        if job.client != client.name:
+            raise NotYours("Only who made this reconstruction may change or remove it.")
+        return job
+
+    def rename(self, client: Client, id: str, name: str | None) -> None:
+        """Call the client's job by this name in lists, None for no name. Raises NotFound,
+        NotYours."""
+        self.store.rename(self._own(client, id).id, name)
+
+    def names(self, jobs: Collection[Job]) -> dict[str, str]:
+        """The names of those jobs that have one, by their ids."""
+        return self.store.names([job.id for job in jobs])
 
     def finished(self, client: Client, id: str) -> Job:
         """The client's job, which has a result. Raises NotFound or NotFinished."""
@@ -593,8 +616,8 @@ class Application:
 
     def remove(self, client: Client, id: str) -> Job | None:
         """Cancel a job that waits or runs, else remove it and its files. Returns a job that still
-        has to stop. Raises NotFound."""
-        job = self.find(client, id)
+        has to stop. Raises NotFound, NotYours."""
+        job = self._own(client, id)
         if job.state == JobState.CANCELLED:  # its record says so until it is too old
             return None
         if job.ended:
@@ -657,7 +680,7 @@ def _access(settings: AccessSettings) -> Access:
     keys, first = settings.api_keys, settings.first_key
     if keys is not None and first is not None and ensure_keys(keys, first):
         _log.warning("a first API key was made; it is in %s", first)
-    return Access(settings.api_keys)
+    return Access(settings.api_keys, settings.shared_gallery)
 
 
 def _storage(settings: StorageSettings) -> Storage:

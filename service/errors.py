@@ -64,6 +64,13 @@ class KeyRequired(Refusal):
     code = "key-required"
 
 
+class NotYours(Refusal):
+    """Whoever knows the address of a reconstruction may look at it, but only who made it may name
+    or remove it: the browser that sent the pictures, or whoever sends the same ``Owner-Token``."""
+
+    code = "not-yours"
+
+
 class CrossSite(Refusal):
     """A web page of another site asked. Only the service's own page may, and those of the sites
     that whoever runs the service has named."""

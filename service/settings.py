@@ -156,6 +156,11 @@ class AccessSettings:
         "where to write a first API key, if api_keys names a file that is not there yet",
         None,
     )
+    shared_gallery: bool = _setting(
+        "without API keys everybody sees, names and removes everybody's results; else each browser "
+        "has a list of its own",
+        False,
+    )
     allowed_hosts: str | None = _setting(
         "names that requests may call the service by, with commas between them, * for any; without "
         "it this machine's own names if it listens on this machine only, else any",

@@ -94,6 +94,14 @@ usage = Table(
 )
 """What clients with a quota have used lately. Older versions know nothing of it, and do without."""
 
+names = Table(
+    "names",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+)
+"""What people call their reconstructions. Older versions know nothing of it, and do without."""
+
 _version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
 
 _ADDED = ("token", "worker", "lease_end", "stage", "progress", "event", "bytes")

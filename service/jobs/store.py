@@ -31,7 +31,7 @@ from sqlalchemy import (
 from service.errors import Interrupted, KeyReused, QueueFull, QuotaExceeded
 from service.jobs.database import Database
 from service.jobs.job import Job
-from service.jobs.schema import idempotency_keys, jobs, usage
+from service.jobs.schema import idempotency_keys, jobs, names, usage
 from service.states import ENDED, JobState
 
 _ATTEMPTS = 3
@@ -272,6 +272,21 @@ class JobStore:
             gone = connection.execute(delete(jobs).where(jobs.c.id == id, jobs.c.state.in_(ENDED)))
             if gone.rowcount:
                 connection.execute(delete(idempotency_keys).where(idempotency_keys.c.job == id))
+                connection.execute(delete(names).where(names.c.job == id))
+
+    def rename(self, id: str, name: str | None) -> None:
+        """Call a job by this name, or by none."""
+        with self._database.transaction() as connection:
+            self._database.alone(connection)
+            connection.execute(delete(names).where(names.c.job == id))
+            if name is not None:
+                connection.execute(insert(names).values(job=id, name=name))
+
+    def names(self, ids: Collection[str]) -> dict[str, str]:
+        """The names of those jobs that have one, by their ids."""
+        with self._database.transaction() as connection:
+            rows = connection.execute(select(names).where(names.c.job.in_(ids)))
+            return {row.job: row.name for row in rows}
 
     def get(self, id: str) -> Job | None:
         with self._database.transaction() as connection:

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.access import Client
 from service.errors import InvalidOption, NotAcceptable
 
 _KEY_LENGTH = 255
+_OWNER_TOKEN = re.compile(r"[A-Za-z0-9_-]{16,128}")
 _BEARER = HTTPBearer(
     auto_error=False, description="An API key; needed only where /capabilities says so."
 )
@@ -24,10 +25,25 @@ _BEARER = HTTPBearer(
 async def client(
     request: Request,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
+    owner_token: Annotated[
+        str | None,
+        Header(
+            description="a random text of your own, 16 to 128 letters, digits, - and _: without "
+            "API keys the list of reconstructions has those that were made with it",
+            examples=["f3b1c2d4e5a697887766554433221100"],
+        ),
+    ] = None,
 ) -> Client:
-    """The client that a request's key belongs to. Raises KeyRequired."""
+    """The client that a request's key or owner token belongs to. Raises KeyRequired,
+    InvalidOption."""
+    if owner_token is not None and not _OWNER_TOKEN.fullmatch(owner_token):
+        raise InvalidOption(
+            "Owner-Token must have 16 to 128 letters, digits, - and _; leave it out to have no "
+            "list of your own.",
+            option="Owner-Token",
+        )
     token = None if credentials is None else credentials.credentials
-    found: Client = request.app.state.application.client(token)
+    found: Client = request.app.state.application.client(token, owner_token)
     return found
 
 

@@ -30,6 +30,7 @@ KINDS = {
     "internal-error": Kind(500, "Internal error"),
     "malformed-body": Kind(400, "Malformed body"),
     "key-required": Kind(401, "API key required"),
+    "not-yours": Kind(403, "Not yours"),
     "cross-site": Kind(403, "Page of another site"),
     "not-found": Kind(404, "Not found"),
     "result-damaged": Kind(410, "Result damaged"),

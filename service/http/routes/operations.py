@@ -147,6 +147,7 @@ def _capabilities(application: Application) -> dict[str, Any]:
             else None,
         },
         "authentication": "bearer" if application.restricted else "none",
+        "gallery": application.gallery,
     }
 
 

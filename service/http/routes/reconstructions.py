@@ -9,13 +9,13 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Header, Path, Query, Request
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 
 from service.application import Application
 from service.errors import InvalidOption
 from service.exports.links import served_at
-from service.exports.records import EXPORTS
+from service.exports.records import BY_NAME, EXPORTS
 from service.http.protocol.downloads import Download
 from service.http.protocol.headers import Asking, choose
 from service.http.protocol.problems import recorded_problem, retry_after
@@ -29,17 +29,37 @@ from service.states import JobState
 _JSON = "application/json"
 _REPRESENTATIONS = {kind: export for export in EXPORTS for kind in export.accepted_as}
 _MOST_LISTED = 100
+_PREVIEW = BY_NAME["pictures/{index}/preview.jpg"]
+_THUMBNAIL_SIDE = 320
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must be printable, on one line")
+    return text
 
 
 class ListedDocument(BaseModel):
-    """One line of the list."""
+    """One line of the list. `thumbnail` is a small picture, null while there is no result."""
 
     id: str
+    name: str | None
     state: JobState
     frames: int
     created: float
     finished: float | None
     link: str
+    thumbnail: str | None
+
+
+class NameDocument(BaseModel):
+    """What a reconstruction is called in lists."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, AfterValidator(_printable)] | None = Field(
+        max_length=120, description="the name, null for none", examples=["kitchen, morning"]
+    )
 
 
 class ListDocument(BaseModel):
@@ -78,14 +98,17 @@ def reconstructions_router(application: Application) -> APIRouter:
     ) -> Response:
         jobs = application.page(client, limit + 1, before, state)
         more = len(jobs) > limit
+        names = application.names(jobs)
         listed = [
             ListedDocument(
                 id=job.id,
+                name=names.get(job.id),
                 state=job.state,
                 frames=job.frames,
                 created=job.created,
                 finished=job.finished,
                 link=address(job.id),
+                thumbnail=_thumbnail(job),
             )
             for job in jobs[:limit]
         ]
@@ -146,7 +169,7 @@ def reconstructions_router(application: Application) -> APIRouter:
                 "model": StatusDocument,
                 "description": "It is running and stops at its next step",
             },
-            **documented("not-found", "key-required", "store-unavailable"),
+            **documented("not-found", "not-yours", "key-required", "store-unavailable"),
         },
         summary="Cancel it if it waits or runs, else remove it and its files",
     )
@@ -155,6 +178,16 @@ def reconstructions_router(application: Application) -> APIRouter:
         if job is None:
             return Response(status_code=204)
         return JSONResponse(status_document(application.status(job)), 202)
+
+    @router.patch(
+        "/{id}",
+        status_code=204,
+        responses=documented("not-found", "not-yours", "key-required", "store-unavailable"),
+        summary="Give it a name",
+    )
+    def rename_reconstruction(id: Id, change: NameDocument, client: Asking) -> Response:
+        application.rename(client, id, (change.name or "").strip() or None)
+        return Response(status_code=204)
 
     @router.get(
         "/{id}/events",
@@ -218,6 +251,13 @@ def reconstructions_router(application: Application) -> APIRouter:
         return RedirectResponse(f"/reconstructions/{id[:64]}/{name}{query}", 308)
 
     return router
+
+
+def _thumbnail(job: Job) -> str | None:
+    """Where a small picture of a result is."""
+    if job.state != JobState.SUCCEEDED:
+        return None
+    return f"{address(job.id)}/{_PREVIEW.name_of(0)}?max_side={_THUMBNAIL_SIDE}"
 
 
 def _event_number(header: str | None) -> int:

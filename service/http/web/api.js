@@ -15,8 +15,18 @@ export class Problem extends Error {
   }
 }
 
+// Without API keys this random text says whose results are whose. It stays in this browser.
+function owner() {
+  let token = localStorage.getItem("owner");
+  if (!token) {
+    token = Array.from(crypto.getRandomValues(new Uint8Array(16)), byte => byte.toString(16).padStart(2, "0")).join("");
+    localStorage.setItem("owner", token);
+  }
+  return token;
+}
+
 function headers(more = {}) {
-  return key ? { Authorization: `Bearer ${key}`, ...more } : more;
+  return key ? { Authorization: `Bearer ${key}`, ...more } : { "Owner-Token": owner(), ...more };
 }
 
 async function asProblem(answer) {
@@ -36,14 +46,21 @@ export async function getBlobUrl(path) {
   return URL.createObjectURL(await (await get(path)).blob());
 }
 
+export async function changeName(id, name) {
+  const answer = await fetch(`reconstructions/${id}`, {
+    method: "PATCH", headers: headers({ "Content-Type": "application/json" }), body: JSON.stringify({ name }),
+  });
+  if (!answer.ok) throw await asProblem(answer);
+}
+
 export const remove = path => fetch(relative(path), { method: "DELETE", headers: headers() });
 
 // Links in the service's documents start with a slash; the page may be served below a prefix.
 const relative = path => path.replace(/^\//, "");
 
-// Sends files, and URLs for the service to fetch; `onUpload` hears the share that has been sent. Resolves to the accepted
-// or finished reconstruction.
-export function submit(files, urls, options, onUpload) {
+// Sends files, and URLs for the service to fetch; `onUpload` hears the share that has been sent, `signal` stops it. Resolves
+// to the accepted or finished reconstruction.
+export function submit(files, urls, options, onUpload, signal) {
   const body = new FormData();
   for (const [name, value] of Object.entries(options)) body.append(name, value);
   for (const file of files) body.append(fieldOf(file), file);
@@ -59,6 +76,8 @@ export function submit(files, urls, options, onUpload) {
       if (request.status < 300) resolve(document); else reject(new Problem(document, request.status));
     });
     request.addEventListener("error", () => reject(new Problem({ title: "No answer", detail: "The service can't be reached." }, 0)));
+    request.addEventListener("abort", () => reject(new Problem({ title: "Cancelled", detail: "Nothing was sent." }, 0)));
+    signal.addEventListener("abort", () => request.abort());
     request.send(body);
   });
 }

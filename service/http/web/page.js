@@ -1,67 +1,52 @@
 // The page: choose, send, follow, look. What can be seen is one of start, progress, problem, result.
 
 import { Problem, follow, get, getJson, remove, submit, useKey } from "./api.js";
-import { element, part } from "./elements.js";
+import { Comparison } from "./compare.js";
+import { element, part, percent } from "./elements.js";
+import { Gallery } from "./gallery.js";
 import { Growing } from "./growing.js";
 import { releaseImages } from "./images.js";
+import { Pictures } from "./pictures.js";
+import { Progress } from "./progress.js";
 import { copyLink, showResult } from "./result.js";
 import { View } from "./view.js";
 
 const numbered = (count, name) => Array.from({ length: count }, (_, index) => name(`0${index}`));
 const ROOMS = numbered(4, number => `rooms/${number}.png`);  // like those that the demo model was trained on
 const STILL_LIFE = numbered(8, number => `still-life/${number}.jpg`);  // needs refinement to come out right
-const REFINING = { features: "Features", matching: "Matching", cameras: "Cameras", dense: "Dense depth" };
-const STAGES = {
-  upload: "Sending", queue: "Waiting", transfer: "Network", aggregator: "Network", heads: "Network", post: "Geometry",
-  ...REFINING, store: "Storing", export: "Files",
-};
-const STEPS = [...new Set(Object.values(STAGES))];
-const EXPLAINED = {
-  features: "looking for features in the pictures", matching: "matching features between the pictures",
-  cameras: "finding the cameras that fit the matches", dense: "measuring depth pixel by pixel",
-};
-
-let files = [], current = null, view = null;
-let refining = new Set();  // the stages of the refinement that the present work has
+let current = null, view = null, comparison = null, leaving = null;
 let exports = [], ownWarnings = [];  // what /capabilities says of files, and of the model that runs now
 
 function only(...shown) {
-  for (const id of ["start", "progress", "problem", "result"]) part(id).hidden = !shown.includes(id);
+  for (const id of ["start", "progress", "problem", "comparison", "result"]) part(id).hidden = !shown.includes(id);
 }
 
 // Choosing
 
-function choose(list) {
-  files = [...list];
-  for (const image of part("chosen").querySelectorAll("img")) URL.revokeObjectURL(image.src);
-  part("chosen").replaceChildren(...files.map(file => {
-    if (/^image\/(jpeg|png|webp)/.test(file.type)) {
-      return element("li", {}, element("img", { src: URL.createObjectURL(file), alt: file.name, title: file.name }));
-    }
-    return element("li", {}, element("span", { textContent: file.name }));
-  }));
-  count();
-}
-
 const urls = () => part("urls").value.split("\n").map(line => line.trim()).filter(Boolean);
 
-function count() {
-  const pictures = files.length + urls().length;
-  part("go").disabled = pictures === 0;
-  part("go").textContent = pictures > 1 ? `Reconstruct ${pictures} pictures` : "Reconstruct";
-}
+const pictures = new Pictures(count);
+const progress = new Progress();
+const gallery = new Gallery({ onOpen: id => open(id), onCompare: ids => compare(ids) });
 
-// Dropped pictures come in any order; 2.jpg belongs before 10.jpg.
-const inOrder = list => [...list].sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
+function count() {
+  const more = urls().length, number = pictures.files.length + more;
+  const objection = pictures.objection(more);
+  part("objection").textContent = objection;
+  part("go").disabled = number === 0 || Boolean(objection);
+  part("go").textContent = number > 1 ? `Reconstruct ${number} pictures` : "Reconstruct";
+}
 
 async function chooseSamples() {
   const samples = part("refining").querySelector("select").value === "off" ? ROOMS : STILL_LIFE;
-  const pictures = samples.map(async name => {
+  const found = samples.map(async name => {
     const blob = await (await get(`samples/${name}`)).blob();
     return new File([blob], name.split("/").pop(), { type: blob.type });
   });
   part("urls").value = "";
-  choose(await Promise.all(pictures));
+  const files = await Promise.all(found);
+  pictures.clear();
+  pictures.add(files);
   await send();
 }
 
@@ -79,31 +64,36 @@ function options() {
 
 async function send() {
   only("progress");
-  expectRefinement(options().refine);
-  part("cancel").disabled = true;
+  progress.begin(options().refine);
+  current = null;
+  leaving = new AbortController();
+  part("cancel").disabled = false;
   try {
-    await ready();
-    step("upload", 0, "sending");
+    await ready(leaving.signal);
+    const total = pictures.files.reduce((sum, file) => sum + file.size, 0) / 2 ** 20;
     const then = urls().length ? "fetching and checking the pictures" : "checking the pictures";
-    const accepted = await submit(files, urls(), options(), share => step("upload", share, share < 1 ? `sending, ${Math.round(100 * share)} %` : then));
+    const sent = share => progress.step("upload", share, share < 1 ? `sending, ${percent(share)} of ${total.toFixed(1)} MB` : then);
+    const accepted = await submit(pictures.files, urls(), options(), sent, leaving.signal);
     await open(accepted.id);
   } catch (error) {
-    fail(error);
+    if (leaving.signal.aborted) stay(); else fail(error);
   }
 }
 
-function expectRefinement(wanted) {
-  refining = new Set({ cameras: ["features", "matching", "cameras"], dense: Object.keys(REFINING) }[wanted] || []);
+// Back to the chosen pictures, as they are.
+function stay() {
+  progress.end();
+  only("start");
 }
 
 // A service that has just been started loads its model first.
-async function ready() {
+async function ready(signal) {
   for (;;) {
-    const answer = await fetch("readyz");
+    const answer = await fetch("readyz", { signal });
     if (answer.ok) return;
     const { detail, type } = await answer.json();
     if (type !== "/problems/not-ready") throw new Problem({ title: "Not now", detail }, answer.status);
-    step("upload", 0, "the service is still loading its model");
+    progress.step("upload", 0, "the service is still loading its model");
     await new Promise(resolve => setTimeout(resolve, 1000));
   }
 }
@@ -115,52 +105,36 @@ async function open(id) {
   part("cancel").disabled = false;
   try {
     const status = await getJson(`reconstructions/${id}`);
-    if (status.state !== "succeeded") {
-      if (["queued", "running", "cancelling"].includes(status.state)) {
-        waiting(status);
-        const timer = setInterval(async () => { try { waiting(await getJson(`reconstructions/${id}`)); } catch { /* the events tell */ } }, 1000);
-        const growing = new Growing();
-        try {
-          await follow(id, event => {
-            if (event.stage) step(event.stage, event.progress, EXPLAINED[event.stage]);
-            if (event.chunk !== undefined) growing.add(event);
-          });
-        } finally {
-          clearInterval(timer);
-        }
+    if (["queued", "running", "cancelling"].includes(status.state)) {
+      if (!progress.ticking) progress.begin();
+      progress.waiting(status);
+      const timer = setInterval(async () => { try { progress.waiting(await getJson(`reconstructions/${id}`)); } catch { /* the events tell */ } }, 1000);
+      const growing = new Growing();
+      try {
+        await follow(id, event => {
+          if (event.stage) progress.step(event.stage, event.progress);
+          if (event.chunk !== undefined) growing.add(event);
+        });
+      } finally {
+        clearInterval(timer);
       }
     }
     const end = await getJson(`reconstructions/${id}`);
     if (end.state === "succeeded") await show(end);
-    else if (end.state === "cancelled") begin();
+    else if (end.state === "cancelled") stay();
     else fail(new Problem(end.problem || {}, 500));
   } catch (error) {
     fail(error);
   }
 }
 
-function waiting(status) {
-  if (status.state === "queued") {
-    const before = status.queue_position;
-    step("queue", 0, before ? `${before} before yours` : "next in line");
-  }
-  if (status.eta_seconds >= 1) part("status").textContent = `about ${Math.ceil(status.eta_seconds)} s left`;
-}
-
-function step(stage, share, text) {
-  if (stage in REFINING) refining.add(stage);
-  const shown = STEPS.filter(name => {
-    const own = Object.keys(REFINING).find(each => REFINING[each] === name);
-    return !own || refining.has(own);
-  });
-  const now = shown.indexOf(STAGES[stage] || "Network");
-  part("stages").replaceChildren(...shown.map((name, index) =>
-    element("li", { textContent: name, className: index < now ? "done" : index === now ? "now" : "" })));
-  part("bar").value = share;
-  if (text) part("status").textContent = text;
+function cancel() {
+  part("cancel").disabled = true;
+  if (current) remove(`reconstructions/${current}`); else leaving?.abort();
 }
 
 function fail(error) {
+  progress.end();
   if (error instanceof Problem && error.status === 401) part("key-form").hidden = false;
   part("problem-title").textContent = error.title || "That did not work";
   part("problem-detail").textContent = error.message;
@@ -171,11 +145,12 @@ function fail(error) {
 
 async function show(result) {
   part("cancel").disabled = true;
-  step("export", 1, "fetching the points");
+  progress.step("export", 1, "fetching the points");
   if (!exports.length) await describe();
   view ??= new View();
   await view.load(result);
   releaseImages();
+  progress.end();
   only("result");  // the view needs its size before it can fit the scene
   warn(result.warnings);
   view.show();
@@ -191,20 +166,20 @@ async function begin() {
   current = null;
   warn(ownWarnings);
   history.replaceState(null, "", location.pathname);
-  part("urls").value = part("files").value = "";
-  choose([]);
+  part("urls").value = "";
+  pictures.clear();
   only("start");
+  await gallery.show();
+}
+
+async function compare(ids) {
   try {
-    const { reconstructions } = await getJson("reconstructions?limit=6&state=succeeded");
-    part("earlier").hidden = reconstructions.length === 0;
-    part("earlier-list").replaceChildren(...reconstructions.map(one => {
-      const when = new Date(1000 * one.created).toLocaleString();
-      const button = element("button", { type: "button", textContent: `${one.frames} pictures, ${when}` });
-      button.addEventListener("click", () => open(one.id));
-      return element("li", {}, button);
-    }));
-  } catch {
-    part("earlier").hidden = true;
+    comparison ??= new Comparison();
+    await comparison.load(ids);
+    only("comparison");
+    comparison.show();
+  } catch (error) {
+    fail(error);
   }
 }
 
@@ -219,13 +194,16 @@ function licence(model) {
 }
 
 async function describe() {
-  const { model, warnings, limits, refinement, urls: hosts, authentication, exports: offered } = await getJson("capabilities");
+  const { model, warnings, limits, refinement, urls: hosts, authentication, gallery: whose, exports: offered } = await getJson("capabilities");
   exports = offered;
   ownWarnings = warnings;
   if (part("result").hidden) warn(ownWarnings);
   part("model").textContent = `${model.name} · ${model.precision.toUpperCase()} · ${model.kernels.split(" (")[0]} kernels · ${licence(model)}`;
   part("model").hidden = false;
+  pictures.limits = limits;
+  gallery.whose = whose;
   part("most").textContent = limits.max_images;
+  part("most-bytes").textContent = `${Math.round(limits.max_image_bytes / 2 ** 20)} MB`;
   part("refining").hidden = !refinement.installed;
   part("refining").querySelector("select").value = refinement.default;
   part("hosts").textContent = hosts;
@@ -239,18 +217,18 @@ function setTheme(theme) {
   view?.viewer.draw();
 }
 
-part("files").addEventListener("change", event => choose(inOrder(event.target.files)));
 for (const kind of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(kind, event => {
     event.preventDefault();
-    part("drop").classList.toggle("over", kind === "dragover");
-    if (kind === "drop" && !part("start").hidden && event.dataTransfer.files.length) choose(inOrder(event.dataTransfer.files));
+    part("drop").classList.toggle("over", kind === "dragover" && !pictures.dragged);
+    if (kind === "drop" && !part("start").hidden) pictures.add(event.dataTransfer.files);
   });
 }
 part("urls").addEventListener("input", count);
 part("form").addEventListener("submit", event => { event.preventDefault(); send(); });
 part("samples").addEventListener("click", () => chooseSamples().catch(fail));
-part("cancel").addEventListener("click", () => { part("cancel").disabled = true; remove(`reconstructions/${current}`); });
+part("cancel").addEventListener("click", cancel);
+part("compare-leave").addEventListener("click", () => only("start"));
 part("link").addEventListener("click", copyLink);
 part("new").addEventListener("click", begin);
 part("again").addEventListener("click", () => only("start"));

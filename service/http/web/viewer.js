@@ -27,6 +27,7 @@ const FRAGMENT = `
   }`;
 const SIGHT = 0.06;  // length of a camera's wire frame, as a share of the scene's size
 const FIELD = 50;  // degrees, of the view's height
+const UP = new Vector3(0, 1, 0);
 const SETTLED_MS = 180;
 const SMOOTH_MS = 40, ROOM_MS = 22;  // a frame that takes longer, or less, changes how many points are drawn
 const LEAST_POINTS = 20000;
@@ -132,7 +133,9 @@ export class Viewer extends EventTarget {
     const inside = this.box.inside.map(point => this.world.localToWorld(point.clone()));
     const eyes = this.cameras.map(one => this.world.localToWorld(one.centre.clone())).filter(one => one.distanceTo(middle) < 2 * this.box.extent);
     const { target, distance } = fit(inside, eyes, middle, towards, high * this.camera.aspect, high);
-    this.camera.position.copy(target).addScaledVector(towards, 1.1 * distance + SIGHT * this.box.extent);
+    const away = 1.1 * distance + SIGHT * this.box.extent;
+    this.first = { target, distance: away, yaw: Math.atan2(towards.x, towards.z) };
+    this.camera.position.copy(target).addScaledVector(towards, away);
     this.aim(target);
   }
 
@@ -175,6 +178,20 @@ export class Viewer extends EventTarget {
     this.resize();
     this.aim(this.world.localToWorld(centre.clone().addScaledVector(forward, depth)));
     this.emit("look", null);
+  }
+
+  // Where the view looks from and to, as seen from the first look: the same for scenes of any scale and direction.
+  get pose() {
+    const { target, distance, yaw } = this.first;
+    return [this.camera.position, this.controls.target].map(place => place.clone().sub(target).divideScalar(distance).applyAxisAngle(UP, -yaw));
+  }
+
+  set pose(places) {
+    const { target, distance, yaw } = this.first;
+    const [position, towards] = places.map(place => place.clone().applyAxisAngle(UP, yaw).multiplyScalar(distance).add(target));
+    this.camera.position.copy(position);
+    this.aim(towards);
+    this.moved();
   }
 
   get current() { return this.looking === null ? this.camera : this.pinhole; }

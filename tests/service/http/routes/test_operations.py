@@ -141,7 +141,7 @@ def test_a_scrape_asks_the_database_for_the_depth_of_the_queue_once(serve: Serve
 def test_capabilities_state_limits_modes_and_the_model(service: Running) -> None:
     capabilities = service.client.get("/capabilities").json()
     assert capabilities["limits"]["max_images"] == 4
-    assert capabilities["modes"] == ["fit", "crop", "pad"]
+    assert capabilities["modes"] == ["fit", "crop", "pad", "public"]
     assert capabilities["network"] == {"image_size": 96, "patch_size": 12}
     assert capabilities["model"]["kernels"]
     assert capabilities["model"]["device"] == "cpu"

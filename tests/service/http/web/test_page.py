@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,7 +102,8 @@ def test_urls_are_typed_and_sent_with_chosen_pictures(
     with visited(browser, fetching) as page:
         page.set_input_files("#files", pictures(1))
         page.locator("#files").focus()
-        page.keyboard.press("Tab")
+        for _ in range(6):  # past the picture and what can be done with it
+            page.keyboard.press("Tab")
         expect(page.get_by_label("or give URLs")).to_be_focused()
         expect(page.locator("#addresses")).to_contain_text(
             "or give URLs on listed hosts, one a line"
@@ -151,7 +153,7 @@ def test_a_link_to_a_result_opens_it_and_it_stands_in_the_list(page: Page) -> No
     page.goto(link)
     expect(page.locator("#result")).to_be_visible()
     page.get_by_role("button", name="New reconstruction").click()
-    page.locator("#earlier-list button").first.click()
+    page.locator("#earlier-list .face").first.click()
     expect(page.locator("#result")).to_be_visible()
 
 
@@ -183,8 +185,11 @@ def test_progress_is_live_and_work_can_be_cancelled(browser: Browser, serve: Ser
         page.get_by_role("button", name="Reconstruct 2 pictures").click()
         expect(page.locator("#stages .now")).to_have_text("Network")
         page.wait_for_function("document.getElementById('bar').value > 0.1")
+        expect(page.locator("#time")).to_contain_text(" so far")
+        expect(page).to_have_title(re.compile(r"^\d+ % · Reconstruction$"))
         page.get_by_role("button", name="Cancel").click()
         expect(page.locator("#start")).to_be_visible()
+        assert page.locator("#chosen .name").all_inner_texts() == ["0.png", "1.png"]
     gated.engine.opened.set()
     assert gated.metric('quantvggt_cancelled_total{phase="running"}') == 1
 
@@ -219,7 +224,7 @@ def test_scripts_in_names_are_shown_as_names_and_never_run(page: Page, service: 
     )
     page.get_by_role("button", name="Reconstruct").click()
     expect(page.locator("#result")).to_be_visible()
-    for caption, name in zip(page.locator("#pictures p").all(), SCRIPTS, strict=True):
+    for caption, name in zip(page.locator("#pictures strong").all(), SCRIPTS, strict=True):
         expect(caption).to_contain_text(name)
     expect(page.locator("#warnings")).to_contain_text(f"Not taken: {SCRIPTS[0]}.txt")
     assert _nothing_ran(page)

@@ -45,10 +45,10 @@ def view(page: Page, canvas: str = "#view") -> np.ndarray:
     return np.asarray(picture.convert("RGB"), float)
 
 
-def changed(page: Page, before: np.ndarray, least: float) -> np.ndarray:
+def changed(page: Page, before: np.ndarray, least: float, canvas: str = "#view") -> np.ndarray:
     """What the canvas shows once it differs from `before` by `least` grey levels on average."""
     for _ in range(20):
-        after = view(page)
+        after = view(page, canvas)
         if np.abs(after - before).mean() > least:
             return after
     raise AssertionError("the view did not change")

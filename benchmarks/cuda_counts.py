@@ -18,6 +18,8 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Callable
+from itertools import repeat
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -72,17 +74,17 @@ def main() -> int:
     print("\nwarp instructions of a tile     loop over 1024   around it")
     for tile, (loop, around) in tiles.items():
         print(f"{tile!s:28}  {loop:16,}  {around:10,}")
-    best = max(tiles, key=lambda tile: tile.speed)
-    print(f"\nmodel of an H200 [ms], {BLOCKS} blocks by tiles of {best}")
-    print("frames  prologues  products  around them  W4A4 layers  bfloat16  queries and keys")
+    print(f"\nmodel of an H200 [ms], linear layers of {BLOCKS} blocks")
+    print("frames  prologue   product      W4A4  bfloat16     heads  tiles")
     for frames in args.frames:
-        before, loops, around, plain = linear_times(frames, prologues, best, *tiles[best])
-        turned = (
-            heads.instructions * 2 * HEADS * frames * TOKENS_PER_FRAME * BLOCKS_WITH_ROPE / ISSUE
-        )
-        whole = before + loops + around
-        print(f"{frames:6}  {before:9.1f}  {loops:8.1f}  {around:11.1f}  {whole:11.1f}"
-              f"  {plain:8.1f}  {turned * 1e3:16.1f}")  # fmt: skip
+        before = 1e3 * BLOCKS * sum(map(prologue_time, LAYERS, repeat(frames), repeat(prologues)))
+        chosen = [best_tile(name, frames, tiles) for name in LAYERS]
+        products = 1e3 * BLOCKS * sum(seconds for seconds, _ in chosen)
+        plain = 1e3 * BLOCKS * sum(bfloat16_time(name, frames) for name in LAYERS)
+        turned = heads.instructions * 2 * HEADS * frames * TOKENS_PER_FRAME * BLOCKS_WITH_ROPE
+        figures = (before, products, before + products, plain, 1e3 * turned / ISSUE)
+        row = "  ".join(f"{figure:8.1f}" for figure in figures)
+        print(f"{frames:6}  {row}  {' '.join(str(tile.index) for _, tile in chosen)}")
     return 0
 
 
@@ -93,7 +95,7 @@ class Cost:
 
     instructions: float
     divisions: float
-    names: float  # instructions that only give a value another name, which the machine does not run
+    names: float  # instructions that the machine does not run: other names of values, parameters
     sectors: float
     passes: float
 
@@ -106,7 +108,7 @@ def cost_of(counts: Counts, share: float) -> Cost:
     return Cost(
         counts.total * share,
         counts.of("div") * share,
-        counts.of("mov", "cvta") * share,
+        counts.of("mov", "cvta", "ld.param") * share,
         factor("global"),
         factor("shared"),
     )
@@ -161,29 +163,35 @@ def count_product(backend: CudaBackend, tile: Tile) -> tuple[int, int]:
     return totals[1] - totals[0], 2 * totals[0] - totals[1]
 
 
-def linear_times(
-    frames: int, prologues: dict[str, Cost], tile: Tile, loop: int, around: int
-) -> tuple[float, float, float, float]:
-    """Milliseconds of all linear layers: prologues, products, what stands around the products, and
-    the same layers in bfloat16."""
-    tokens, seconds = frames * TOKENS_PER_FRAME, [0.0] * 4
-    for name, (depth, channels) in LAYERS.items():
-        cost = prologues[name]
-        machine = cost.instructions + cost.divisions * (MACHINE_DIVISION - 1) - cost.names
-        bytes_read = torch.finfo(PROLOGUES[name][3]).bits // 8
-        elements = tokens * depth
-        seconds[0] += max(
-            machine * elements / 32 / ISSUE, (bytes_read + 1) * elements / BYTES_PER_SECOND
-        )
-        rounds = -(-tile.blocks(tokens, channels) // MULTIPROCESSORS)
+def prologue_time(name: str, frames: int, prologues: dict[str, Cost]) -> float:
+    """Seconds of a layer's prologue."""
+    cost, elements = prologues[name], frames * TOKENS_PER_FRAME * LAYERS[name][0]
+    machine = cost.instructions + cost.divisions * (MACHINE_DIVISION - 1) - cost.names
+    moved = torch.finfo(PROLOGUES[name][3]).bits // 8 + 1
+    return max(machine * elements / 32 / ISSUE, moved * elements / BYTES_PER_SECOND)
+
+
+def best_tile(name: str, frames: int, tiles: dict[Tile, tuple[int, int]]) -> tuple[float, Tile]:
+    """Seconds of a layer's product and what stands around it, by the tile that takes fewest."""
+    depth, channels = LAYERS[name]
+    tokens = frames * TOKENS_PER_FRAME
+
+    def seconds(tile: Tile) -> float:
         operations = 2 * tile.tokens * tile.channels * depth * MULTIPROCESSORS
-        seconds[1] += rounds * max(
-            operations / (INT8_OPERATIONS * REACHED), loop * depth / 1024 * MULTIPROCESSORS / ISSUE
-        )
-        seconds[2] += rounds * around * MULTIPROCESSORS / ISSUE
-        seconds[3] += 2 * tokens * depth * channels / (BF16_OPERATIONS * REACHED)
-    before, loops, rest, plain = (1e3 * BLOCKS * value for value in seconds)
-    return before, loops, rest, plain
+        multiplied = operations / (INT8_OPERATIONS * REACHED)
+        loop, around = (count * MULTIPROCESSORS / ISSUE for count in tiles[tile])
+        rounds = -(-tile.blocks(tokens, channels) // MULTIPROCESSORS)
+        if tile.resident > 1:  # another block multiplies meanwhile, but not at the end
+            return rounds * max(multiplied, loop * depth / 1024 + around) + around
+        return rounds * (max(multiplied, loop * depth / 1024) + around)
+
+    return min(((seconds(tile), tile) for tile in tiles if tile.warpgroup), key=itemgetter(0))
+
+
+def bfloat16_time(name: str, frames: int) -> float:
+    """Seconds of the same product in bfloat16, without LayerNorm and GELU."""
+    depth, channels = LAYERS[name]
+    return 2 * frames * TOKENS_PER_FRAME * depth * channels / (BF16_OPERATIONS * REACHED)
 
 
 if __name__ == "__main__":

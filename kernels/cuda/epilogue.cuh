@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "arguments.h"
+#include "vectors.cuh"
 
 template <class T>
 struct alignas(2 * sizeof(T)) Pair {
@@ -60,6 +61,111 @@ class OutputPair {
   const GemmArguments& p_;
   int64_t column_;
   Pair<float> scale_{}, bias_{}, layer_scale_{};
+};
+
+// A tile's accumulators in shared memory, [tokens, channels], on their way to the output. Rows are padded so that the
+// lanes of `put`, 4 pairs of tokens with 8 channels each, meet no bank twice. A warp stores a row at a time, each lane 4
+// neighbouring channels, whose parameters it keeps.
+template <int tokens, int threads>
+class StagedTile {
+ public:
+  static constexpr int channels = 128, stride = channels + 4, bytes = tokens * stride * 4;
+
+  __device__ explicit StagedTile(unsigned char* shared) : values_(reinterpret_cast<int32_t*>(shared)) {}
+
+  __device__ void put(int token, int channel, int32_t value) { values_[token * stride + channel] = value; }
+
+  // Every thread of the block must be done with `put`, behind a barrier.
+  template <class T>
+  __device__ void store(const GemmArguments& p, int64_t first_token, int64_t first_channel) const {
+    constexpr int step = threads / 32;
+    const int first = threadIdx.x / 32, place = threadIdx.x % 32 * kLaneChannels;
+    const int64_t column = first_channel + place, left = p.n - column;
+    if (left <= 0) return;
+    const int rows = static_cast<int>(p.m - first_token < tokens ? p.m - first_token : tokens);
+    const int32_t* source = values_ + first * stride + place;
+    const int64_t at = (first_token + first) * p.n + column;
+    T* output = static_cast<T*>(p.output) + at;
+    const T* residual = p.residual ? static_cast<const T*>(p.residual) + at : nullptr;
+    const Channels<T> own(p, column);
+    const bool whole = p.n % kLaneChannels == 0;  // then every vector is aligned, and inside
+    for (int row = first; row < rows; row += step) {
+      const Vector<int32_t> sums = *reinterpret_cast<const Vector<int32_t>*>(source);
+      if constexpr (std::is_same_v<T, int32_t>) {
+        put_row(output, sums.element, whole, left);
+      } else {
+        float y[kLaneChannels];
+        own.scale(y, sums.element, p.token_scale[first_token + row]);
+        if (residual) add_row(y, residual, whole, left);
+        T rounded[kLaneChannels];
+#pragma unroll
+        for (int i = 0; i < kLaneChannels; ++i) rounded[i] = from_float<T>(y[i]);
+        put_row(output, rounded, whole, left);
+      }
+      source += step * stride;
+      output += step * p.n;
+      if (residual) residual += step * p.n;
+    }
+  }
+
+ private:
+  static constexpr int kLaneChannels = 4;
+
+  template <class T>
+  struct alignas(kLaneChannels * sizeof(T)) Four {
+    T element[kLaneChannels];
+  };
+
+  // What a lane's channels are multiplied by and added; factors of 1 and terms of 0 where the caller gave none.
+  template <class T>
+  struct Channels {
+    float factor[kLaneChannels] = {}, term[kLaneChannels] = {}, layer[kLaneChannels] = {1.0f, 1.0f, 1.0f, 1.0f};
+
+    __device__ Channels(const GemmArguments& p, int64_t column) {
+      if constexpr (!std::is_same_v<T, int32_t>) {
+#pragma unroll
+        for (int i = 0; i < kLaneChannels; ++i) {
+          if (column + i >= p.n) break;
+          factor[i] = p.channel_scale[column + i];
+          if (p.bias) term[i] = p.bias[column + i];
+          if (p.layer_scale) layer[i] = p.layer_scale[column + i];
+        }
+      }
+    }
+
+    __device__ void scale(float (&y)[kLaneChannels], const int32_t (&sums)[kLaneChannels], float token) const {
+#pragma unroll
+      for (int i = 0; i < kLaneChannels; ++i) {
+        y[i] = (static_cast<float>(sums[i]) * token * factor[i] + term[i]) * layer[i];
+      }
+    }
+  };
+
+  template <class T>
+  static __device__ void add_row(float (&y)[kLaneChannels], const T* residual, bool whole, int64_t left) {
+    if (whole) {
+      const Four<T> add = *reinterpret_cast<const Four<T>*>(residual);
+#pragma unroll
+      for (int i = 0; i < kLaneChannels; ++i) y[i] += to_float(add.element[i]);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kLaneChannels; ++i) y[i] += i < left ? to_float(residual[i]) : 0.0f;
+    }
+  }
+
+  template <class T>
+  static __device__ void put_row(T* output, const T (&row)[kLaneChannels], bool whole, int64_t left) {
+    if (whole) {
+      *reinterpret_cast<Four<T>*>(output) = {{row[0], row[1], row[2], row[3]}};
+    } else {
+#pragma unroll
+      for (int i = 0; i < kLaneChannels; ++i) {
+        if (i < left) output[i] = row[i];
+      }
+    }
+  }
+
+  int32_t* values_;
 };
 
 template <class T>

@@ -7,6 +7,7 @@
 #include "arguments.h"
 #include "epilogue.cuh"
 #include "operands.cuh"
+#include "raster.cuh"
 #include "slices.cuh"
 
 int launch_warpgroup_gemm(const GemmArguments& p);  // warpgroup_gemm.cu
@@ -15,7 +16,6 @@ namespace {
 
 constexpr int kWeightSliceBytes = 64;  // of one output channel in one stage: two steps
 constexpr int kSteps = kWeightSliceBytes / 32;
-constexpr int kRasterRows = 8;  // tiles of tokens that neighbouring blocks share their weights across
 
 // Tile of tokens x channels, the grid of warps that shares it, the depth of the ring, and how many blocks should find
 // registers on a multiprocessor. `tiles.py` chooses by index.
@@ -84,27 +84,15 @@ struct WarpProduct {
   }
 };
 
-// The tile of this block: columns of kRasterRows tiles, one after another, so that neighbours meet in the L2 cache.
-template <class T>
-__device__ void locate_tile(const GemmArguments& p, int64_t& first_row, int64_t& first_column) {
-  const unsigned rows = static_cast<unsigned>((p.m + T::m - 1) / T::m);
-  const unsigned columns = static_cast<unsigned>((p.n + T::n - 1) / T::n);
-  const unsigned band = blockIdx.x / (kRasterRows * columns), within = blockIdx.x % (kRasterRows * columns);
-  const unsigned left = rows - band * kRasterRows, height = left < kRasterRows ? left : kRasterRows;
-  first_row = static_cast<int64_t>(band * kRasterRows + within % height) * T::m;
-  first_column = static_cast<int64_t>(within / height) * T::n;
-}
-
 template <int scheme, class T>
 __global__ void __launch_bounds__(T::threads, T::resident) gemm_kernel(const GemmArguments p) {
   using G = Gemm<scheme, T>;
   using O = Operands<scheme>;
-  int64_t first_row, first_column;
-  locate_tile<T>(p, first_row, first_column);
+  const TileOrigin<T::m, T::n> origin(p);
 
   const int64_t activation_bytes = p.k * O::activation_bits / kByteBits, weight_bytes = p.k * O::weight_bits / kByteBits;
-  SliceCopy<T::m, G::activation_chunks, T::threads> activations(p.activation, p.m, activation_bytes, first_row);
-  SliceCopy<T::n, G::weight_chunks, T::threads> weights(p.weight, p.n, weight_bytes, first_column);
+  SliceCopy<T::m, G::activation_chunks, T::threads> activations(p.activation, p.m, activation_bytes, origin.token);
+  SliceCopy<T::n, G::weight_chunks, T::threads> weights(p.weight, p.n, weight_bytes, origin.channel);
   const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const WarpProduct<scheme, T> product(lane, warp);
 
@@ -137,8 +125,8 @@ __global__ void __launch_bounds__(T::threads, T::resident) gemm_kernel(const Gem
   wait_for_copies<0>();
 
   // Lane l holds rows l / 4 and l / 4 + 8, columns 2 (l % 4) and the next, of each 16 x 8 fragment.
-  const int64_t row = first_row + warp / T::warps_n * (T::m / T::warps_m) + lane / 4;
-  const int64_t column = first_column + warp % T::warps_n * (T::n / T::warps_n) + lane % 4 * 2;
+  const int64_t row = origin.token + warp / T::warps_n * (T::m / T::warps_m) + lane / 4;
+  const int64_t column = origin.channel + warp % T::warps_n * (T::n / T::warps_n) + lane % 4 * 2;
   for_output_type(p.output_dtype, [&](auto type) {
 #pragma unroll
     for (int j = 0; j < T::fragments_n; ++j) {

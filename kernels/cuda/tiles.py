@@ -26,6 +26,7 @@ class Tile:
     channels: int
     speed: float
     warpgroup: bool = False  # for targets with warpgroup instructions only
+    resident: int = 1  # blocks that share a multiprocessor, of a warpgroup's tile
 
     def __str__(self) -> str:
         return f"{self.tokens} x {self.channels}{' by warpgroups' if self.warpgroup else ''}"
@@ -45,7 +46,7 @@ TILES = (
     Tile(1, 64, 64, speed=0.5),
     Tile(2, 128, 128, speed=0.85),
     Tile(3, 128, 256, speed=1.0),
-    Tile(4, 128, 128, speed=1.4, warpgroup=True),
+    Tile(4, 128, 128, speed=1.6, warpgroup=True, resident=2),
     Tile(5, 256, 128, speed=1.6, warpgroup=True),
 )
 

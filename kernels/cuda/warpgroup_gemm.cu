@@ -2,12 +2,13 @@
 //
 // It computes the transpose: wgmma takes its left operand from registers, where 4-bit weights are widened on the way
 // from shared memory, and its right operand, codes of one byte, straight from shared memory. So a block's tile is 128
-// channels x 128 or 256 tokens, each of its two warpgroups owning 64 channels; movmatrix turns the result.
+// channels x 128 or 256 tokens, each of its two warpgroups owning 64 channels; the result is turned in shared memory.
 #include <device.cuh>
 
 #include "arguments.h"
 #include "epilogue.cuh"
 #include "operands.cuh"
+#include "raster.cuh"
 #include "slices.cuh"
 
 namespace {
@@ -17,7 +18,6 @@ constexpr int kChannels = 128;          // of a tile
 constexpr int kTokensPerProduct = 128;  // of one warpgroup instruction
 constexpr int kDepth = 128;             // codes of a slice: one row of the swizzled layout
 constexpr int kSteps = kDepth / 32;
-constexpr int kStages = 4;
 
 // PTX ISA, "Matrix Descriptor Format", for rows of 128 bytes, K-major, in the 128-byte swizzle: chunks of 16 bytes are
 // xor-ed with the row modulo 8, as `swizzle<8>` does. Groups of 8 rows follow each other at 1024 bytes, which every
@@ -33,9 +33,13 @@ struct Layout {
   static constexpr int weight_chunks = kDepth * weight_bits / kByteBits / kChunk, activation_chunks = kDepth / kChunk;
   static constexpr int activation_stage = tokens * kDepth;
   static constexpr int stage_bytes = activation_stage + kChannels * weight_chunks * kChunk;
-  static constexpr int shared_bytes = kStages * stage_bytes;
+  // Two blocks of the smaller tile fit on a multiprocessor: one stores its result while the other multiplies.
+  static constexpr int resident = tokens == kTokensPerProduct ? 2 : 1;
+  static constexpr int stages = resident == 2 && weight_bits == kByteBits ? 3 : 4;
+  static constexpr int shared_bytes = stages * stage_bytes;
   static constexpr int shift = weight_bits == kPackedBits ? kWidening : 0;  // of codes that were widened to 16 times themselves
   static_assert(stage_bytes % 1024 == 0, "the swizzle repeats every 1024 bytes");
+  static_assert(StagedTile<tokens, kThreads>::bytes <= shared_bytes, "the result fits where the ring was");
 };
 
 // The weights of a warp's 16 channels in one slice, as wgmma takes them: its layout is that of the left operand of
@@ -65,29 +69,19 @@ struct WeightFragments {
   }
 };
 
-// An 8x8 matrix of accumulators, two columns to a lane, to that of its transpose.
-__device__ void transpose(int32_t& first, int32_t& second) {
-  const uint32_t a = first, b = second;
-  const uint32_t low = transpose_matrix((a & 0xFFFFu) | b << 16), high = transpose_matrix(a >> 16 | (b & 0xFFFF0000u));
-  first = static_cast<int32_t>((low & 0xFFFFu) | high << 16);
-  second = static_cast<int32_t>(low >> 16 | (high & 0xFFFF0000u));
-}
-
 template <int weight_bits, int tokens>
-__global__ void __launch_bounds__(kThreads, 1) warpgroup_gemm_kernel(const GemmArguments p) {
+__global__ void __launch_bounds__(kThreads, Layout<weight_bits, tokens>::resident) warpgroup_gemm_kernel(const GemmArguments p) {
   using L = Layout<weight_bits, tokens>;
-  const unsigned token_tiles = static_cast<unsigned>((p.m + tokens - 1) / tokens);
-  const int64_t first_token = static_cast<int64_t>(blockIdx.x % token_tiles) * tokens;
-  const int64_t first_channel = static_cast<int64_t>(blockIdx.x / token_tiles) * kChannels;
-  SliceCopy<tokens, L::activation_chunks, kThreads> activations(p.activation, p.m, p.k, first_token);
-  SliceCopy<kChannels, L::weight_chunks, kThreads> weights(p.weight, p.n, p.k * weight_bits / kByteBits, first_channel);
+  const TileOrigin<tokens, kChannels> origin(p);
+  SliceCopy<tokens, L::activation_chunks, kThreads> activations(p.activation, p.m, p.k, origin.token);
+  SliceCopy<kChannels, L::weight_chunks, kThreads> weights(p.weight, p.n, p.k * weight_bits / kByteBits, origin.channel);
   const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const LaneRow<L::weight_chunks> row(warp * 16 + lane % 16, lane / 16);
 
   unsigned char* const ring = shared_memory();
   const int slices = static_cast<int>((p.k + kDepth - 1) / kDepth);
   int fetched = 0;
-  auto stage = [&](int slice) { return ring + slice % kStages * L::stage_bytes; };
+  auto stage = [&](int slice) { return ring + slice % L::stages * L::stage_bytes; };
   auto fetch = [&] {
     if (fetched < slices) {
       activations.fetch_next(stage(fetched));
@@ -99,8 +93,8 @@ __global__ void __launch_bounds__(kThreads, 1) warpgroup_gemm_kernel(const GemmA
 
   int32_t accumulators[L::products][64] = {};
   WeightFragments current, next;
-  for (int i = 0; i < kStages - 1; ++i) fetch();
-  wait_for_copies<kStages - 2>();
+  for (int i = 0; i < L::stages - 1; ++i) fetch();
+  wait_for_copies<L::stages - 2>();
   publish_to_products();
   synchronize_block();
   current.load<weight_bits>(ring + L::activation_stage, row);
@@ -116,7 +110,7 @@ __global__ void __launch_bounds__(kThreads, 1) warpgroup_gemm_kernel(const GemmA
     }
     commit_products();
     if (slice + 1 < slices) {  // while the tensor cores work
-      wait_for_copies<kStages - 3>();
+      wait_for_copies<L::stages - 3>();
       publish_to_products();
       synchronize_block();  // the next slice has arrived for all, and the one before this was multiplied by all
       fetch();
@@ -131,19 +125,19 @@ __global__ void __launch_bounds__(kThreads, 1) warpgroup_gemm_kernel(const GemmA
   }
   wait_for_copies<0>();
 
-  // After the transpose lane l holds tokens l / 4, channels 2 (l % 4) and the next, of 8 x 8 outputs.
-  const int64_t token = first_token + lane / 4, channel = first_channel + warp * 16 + lane % 4 * 2;
+  // Lane l holds channels l / 4 and l / 4 + 8, tokens 2 (l % 4) and the next, of 16 x 8 accumulators.
+  StagedTile<tokens, kThreads> staged(ring);
+  synchronize_block();  // all products are done with the ring
+  const int channel = warp * 16 + lane / 4, token = lane % 4 * 2;
+#pragma unroll
+  for (int j = 0; j < tokens / 8; ++j) {
+    const int32_t* d = accumulators[j / 16] + j % 16 * 4;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) staged.put(8 * j + token + i % 2, channel + i / 2 * 8, d[i] >> L::shift);
+  }
+  synchronize_block();
   for_output_type(p.output_dtype, [&](auto type) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const OutputPair<typename decltype(type)::type> pair(p, channel + 8 * half);
-#pragma unroll
-      for (int j = 0; j < tokens / 8; ++j) {
-        int32_t* d = accumulators[j / 16] + j % 16 * 4 + 2 * half;
-        transpose(d[0], d[1]);
-        pair.store(token + 8 * j, d[0] >> L::shift, d[1] >> L::shift);
-      }
-    }
+    staged.template store<typename decltype(type)::type>(p, origin.token, origin.channel);
   });
 }
 

@@ -110,14 +110,6 @@ __device__ inline void multiply_int4(int32_t (&d)[4], const uint32_t* a, const u
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// Lane l gives 2 16-bit elements of row l / 4 of an 8x8 matrix, at columns 2 (l % 4) and the next; receives the same of
-// the transpose.
-__device__ inline uint32_t transpose_matrix(uint32_t word) {
-  uint32_t result;
-  asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(result) : "r"(word));
-  return result;
-}
-
 // Makes this thread's writes to shared memory, waited-for copies included, visible to warpgroup products; needed before
 // the barrier that the products stand behind.
 __device__ inline void publish_to_products() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }

@@ -297,22 +297,6 @@ inline void multiply_int4(int32_t (&d)[4], const uint32_t* a, const uint32_t* b)
   emulation::warp_instruction(mine, emulation::multiply<4>);
 }
 
-inline uint32_t transpose_matrix(uint32_t word) {
-  struct Lane {
-    uint32_t word, result;
-  } mine{word, 0};
-  emulation::warp_instruction(mine, [](Lane* const(&lanes)[emulation::kWarp]) {
-    auto element = [&](int row, int column) {
-      return lanes[4 * row + column / 2]->word >> (16 * (column % 2)) & 0xFFFF;
-    };
-    for (int lane = 0; lane < emulation::kWarp; ++lane) {
-      const int row = lane / 4, column = lane % 4 * 2;
-      lanes[lane]->result = element(column, row) | element(column + 1, row) << 16;
-    }
-  });
-  return mine.result;
-}
-
 namespace emulation {
 
 // wgmma.mma_async.m64n128k32: each warp has 16 of the rows, in the left operand's layout of mma.m16n8k32. The right

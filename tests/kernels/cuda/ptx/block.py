@@ -164,7 +164,6 @@ class Launch:
             "fence": lambda _: lambda lanes: self._shared.publish(lanes.threads),
             "shfl": self._shuffle,
             "ldmatrix": self._load_matrices,
-            "movmatrix": self._transpose,
             "mma": self._multiply,
             "wgmma": self._warpgroups.compiled,
             "trap": lambda _: _trap,
@@ -329,15 +328,6 @@ class Launch:
                 target[lanes.chosen] = words
 
         return load
-
-    def _transpose(self, instruction: Instruction) -> Run:
-        target, source = (self._registers.source(name, "b32") for name in instruction.operands)
-
-        def transpose(lanes: Lanes) -> None:
-            lanes.whole_warps("movmatrix")
-            target[lanes.chosen] = products.transposed(source[lanes.chosen])
-
-        return transpose
 
     def _multiply(self, instruction: Instruction) -> Run:
         bits = 4 if "s4" in instruction.parts else 8

@@ -1,7 +1,7 @@
 """Instructions of a whole warp or warpgroup: shuffles, matrix loads, matrix products.
 
-PTX ISA, "Warp-level Matrix Instructions" (fragments of mma.m16n8k32 and mma.m16n8k64, ldmatrix,
-movmatrix), "Asynchronous Warpgroup Level Matrix Instructions" (wgmma, matrix descriptor, 128-byte
+PTX ISA, "Warp-level Matrix Instructions" (fragments of mma.m16n8k32 and mma.m16n8k64,
+ldmatrix), "Asynchronous Warpgroup Level Matrix Instructions" (wgmma, matrix descriptor, 128-byte
 swizzle) and "Data Movement and Conversion Instructions: shfl.sync".
 
 Products are exact: they run in float64, whose 53 bits hold every sum of 64 products of two bytes.
@@ -42,12 +42,6 @@ def load_matrices(rows: np.ndarray) -> np.ndarray:
     `[4, warps * 32]`."""
     words = np.ascontiguousarray(rows).view(np.uint32).reshape(-1, 4, _ROWS, 4)
     return words.transpose(1, 0, 2, 3).reshape(4, -1)
-
-
-def transposed(words: np.ndarray) -> np.ndarray:
-    """movmatrix.trans: 8x8 elements of 16 bits, two to a lane."""
-    elements = np.ascontiguousarray(words).view(np.uint16).reshape(-1, _ROWS, _ROWS)
-    return np.ascontiguousarray(elements.transpose(0, 2, 1)).view(np.uint32).reshape(-1)
 
 
 def _codes(words: np.ndarray, bits: int) -> np.ndarray:

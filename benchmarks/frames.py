@@ -13,7 +13,7 @@ same time for every frame; hundreds of frames are measured at the usual budget o
 exponent of seconds over frames.
 
 Every pass runs in a process of its own, on one thread, in processor time. What FILE holds already
-is not measured again. Writes a figure beside FILE.
+is not measured again. Without `--narrow` a figure is written beside FILE.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ IN_CHUNKS = f"chunks of {CHUNK}, {SHARED} shared"
 ENCODER_BLOCKS, WHOLE = 2, 24  # measured, and in VGGT-1B; pairs as well
 WANTED = (8, 16, 32, 64, 100, 200, 500, 1000)
 MEASURED = {
-    False: {"all keys": (8, 32), "1 of 4": (32,), "usual budget": (64,)},
-    True: {"usual budget": (16, 32, 64, 128, 256, 512)},
+    False: {"all keys": (8, 32), "1 of 4": (32,)},
+    True: {"usual budget": (16, 32, 64, 128, 256)},
 }
 """Frames of each way, without and with `--narrow`."""
 
@@ -99,8 +99,8 @@ def main() -> int:
         print(f"exponent of seconds over frames: {report['exponent']}")
     else:
         report["vggt_1b"] = vggt_1b(rows, args.pairs)
+        _draw(report["vggt_1b"], args.json.with_suffix(".png"))
     write(args.json, report)
-    _draw(report, args.json.with_suffix(".png"))
     return 0
 
 
@@ -264,41 +264,27 @@ def _bytes_model(rows: list[dict[str, Any]]) -> Callable[[int, int], int]:
     return lambda frames, kept: round(float(start + a * frames + b * kept))
 
 
-def _draw(report: dict[str, Any], path: Path) -> None:
+def _draw(found: dict[str, dict[str, dict[str, Any]]], path: Path) -> None:
     mpl.use("Agg")
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    rows = list(report["measured"].values())
-    for index, way in enumerate((*WAYS, IN_CHUNKS)):
-        drawn = report.get("vggt_1b", {}).get(way, {})
-        own = sorted((r for r in rows if r["way"] == way), key=lambda row: row["frames"])
-        style = {"color": f"C{index}"}
+    for index, (way, rows) in enumerate(found.items()):
+        counts = [int(count) for count in rows]
+        known = [count for count in counts if rows[str(count)]["frames_measured"]]
         for axes, key, unit in ((left, "seconds", 3600), (right, "peak_bytes", GIBIBYTE)):
-            if drawn:
-                counts = [int(count) for count in drawn]
-                values = [row[key] / unit for row in drawn.values()]
-                axes.plot(counts, values, label=way, linestyle="--", **style)
-                known = [n for n in counts if drawn[str(n)]["frames_measured"]]
-                axes.plot(
-                    known, [drawn[str(n)][key] / unit for n in known], "o", markersize=4, **style
-                )
-            elif own:
-                axes.plot(
-                    [row["frames"] for row in own],
-                    [row[key] / unit for row in own],
-                    "o-",
-                    label=way,
-                    **style,
-                )
+            values = {count: rows[str(count)][key] / unit for count in counts}
+            axes.plot(counts, list(values.values()), "--", color=f"C{index}", label=way)
+            axes.plot(known, [values[n] for n in known], "o", color=f"C{index}", markersize=4)
     left.set(xlabel="frames", ylabel="hours of one core", yscale="log")
     right.set(xlabel="frames", ylabel="peak memory beyond the weights, GiB", yscale="log")
     for axes in (left, right):
         axes.set_xscale("log", base=2)
         axes.legend(fontsize=8)
         axes.grid(alpha=0.3)
-    shape = "VGGT-1B from blocks of each kind" if "vggt_1b" in report else "a quarter as wide"
     figure.suptitle(
-        f"{shape}; frames of 518x392, W4A4, 8-bit attention; dots: frames measured", fontsize=9
+        "VGGT-1B, extrapolated from blocks of each kind; frames of 518x392, W4A4, 8-bit attention; "
+        "dots: frames measured",
+        fontsize=9,
     )
     figure.savefig(path, dpi=150)
     print(f"-> {path}")

@@ -113,6 +113,29 @@ double attention_error(const Kernels& kernels, int64_t tokens, int64_t width) {
     return std::sqrt(error / norm);
 }
 
+// Queries that come a few at a time to packed keys and values, against all of them at once.
+int wrong_when_packed(const Kernels& kernels, int64_t tokens, int64_t width) {
+    std::vector<float> q(tokens * width), k(q.size()), v(q.size()), whole(q.size()), parts(q.size());
+    for (auto* values : {&q, &k, &v})
+        for (auto& value : *values) value = uniform();
+    Attention attention{q.data(), k.data(), v.data(), 1, 1, tokens, tokens, width, {}, {}, {}, whole.data()};
+    for (auto* stride : {attention.q_stride, attention.k_stride, attention.v_stride}) stride[2] = width;
+    kernels.int8_attention(attention, 1);
+    std::vector<char> memory(size_t(kernels.packed_bytes(tokens, width)) + 64);
+    attention.packed = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64);
+    kernels.pack_keys_values(attention, 2);
+    for (int64_t first = 0; first < tokens; first += 33) {
+        Attention some = attention;
+        some.q = q.data() + first * width;
+        some.queries = std::min<int64_t>(33, tokens - first);
+        some.y = parts.data() + first * width;
+        kernels.packed_attention(some, 2);
+    }
+    int wrong = 0;
+    for (size_t i = 0; i < whole.size(); ++i) wrong += whole[i] != parts[i];
+    return wrong;
+}
+
 }  // namespace
 
 int main() {
@@ -127,6 +150,7 @@ int main() {
     for (int features : {2, 64, 512, 4096})
         for (int bits : {4, 8}) wrong += wrong_codes(*kernels, features, bits);
     wrong += attention_error(*kernels, 70, 64) > 0.02;
+    for (int64_t tokens : {1, 64, 100}) wrong += wrong_when_packed(*kernels, tokens, 64);
     std::printf("%s: %d wrong results\n", quantvggt_path_name(0), wrong);
     return wrong ? 1 : 0;
 }

@@ -1,17 +1,20 @@
-"""VGGT-1B or a smaller network with random weights, float or quantised: time and memory do not
-depend on their values."""
+"""VGGT-1B or another network with random weights, float or quantised: time and memory do not depend
+on their values."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kernels import NumberFormat, QuantizedLinear, reference
-from model import VGGT, families
-from model.families.vggt.config import VGGTConfig
+from model import families
 from model.families.vggt.presets import PRESETS
 from model.files.artifact import replace_linear
 from model.files.checkpoint import assign, build_empty
+from model.network.config import NetworkConfig
+from model.network.network import Network
 from quantization.recipe import Recipe
 
 HEADS = ("camera", "depth", "point")  # the tracker runs only where points are asked for
@@ -19,9 +22,9 @@ HEADS = ("camera", "depth", "point")  # the tracker runs only where points are a
 
 def random_network(
     recipe: Recipe | None,
-    config: VGGTConfig | None = None,
+    config: NetworkConfig | None = None,
     device: str | torch.device = "cpu",
-) -> VGGT:
+) -> Any:
     """A network of `config` in evaluation mode, its linear layers quantised as `recipe` says; None
     leaves everything in float. By default VGGT-1B without its tracker."""
     torch.manual_seed(0)
@@ -29,7 +32,9 @@ def random_network(
         return _filled(recipe, config, device)
 
 
-def _filled(recipe: Recipe | None, config: VGGTConfig | None, device: str | torch.device) -> VGGT:
+def _filled(
+    recipe: Recipe | None, config: NetworkConfig | None, device: str | torch.device
+) -> Network:
     net = build_empty(PRESETS["vggt-1b"].with_heads(HEADS) if config is None else config)
     family = families.of(net.config)
     for name, module in list(net.named_modules()):

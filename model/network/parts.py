@@ -4,7 +4,9 @@ that only so many go through at a time."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -13,11 +15,26 @@ from torch import Tensor
 TOKENS_AT_ONCE = {"cpu": 1374, "cuda": 2**15}
 
 
+_whole: ContextVar[bool] = ContextVar("whole", default=False)
+
+
 def tokens_at_once(device: torch.device) -> int:
     """How many tokens go through a block at a time; all of them where gradients are asked for,
-    which need what lies between anyway."""
+    which need what lies between anyway, and within `at_once`."""
     every = sys.maxsize
-    return every if torch.is_grad_enabled() else TOKENS_AT_ONCE.get(device.type, every)
+    whole = torch.is_grad_enabled() or _whole.get()
+    return every if whole else TOKENS_AT_ONCE.get(device.type, every)
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Within the context all tokens go through a block at a time, so that every layer is called as
+    a whole and can be watched."""
+    token = _whole.set(True)
+    try:
+        yield
+    finally:
+        _whole.reset(token)
 
 
 def in_parts(into: Tensor, size: int, make: Callable[[slice], Tensor]) -> Tensor:

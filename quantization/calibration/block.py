@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from kernels import NumberFormat, QuantizedLinear, with_wide_activations
 from model.network.network import Stage
+from model.network.parts import at_once
 from model.network.transformer import Block
 from quantization.calibration.outliers import Outliers, outliers
 from quantization.calibration.stages import Stream, Walk
@@ -120,7 +121,7 @@ def observe(
     K]` each."""
     found: dict[str, list[Tensor]] = {name: [] for name in names}
     for i, tokens in enumerate(stream.tokens):
-        with _recording(module, names) as calls:
+        with _recording(module, names) as calls, at_once():
             walk.run(stage, module, tokens, i, stream.attention)
         for name in names:
             # a layer may be called several times a run: chunks of tokens, iterations of a head

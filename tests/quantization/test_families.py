@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from kernels import QuantizedLinear
 from model import families
 from model.files import artifact
+from model.network import parts
 from model.network.network import Network
 from quantization.calibration import samples
 from quantization.calibration.stages import Stream, Walk
@@ -79,6 +80,20 @@ def test_a_recipe_quantises_every_part(
     artifact.save(made, tmp_path / "artifact")
     again = artifact.load(tmp_path / "artifact")
     torch.testing.assert_close(again(images).depth, found.depth, rtol=0.05, atol=0.05)
+
+
+@torch.no_grad()
+def test_more_tokens_than_go_through_a_block_at_a_time_calibrate_alike(
+    net: Network, pictures: list[Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = quantize_network(net, RECIPES["dsfq-static"], pictures)
+    monkeypatch.setitem(parts.TOKENS_AT_ONCE, "cpu", 9)
+    few = quantize_network(net, RECIPES["dsfq-static"], pictures)
+    for (name, one), (_, other) in zip(
+        whole.state_dict().items(), few.state_dict().items(), strict=True
+    ):
+        if one.is_floating_point():
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5, msg=name)
 
 
 @torch.no_grad()

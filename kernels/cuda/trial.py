@@ -3,11 +3,7 @@
 The kernels are proved in emulation and in machine code, but a processor, driver or compiler that
 nobody tried may still differ. A part is a tile of the matrix product, every prologue, or queries
 and keys, each in every type. What traps or touches memory that is not its own takes its whole
-process along, so `verdict.py` runs this module as a process of its own:
-
-    python -m kernels.cuda.trial OBJECT TARGET DEVICE PART ...
-
-It prints "PART begins", then "PART ok" or "PART wrong".
+process along, so `verdict.py` runs `main` in a process of its own.
 """
 
 from __future__ import annotations
@@ -37,6 +33,8 @@ _ROWS = 5
 
 
 def main() -> int:
+    """Tries the parts that the command line names behind an object, a target and a device. Prints
+    "PART begins", then "PART ok" or "PART wrong"."""
     path, target, device, *parts = sys.argv[1:]
     library, on = KernelLibrary(Path(path)), torch.device(device)
 
@@ -172,7 +170,3 @@ def _heads_are_right(
             backend.qk_norm_rope(*_moved(case, device)), reference.qk_norm_rope(*case), strict=True
         )
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -19,6 +19,7 @@ from pathlib import Path
 
 OK, WRONG, CRASHED, TIMED_OUT = "ok", "wrong", "crashed", "timed out"
 TIME_LIMIT = 60.0  # seconds for all parts; starting CUDA takes some of them
+_TRIAL = "import sys; from kernels.cuda.trial import main; sys.exit(main())"
 _ROOT = Path(__file__).parents[2]
 
 
@@ -78,7 +79,7 @@ def _run(
     path: Path, target: str, device: str, parts: list[str], limit: float
 ) -> tuple[str | None, str]:
     """How the process ended, if not well, and what it printed."""
-    command = [sys.executable, "-m", "kernels.cuda.trial", str(path), target, device, *parts]
+    command = [sys.executable, "-c", _TRIAL, str(path), target, device, *parts]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(_ROOT), *sys.path[1:]])}
     with tempfile.TemporaryFile("w+") as printed:
         try:

@@ -18,7 +18,17 @@ from model.network.position_maps import add_view_position_
 ARITHMETIC = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # of float32 feature maps at the highest resolution, which is where a head's memory goes
 CHUNK_BYTES = 2**28
+_GPU_CHUNK_BYTES = 2**32  # small convolutions leave most of a GPU idle
+_GPU_SHARE = 32  # of its memory, at most a chunk's
 _ENLARGED = (0, 1)  # the finer levels, whose `resize_layers` make them larger
+
+
+def chunk_bytes(device: torch.device) -> int:
+    """`CHUNK_BYTES`, on a GPU as much more as its memory allows."""
+    if device.type != "cuda":
+        return CHUNK_BYTES
+    share = torch.cuda.get_device_properties(device).total_memory // _GPU_SHARE
+    return max(CHUNK_BYTES, min(_GPU_CHUNK_BYTES, share))
 
 
 class Conv2d(nn.Conv2d):
@@ -193,7 +203,7 @@ class DPTHead(nn.Module):
         """What takes the tokens of a pass layer by layer, for images of (height, width).
 
         At most `frames_chunk_size` frames go through the convolutions at a time, by default as many
-        as fit `CHUNK_BYTES`.
+        as fit `chunk_bytes`.
         """
         return DenseLevels(self, image_size, frames_chunk_size)
 
@@ -296,7 +306,8 @@ class DenseLevels:
         if frames_chunk_size is None:
             height, width = image_size
             map_bytes = height * width * head.config.features // 2 * torch.float32.itemsize
-            frames_chunk_size = max(1, CHUNK_BYTES // map_bytes)
+            device = next(head.parameters()).device
+            frames_chunk_size = max(1, chunk_bytes(device) // map_bytes)
         if frames_chunk_size < 1:
             raise ValueError(f"frames_chunk_size is {frames_chunk_size}; expected at least 1")
         self.image_size = image_size

@@ -17,7 +17,7 @@ from model.families.pi3.heads import (
     TransformerHead,
 )
 from model.families.pi3.metric import MetricDecoder, metres
-from model.network.dpt_head import CHUNK_BYTES, DPTHead
+from model.network.dpt_head import DPTHead, chunk_bytes
 from model.network.keys import kept_tokens, pattern
 from model.network.network import Kind, Network, Stage, checked_frames
 from model.network.parts import tokens_at_once
@@ -228,7 +228,8 @@ class Pi3(Network):
     ) -> Tensor:
         """`make` of a few frames at a time: maps at full size are large."""
         channels = 3 if self.config.conv_head is None else self.config.conv_head.widths[-1] + 2
-        count = max(1, CHUNK_BYTES // (size[0] * size[1] * channels * patches.element_size()))
+        map_bytes = size[0] * size[1] * channels * patches.element_size()
+        count = max(1, chunk_bytes(patches.device) // map_bytes)
         return torch.cat([make(some) for some in patches.split(count)])
 
     def _keys(self, images: Tensor, budget: int | None) -> Tensor | None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -39,6 +41,18 @@ def test_a_memory_budget_that_holds_no_frame_still_decodes_one_at_a_time(
     monkeypatch.setattr(dpt_head, "CHUNK_BYTES", 1)
     for got, want in zip(_head()(_tokens(), SIZE), expected, strict=True):
         torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize(
+    ("memory", "expected"), [(4 * 2**30, 2**28), (24 * 2**30, 3 * 2**28), (140 * 2**30, 2**32)]
+)
+def test_a_gpu_decodes_as_many_frames_at_a_time_as_its_memory_allows(
+    monkeypatch: pytest.MonkeyPatch, memory: int, expected: int
+) -> None:
+    properties = SimpleNamespace(total_memory=memory)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    assert dpt_head.chunk_bytes(torch.device("cuda", 0)) == expected
+    assert dpt_head.chunk_bytes(torch.device("cpu")) == dpt_head.CHUNK_BYTES
 
 
 def test_the_number_of_threads_changes_no_bit() -> None:

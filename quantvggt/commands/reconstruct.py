@@ -65,6 +65,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the service does; off without one)",
     )
     parser.add_argument(
+        "--attention-keys",
+        metavar="KEYS",
+        help="tokens that attention over a long scene looks at: auto, all or a number",
+    )
+    parser.add_argument(
+        "--passes", help="how a long scene is divided: auto, one, or a number of frames a pass"
+    )
+    parser.add_argument(
         "-o", "--option", action="append", default=[], metavar="NAME=VALUE",
         help=f"an option of the request, repeatable: {', '.join(choices.OPTIONS)}",
     )  # fmt: skip
@@ -76,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Reconstruct, and say where everything lies."""
     wanted = dict(_pair(text) for text in options.option)
-    for name in ("mode", "refine"):
+    for name in ("mode", "refine", "attention_keys", "passes"):
         if getattr(options, name):
             wanted[name] = getattr(options, name)
     check_outputs(options.output)

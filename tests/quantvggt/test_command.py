@@ -147,6 +147,17 @@ def test_with_and_without_a_server_the_same_files_come_out(
         assert len(trimesh.load(here / "points.ply").vertices) > 1000
 
 
+def test_passes_and_keys_of_a_long_scene_are_flags(
+    artifact: Path, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["reconstruct", pictures[0], pictures[0], pictures[0], "--json"]
+    command += ["--passes", "2", "--attention-keys", "60", "--output", "cameras.json"]
+    assert main([*command, "--artifact", str(artifact), "--out", str(tmp_path / "out")]) == 0
+    run = json.loads(capsys.readouterr().out)["run"]
+    assert (run["passes"], run["chunk_frames"]) == (2, 2)
+    assert run["degraded"] == ["fewer-keys", "chunked"]
+
+
 def test_what_to_know_of_a_result_is_said_on_standard_error(
     artifact: Path, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -252,10 +252,11 @@ class _Search:
         """The judged solution if it is worth it, else the network's cameras and why."""
         kept, count = judged.solution.kept, len(judged.solution.kept)
         matches, before = self.matches, self.support
-        if kept.sum() < max(2, count / 2):
+        if not judged.usable:
             return self._stay(
                 "not-supported",
-                f"Matches support the cameras of {kept.sum()} of {count} pictures only.",
+                f"Matches support the cameras of {kept.sum()} of {count} pictures only, and these "
+                f"satisfy {judged.total_share:.0%} of all matches.",
             )
         solution = placed(judged.solution, self.network)
         support = _share(matches, solution.cameras)

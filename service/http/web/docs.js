@@ -15,7 +15,7 @@ function describe(option, schema) {
 function forReaders(api) {
   for (const operation of Object.values(api.paths).flatMap(Object.values)) {
     for (const parameter of operation.parameters || []) describe(parameter, parameter.schema);
-    const form = operation.requestBody?.content["multipart/form-data"].schema.properties || {};
+    const form = operation.requestBody?.content["multipart/form-data"]?.schema.properties || {};
     for (const field of Object.values(form)) {
       for (const choice of field.anyOf || []) describe({}, choice);
       describe(field, field);

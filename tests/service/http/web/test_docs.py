@@ -27,7 +27,7 @@ def page(browser: Browser, service: Running) -> Iterator[Page]:
 
 
 def test_every_operation_is_listed(page: Page, service: Running) -> None:
-    expect(page.locator(".opblock")).to_have_count(len(EXPORTS) + 10)
+    expect(page.locator(".opblock")).to_have_count(len(EXPORTS) + 12)
     for tag in service.client.get("/openapi.json").json()["tags"]:
         expect(page.locator(f"#operations-tag-{tag['name']}")).to_contain_text(tag["description"])
 

@@ -19,7 +19,7 @@ from service.result.scene import PREVIEW_SIDE
 
 _QUALITY = 88
 _BYTES_KEPT = 512 * 1024  # a larger file is encoded anew
-_KEPT_FORMATS = ("JPEG", "PNG")
+_TURNING_PNG = (b"eXIf", b"Raw profile", b"tiff:Orientation")  # where a PNG states its orientation
 
 
 class PreviewedPictures(Sequence[Image.Image]):
@@ -57,15 +57,24 @@ def _preview(picture: Image.Image, file: SentFile) -> bytes:
     """The file itself if it can be shown as it is, else a smaller JPEG of the decoded picture."""
     if max(picture.size) <= PREVIEW_SIDE:
         file.file.seek(0)
-        with Image.open(file.file, formats=FORMATS) as header:
-            upright = header.getexif().get(ExifTags.Base.Orientation, 1) == 1
-            plain = header.format in _KEPT_FORMATS and header.mode == "RGB" and upright
-        file.file.seek(0)
         content = file.file.read(_BYTES_KEPT + 1)
-        if plain and len(content) <= _BYTES_KEPT:
+        if len(content) <= _BYTES_KEPT and _shown_as_it_is(content):
             return content
     smaller = picture.copy()
     smaller.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE), reducing_gap=2)
     buffer = io.BytesIO()
     smaller.save(buffer, "JPEG", quality=_QUALITY)
     return buffer.getvalue()
+
+
+def _shown_as_it_is(content: bytes) -> bool:
+    """Whether every browser shows this file as we decode it: an RGB JPEG or PNG that nothing turns.
+
+    Pillow would decode a whole PNG to find its orientation, so one that may state any is not it.
+    """
+    with Image.open(io.BytesIO(content), formats=FORMATS) as header:
+        if header.mode != "RGB":
+            return False
+        if header.format == "PNG":
+            return not any(word in content for word in _TURNING_PNG)
+        return header.format == "JPEG" and header.getexif().get(ExifTags.Base.Orientation, 1) == 1

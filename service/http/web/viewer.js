@@ -37,7 +37,7 @@ export class Viewer extends EventTarget {
   constructor(canvas) {
     super();
     this.canvas = canvas;
-    this.renderer = new WebGLRenderer({ canvas, antialias: true, preserveDrawingBuffer: true });
+    this.renderer = new WebGLRenderer({ canvas, preserveDrawingBuffer: true });
     this.renderer.setPixelRatio(Math.min(devicePixelRatio, 2));
     this.camera = new PerspectiveCamera(FIELD, 1, 0.01, 1000);
     this.pinhole = new PerspectiveCamera();  // that of a picture

@@ -48,10 +48,11 @@ def turned() -> dict[str, Any]:
     ("content", "size"),
     [
         (encode(make_picture(), "JPEG", **turned()), (90, 120)),
+        (encode(make_picture(), "PNG", **turned()), (90, 120)),
         (encode(make_picture().convert("RGBA"), "PNG"), (120, 90)),
         (encode(make_picture(), "WEBP"), (120, 90)),
     ],
-    ids=["turned by EXIF", "with transparency", "WebP"],
+    ids=["turned by EXIF", "PNG turned by EXIF", "with transparency", "WebP"],
 )
 def test_what_not_every_browser_shows_upright_becomes_a_jpeg(
     content: bytes, size: tuple[int, int]

@@ -13,10 +13,18 @@ _BLOCK = 128
 
 def damped(gram: Tensor, damping: float) -> Tensor:
     """`gram` `[K, K]` with `damping` times its mean diagonal added to the diagonal; inputs that
-    never move get 1."""
+    never move get 1.
+
+    More is added where that is not enough: of a few inputs that hardly move, the covariance is lost
+    in the rounding of their moments.
+    """
     diagonal = gram.diagonal()
     lift = torch.where(diagonal > 0, damping * diagonal.mean(), torch.ones_like(diagonal))
-    return gram + torch.diag(lift)
+    lifted = gram + torch.diag(lift)
+    if torch.linalg.cholesky_ex(lifted).info:
+        below = torch.linalg.eigvalsh(lifted)[0].abs()
+        lifted = lifted + torch.diag((2 * below).expand(len(gram)))
+    return lifted
 
 
 def round_by_inputs(

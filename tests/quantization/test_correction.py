@@ -57,3 +57,12 @@ def test_a_strong_ridge_keeps_the_weight() -> None:
     weight = torch.randn(8, 16, generator=generator, dtype=torch.float64)
     moments = _moments(x.round(), x, x)
     torch.testing.assert_close(corrected_weight(weight, moments, 1e9), weight, atol=1e-6, rtol=0)
+
+
+def test_inputs_that_hardly_move_leave_the_weight_nearly_as_it_is() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = 1000 * torch.randn(1, 64, generator=generator).expand(2, -1)
+    x = x + 1e-4 * torch.randn(2, 64, generator=generator)
+    weight = torch.randn(8, 64, generator=generator, dtype=torch.float64)
+    corrected = corrected_weight(weight, _moments(x, x, x), 1e-3)
+    torch.testing.assert_close(corrected, weight, atol=0.05, rtol=0)

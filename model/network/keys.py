@@ -6,9 +6,8 @@ the world stands, the special tokens of every frame, and of every later frame th
 that moves from frame to frame, so that every spot of the picture is seen in some of them. What is
 kept depends on the number of frames and their grid alone.
 
-On synthetic scenes a quarter of the patches moves the AUC@30 of the demo network by less than a
-point at 8, 16 and 32 views, where asking with fewer tokens costs 16 to 18; others have found the
-same of VGGT-1B ("AVGGT", 2025).
+On synthetic walks of 32 views a quarter of the patches costs the demo network 1.6 points of AUC@30
+(`python -m benchmarks.keys`, docs/accuracy.md).
 """
 
 from __future__ import annotations

@@ -218,7 +218,7 @@ EXPORTS: tuple[Export[Any], ...] = (
         own_bytes=VOLUME_BYTES,
         orderable=True,
         label="Mesh (PLY)",
-        use="A closed-up surface instead of points, for MeshLab or Blender.",
+        use="A surface instead of points, for MeshLab or Blender.",
     ),
     Export(
         name="mesh.glb",

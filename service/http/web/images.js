@@ -12,7 +12,7 @@ export function imageUrl(link) {
 
 export function image(link, alt, properties = {}) {
   const made = element("img", { alt, ...properties });
-  imageUrl(link).then(url => { made.src = url; }).catch(() => { made.alt = `${alt}: not available`; });
+  imageUrl(link).then(url => { made.src = url; }).catch(() => fail(made));
   return made;
 }
 
@@ -24,12 +24,17 @@ export function lazyImage(link, alt, properties = {}) {
   return made;
 }
 
+function fail(made) {
+  made.alt += ": not available";
+  made.classList.add("failed");
+}
+
 const waiting = new WeakMap();
 const watcher = new IntersectionObserver(entries => {
   for (const { isIntersecting, target } of entries) {
     if (!isIntersecting) continue;
     watcher.unobserve(target);
-    imageUrl(waiting.get(target)).then(url => { target.src = url; }).catch(() => { target.alt += ": not available"; });
+    imageUrl(waiting.get(target)).then(url => { target.src = url; }).catch(() => fail(target));
   }
 }, { rootMargin: "300px" });
 

@@ -67,10 +67,13 @@ function tag(picture, result) {
   return element("span", { className: doubtful ? "tag bad" : "tag", textContent: `network's camera${share}${doubtful ? ": not reliable" : ""}` });
 }
 
+// The picture first, its depth beside it, then what else there is.
+const place = one => (one.link === "preview" ? ["picture", "depth"].indexOf(one.of) : 2);
+
 function card(picture, result, exports, look) {
   const links = { picture: picture.links, depth: picture.depth.links };
   const offered = exports.filter(one => one.label && links[one.of]?.[one.link]);
-  const shown = offered.filter(one => one.shown).sort((a, b) => (b.of === "picture" && b.link === "preview") - (a.of === "picture" && a.link === "preview"));
+  const shown = offered.filter(one => one.shown).sort((a, b) => place(a) - place(b));
   const { width, height } = picture.original_size;
   const views = shown.map(one => ({ link: links[one.of][one.link], label: one.label, sized: one.options.includes("max_side") }));
   const images = views.map((view, index) => {

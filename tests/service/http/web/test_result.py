@@ -38,6 +38,7 @@ def test_every_picture_stands_beside_its_depth_and_confidence_at_one_shape(page:
     reconstructed(page, 3)
     images = page.locator("#pictures img")
     expect(images).to_have_count(9)
+    assert page.locator("#pictures figcaption").all_inner_texts()[:2] == ["picture", "depth"]
     for image in images.all():
         assert size(image) == (320, 320)
         box = image.bounding_box()

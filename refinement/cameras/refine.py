@@ -120,7 +120,7 @@ class _Search:
     @property
     def settled(self) -> bool:
         """Nothing is left to improve."""
-        return self.standing or (self.best is not None and self.best.settled)
+        return self.standing or (self.best is not None and self.best.certain)
 
     def run(self, methods: Sequence[Method]) -> None:
         """These methods on the matches that there are now, until nothing is left to improve."""

@@ -37,3 +37,10 @@ def test_one_picture_has_no_camera() -> None:
 
 def test_a_solution_that_most_matches_contradict_is_of_no_use() -> None:
     assert not judged([True, True, False, False], 0.12).usable
+
+
+def test_the_search_goes_on_until_nearly_all_matches_agree() -> None:
+    assert judged([True] * 4, 0.97).certain
+    assert judged([True] * 4, 0.9).settled
+    assert not judged([True] * 4, 0.9).certain
+    assert not judged([True, True, True, False], 0.97).certain

@@ -291,11 +291,11 @@ __device__ void quantize(const PrologueArguments& p, const Row& row, int64_t ind
   if (row.active) store_codes(p, row, index, own);
 }
 
-// `bits`: of the number of an element in a row whose width is a power of two, else 0.
-template <class T, int bits>
+// `log_width`: the logarithm to base 2 of the row's width if that is a power of two, else 0.
+template <class T, int log_width>
 __global__ void __launch_bounds__(kLargestWidth / kElements) prologue_kernel(const PrologueArguments p) {
   Row row;
-  row.width = bits > 0 ? 1 << bits : static_cast<int>(p.k);
+  row.width = log_width > 0 ? 1 << log_width : static_cast<int>(p.k);
   row.threads = threads_per_row(row.width);
   row.thread = threadIdx.x % row.threads;
   const int rows_per_block = blockDim.x / row.threads, within = threadIdx.x / row.threads;
@@ -307,29 +307,29 @@ __global__ void __launch_bounds__(kLargestWidth / kElements) prologue_kernel(con
 
   float x[kElements] = {};
   if (row.active) load_values(static_cast<const T*>(p.input) + index * row.width + row.first<0>(), x);
-  if (p.norm_weight) normalize<(bits > 0)>(p, row, x);
+  if (p.norm_weight) normalize<(log_width > 0)>(p, row, x);
   if (p.gelu) {
 #pragma unroll
     for (int e = 0; e < kElements; ++e) x[e] = gelu(x[e]);
   }
-  if constexpr (bits > 0) {
+  if constexpr (log_width > 0) {
     if (p.signs) {
-      rotate<bits>(p, row, x);
-      quantize<bits - kElementBits>(p, row, index, x);
+      rotate<log_width>(p, row, x);
+      quantize<log_width - kElementBits>(p, row, index, x);
       return;
     }
   }
   quantize<0>(p, row, index, x);
 }
 
-template <class T, int bits>
+template <class T, int log_width>
 int launch_width(const PrologueArguments& p) {
   const int threads = threads_per_row(p.k);
   const int rows = threads < kSmallBlock ? kSmallBlock / threads : 1;
   const int64_t blocks = (p.m + rows - 1) / rows;
   if (blocks > INT32_MAX) return kInvalidArgument;
   const unsigned shared_bytes = rows * (padded(static_cast<int>(p.k)) + kPartials) * sizeof(float);
-  return launch(prologue_kernel<T, bits>, static_cast<unsigned>(blocks), threads * rows, shared_bytes,
+  return launch(prologue_kernel<T, log_width>, static_cast<unsigned>(blocks), threads * rows, shared_bytes,
                 static_cast<Stream>(p.stream), p);
 }
 

@@ -82,7 +82,7 @@ class ModelDocument(_Document):
 
     name: str
     artifact: str
-    family: str | None = Field(None, description="networks that share a structure, such as vggt")
+    family: str | None = Field(None, description="networks that share a structure")
     size: str | None = Field(None, description="name of its shape; null if it has none")
     weights_licence: str | None
     commercial_use: bool | None = Field(

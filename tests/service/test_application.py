@@ -238,7 +238,7 @@ def test_an_application_that_was_not_started_reconstructs_at_once(
         scene = application.prepare(Upload((sent,), (), {}), read_options({}))
         application.engine.load()
         stages: list[str] = []
-        result = application.run(scene, lambda stage, share: stages.append(stage))
+        result = application.run(scene, lambda stage, share, *found: stages.append(stage))
         assert application.storage.result(result).pictures[0].filename == "a.png"
         assert stages[-1] == "export"
     finally:

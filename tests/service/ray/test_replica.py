@@ -69,6 +69,7 @@ def test_it_describes_itself_in_plain_data(replica: Replica, artifact: Path) -> 
     found = replica.describe()
     engine = Engine(InferenceSettings(artifact=artifact))
     assert found.digest == engine.digest
+    engine.load()  # only then it is known what runs
     assert found.model == engine.document().model_dump()
     assert found.budget is not None
     engine.planner.model.calibration = list(found.calibration)

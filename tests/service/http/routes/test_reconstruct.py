@@ -170,7 +170,7 @@ def test_what_is_no_picture_is_a_problem_that_names_the_file(service: Running, d
     )
     assert document["index"] == 1
     assert document["filename"] == "1.png"
-    assert document["formats"] == ["JPEG", "PNG", "WEBP", "HEIF", "AVIF"]
+    assert document["formats"] == ["JPEG", "PNG", "WEBP", "AVIF", "HEIF"]
 
 
 @pytest.mark.parametrize("keep", [0, 10, 60, 3000])

@@ -17,12 +17,12 @@ _REMEMBERED = 64
 _MARGIN = 1.15
 _EXHAUSTIVE, _PAIRS_A_PICTURE = 30, 9  # beyond so many pictures only so many pairs are matched
 _FEATURE_SIDE = 1600  # longer side of the pictures in which features are looked for
-# Measured on one core of a Xeon: seconds and work of one scene of eight pictures.
+# Seconds on one core of a Xeon, and work, of two scenes of eight pictures (docs/performance.md).
 _MEASURED = {
-    "features": (16.0, 8.0),
-    "matching": (3.4, 28.0),
-    "cameras": (8.4, 28.0),
-    "dense": (80.0, 4.7),
+    "features": (14.3, 15.1),
+    "matching": (7.2, 56.0),
+    "cameras": (10.4, 56.0),
+    "dense": (50.3, 8.3),
 }
 _MEMORY = ((0.0, 0.5e9), (16.0, 0.8e9))  # megapixels of all pictures, bytes
 

@@ -101,7 +101,8 @@ def test_a_pass_is_stopped_when_its_job_is_cancelled(cluster: Cluster) -> None:
 def test_what_one_replica_has_no_memory_for_is_cut_down(cluster: Cluster) -> None:
     found = cluster.ended(cluster.submit(ROOM + 1, 60))
     assert found["state"] == "succeeded", found
-    assert found["run"]["out_of_memory_recovered"] == 1
+    # with fewer keys it does not fit either, in chunks it does
+    assert found["run"]["out_of_memory_recovered"] == 2
     assert found["run"]["degraded"] == ["chunked"]
 
 

@@ -12,6 +12,8 @@ THREE := 0.187.0
 SWAGGER_UI := 5.35.0
 # Test files run side by side, one process and one thread to a core.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+# What tests run as programs of their own, each in an environment of its own.
+TOOLS := build/moto/bin/moto_server build/openapi-client/bin/openapi-python-client
 # What makes torch, its libraries and our kernels compute as on a processor that has AVX2 and nothing newer.
 AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 QUANTVGGT_KERNELS=avx2
 
@@ -25,16 +27,16 @@ serve: $(VENV)/.demo kernels-cpu  ## serve the bundled demo model until interrup
 	test -d $(DEMO)/artifact || $(BIN)/quantvggt quantize demo --calibration synthetic --out $(DEMO)/artifact
 	$(BIN)/quantvggt serve --artifact $(DEMO)/artifact --data-dir $(DEMO)/data --refine dense
 
-test: $(VENV)/.dev kernels-cpu build/moto/bin/moto_server  ## every test that needs no GPU, without the slow ones
+test: $(VENV)/.dev kernels-cpu $(TOOLS)  ## every test that needs no GPU, without the slow ones
 	$(PYTEST)
 
-test-slow: $(VENV)/.dev kernels-cpu build/moto/bin/moto_server  ## the slow ones
+test-slow: $(VENV)/.dev kernels-cpu $(TOOLS)  ## the slow ones
 	$(PYTEST) -m slow
 
-test-portable: $(VENV)/.dev kernels-cpu build/moto/bin/moto_server  ## both as on a processor with AVX2 and nothing newer
+test-portable: $(VENV)/.dev kernels-cpu $(TOOLS)  ## both as on a processor with AVX2 and nothing newer
 	$(AVX2) $(PYTEST) -m "not stress"
 
-service-stress: $(VENV)/.dev kernels-cpu build/moto/bin/moto_server  ## load, kills, a thousand pictures, replicas, schema on true processes: half an hour
+service-stress: $(VENV)/.dev kernels-cpu $(TOOLS)  ## load, kills, a thousand pictures, replicas, schema on true processes: half an hour
 	$(BIN)/python -m pytest -m stress tests/service/stress \
 	  --ignore tests/service/stress/test_cluster.py --ignore tests/service/stress/test_rayservice.py
 
@@ -100,6 +102,10 @@ build/checkov/bin/checkov:  # its dependencies contradict ours
 build/moto/bin/moto_server:  # an S3 server for tests; its dependencies contradict ours too
 	$(PYTHON) -m venv build/moto
 	build/moto/bin/pip install --quiet "moto[s3]==5.2.5" flask==3.1.3 flask-cors==6.0.5
+
+build/openapi-client/bin/openapi-python-client:  # clients of other people's making, for tests
+	$(PYTHON) -m venv build/openapi-client
+	build/openapi-client/bin/pip install --quiet openapi-python-client==0.29.1
 
 build/kubernetes-models/node_modules:
 	npm install --silent --no-save --prefix build/kubernetes-models \

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from model.families.family import Family, Geometry, Grid, Licence, Part, Shapes
 from model.families.pi3.cameras import intrinsics_of
 from model.families.pi3.config import HEADS, PRESETS, Pi3Config
+from model.families.pi3.edges import edges
 from model.families.pi3.network import SPECIAL_TOKENS, Pi3
 from model.families.pi3.stages import Pi3Stages
 from model.network.prediction import Prediction
@@ -16,6 +17,7 @@ from model.rotations import invert_extrinsics
 
 _BLOCK_LINEARS = r"\.\d+\.(attn\.(qkv|proj)|mlp\.(fc1|fc2))"
 _LONGER_SIDE = 518  # pixels
+_SURE = 0.1  # probability above which the public code shows a point
 # what takes known depth, rays and cameras, and the constants of the input, which are ImageNet's
 _CONDITIONS = ("depth_encoder.", "depth_emb", "ray_embed.", "pose_inject_blk.", "image_")
 _OF_HEAD = {
@@ -45,8 +47,11 @@ def _ignored(config: Pi3Config) -> tuple[str, ...]:
 
 
 def _decode(config: Pi3Config, prediction: Prediction, size: tuple[int, int]) -> Geometry:
-    """The network's world is no camera's: it becomes the first picture's."""
-    extrinsics = intrinsics = None
+    """The network's world is no camera's: it becomes the first picture's.
+
+    What the public code shows no points of, unsure pixels and edges, has the least confidence, 1.
+    """
+    extrinsics = intrinsics = confidence = None
     points, logit = prediction.camera_points, prediction.depth_conf
     if prediction.pose_enc is not None:
         to_world = prediction.pose_enc.double().unflatten(-1, (3, 4))
@@ -56,11 +61,16 @@ def _decode(config: Pi3Config, prediction: Prediction, size: tuple[int, int]) ->
         # pixel centres are at halves in the product's matrices, and the principal point at W / 2
         intrinsics = intrinsics_of(points)
         intrinsics[:, :2, 2] += 0.5
+    if logit is not None:
+        confidence = 1 + logit.exp()
+        if points is not None:
+            sure = logit.sigmoid() > _SURE
+            confidence = confidence.where(sure & ~edges(points, sure), 1)
     return Geometry(
         extrinsics,
         intrinsics,
         depth=None if points is None else points[..., 2],
-        confidence=None if logit is None else 1 + logit.exp(),
+        confidence=confidence,
         points=None,
     )
 

@@ -62,3 +62,21 @@ def test_the_world_is_the_first_pictures_camera_and_confidence_at_least_one() ->
     assert found.confidence.min() >= 1
     assert families.of(config).scale(config) == "metre"
     assert families.of(config).scale(PRESETS["pi3"]) == "arbitrary"
+
+
+def test_what_the_public_code_shows_no_points_of_has_the_least_confidence() -> None:
+    depth = torch.full((1, 12, 16), 4.0)
+    depth[:, :, 8:] = 2
+    place = torch.stack(torch.meshgrid(torch.arange(16.0), torch.arange(12.0), indexing="xy"), -1)
+    ray = (place + 0.5 - torch.tensor([8.0, 6.0])) / 10
+    points = torch.cat((ray * depth[..., None], depth[..., None]), dim=-1)
+    logit = torch.zeros(1, 12, 16)
+    logit[:, 5, 2] = -3  # a probability of 5 %
+    config = PRESETS["pi3"]
+    found = families.of(config).decode(
+        config, Prediction(depth_conf=logit, camera_points=points), (12, 16)
+    )
+    expected = torch.full((1, 12, 16), 2.0)
+    expected[:, :, 7:9] = 1  # on both sides of the step
+    expected[:, 5, 2] = 1
+    assert torch.equal(found.confidence, expected)

@@ -15,6 +15,7 @@ from model import families
 from model.families.pi3 import heads as heads_module
 from model.families.pi3.cameras import intrinsics_of
 from model.families.pi3.config import HEADS, ConvHeadConfig, Pi3Config
+from model.families.pi3.edges import depth_edges, edges
 from model.families.pi3.metric import metres
 from model.families.pi3.network import Pi3
 from tests.model.golden import Fixture, cases, fixtures
@@ -113,6 +114,19 @@ def test_intrinsics_come_out_of_points(folder: Path) -> None:
     points = fixture.inputs["points"]
     fixture.check("intrinsics", intrinsics_of(points))
     fixture.check("intrinsics_free", intrinsics_of(points, centred=False))
+
+
+@pytest.mark.parametrize("folder", fixtures("pi3_geometry"))
+def test_edges_are_those_of_the_public_code(folder: Path) -> None:
+    fixture = Fixture(folder)
+    points, mask = fixture.inputs["points"], fixture.inputs["mask"].bool()
+    fixture.check("depth_edge", depth_edges(points[..., 2], mask))
+    fixture.check("depth_normal_edge", edges(points, mask))
+    everything = torch.ones_like(mask)
+    assert not torch.equal(
+        depth_edges(points[..., 2], mask), depth_edges(points[..., 2], everything)
+    )
+    assert not torch.equal(edges(points, mask), edges(points, everything))
 
 
 Change = Callable[[Pi3, pytest.MonkeyPatch], None]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from model.network.keys import KeyPattern, factor_within, kept_about, pattern
 
-_MARGIN = 1.1
+_MARGIN = 1.05  # equal passes differ by so much
 _REMEMBERED = 64
 
 
@@ -43,7 +43,7 @@ class CostModel:
         self.patch_size = patch_size
         self.special_tokens = special_tokens
         self._lock = threading.Lock()
-        self._first: list[tuple[float, float, float]] = []
+        self._first: dict[float, tuple[float, float]] = {}  # bytes and seconds by tokens
         self._latest: deque[tuple[float, float, float, float]] = deque(maxlen=_REMEMBERED)
         self._bytes = np.zeros(2)
         self._seconds = np.zeros(3)
@@ -63,11 +63,11 @@ class CostModel:
         return math.ceil(kept_about(factor, frames, *grid, self.special_tokens))
 
     def calibrate(self, frames: int, height: int, width: int, cost: Cost) -> None:
-        """Learn from a pass of the start-up over all keys, which is never forgotten."""
+        """Learn from a pass of the start-up over all keys, in place of an earlier one of as many
+        tokens; it is never forgotten."""
         with self._lock:
-            self._first.append(
-                (float(self.tokens(frames, height, width)), float(cost.bytes), cost.seconds)
-            )
+            tokens = float(self.tokens(frames, height, width))
+            self._first[tokens] = float(cost.bytes), cost.seconds
             self._fit()
 
     @property
@@ -75,12 +75,12 @@ class CostModel:
         """Tokens, peak bytes and seconds of the passes of the start-up; another model can begin
         with them."""
         with self._lock:
-            return self._first[:]
+            return [(tokens, *cost) for tokens, cost in self._first.items()]
 
     @calibration.setter
     def calibration(self, measured: list[tuple[float, float, float]]) -> None:
         with self._lock:
-            self._first = measured[:]
+            self._first = {tokens: (peak, seconds) for tokens, peak, seconds in measured}
             self._fit()
 
     def observe(
@@ -109,7 +109,7 @@ class CostModel:
         return kept_about(1 if budget is None else factor_within(budget, *scene), *scene)
 
     def _fit(self) -> None:
-        first = [(tokens, tokens**2, peak, seconds) for tokens, peak, seconds in self._first]
+        first = [(tokens, tokens**2, *cost) for tokens, cost in self._first.items()]
         tokens, pairs, peak, seconds = np.array([*first, *self._latest]).T
         one = np.ones_like(tokens)
         self._bytes = fit_positive(np.stack([one, tokens], axis=1), peak)

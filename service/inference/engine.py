@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from service.errors import InvalidOption, NonFiniteOutput, NoTracks, NotReady, O
 from service.inference.cost import Cost, CostModel
 from service.inference.memory import PeakMemory, free_budget
 from service.inference.plan import Planner
+from service.inference.warm_up import warm_up
 from service.result.document import (
     ActivationsDocument,
     DomainDocument,
@@ -45,10 +47,6 @@ from service.settings import InferenceSettings, SettingsError
 from service.states import NETWORK_STAGES
 
 Observer = Callable[[str, float], None]
-
-_LEARNT_FROM = 6  # frames: with fewer, what a pass holds for a few frames at a time hides the rest
-_FURTHER = (_LEARNT_FROM, 24, 96)
-_WARM_UP_SECONDS = 1.0  # that a measurement of more frames may take
 
 _log = logging.getLogger("service")
 
@@ -221,8 +219,7 @@ class Engine:
             raise SettingsError(f"native kernels are required, but what runs here is {kernels}.")
 
     def load(self) -> None:
-        """Read the weights, warm up, and measure passes of one to six frames, of more where that
-        takes no second, so that costs can be predicted."""
+        """Read the weights and warm up, so that costs can be predicted."""
         started = time.perf_counter()
         threads = limit_threads(self.settings.threads)
         # points are made from depth: those of a head of their own would be read by nobody
@@ -232,7 +229,7 @@ class Engine:
         self._peak = PeakMemory(self.device)
         if self.planner.budget is None:
             self.planner.budget = budget
-        self._calibrate(net)
+        warm_up(partial(self._measure, net), self.planner, self.image_size, self.patch_size)
         self._net = net
         model = self.document()
         _log.info(
@@ -256,29 +253,8 @@ class Engine:
     def close(self) -> None:
         """Release what `load` has started outside of this process: here, nothing."""
 
-    def _calibrate(self, net: Network) -> None:
-        model, budget, side = self.planner.model, self.planner.budget, self.image_size
-        half = max(1, side // self.patch_size // 2) * self.patch_size
-        self._measure(net, 1, half)  # the first pass pays for everything that is made once
-        for frames, size in ((1, half), (1, side), (2, side)):
-            model.calibrate(frames, size, size, self._best(net, frames, size))
-        for frames in _FURTHER:
-            expected = model.predict(frames, side, side)
-            if budget is not None and expected.bytes > budget:
-                return
-            if frames > _LEARNT_FROM and expected.seconds > _WARM_UP_SECONDS:
-                return
-            model.calibrate(frames, side, side, self._best(net, frames, side))
-
-    def _best(self, net: Network, frames: int, side: int) -> Cost:
-        """The cost of a pass; of a short one that of the faster of two, for other programs only
-        make it slower."""
-        cost = self._measure(net, frames, side)
-        if cost.seconds > _WARM_UP_SECONDS / 4:
-            return cost
-        return min(cost, self._measure(net, frames, side), key=lambda each: each.seconds)
-
     def _measure(self, net: Network, frames: int, side: int) -> Cost:
+        """The cost of a pass over grey pictures of `side` pixels."""
         assert self._peak is not None
         transform = ImageTransform((side, side), (side, side), (1.0, 1.0), (0.0, 0.0))
         images = torch.full((frames, 3, side, side), 0.5)

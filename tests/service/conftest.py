@@ -23,7 +23,7 @@ from quantization.recipe import Recipe
 from service.application import Application
 from service.http.app import create_app
 from service.http.server import limited_protocol
-from service.inference import engine as inference_engine
+from service.inference import warm_up
 from service.inference.engine import Engine
 from service.settings import Settings, names_a_setting
 from tests.service.refined_scene import network, refined_scene, refinement, room
@@ -43,7 +43,7 @@ def one_torch_thread() -> None:
 def short_warm_up() -> Iterator[None]:
     """Every start would otherwise measure passes of up to 96 frames, which takes two seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inference_engine, "_WARM_UP_SECONDS", 0.0)
+        patch.setattr(warm_up, "_LONG_SECONDS", 0.0)
         yield
 
 

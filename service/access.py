@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from service.errors import KeyRequired
-from service.keys import Key, KeysError, hash_of, read_keys
+from service.keys import Key, KeysError, Quota, hash_of, read_keys
 
 _LOOK_SECONDS = 1.0
 
@@ -20,13 +20,12 @@ _log = logging.getLogger("service")
 
 @dataclass(frozen=True)
 class Client:
-    """Somebody who may use the service; `per_hour` bounds the reconstructions that they start, and
-    `megapixels_per_hour` the pictures that they send; None does not. One who is `limited` shares
-    the service with others, and takes no more than is left for them."""
+    """Somebody who may use the service. What a client with a key uses is counted, and bounded by
+    the key's `quota`; of others nothing is. One who is `limited` shares the service with others,
+    and takes no more than is left for them."""
 
     name: str
-    per_hour: int | None = None
-    megapixels_per_hour: float | None = None
+    quota: Quota | None = None
     limited: bool = False
 
 
@@ -59,6 +58,10 @@ class Access:
         """Whether keys are needed."""
         return self._keys is not None
 
+    def names(self) -> list[str]:
+        """Of all keys."""
+        return [key.name for key in self._current() or ()]
+
     @property
     def gallery(self) -> Literal["key", "owner", "shared"]:
         """Whose results a client sees in a list: its key's, its owner token's, or everybody's."""
@@ -84,7 +87,7 @@ class Access:
                 found = key
         if token is None or found is None:
             raise KeyRequired("Send an API key of this service as `Authorization: Bearer …`.")
-        return Client(found.name, found.per_hour, found.megapixels_per_hour, len(keys) > 1)
+        return Client(found.name, found.quota, len(keys) > 1)
 
     def _current(self) -> list[Key] | None:
         """The keys as the file has them, which is looked at once a second."""

@@ -56,9 +56,9 @@ from service.jobs.job import Job, new_id
 from service.jobs.lease import Follower, Heartbeat
 from service.jobs.retention import Retention
 from service.jobs.status import Status, status_of
-from service.jobs.store import Bounds, Held, JobStore, Quota
+from service.jobs.store import Bounds, Held, JobStore
 from service.jobs.worker import Watchdog, Worker
-from service.keys import ensure_keys
+from service.keys import Used, ensure_keys
 from service.pipeline.refine import Refiner
 from service.pipeline.report import Report
 from service.pipeline.task import Task
@@ -70,6 +70,7 @@ from service.storage.bucket import Bucket
 from service.storage.folder import Storage
 from service.storage.shared import SharedStorage
 from service.telemetry.metrics import REJECTIONS, Metrics
+from service.telemetry.usage import KeyUsage
 
 _SWEEP_SECONDS = 60.0
 _BYTES_A_PIXEL = (
@@ -180,6 +181,8 @@ class Application:
         self.metrics.draining.set_function(lambda: float(self._draining))
         for state in engine.replicas:
             self.metrics.replicas.labels(state).set_function(partial(self._replicas, state))
+        if self.restricted:
+            self.metrics.registry.register(KeyUsage(lambda: self.used(*self._access.names())))
         self._describe_build()
 
     # From start to stop
@@ -245,6 +248,10 @@ class Application:
     def gallery(self) -> str:
         """Whose results a client sees in a list; see `Access.gallery`."""
         return self._access.gallery
+
+    def used(self, *keys: str) -> dict[str, Used]:
+        """What the API keys of these names have used."""
+        return self.store.used(keys, clock.now())
 
     def check_alive(self) -> None:
         """Raises Wedged if the worker is stuck."""
@@ -348,7 +355,7 @@ class Application:
                 self.engine.check_tracks(*smaller)
             if options.dry_run:
                 client = terms.client
-                self.store.spend(client.name, _quota(client), clock.now(), scene.megapixels, 1)
+                self.store.spend(client.name, client.quota, clock.now(), scene.megapixels, 1)
                 size = {"height": height, "width": width}
                 warnings = [warning.model_dump() for warning in scene.warnings]
                 return DryRun(
@@ -391,7 +398,7 @@ class Application:
             self.store.forget(known.id)
             known = None
         if known is not None:
-            self.store.spend(client.name, _quota(client), clock.now(), scene.megapixels, 0)
+            self.store.spend(client.name, client.quota, clock.now(), scene.megapixels, 0)
             return Submitted(known, known=True)
         if slot.left:
             raise _Abandoned
@@ -402,7 +409,7 @@ class Application:
         self.storage.accept(job.id, scene.save)
         try:
             with self._admission:
-                quota, megapixels = _quota(client), scene.megapixels
+                quota, megapixels = client.quota, scene.megapixels
                 added = self.store.add(job, terms.key, terms.reuse, quota, megapixels)
                 new = added.id == job.id
                 abandoned = self._settle(slot, job.id if new and not terms.detached else None)
@@ -450,7 +457,7 @@ class Application:
     def _admit(self, slot: UploadSlot) -> None:
         client = slot.client
         self.storage.check_room()
-        self.store.check_quota(client.name, _quota(client), clock.now())
+        self.store.check_quota(client.name, client.quota, clock.now())
         with self._admission:
             own, all = self._uploads[client.name], self._uploads.total()
             free = self.settings.queue.max_uploads - all
@@ -670,10 +677,6 @@ class Application:
                 continue  # it has been logged
             except Exception:  # the next round may do better; results still come and go
                 _log.exception("old results could not be removed")
-
-
-def _quota(client: Client) -> Quota:
-    return Quota(client.per_hour, client.megapixels_per_hour)
 
 
 def _access(settings: AccessSettings) -> Access:

@@ -262,7 +262,8 @@ class QueueFull(Unavailable):
 
 
 class QuotaExceeded(Unavailable):
-    """This API key has used what it may use for now. Ask again later; the answer says when."""
+    """This API key has used what it may use for now. Ask again later, as the answer says, or
+    remove results if they take too much."""
 
     code = "quota-exceeded"
 

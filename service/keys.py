@@ -7,6 +7,7 @@ import json
 import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 _PREFIX = "quantvggt_"
 _RANDOM_BYTES = 32  # beyond guessing, so a plain SHA-256 is as good as a slow hash
@@ -17,43 +18,62 @@ class KeysError(ValueError):
 
 
 @dataclass(frozen=True)
+class Quota:
+    """What one key may use: reconstructions started in an hour, megapixels of pictures sent in an
+    hour and in a day, and bytes of results kept at one time. None is no limit; others are at least
+    1, or it raises KeysError."""
+
+    per_hour: int | None = None
+    megapixels_per_hour: float | None = None
+    megapixels_per_day: float | None = None
+    stored_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, limit in asdict(self).items():
+            if limit is not None and not (isinstance(limit, int | float) and limit >= 1):
+                raise KeysError(
+                    f"--{name.replace('_', '-')} {limit}: give at least 1, or leave it out for no "
+                    "limit."
+                )
+
+
+@dataclass(frozen=True)
+class Used:
+    """What has been used of each limit of a `Quota`, up to now."""
+
+    per_hour: int = 0
+    megapixels_per_hour: float = 0.0
+    megapixels_per_day: float = 0.0
+    stored_bytes: int = 0
+
+
+@dataclass(frozen=True)
 class Key:
-    """One client's key; `per_hour` bounds the reconstructions that they start, and
-    `megapixels_per_hour` the pictures that they send; None does not."""
+    """One client's key."""
 
     name: str
     sha256: str
-    per_hour: int | None = None
-    megapixels_per_hour: float | None = None
+    quota: Quota = Quota()
 
 
-def add_key(
-    path: Path, name: str, per_hour: int | None = None, megapixels_per_hour: float | None = None
-) -> str:
+def add_key(path: Path, name: str, quota: Quota | None = None) -> str:
     """Make a key for `name`, add its hash to the file at `path`, and return it: it can't be had
     again.
 
-    Raises KeysError if the file is damaged, the name taken or none, or a bound below 1.
+    Raises KeysError if the file is damaged, or the name taken or none.
     """
     if not name or not name.isprintable() or len(name) > 100:
         raise KeysError("a key's name has 1 to 100 printable characters.")
-    if per_hour is not None and per_hour < 1:
-        raise KeysError(f"--per-hour {per_hour}: give at least 1, or leave it out for no limit.")
-    if megapixels_per_hour is not None and not megapixels_per_hour >= 1:
-        raise KeysError(
-            f"--megapixels-per-hour {megapixels_per_hour:g}: give at least 1, or leave it out for "
-            "no limit."
-        )
     keys = read_keys(path) if path.exists() else []
     if any(key.name == name for key in keys):
         raise KeysError(
             f"{path} already has a key named {name!r}; choose another name or remove that entry."
         )
     token = _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
-    keys.append(Key(name, hash_of(token), per_hour, megapixels_per_hour))
+    keys.append(Key(name, hash_of(token), quota or Quota()))
     partial = path.with_name(f"{path.name}.partial")
     partial.touch(mode=0o600)
-    partial.write_text(json.dumps({"keys": [asdict(key) for key in keys]}, indent=1) + "\n")
+    partial.write_text(json.dumps({"keys": [_entry(key) for key in keys]}, indent=1) + "\n")
     partial.replace(path)
     return token
 
@@ -81,7 +101,7 @@ def hash_of(token: str) -> str:
 def read_keys(path: Path) -> list[Key]:
     """All keys in the file at `path`. Raises KeysError."""
     try:
-        keys = [Key(**entry) for entry in json.loads(path.read_text("utf-8"))["keys"]]
+        keys = [_key(**entry) for entry in json.loads(path.read_text("utf-8"))["keys"]]
     except FileNotFoundError:
         raise KeysError(
             f"there is no file of API keys at {path}; make one with `quantvggt key`."
@@ -95,3 +115,12 @@ def read_keys(path: Path) -> list[Key]:
     ):
         raise KeysError(f"{path} holds no keys, or one without a name or SHA-256.")
     return keys
+
+
+def _key(name: str, sha256: str, **limits: Any) -> Key:
+    return Key(name, sha256, Quota(**limits))
+
+
+def _entry(key: Key) -> dict[str, Any]:
+    limits = {name: limit for name, limit in asdict(key.quota).items() if limit is not None}
+    return {"name": key.name, "sha256": key.sha256, **limits}

@@ -31,15 +31,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="megapixels of pictures that the client may send in an hour",
     )
+    parser.add_argument(
+        "--megapixels-per-day",
+        type=float,
+        help="megapixels of pictures that the client may send in 24 hours",
+    )
+    parser.add_argument(
+        "--stored-bytes", type=int, help="bytes that the client's results may take before new ones"
+    )
     parser.add_argument("--json", action="store_true", help="print the key as JSON")
 
 
 def run(options: argparse.Namespace) -> int:
     """Make the key and print it."""
-    from service.keys import KeysError, add_key
+    from service.keys import KeysError, Quota, add_key
 
     try:
-        token = add_key(options.file, options.name, options.per_hour, options.megapixels_per_hour)
+        quota = Quota(
+            options.per_hour,
+            options.megapixels_per_hour,
+            options.megapixels_per_day,
+            options.stored_bytes,
+        )
+        token = add_key(options.file, options.name, quota)
     except KeysError as error:
         raise BadInputError(str(error)) from error
     print(json.dumps({"name": options.name, "key": token}) if options.json else token)

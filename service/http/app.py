@@ -21,6 +21,7 @@ from service.http.routes.operations import operations_router
 from service.http.routes.page import page_router
 from service.http.routes.reconstruct import reconstruct_router
 from service.http.routes.reconstructions import reconstructions_router
+from service.http.routes.usage import usage_router
 from service.result.warnings import warnings_about
 from service.settings import refinement_version
 
@@ -83,6 +84,7 @@ def create_app(application: Application) -> FastAPI:
         reconstructions_router(application),
         files_router(application),
         operations_router(application),
+        usage_router(application),
         page_router(),
     ):
         app.include_router(router)

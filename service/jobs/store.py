@@ -22,20 +22,20 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    not_,
     or_,
     select,
     update,
 )
 
-from service.errors import Interrupted, KeyReused, QueueFull, QuotaExceeded
+from service.errors import Interrupted, KeyReused, QueueFull
+from service.jobs import quota as counted
 from service.jobs.database import Database
 from service.jobs.job import Job
-from service.jobs.schema import idempotency_keys, jobs, names, usage
+from service.jobs.schema import idempotency_keys, jobs, names
+from service.keys import Quota, Used
 from service.states import ENDED, JobState
 
 _ATTEMPTS = 3
-_HOUR = 3600.0
 _UNDER_WAY = jobs.c.state.not_in(ENDED)
 _RUNNING = (JobState.RUNNING, JobState.CANCELLING)
 _ROW = select(*(jobs.c[field.name] for field in fields(Job)))
@@ -47,15 +47,6 @@ class Bounds:
 
     jobs: int
     seconds: float
-
-
-@dataclass(frozen=True)
-class Quota:
-    """What one client may use in an hour: reconstructions, and megapixels of the pictures sent.
-    None is no limit."""
-
-    jobs: int | None = None
-    megapixels: float | None = None
 
 
 @dataclass(frozen=True)
@@ -108,22 +99,27 @@ class JobStore:
             if share is not None:
                 self._check_share(connection, share)
 
-    def check_quota(self, client: str, quota: Quota, now: float) -> None:
+    def check_quota(self, client: str, quota: Quota | None, now: float) -> None:
         """Raises QuotaExceeded if nothing is left of the client's megapixels."""
-        if quota.megapixels is not None:
+        if quota is not None:
             with self._database.transaction() as connection:
-                self._check_quota(connection, client, Quota(None, quota.megapixels), now, 0.0)
+                counted.check(connection, client, quota, now)
 
     def spend(
-        self, client: str, quota: Quota, now: float, megapixels: float, reconstructions: int
+        self, client: str, quota: Quota | None, now: float, megapixels: float, reconstructions: int
     ) -> None:
-        """Count what a request has used that is no new job. Raises QuotaExceeded."""
-        if quota != Quota():
-            wanted = quota if reconstructions else Quota(None, quota.megapixels)
+        """Count what a request has used that is no new job; nothing without a quota. Raises
+        QuotaExceeded."""
+        if quota is not None:
             with self._database.transaction() as connection:
                 self._database.alone(connection)
-                self._check_quota(connection, client, wanted, now, megapixels)
-                self._spend(connection, client, now, megapixels, reconstructions)
+                counted.check(connection, client, quota, now, megapixels, reconstructions)
+                counted.spend(connection, client, now, megapixels, reconstructions)
+
+    def used(self, clients: Collection[str], now: float) -> dict[str, Used]:
+        """What each of these clients has used of its quota."""
+        with self._database.transaction() as connection:
+            return counted.used(connection, clients, now)
 
     def known(self, client: str, fingerprint: str, key: str | None, reuse: bool) -> Job | None:
         """The job that already answers this request: its idempotency key's, or a finished one with
@@ -137,13 +133,13 @@ class JobStore:
             return self._known(connection, client, fingerprint, key, reuse)
 
     def add(
-        self, job: Job, key: str | None = None, reuse: bool = False, quota: Quota = Quota(),
+        self, job: Job, key: str | None = None, reuse: bool = False, quota: Quota | None = None,
         megapixels: float = 0.0,
     ) -> Job:  # fmt: skip
         """Queue `job`, unless another one is `known` by now: then that one is returned.
 
-        Raises KeyReused, QueueFull, and QuotaExceeded beyond what its client may use in an hour.
-        What it used stays counted, whatever becomes of the job and its result.
+        Raises KeyReused, QueueFull, and QuotaExceeded beyond what its client may use. What was
+        started and sent stays counted, whatever becomes of the job and its result.
         """
         with self._database.transaction() as connection:
             self._database.alone(connection)
@@ -151,9 +147,10 @@ class JobStore:
             if known is not None:
                 return known
             self._check_room(connection)
-            if quota != Quota():
-                self._check_quota(connection, job.client, quota, job.created, megapixels)
-                self._spend(connection, job.client, job.created, megapixels, 1)
+            if quota is not None:
+                now = job.created
+                counted.check(connection, job.client, quota, now, megapixels, 1, stores=True)
+                counted.spend(connection, job.client, now, megapixels, 1)
             job = replace(job, event=_number(job, self._database.now(connection)))
             connection.execute(insert(jobs).values(_columns(job)))
             self._bind(connection, job, key)
@@ -397,39 +394,6 @@ class JobStore:
                 queue_capacity=self.bounds.jobs,
             )
 
-    def _check_quota(
-        self, connection: Connection, client: str, quota: Quota, now: float, megapixels: float
-    ) -> None:
-        recent = and_(usage.c.client == client, _recent(now))
-        used = select(
-            func.coalesce(func.sum(usage.c.jobs), 0),
-            func.coalesce(func.sum(usage.c.megapixels), 0.0),
-            func.min(usage.c.time),
-        ).where(recent)
-        started, seen, oldest = connection.execute(used).one()
-        wait = (now if oldest is None else oldest) + _HOUR - now
-        if quota.jobs is not None and started >= quota.jobs:
-            raise QuotaExceeded(
-                f"This API key may start {quota.jobs} reconstructions an hour.",
-                retry_after=wait,
-                per_hour=quota.jobs,
-            )
-        limit = quota.megapixels
-        if limit is not None and (seen + megapixels > limit or seen >= limit):
-            raise QuotaExceeded(
-                f"This API key may send pictures of {limit:g} megapixels an hour.",
-                retry_after=wait,
-                megapixels_per_hour=limit,
-            )
-
-    def _spend(
-        self, connection: Connection, client: str, now: float, megapixels: float, started: int
-    ) -> None:
-        others = and_(usage.c.client == client, not_(_recent(now)))
-        connection.execute(delete(usage).where(others))
-        row = {"client": client, "time": now, "jobs": started, "megapixels": megapixels}
-        connection.execute(insert(usage).values(row))
-
     def _given_up(self, connection: Connection, job: Job, now: float) -> bool:
         """End a job whose worker is gone, if it was being cancelled or has been tried too often."""
         if job.state == JobState.CANCELLING:
@@ -486,12 +450,6 @@ def _columns(job: Job) -> dict[str, Any]:
 def _job(row: dict[str, Any]) -> Job:
     problem = None if row["problem"] is None else json.loads(row["problem"])
     return Job(**{**row, "state": JobState(row["state"]), "problem": problem})
-
-
-def _recent(now: float) -> ColumnElement[bool]:
-    """What was used in the last hour. What lies far ahead was counted before the clock was set
-    back."""
-    return usage.c.time.between(now - _HOUR, now + _HOUR)
 
 
 def _number(job: Job, now: float, after: int = 0) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from service.access import Access
 from service.errors import KeyRequired
-from service.keys import KeysError, add_key
+from service.keys import KeysError, Quota, add_key
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import Running, Serve, problem, wait_until
 
@@ -17,7 +17,7 @@ from tests.service.running import Running, Serve, problem, wait_until
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     path = tmp_path_factory.mktemp("keys") / "keys.json"
-    return path, add_key(path, "alice"), add_key(path, "bob", per_hour=1)
+    return path, add_key(path, "alice"), add_key(path, "bob", Quota(per_hour=1))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_only_hashes_are_kept_and_only_their_owner_may_read_them(
     assert path.stat().st_mode & 0o077 == 0
     assert len(alice) > 40
     access = Access(path)
-    assert (access.client(alice).name, access.client(bob).per_hour) == ("alice", 1)
+    assert (access.client(alice).name, access.client(bob).quota) == ("alice", Quota(per_hour=1))
 
 
 @pytest.mark.parametrize("token", [None, "", "quantvggt_", "x" * 10_000, "\udcff", "alice"])
@@ -56,7 +56,16 @@ def test_a_name_has_one_key(keys: tuple[Path, str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"keys": []}', '{"keys": [{"name": "a"}]}', '{"keys": [1]}']
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"keys": []}',
+        '{"keys": [{"name": "a"}]}',
+        '{"keys": [1]}',
+        '{"keys": [{"name": "a", "sha256": "%s", "stored_bytes": "many"}]}' % ("0" * 64),
+    ],
 )
 def test_a_damaged_file_of_keys_refuses_to_start(tmp_path: Path, content: str) -> None:
     (tmp_path / "keys.json").write_text(content)
@@ -165,7 +174,7 @@ def test_deleting_results_and_dry_runs_give_nothing_of_a_quota_back(
     serve: Serve, tmp_path: Path
 ) -> None:
     path = tmp_path / "keys.json"
-    headers = {"Authorization": f"Bearer {add_key(path, 'carol', per_hour=2)}"}
+    headers = {"Authorization": f"Bearer {add_key(path, 'carol', Quota(per_hour=2))}"}
     service = serve(api_keys=path)
     files = form(encode(make_picture(seed=1)))
     dry = service.client.post("/reconstruct?dry_run=true", files=files, headers=headers)

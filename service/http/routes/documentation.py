@@ -20,7 +20,10 @@ TAGS = [
         "name": FILES,
         "description": "Files made from a finished reconstruction, in other programs' formats.",
     },
-    {"name": SERVICE, "description": "Health, metrics, and what this service can do. All public."},
+    {
+        "name": SERVICE,
+        "description": "Health, metrics, and what this service can do, all public; a key's usage.",
+    },
 ]
 
 _ID = "3f2504e04f8911d39a0c0305e82c3301"

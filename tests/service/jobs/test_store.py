@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
-from service.errors import KeyReused, QueueFull, QuotaExceeded
+from service.errors import KeyReused, QueueFull
 from service.jobs.database import Database
 from service.jobs.job import Job, new_id
-from service.jobs.store import Bounds, Held, JobStore, Quota
+from service.jobs.store import Bounds, Held, JobStore
 from service.states import JobState
 
 LEASE = 60.0
@@ -176,14 +176,6 @@ def test_what_waits_is_never_forgotten(store: JobStore) -> None:
     id = store.add(job()).id
     store.forget(id)
     assert store.get(id) is not None
-
-
-def test_a_clients_quota_is_counted_by_the_hour(store: JobStore) -> None:
-    store.add(job(client="a"), quota=Quota(1))
-    with pytest.raises(QuotaExceeded) as caught:
-        store.add(job(client="a"), quota=Quota(1))
-    assert 3500 < caught.value.retry_after <= 3601
-    store.add(job(client="b"), quota=Quota(1))
 
 
 def test_pages_lead_from_the_newest_to_the_oldest(store: JobStore) -> None:
@@ -363,40 +355,6 @@ def test_progress_is_told_with_the_lease_and_events_are_numbered_upwards_whateve
     numbers.append(ended.event)
     assert numbers == sorted(set(numbers))
     assert numbers[-1] > back.event + 100
-
-
-def test_a_quota_counts_what_was_started_whatever_became_of_it(store: JobStore) -> None:
-    quota = Quota(jobs=2)
-    store.spend("a", quota, time.time(), 1.0, 1)  # a dry run
-    first = store.add(job(client="a"), quota=quota)
-    taken = claimed(store)
-    store.finish(taken, JobState.SUCCEEDED)
-    store.forget(first.id)
-    with pytest.raises(QuotaExceeded) as caught:
-        store.add(job(client="a"), quota=quota)
-    assert 0 < (caught.value.retry_after or 0) <= 3600
-    with pytest.raises(QuotaExceeded):
-        store.spend("a", quota, time.time(), 1.0, 1)
-    store.spend("a", quota, time.time() + 3601, 1.0, 1)  # an hour later
-
-
-def test_a_clock_that_is_set_back_does_not_lock_a_client_out(store: JobStore) -> None:
-    quota, now = Quota(jobs=1), time.time()
-    store.spend("a", quota, now + 24 * 3600, 1.0, 1)
-    store.spend("a", quota, now, 1.0, 1)
-    with pytest.raises(QuotaExceeded):
-        store.spend("a", quota, now + 1, 1.0, 1)
-
-
-def test_a_quota_of_megapixels_counts_every_picture_that_was_decoded(store: JobStore) -> None:
-    quota, now = Quota(megapixels=10.0), time.time()
-    store.add(job(client="a"), quota=quota, megapixels=6.0)
-    with pytest.raises(QuotaExceeded, match="10 megapixels"):
-        store.add(job(client="a"), quota=quota, megapixels=5.0)
-    store.spend("a", quota, now, 4.0, 0)  # an earlier result was given again
-    with pytest.raises(QuotaExceeded):
-        store.check_quota("a", quota, now)
-    store.check_quota("b", quota, now)
 
 
 def test_a_client_holds_no_more_of_the_queue_than_it_leaves_free(tmp_path: Path) -> None:

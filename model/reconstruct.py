@@ -22,6 +22,10 @@ from model.scene.preprocess import PreprocessedImages, preprocess_images
 from model.scene.reconstruction import Reconstruction, colors_of
 from model.scene.similarity import Similarity, fit_cameras
 
+Cameras = tuple[Tensor, Tensor]
+"""Known ones of S pictures: world-to-camera `[S, 3, 4]`, and intrinsics `[S, 3, 3]` in pixels of
+the originals."""
+
 # what a camera head says may be anything, 0 included; no lens sees less or nearly 180 degrees
 _FIELD_OF_VIEW_DEGREES = (1.0, 175.0)
 
@@ -82,14 +86,13 @@ def reconstruct(
     sources: Sequence[Source],
     mode: str = "fit",
     attention_keys: int | None = None,
-    cameras: tuple[Tensor, Tensor] | None = None,
+    cameras: Cameras | None = None,
 ) -> Reconstruction:
     """Pictures to a scene; see `preprocess_images` for the modes and errors, `Network.forward` for
     `attention_keys`, `decode` for the result.
 
-    `cameras` are those of the pictures, where they are known and the network takes them:
-    world-to-camera `[S, 3, 4]`, and intrinsics `[S, 3, 3]` in pixels of the originals. The scene is
-    then brought onto them, depth and all. Raises ValueError if the network takes none.
+    `cameras` are those of the pictures, where they are known and the network takes them. The scene
+    is then brought onto them, depth and all. Raises ValueError if the network takes none.
     """
     family = families.of(net.config)
     grid = family.grid(net.config)
@@ -98,6 +101,20 @@ def reconstruct(
         return decode(net.config, _predict(net, batch.images, attention_keys), batch)
     if not family.takes_cameras(net.config):
         raise ValueError("cameras were given, but this network looks at pictures alone")
+    known = known_to_network(cameras, batch, next(net.parameters()).device)
+    scene = decode(net.config, _predict(net, batch.images, attention_keys, **known), batch)
+    if len(scene.extrinsics) < 2:
+        return scene
+    return _onto(scene, fit_cameras(scene.extrinsics, cameras[0]))
+
+
+def known_to_network(
+    cameras: Cameras | None, batch: PreprocessedImages, device: torch.device | str
+) -> dict[str, Any]:
+    """What a network's `forward` is told of a batch (B = 1) besides its pictures: the cameras, if
+    any are known; see `Family.takes_cameras`."""
+    if cameras is None:
+        return {}
     extrinsics, original = cameras
     intrinsics = torch.stack(
         [
@@ -106,13 +123,8 @@ def reconstruct(
         ]
     )
     last = extrinsics.new_tensor([0, 0, 0, 1]).expand(len(extrinsics), 1, 4)
-    device = next(net.parameters()).device
-    square = torch.cat((extrinsics, last), dim=1)[None].to(device)
-    known = {"cameras": (square, intrinsics[None].to(device))}
-    scene = decode(net.config, _predict(net, batch.images, attention_keys, **known), batch)
-    if len(extrinsics) < 2:
-        return scene
-    return _onto(scene, fit_cameras(scene.extrinsics, extrinsics))
+    square = torch.cat((extrinsics, last), dim=1)
+    return {"cameras": (square[None].to(device), intrinsics[None].to(device))}
 
 
 @torch.inference_mode()

@@ -29,7 +29,7 @@ from model.network.network import Network
 from model.network.observation import observed
 from model.network.prediction import Prediction
 from model.network.threads import limit_threads
-from model.reconstruct import decode
+from model.reconstruct import Cameras, decode, known_to_network
 from model.scene.preprocess import ImageTransform, PreprocessedImages
 from model.scene.reconstruction import Reconstruction
 from service.errors import InvalidOption, NonFiniteOutput, NoTracks, NotReady, OutOfMemory
@@ -149,6 +149,11 @@ class Engine:
     def single_pictures(self) -> bool:
         """Whether the network takes one picture, and does not predict its focal length."""
         return self.family.single_pictures(self._config)
+
+    @property
+    def takes_cameras(self) -> bool:
+        """Whether the network can be told the cameras of its pictures."""
+        return self.family.takes_cameras(self._config)
 
     def document(self) -> ModelDocument:
         """What results and /capabilities say about the model."""
@@ -276,12 +281,15 @@ class Engine:
         query_points: Tensor | None = None,
         describe: bool = False,
         attention_keys: int | None = None,
+        cameras: Cameras | None = None,
     ) -> Pass:
         """One pass. `query_points` `[N, 2]` are network pixels of the first frame, centres counting
         from 0.
 
         `describe` asks for descriptors, which only a scene of several passes has a use for.
         `attention_keys` is about how many tokens attention over the scene looks at; None: all.
+        `cameras` are known ones of all pictures, which only a network that `takes_cameras` is told;
+        the scene is not moved onto them.
 
         Raises NonFiniteOutput, OutOfMemory, NoTracks, InvalidOption, and whatever `observer` raises
         to stop it.
@@ -289,7 +297,7 @@ class Engine:
         if query_points is not None:
             self.check_tracks(*batch.images.shape[-2:])
         try:
-            return self._infer(batch, observer, query_points, describe, attention_keys)
+            return self._infer(batch, observer, query_points, describe, attention_keys, cameras)
         except ReconstructionError as error:
             raise NonFiniteOutput(
                 f"The model gave no usable answer for these pictures: {error}"
@@ -332,6 +340,7 @@ class Engine:
         query_points: Tensor | None,
         describe: bool,
         attention_keys: int | None,
+        cameras: Cameras | None,
     ) -> Pass:
         net, peak = self.net, self._peak
         assert peak is not None
@@ -346,6 +355,7 @@ class Engine:
         with torch.inference_mode(), peak.measured():
             images = batch.images.to(self.device)
             queries = None if query_points is None else query_points.to(self.device)
+            known = known_to_network(cameras, batch, self.device)
             self._wait()
             marks.append(time.perf_counter())
             watching = observed(net, watch, queries is not None)
@@ -353,7 +363,7 @@ class Engine:
                 described(net) if describe else nullcontext([])
             )
             with watching, describing as descriptors, autocast(self.device):
-                prediction = net(images, queries, attention_keys)
+                prediction = net(images, queries, attention_keys, **known)
             self._wait()
             marks.append(time.perf_counter())
             reconstruction = decode(self._config, prediction, batch)

@@ -15,6 +15,7 @@ from statistics import median
 import numpy as np
 import torch
 
+from model.reconstruct import Cameras
 from model.rotations import rotation_angle
 from model.scene.geometry import unproject_depth
 from model.scene.preprocess import ImageTransform
@@ -49,6 +50,23 @@ class Aligned:
                 depth=self.similarity.scale * scene.depth,
             )
         )
+
+
+def known_cameras(options: Options, frames: range) -> Cameras | None:
+    """The cameras of these pictures, float64; None unless pose and intrinsics of all are known."""
+    given = (options.cameras or ())[frames.start : frames.stop]
+    known = [
+        (camera.extrinsic, camera.intrinsic)
+        for camera in given
+        if camera is not None and camera.extrinsic is not None and camera.intrinsic is not None
+    ]
+    if len(known) < len(frames):
+        return None
+    extrinsics, intrinsics = zip(*known, strict=True)
+    return (
+        torch.tensor(extrinsics, dtype=torch.float64),
+        torch.tensor(intrinsics, dtype=torch.float64),
+    )
 
 
 def with_known_intrinsics(

@@ -16,7 +16,7 @@ from model.scene.shrinking import shrink
 from service.inference.engine import Engine, Observer, Pass
 from service.inference.plan import Plan
 from service.inputs.prepared import PreparedScene
-from service.pipeline.alignment import with_known_intrinsics
+from service.pipeline.alignment import known_cameras, with_known_intrinsics
 from service.pipeline.chunks import FinishedChunks
 from service.pipeline.found import leave_found
 from service.pipeline.masks import on_grid
@@ -127,8 +127,11 @@ class Passes:
         describe: bool,
     ) -> Pass:
         queries = None if history is None else history.queries(frames.start)
+        cameras = None
+        if self._engine.takes_cameras:
+            cameras = known_cameras(self._prepared.options, frames)
         return self._engine.infer(
-            self._take(plan, frames), observe, queries, describe, plan.attention_keys
+            self._take(plan, frames), observe, queries, describe, plan.attention_keys, cameras
         )
 
     def _note(self, done: Pass, frames: range, history: TrackHistory | None) -> None:

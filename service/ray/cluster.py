@@ -16,6 +16,7 @@ from ray.serve.handle import DeploymentHandle
 from torch import Tensor
 
 from model.errors import ArtifactError
+from model.reconstruct import Cameras
 from model.scene.preprocess import PreprocessedImages
 from service.errors import Interrupted, NotReady, restored
 from service.inference.engine import Engine, Observer, Pass
@@ -128,6 +129,7 @@ class ClusterEngine(Engine):
         query_points: Tensor | None = None,
         describe: bool = False,
         attention_keys: int | None = None,
+        cameras: Cameras | None = None,
     ) -> Pass:
         """As `Engine.infer`. While it waits for a replica `observer` is called all the same, so
         that it can stop it.
@@ -135,7 +137,7 @@ class ClusterEngine(Engine):
         Raises a ServiceError, Interrupted if replicas keep getting lost over it, and what
         `observer` raises.
         """
-        order = Order.of(batch, query_points, describe, attention_keys)
+        order = Order.of(batch, query_points, describe, attention_keys, cameras)
         for sending in range(_SENDINGS):
             try:
                 done = self._sent(order, observer)

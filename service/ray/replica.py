@@ -97,7 +97,12 @@ class Replica:
         self._moved = time.monotonic()
         try:
             return self._engine.infer(
-                order.batch(), observe, order.queries(), order.describe, order.attention_keys
+                order.batch(),
+                observe,
+                order.queries(),
+                order.describe,
+                order.attention_keys,
+                order.known_cameras(),
             )
         finally:
             self._moved = None

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.reconstruct import Cameras
 from model.scene.preprocess import ImageTransform, PreprocessedImages
 from model.scene.reconstruction import Reconstruction
 from service.inference.engine import Pass, Tracks
@@ -26,7 +27,7 @@ class Order:
 
     `pixels` [N,3,H,W] is uint8 where the network's input is whole 255ths, as it is unless it was
     shrunk, else float32 in [0, 1]; `query_points` is [N,2], network pixels of the first picture;
-    `describe` asks for descriptors; `attention_keys` is that of `Engine.infer`.
+    `describe` asks for descriptors; `attention_keys` and `cameras` are those of `Engine.infer`.
     """
 
     pixels: NDArray[Any]
@@ -34,6 +35,7 @@ class Order:
     query_points: NDArray[Any] | None
     describe: bool
     attention_keys: int | None = None
+    cameras: tuple[NDArray[Any], NDArray[Any]] | None = None
 
     @classmethod
     def of(
@@ -42,12 +44,14 @@ class Order:
         query_points: Tensor | None,
         describe: bool = False,
         attention_keys: int | None = None,
+        cameras: Cameras | None = None,
     ) -> Order:
         pixels = (batch.images * 255).round().to(torch.uint8)
         if not torch.equal(pixels.float() / 255, batch.images):
             pixels = batch.images
         queries = None if query_points is None else query_points.numpy()
-        return cls(pixels.numpy(), batch.transforms, queries, describe, attention_keys)
+        known = None if cameras is None else (cameras[0].numpy(), cameras[1].numpy())
+        return cls(pixels.numpy(), batch.transforms, queries, describe, attention_keys, known)
 
     def batch(self) -> PreprocessedImages:
         """The input again, bit for bit."""
@@ -57,6 +61,11 @@ class Order:
 
     def queries(self) -> Tensor | None:
         return None if self.query_points is None else _tensor(self.query_points)
+
+    def known_cameras(self) -> Cameras | None:
+        if self.cameras is None:
+            return None
+        return _tensor(self.cameras[0]), _tensor(self.cameras[1])
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import ExifTags, Image
 
 from model.files.artifact import save
 from model.network.network import Network
+from model.scene.preprocess import preprocess_images
 from quantization.convert import quantize_network
 from quantization.recipe import RECIPES
 from service.inference.engine import Engine
@@ -68,6 +70,61 @@ def test_more_pictures_than_a_pass_takes_are_joined(serve: Serve, tmp_path: Path
     result = service.client.post("/reconstruct", files=form(*pictures)).json()
     assert len(result["pictures"]) == 7
     assert result["run"]["passes"] > 1
+
+
+def _answer(service: Running, pictures: list[bytes], cameras: list[dict]) -> dict:
+    answer = service.client.post(
+        "/reconstruct", files=form(*pictures), data={"cameras": json.dumps(cameras)}
+    )
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+@pytest.mark.parametrize("pass_frames", [6, 4], ids=["one pass", "several passes"])
+def test_known_cameras_reach_a_network_that_takes_them(
+    serve: Serve, tmp_path: Path, pass_frames: int
+) -> None:
+    net = filled(depth_anything_3(), std=0.2)  # in which first tokens matter for depth
+    service = serve(artifact=_saved(net, tmp_path / "any-view"), pass_frames=pass_frames)
+    pictures = [encode(make_picture(120, 90, seed)) for seed in range(6)]
+    poses = [
+        {"extrinsic": [[1, 0, 0, -0.5 * place], [0, 1, 0, 0.1 * place**2], [0, 0, 1, 0]]}
+        for place in range(6)
+    ]
+    lens = {"intrinsic": [[130, 0, 60], [0, 130, 45], [0, 0, 1]]}
+    alone, told = (
+        _answer(service, pictures, cameras)
+        for cameras in (poses, [{**pose, **lens} for pose in poses])
+    )
+
+    def shapes(result: dict) -> np.ndarray:
+        """Depth of every picture but for the scale of the scene."""
+        link = (picture["depth"]["links"]["npy"] for picture in result["pictures"])
+        depth = np.stack([np.load(io.BytesIO(service.client.get(each).content)) for each in link])
+        return depth / depth.mean()
+
+    assert np.abs(shapes(told) / shapes(alone) - 1).max() > 0.01
+    assert told["scale"]["unit"] == "metre"
+    assert told["scale"]["provenance"] == "known cameras"
+    intrinsics = np.array([picture["intrinsic"] for picture in told["pictures"]])
+    np.testing.assert_allclose(intrinsics, [lens["intrinsic"]] * 6, rtol=1e-5)
+
+
+def test_known_cameras_far_from_the_origin_tell_a_network_the_same(tmp_path: Path) -> None:
+    net = filled(depth_anything_3(), std=0.2)
+    engine = Engine(InferenceSettings(artifact=_saved(net, tmp_path / "any-view")))
+    engine.load()
+    batch = preprocess_images([make_picture(120, 90, seed) for seed in range(3)], "fit", 56, 14)
+    extrinsics = torch.eye(3, 4, dtype=torch.float64).repeat(3, 1, 1)
+    extrinsics[:, 0, 3] = torch.tensor([0.0, -0.5, -1.2])
+    intrinsics = torch.tensor([[130.0, 0, 60], [0, 130, 45], [0, 0, 1]]).double().repeat(3, 1, 1)
+    far = extrinsics.clone()
+    far[:, 0, 3] += 5e6  # as in a national grid, in metres
+    near, away = (
+        engine.infer(batch, cameras=(each, intrinsics)).reconstruction for each in (extrinsics, far)
+    )
+    torch.testing.assert_close(near.depth, away.depth, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(near.extrinsics, away.extrinsics, rtol=1e-4, atol=1e-4)
 
 
 def _with_exif(focal_35: int) -> bytes:

@@ -117,7 +117,8 @@ class DepthAnything3(Network):
         camera encoder."""
         if self.cam_enc is None:
             raise ValueError("cameras were given, but this network has no camera encoder")
-        return self.cam_enc(cameras_to_encoding(normalised(extrinsics), intrinsics, size))
+        # in the precision that they came in: cameras may be far from the origin
+        return self.cam_enc(cameras_to_encoding(normalised(extrinsics), intrinsics, size).float())
 
     def _seen_by_rays(self, rays: Tensor, confidence: Tensor, size: tuple[int, int]) -> Tensor:
         """Encodings `[B, S, 9]` of the cameras that ray maps `[B, S, h, w, 6]` tell."""

@@ -16,6 +16,7 @@ from service.inputs.options import KnownCamera, KnownDistance, Options, PictureP
 from service.pipeline.alignment import (
     Aligned,
     apply_knowledge,
+    known_cameras,
     measure,
     with_known_intrinsics,
 )
@@ -192,3 +193,15 @@ def test_a_known_distance_is_measured_on_dense_depth_through_the_lens() -> None:
     nowhere = PicturePoint(picture=0, x=10.0, y=10.0)  # no dense depth: the network's
     both = KnownDistance(a=nowhere, b=PicturePoint(picture=0, x=50.0, y=60.0), metres=1)
     assert 2.0 < measure(before.frame, both, refinement) < 3.0
+
+
+def test_cameras_are_known_where_all_pictures_have_pose_and_intrinsics() -> None:
+    pose, lens = [[1, 0, 0, 2], [0, 1, 0, 0], [0, 0, 1, 0]], [[9, 0, 8], [0, 9, 6], [0, 0, 1]]
+    whole = KnownCamera(extrinsic=pose, intrinsic=lens)
+    options = Options.model_construct(cameras=[KnownCamera(extrinsic=pose), whole, whole, None])
+    extrinsics, intrinsics = known_cameras(options, range(1, 3))
+    assert extrinsics.tolist() == [pose] * 2
+    assert intrinsics.tolist() == [lens] * 2
+    assert known_cameras(options, range(2)) is None
+    assert known_cameras(options, range(2, 4)) is None
+    assert known_cameras(Options(), range(2)) is None

@@ -46,6 +46,13 @@ def test_shrunk_pictures_are_no_whole_255ths_and_arrive_bit_for_bit_too(
     assert not there.describe
 
 
+def test_known_cameras_arrive_bit_for_bit(batch: PreprocessedImages) -> None:
+    known = (torch.rand(2, 3, 4, dtype=torch.float64), torch.rand(2, 3, 3, dtype=torch.float64))
+    there = arrived(Order.of(batch, None, cameras=known)).known_cameras()
+    assert all(torch.equal(a, b) for a, b in zip(there, known, strict=True))
+    assert arrived(Order.of(batch, None)).known_cameras() is None
+
+
 @pytest.mark.parametrize(
     ("descriptors", "tracks"),
     [

@@ -72,6 +72,25 @@ def test_more_pictures_than_a_pass_takes_are_joined(serve: Serve, tmp_path: Path
     assert result["run"]["passes"] > 1
 
 
+@pytest.mark.parametrize("name", ["any-view", "pi3x"])
+def test_a_scene_that_comes_back_is_looked_at_again(
+    serve: Serve, tmp_path: Path, name: str
+) -> None:
+    service = serve(artifact=_saved(TINY[name](), tmp_path / name), pass_frames=4)
+    way = [encode(make_picture(120, 90, seed)) for seed in range(12)]
+    pictures = [*way, *way[:4]]  # back at the beginning
+    result = service.client.post("/reconstruct", files=form(*pictures)).json()
+    assert len(result["pictures"]) == 16
+    assert result["run"]["passes"] == 5
+    (loop,) = result["run"]["loops"]
+    first, second = loop["pictures"]
+    assert second - first == 12  # the same picture
+    unasked = service.client.post(
+        "/reconstruct", files=form(*pictures), data={"close_loops": "false"}
+    ).json()
+    assert unasked["run"]["loops"] == []
+
+
 def _answer(service: Running, pictures: list[bytes], cameras: list[dict]) -> dict:
     answer = service.client.post(
         "/reconstruct", files=form(*pictures), data={"cameras": json.dumps(cameras)}

@@ -234,6 +234,15 @@ def _no_table_offset(net: DepthAnything3, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(backbone_module, "_TABLE_OFFSET", 0.0)
 
 
+def _final_norm_as_dinov2s(net: DepthAnything3, monkeypatch: pytest.MonkeyPatch) -> None:
+    net.backbone.norm.eps = 1e-6
+
+
+def _block_norms_as_vggts(net: DepthAnything3, monkeypatch: pytest.MonkeyPatch) -> None:
+    for block in net.backbone.blocks():
+        block.norm1.eps = block.norm2.eps = 1e-5
+
+
 @pytest.mark.parametrize(
     "mistake",
     [
@@ -244,6 +253,8 @@ def _no_table_offset(net: DepthAnything3, monkeypatch: pytest.MonkeyPatch) -> No
         _reference_chosen_late,
         _outputs_in_the_networks_order,
         _no_table_offset,
+        _final_norm_as_dinov2s,
+        _block_norms_as_vggts,
     ],
 )
 def test_a_mistake_is_seen(mistake: Change, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -21,7 +20,7 @@ from model.scene.reconstruction import Reconstruction, colors_of
 from service.inference.engine import Pass, Tracks
 from service.result.array_file import map_arrays, write_arrays
 
-_PREFIX = "chunks-"
+_PREFIX = "chunk-"
 
 Take = Callable[[Sequence[int]], PreprocessedImages]
 """Gives the network's input for some frames of a scene."""
@@ -37,18 +36,18 @@ class FinishedChunks(Sequence[Reconstruction]):
     def __init__(self, folder: Path, chunks: Sequence[range], take: Take, identity: object) -> None:
         """`folder` is that of the job's input; what other plans have left there is removed."""
         text = json.dumps([identity, [[chunk.start, chunk.stop] for chunk in chunks]])
-        self._folder = folder / f"{_PREFIX}{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        self._folder = folder
+        self._prefix = f"{_PREFIX}{hashlib.sha256(text.encode()).hexdigest()[:16]}-"
         for other in folder.glob(f"{_PREFIX}*"):
-            if other != self._folder:
-                shutil.rmtree(other, ignore_errors=True)
-        self._folder.mkdir(exist_ok=True)
+            if not other.name.startswith(self._prefix):
+                other.unlink()
         self._chunks = chunks
         self._take = take
         self.watch: Callable[[], None] = lambda: None
         """Called whenever a chunk is read; what it raises ends that."""
 
-    def keep(self, number: int, done: Pass) -> None:
-        """Put a pass on the disk. Raises OSError."""
+    def keep(self, number: int, done: Pass) -> Path:
+        """Put a pass on the disk; returns its file. Raises OSError."""
         scene = done.reconstruction
         tensors: dict[str, Tensor | None] = {
             "extrinsics": scene.extrinsics,
@@ -69,7 +68,7 @@ class FinishedChunks(Sequence[Reconstruction]):
         write_arrays(partial, arrays, {"pass": facts})
         with partial.open("rb") as file:
             os.fsync(file.fileno())
-        partial.rename(path)
+        return partial.rename(path)
 
     def find(self, number: int) -> Pass | None:
         """A pass that was finished, perhaps by an earlier attempt; None if it was not, or is not
@@ -97,7 +96,7 @@ class FinishedChunks(Sequence[Reconstruction]):
         return self._read(index, arrays, json.loads(metadata["pass"])).reconstruction
 
     def _path(self, number: int) -> Path:
-        return self._folder / f"{number:04d}.safetensors"
+        return self._folder / f"{self._prefix}{number:04d}.safetensors"
 
     def _read(self, number: int, arrays: dict[str, NDArray[Any]], facts: dict[str, Any]) -> Pass:
         frames = self._chunks[number]

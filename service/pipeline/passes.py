@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -32,15 +32,23 @@ class Passes:
     that took.
 
     Passes of a scene that takes several are kept in `folder`, and those that lie there are not run
-    again. `report` is told how far it is; what it raises ends the work.
+    again; `keep` is told of the file of each. `report` is told how far it is; what it raises ends
+    the work.
     """
 
     def __init__(
-        self, engine: Engine, prepared: PreparedScene, folder: Path, run: Run, report: Report
+        self,
+        engine: Engine,
+        prepared: PreparedScene,
+        folder: Path,
+        keep: Callable[[Path], None],
+        run: Run,
+        report: Report,
     ) -> None:
         self._engine = engine
         self._prepared = prepared
         self._folder = folder
+        self._keep = keep
         self._run = run
         self._report = report
 
@@ -69,7 +77,7 @@ class Passes:
             found = finished.find(number)
             done = found or self._infer(plan, frames, observe, history, describe=loops > 0)
             if found is None:
-                finished.keep(number, done)
+                self._keep(finished.keep(number, done))
             else:
                 self._run.resumed += 1
             self._note(done, frames, history)

@@ -7,6 +7,7 @@ import logging
 import time
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ class Work:
             plan = self._engine.planner.plan(frames, height, width, asked)
             plan = replace(plan, refinement=self._refiner.cost(prepared))
             with tracer.start_as_current_span("network", attributes={"passes": len(plan.chunks)}):
-                scene, plan = self._passes(prepared, folder, plan, run, report)
+                scene, plan = self._passes(task, prepared, folder, plan, run, report)
             single = self._engine.single_pictures
             scene = scene.changed(
                 lambda part, first: with_known_intrinsics(part, prepared.options, first, single)
@@ -111,10 +112,17 @@ class Work:
         return run.timings
 
     def _passes(
-        self, prepared: PreparedScene, folder: Path, plan: Plan, run: Run, report: Report
+        self,
+        task: Task,
+        prepared: PreparedScene,
+        folder: Path,
+        plan: Plan,
+        run: Run,
+        report: Report,
     ) -> tuple[SceneParts, Plan]:
         """Run the network as planned; after running out of memory, with less, until nothing less is
         left."""
+        keep = partial(self._storage.keep, task.id)
         while True:
             all_passes = (_DONE - _BEGUN) * _network_share(plan)
 
@@ -124,7 +132,8 @@ class Work:
                 report(stage, _BEGUN + of * share, chunk)
 
             try:
-                return Passes(self._engine, prepared, folder, run, observe).scene(plan), plan
+                passes = Passes(self._engine, prepared, folder, keep, run, observe)
+                return passes.scene(plan), plan
             except OutOfMemory as error:
                 run.out_of_memory += 1
                 less = self._engine.planner.harder(plan, *prepared.pixels.shape[1:3])

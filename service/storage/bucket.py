@@ -92,9 +92,13 @@ class Bucket:
             (path for path in source.iterdir() if path.is_file()),
             key=lambda path: path.name == last,
         )
+        for path in files:
+            self.send_file(path, folder)
+
+    def send_file(self, file: Path, folder: str) -> None:
+        """Store `file` under `folder`."""
         with self._reached():
-            for path in files:
-                self._obstore.put(self._store, f"{folder}/{path.name}", path)
+            self._obstore.put(self._store, f"{folder}/{file.name}", file)
 
     def fetch(self, folder: str, target: Path) -> None:
         """Write every object of `folder` into the folder `target`. Raises FileNotFoundError if

@@ -113,6 +113,10 @@ class Storage:
         """A folder with a waiting job's input, to be read."""
         yield self._incoming / id
 
+    def keep(self, id: str, file: Path) -> None:
+        """Let whoever takes up a job's work again find `file`, which lies in its `incoming` folder:
+        here it does."""
+
     def found(self, id: str, number: int) -> bytes | None:
         """The points of a finished chunk of a job that is worked on here, None if there are
         none."""

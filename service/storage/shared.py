@@ -1,7 +1,7 @@
 """Results and waiting inputs in an object store that replicas share; the disk holds copies of what
 was used lately.
 
-    incoming/{id}/             one accepted job's input
+    incoming/{id}/             one accepted job's input, and the passes of it that are finished
     results/{id}/{attempt}/    what that attempt made; ``result.json`` comes last
 
 An attempt that is not on record as the job's is nobody's result, however complete it is. Files made
@@ -83,6 +83,13 @@ class SharedStorage(Storage):
                     "What was sent for this reconstruction is no longer in the object store."
                 ) from None
             yield Path(folder)
+
+    def keep(self, id: str, file: Path) -> None:
+        """Send it along; without it, the work would only take longer."""
+        try:
+            self._bucket.send_file(file, _input(id))
+        except StoreUnavailable:
+            _log.warning("%s of job %s was not sent to the object store", file.name, id)
 
     def found(self, id: str, number: int) -> bytes | None:
         """None: what an attempt leaves before its end is not in the object store."""

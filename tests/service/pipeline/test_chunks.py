@@ -54,7 +54,7 @@ def test_what_is_cut_off_or_missing_is_run_again(tmp_path: Path) -> None:
     chunks = finished(tmp_path)
     assert chunks.find(0) is None
     chunks.keep(0, a_pass())
-    (path,) = tmp_path.glob("chunks-*/0000.safetensors")
+    (path,) = tmp_path.glob("chunk-*-0000.safetensors")
     whole = path.read_bytes()
     for size in (0, 4, 100, len(whole) - 1):
         path.write_bytes(whole[:size])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import trimesh
 
@@ -86,8 +87,18 @@ def test_frames_are_described_only_where_a_scene_may_come_back_to_a_place(serve:
     assert service.engine.described == (False,) * result["run"]["passes"]
 
 
+@pytest.fixture(params=["in a folder", "in an object store"])
+def places(request: pytest.FixtureRequest, tmp_path: Path) -> list[dict[str, Any]]:
+    """Settings of two services, the second of which takes up what the first has left."""
+    if request.param == "in a folder":
+        return [{"data_dir": tmp_path}] * 2
+    database = request.getfixturevalue("postgres").url()
+    shared = {"database": database, "object_store": request.getfixturevalue("object_store")}
+    return [{"data_dir": tmp_path / name, **shared} for name in ("first", "second")]
+
+
 def test_a_job_that_is_interrupted_goes_on_behind_its_last_finished_pass(
-    serve: Serve, tmp_path: Path
+    serve: Serve, tmp_path: Path, places: list[dict[str, Any]]
 ) -> None:
     class Halting(Engine):
         """Does two passes and hangs in the third until it is stopped."""
@@ -107,17 +118,17 @@ def test_a_job_that_is_interrupted_goes_on_behind_its_last_finished_pass(
             self.passes += 1
             return super().infer(*arguments)
 
-    first = serve(Halting, pass_frames=4, data_dir=tmp_path)
+    first = serve(Halting, pass_frames=4, **places[0])
     answer = first.client.post(
         "/reconstruct", files=form(*pictures(9)), headers={"Prefer": "respond-async"}
     )
     id = answer.json()["id"]
     wait_until(lambda: first.engine.passes == 3)
     first.stop()
-    second = serve(Counting, pass_frames=4, data_dir=tmp_path)
+    second = serve(Counting, pass_frames=4, **places[1])
     resumed = second.wait_for_state(id, "succeeded")
     assert (second.engine.passes, resumed["run"]["resumed_passes"]) == (1, 2)
-    wait_until(lambda: list((tmp_path / "incoming").iterdir()) == [])
+    wait_until(lambda: not [*tmp_path.rglob("incoming/*")])
     whole = reconstruct(serve(pass_frames=4), 9)
     assert whole["run"]["resumed_passes"] == 0
     for a, b in zip(resumed["pictures"], whole["pictures"], strict=True):

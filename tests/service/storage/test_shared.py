@@ -71,6 +71,27 @@ def test_an_input_is_read_by_whoever_runs_it_and_goes_with_its_job(replica: Open
         assert list((storage.root / "incoming").iterdir()) == []
 
 
+def test_what_one_keeps_beside_an_input_is_there_for_the_other_and_goes_with_the_job(
+    replica: Open, object_server: ObjectServer
+) -> None:
+    a, b = replica(), replica()
+    a.accept(ID, write_input)
+    with a.incoming(ID) as folder:
+        for name in ("first", "second"):
+            (folder / name).write_text(name)
+        a.keep(ID, folder / "first")
+        object_server.hide()
+        try:
+            a.keep(ID, folder / "second")  # the work goes on all the same
+        finally:
+            object_server.show()
+    with b.incoming(ID) as folder:
+        assert {path.name for path in folder.iterdir()} == {"scene.json", "first"}
+        assert (folder / "first").read_text() == "first"
+    b.drop_incoming(ID)
+    assert objects(a) == set()
+
+
 def test_a_result_that_one_saves_is_the_same_for_the_other_file_by_file(
     replica: Open, scene: Scene
 ) -> None:

@@ -51,7 +51,7 @@ def pictures() -> list[bytes]:
 
 
 def finished_passes(data: Path) -> set[str]:
-    return {path.name for path in data.glob("incoming/*/chunks-*/*.safetensors")}
+    return {path.name for path in data.glob("incoming/*/chunk-*.safetensors")}
 
 
 def state(client: httpx.Client, id: str) -> Any:

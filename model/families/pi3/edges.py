@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,9 @@ from torch import Tensor
 
 _JUMP = 0.03  # of a pixel's depth, between the nearest and the farthest in 3 x 3 pixels
 _TURN = math.cos(math.radians(5))  # of two normals
+_RING = ((-1, 0), (0, -1), (1, 0), (0, 1))
+_AROUND = (*_RING, (-1, -1), (-1, 1), (1, -1), (1, 1))
+_TINY = torch.finfo(torch.float32).tiny
 
 
 def depth_edges(depth: Tensor, mask: Tensor) -> Tensor:
@@ -28,45 +32,61 @@ def edges(points: Tensor, mask: Tensor) -> Tensor:
     for `mask` leaves out itself or too many neighbours, is none either.
     """
     # a frame at a time: all normals of a long scene would take more memory than its pass
-    found = [_turns(*frame) for frame in zip(points[:, None], mask[:, None], strict=True)]
-    return depth_edges(points[..., 2], mask) & torch.cat(found)
+    planes = (frame.movedim(-1, 0).contiguous() for frame in points)
+    turns = [_turns(frame, where) for frame, where in zip(planes, mask, strict=True)]
+    return depth_edges(points[..., 2], mask) & torch.stack(turns)
 
 
 def _turns(points: Tensor, mask: Tensor) -> Tensor:
+    """Where the surface turns, `[H, W]`, from points `[3, H, W]`, one plane after another."""
     normals, known = _normals(points, mask)
-    least = torch.ones_like(normals[..., 0])
-    for row in (-1, 0, 1):
-        for column in (-1, 0, 1):
-            both = known & _neighbour(known[..., None], row, column)[..., 0]
-            cosine = (normals * _neighbour(normals, row, column)).sum(-1)
-            least = torch.where(both, least.minimum(cosine), least)
+    least = torch.ones_like(points[0])
+    for other, also in zip(_neighbours(normals, _AROUND), _neighbours(known, _AROUND), strict=True):
+        cosine = (normals * other).sum(0)
+        least = torch.where(known & also, least.minimum(cosine), least)
     return known & (-_largest_around(-least) < _TURN)
 
 
 def _normals(points: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit normals `[S, H, W, 3]`, and where there are any: each is the mean of those of the
-    triangles that a pixel makes with two of its four neighbours."""
-    ring = ((-1, 0), (0, -1), (1, 0), (0, 1))
-    sides = [_neighbour(points, *place) - points for place in ring]
-    seen = [mask & _neighbour(mask[..., None], *place)[..., 0] for place in ring]
+    """Unit normals `[3, H, W]`, and where there are any: each is the mean of those of the triangles
+    that a pixel makes with two of its four neighbours."""
+    sides = [other - points for other in _neighbours(points, _RING)]
+    seen = [mask & other for other in _neighbours(mask, _RING)]
     total, known = torch.zeros_like(points), torch.zeros_like(mask)
     for one in range(4):
         other = (one + 1) % 4
         both = seen[one] & seen[other]
-        normal = F.normalize(torch.linalg.cross(sides[one], sides[other]), dim=-1)
-        total = total + normal * both[..., None]
+        total = total + _unit(_cross(sides[one], sides[other])) * both
         known = known | both
-    return F.normalize(total, dim=-1), known
+    return _unit(total), known
 
 
-def _neighbour(values: Tensor, row: int, column: int) -> Tensor:
-    """For each pixel of `[S, H, W, C]` what the one so many rows down and columns to the right
-    has, 0 beyond the border."""
-    height, width = values.shape[1:3]
-    padded = F.pad(values, (0, 0, 1, 1, 1, 1))
-    return padded[:, 1 + row : 1 + row + height, 1 + column : 1 + column + width]
+def _neighbours(values: Tensor, places: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """For each pixel of `[..., H, W]` what those so many rows down and columns to the right have,
+    0 beyond the border."""
+    height, width = values.shape[-2:]
+    padded = F.pad(values, (1, 1, 1, 1))
+    return [
+        padded[..., 1 + row : 1 + row + height, 1 + column : 1 + column + width]
+        for row, column in places
+    ]
+
+
+def _cross(a: Tensor, b: Tensor) -> Tensor:
+    """Cross product along the first axis, where torch's own is slow."""
+    pairs = ((1, 2), (2, 0), (0, 1))
+    return torch.stack([a[i] * b[j] - a[j] * b[i] for i, j in pairs])
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """Vectors `[3, H, W]` at length 1, 0 where they are 0."""
+    return vectors * vectors.square().sum(0).clamp(min=_TINY).rsqrt()
 
 
 def _largest_around(values: Tensor) -> Tensor:
-    """The largest of 3 x 3 pixels around each of `[S, H, W]`."""
-    return F.max_pool2d(values[:, None], 3, stride=1, padding=1)[:, 0]
+    """The largest of 3 x 3 pixels around each of `[..., H, W]`."""
+    for _ in range(2):
+        padded = F.pad(values, (1, 1), value=-torch.inf)
+        three = padded[..., :-2].maximum(padded[..., 1:-1]).maximum(padded[..., 2:])
+        values = three.transpose(-1, -2)
+    return values

@@ -13,18 +13,14 @@ import asyncio
 import logging
 import math
 import os
-import threading
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, closing
-from dataclasses import dataclass, replace
+from contextlib import AbstractAsyncContextManager, ExitStack, closing
 from functools import partial
-from typing import Any
 
-from model.scene.shrinking import shrunk
 from service import __version__
-from service.access import ANYBODY, Access, Client
+from service.access import Access, Client
+from service.admission import Admission, UploadSlot
 from service.clock import clock
 from service.errors import (
     Draining,
@@ -32,10 +28,7 @@ from service.errors import (
     NotFinished,
     NotFound,
     NotYours,
-    QueueFull,
-    ResultDamaged,
     StoreUnavailable,
-    TooMuchTime,
     Unavailable,
     Wedged,
     gone,
@@ -44,19 +37,19 @@ from service.exports.catalogue import Catalogue
 from service.exports.records import OUTPUTS
 from service.fair import FairPool
 from service.inference.engine import Engine
-from service.inference.plan import Asked, Plan
 from service.inputs.body import Upload
 from service.inputs.decoding import decoder
 from service.inputs.options import Options, read_options
 from service.inputs.prepared import PreparedScene, prepare
 from service.inputs.remote.fetcher import Fetcher
+from service.intake import DryRun, Intake, Submitted, Terms
 from service.jobs.database import Database
 from service.jobs.events import Event, Events, end_of
 from service.jobs.job import Job, new_id
 from service.jobs.lease import Follower, Heartbeat
 from service.jobs.retention import Retention
 from service.jobs.status import Status, status_of
-from service.jobs.store import Bounds, Held, JobStore
+from service.jobs.store import Bounds, JobStore
 from service.jobs.worker import Watchdog, Worker
 from service.keys import Used, ensure_keys
 from service.pipeline.refine import Refiner
@@ -73,57 +66,9 @@ from service.telemetry.metrics import REJECTIONS, Metrics
 from service.telemetry.usage import KeyUsage
 
 _SWEEP_SECONDS = 60.0
-_BYTES_A_PIXEL = (
-    25  # of the network's grid, on disk: a job's input, its finished passes, its result
-)
 _GRACE_SECONDS = 5.0  # beyond a job's deadline, for the worker to say so itself
 
 _log = logging.getLogger("service")
-
-
-@dataclass(frozen=True)
-class Terms:
-    """Who asks for a reconstruction, and how.
-
-    `key` names the request, so that sending it again starts nothing new; with `reuse` an earlier
-    result of the same pictures and options will do. The job of whoever is `detached` goes on when
-    they go away.
-    """
-
-    client: Client = ANYBODY
-    key: str | None = None
-    reuse: bool = True
-    detached: bool = False
-
-
-@dataclass(frozen=True)
-class Submitted:
-    """The job that answers a request; `known` says that it was there before."""
-
-    job: Job
-    known: bool
-
-
-@dataclass(frozen=True)
-class DryRun:
-    """What a request would have been: plain data for JSON."""
-
-    plan: dict[str, Any]
-
-
-@dataclass
-class UploadSlot:
-    """A request's place in the queue until it is a job. `job` is the one that goes with whoever
-    asked for it."""
-
-    client: Client
-    held: int = 0
-    left: bool = False
-    job: str | None = None
-
-
-class _Abandoned(Exception):  # noqa: N818 - nobody sees it
-    """Who asked has gone."""
 
 
 class Application:
@@ -173,9 +118,19 @@ class Application:
         engine.on_loss = self._fail
         self._draining = False
         self._on_failure = on_failure
-        self._uploads: Counter[str] = Counter()  # by client
-        self._admission = threading.Lock()  # held while the store is asked: never on the event loop
-        self._upload_count = threading.Lock()
+        self._admission = Admission(
+            self.store, self.storage, settings.queue.max_uploads, self.cancel
+        )
+        self._intake = Intake(
+            engine,
+            self._refiner,
+            self.storage,
+            self.store,
+            self._admission,
+            self._events,
+            self.cancel,
+            settings.queue.job_timeout,
+        )
         self._pictures = FairPool(2, "pictures")
         self._background: list[asyncio.Task[None]] = []
         self.metrics.draining.set_function(lambda: float(self._draining))
@@ -272,8 +227,7 @@ class Application:
 
     def under_way(self) -> int:
         """Requests admitted and not done yet: being read, waiting, or running."""
-        with self._admission:
-            return self.store.depth() + self._uploads.total()
+        return self._admission.under_way()
 
     def exposition(self) -> bytes:
         """The metrics as they are now. The queue's depth is not a number while the database can't
@@ -308,7 +262,7 @@ class Application:
         `upload` raises.
         """
         self.check_serving()
-        async with self._upload_slot(terms.client) as slot:
+        async with self._admission.slot(terms.client) as slot:
             began = time.perf_counter()
             async with upload as sent:
                 seconds = time.perf_counter() - began
@@ -346,152 +300,9 @@ class Application:
         """From an upload that has arrived to a job; on a thread, for all of it blocks."""
         with closing(self.prepare(upload, options)) as scene:
             scene.seconds["upload"] = seconds
-            frames, height, width, _ = scene.pixels.shape
-            asked = Asked(options.attention_keys, options.passes)
-            plan = self.engine.planner.plan(frames, height, width, asked)
-            plan = replace(plan, refinement=self._refiner.cost(scene))
-            if options.query_points is not None:
-                smaller = shrunk(height, width, plan.factor, self.engine.patch_size)
-                self.engine.check_tracks(*smaller)
-            if options.dry_run:
-                client = terms.client
-                self.store.spend(client.name, client.quota, clock.now(), scene.megapixels, 1)
-                size = {"height": height, "width": width}
-                warnings = [warning.model_dump() for warning in scene.warnings]
-                return DryRun(
-                    {
-                        "frames": plan.frames,
-                        "network_size": size,
-                        "warnings": warnings,
-                        **plan.document(),
-                    }
-                )
-            self._check_fits(scene, plan)
-            submitted = self._add(slot, scene, plan.seconds, terms)
+            submitted = self._intake.take(slot, scene, terms)
         self._worker.notify()
         return submitted
-
-    def _check_fits(self, scene: PreparedScene, plan: Plan) -> None:
-        """Raises TooMuchTime, and StorageFull where there is no room for what the job keeps."""
-        longest = self.settings.queue.job_timeout
-        if plan.seconds > longest:
-            raise TooMuchTime(
-                f"{plan.frames} pictures are predicted to take {plan.seconds:.0f} seconds in "
-                f"{len(plan.chunks)} passes; at most {longest:g} are allowed.",
-                predicted_seconds=round(plan.seconds, 3),
-                job_timeout=longest,
-            )
-        previews = sum(preview.nbytes for preview in scene.previews)
-        self.storage.check_room(_BYTES_A_PIXEL * scene.keep.size + 2 * previews)
-
-    def _add(
-        self, slot: UploadSlot, scene: PreparedScene, seconds: float, terms: Terms
-    ) -> Submitted:
-        """The job for a request: one that is known, or a new one in the place of `slot`."""
-        client = terms.client
-        options = scene.options
-        rules = self.engine.planner.rules(Asked(options.attention_keys, options.passes))
-        fingerprint = scene.fingerprint(self.engine.fingerprint, rules)
-        known = self.store.known(client.name, fingerprint, terms.key, terms.reuse)
-        if known is not None and not self._usable(known):
-            self.storage.remove(known.result)
-            self.store.forget(known.id)
-            known = None
-        if known is not None:
-            self.store.spend(client.name, client.quota, clock.now(), scene.megapixels, 0)
-            return Submitted(known, known=True)
-        if slot.left:
-            raise _Abandoned
-        longest = self.settings.queue.job_timeout
-        limit = min(options.timeout or longest, longest)
-        now = clock.now()
-        job = Job(new_id(), client.name, fingerprint, len(scene.pixels), seconds, now + limit, now)
-        self.storage.accept(job.id, scene.save)
-        try:
-            with self._admission:
-                quota, megapixels = client.quota, scene.megapixels
-                added = self.store.add(job, terms.key, terms.reuse, quota, megapixels)
-                new = added.id == job.id
-                abandoned = self._settle(slot, job.id if new and not terms.detached else None)
-        except StoreUnavailable:
-            raise  # the job may be recorded all the same; if not, its input is swept away
-        except BaseException:
-            self.storage.drop_incoming(job.id)
-            raise
-        if not new:
-            self.storage.drop_incoming(job.id)
-        else:
-            queued = {"state": JobState.QUEUED, "progress": 0.0}
-            self._events.publish(job.id, "state", queued, number=added.event)
-        if abandoned:
-            self.cancel(job.id)
-        return Submitted(added, known=not new)
-
-    def _usable(self, known: Job) -> bool:
-        """Whether a job that answers a request has its result, if it should."""
-        if known.state != JobState.SUCCEEDED:
-            return True
-        try:
-            self.storage.scene(known.result)
-        except (NotFound, ResultDamaged) as error:
-            _log.warning("the result of job %s is made again: %s", known.id, error.message)
-            return False
-        return True
-
-    @asynccontextmanager
-    async def _upload_slot(self, client: Client) -> AsyncIterator[UploadSlot]:
-        """Hold a place in the queue while a request is read. Raises QueueFull, QuotaExceeded,
-        StorageFull."""
-        slot = UploadSlot(client)
-        try:
-            await asyncio.to_thread(self._admit, slot)
-            yield slot
-        except asyncio.CancelledError:
-            job = self._leave(slot)
-            if job is not None:
-                await asyncio.shield(asyncio.to_thread(self.cancel, job))
-            raise
-        finally:
-            self._leave(slot)
-
-    def _admit(self, slot: UploadSlot) -> None:
-        client = slot.client
-        self.storage.check_room()
-        self.store.check_quota(client.name, client.quota, clock.now())
-        with self._admission:
-            own, all = self._uploads[client.name], self._uploads.total()
-            free = self.settings.queue.max_uploads - all
-            if free < 1 or (client.limited and own >= free):
-                raise QueueFull(
-                    f"{all} requests are being read, {own} of them yours; no more are read now.",
-                    max_uploads=self.settings.queue.max_uploads,
-                )
-            share = Held(client.name, own, all) if client.limited else None
-            self.store.check_room(all, share)
-            with self._upload_count:
-                slot.held = 0 if slot.left else 1  # who asked may be gone by now
-                self._uploads[client.name] += slot.held
-
-    def _settle(self, slot: UploadSlot, job: str | None) -> bool:
-        """The slot's request is a job now; returns whether `job` has to go, for who asked has."""
-        with self._upload_count:
-            self._give_back(slot)
-            slot.job = job
-            return slot.left and job is not None
-
-    def _leave(self, slot: UploadSlot) -> str | None:
-        """Who asked needs the slot no more; returns the job that goes with them, if it is there."""
-        with self._upload_count:
-            self._give_back(slot)
-            slot.left = True
-            return slot.job
-
-    def _give_back(self, slot: UploadSlot) -> None:
-        name = slot.client.name
-        self._uploads[name] -= slot.held
-        slot.held = 0
-        if not self._uploads[name]:
-            del self._uploads[name]
 
     # A job until its end
 

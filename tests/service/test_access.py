@@ -205,7 +205,7 @@ def test_a_key_does_not_hold_all_places_for_uploads(serve: Serve, tmp_path: Path
     held = []
     for count in (1, 2):
         held.append(begin(greedy))
-        wait_until(lambda count=count: service.application._uploads["greedy"] == count)
+        wait_until(lambda count=count: service.application._admission.uploads("greedy") == count)
     problem(post(service, greedy, 5), 429, "queue-full")
     assert post(service, other, 6).status_code == 200
     for connection in held:

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from service.application import Application, DryRun, Submitted, Terms
+from service.application import Application
 from service.errors import InvalidOption, NotFinished, NotFound, QueueFull
 from service.inference.engine import Engine
 from service.inputs.body import SentFile, Upload
 from service.inputs.options import read_options
+from service.intake import DryRun, Submitted, Terms
 from service.jobs.events import Event
 from service.settings import Settings
 from service.states import JobState
@@ -163,7 +164,7 @@ def test_who_goes_away_while_the_job_is_recorded_takes_it_along_unless_detached(
             await asking
         go.set()
         await asyncio.to_thread(wait_until, lambda: settled(application))
-        assert application._uploads.total() == 0
+        assert application._admission.uploads() == 0
 
     def settled(application: Application) -> bool:
         (job,) = application.store.page("", 10, None, None) or (None,)
@@ -194,7 +195,7 @@ def test_who_goes_away_while_pictures_are_decoded_leaves_nothing(
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
-        assert application._uploads.total() == 0
+        assert application._admission.uploads() == 0
         go.set()
         assert await asyncio.to_thread(over.wait, 10)
         await asyncio.sleep(0.1)

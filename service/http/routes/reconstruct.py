@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
-from service.application import Application, DryRun, Submitted, Terms
+from service.application import Application
 from service.errors import Cancelled, ServiceError, restored
 from service.exports.links import served_at
 from service.http.protocol.headers import (
@@ -29,6 +29,7 @@ from service.http.protocol.problems import (
 )
 from service.http.routes.documentation import RECONSTRUCT, documented, form_body
 from service.inputs.body import Body, receive
+from service.intake import DryRun, Submitted, Terms
 from service.jobs.job import Job
 from service.jobs.status import Status
 from service.result.document import ReconstructionDocument, StatusDocument, StatusLinks

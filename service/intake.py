@@ -1,0 +1,181 @@
+"""From a scene whose pictures are decoded to a job: planned, checked against what there is, put on
+record."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from model.scene.shrinking import shrunk
+from service.access import ANYBODY, Client
+from service.admission import Admission, UploadSlot
+from service.clock import clock
+from service.errors import NotFound, ResultDamaged, StoreUnavailable, TooMuchTime
+from service.inference.engine import Engine
+from service.inference.plan import Asked, Plan
+from service.inputs.prepared import PreparedScene
+from service.jobs.events import Events
+from service.jobs.job import Job, new_id
+from service.jobs.store import JobStore
+from service.pipeline.refine import Refiner
+from service.states import JobState
+from service.storage.folder import Storage
+
+_BYTES_A_PIXEL = 25  # of the network's grid, on disk: input, finished passes, result
+
+_log = logging.getLogger("service")
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Who asks for a reconstruction, and how.
+
+    `key` names the request, so that sending it again starts nothing new; with `reuse` an earlier
+    result of the same pictures and options will do. The job of whoever is `detached` goes on when
+    they go away.
+    """
+
+    client: Client = ANYBODY
+    key: str | None = None
+    reuse: bool = True
+    detached: bool = False
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The job that answers a request; `known` says that it was there before."""
+
+    job: Job
+    known: bool
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a request would have been: plain data for JSON."""
+
+    plan: dict[str, Any]
+
+
+class _Abandoned(Exception):  # noqa: N818 - nobody sees it
+    """Who asked has gone."""
+
+
+class Intake:
+    """Makes jobs that may take `job_timeout` seconds at most; `cancel` ends one whose asker has
+    gone away. All of it blocks."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        refiner: Refiner,
+        storage: Storage,
+        store: JobStore,
+        admission: Admission,
+        events: Events,
+        cancel: Callable[[str], object],
+        job_timeout: float,
+    ) -> None:
+        self._engine = engine
+        self._refiner = refiner
+        self._storage = storage
+        self._store = store
+        self._admission = admission
+        self._events = events
+        self._cancel = cancel
+        self._job_timeout = job_timeout
+
+    def take(self, slot: UploadSlot, scene: PreparedScene, terms: Terms) -> Submitted | DryRun:
+        """The job for a scene, in the place of `slot`, or what it would be. Raises a
+        ServiceError."""
+        options = scene.options
+        frames, height, width, _ = scene.pixels.shape
+        asked = Asked(options.attention_keys, options.passes)
+        plan = self._engine.planner.plan(frames, height, width, asked)
+        plan = replace(plan, refinement=self._refiner.cost(scene))
+        if options.query_points is not None:
+            smaller = shrunk(height, width, plan.factor, self._engine.patch_size)
+            self._engine.check_tracks(*smaller)
+        if options.dry_run:
+            client = terms.client
+            self._store.spend(client.name, client.quota, clock.now(), scene.megapixels, 1)
+            size = {"height": height, "width": width}
+            warnings = [warning.model_dump() for warning in scene.warnings]
+            return DryRun(
+                {
+                    "frames": plan.frames,
+                    "network_size": size,
+                    "warnings": warnings,
+                    **plan.document(),
+                }
+            )
+        self._check_fits(scene, plan)
+        return self._add(slot, scene, plan.seconds, terms)
+
+    def _check_fits(self, scene: PreparedScene, plan: Plan) -> None:
+        """Raises TooMuchTime, and StorageFull where there is no room for what the job keeps."""
+        longest = self._job_timeout
+        if plan.seconds > longest:
+            raise TooMuchTime(
+                f"{plan.frames} pictures are predicted to take {plan.seconds:.0f} seconds in "
+                f"{len(plan.chunks)} passes; at most {longest:g} are allowed.",
+                predicted_seconds=round(plan.seconds, 3),
+                job_timeout=longest,
+            )
+        previews = sum(preview.nbytes for preview in scene.previews)
+        self._storage.check_room(_BYTES_A_PIXEL * scene.keep.size + 2 * previews)
+
+    def _add(
+        self, slot: UploadSlot, scene: PreparedScene, seconds: float, terms: Terms
+    ) -> Submitted:
+        """The job for a request: one that is known, or a new one in the place of `slot`."""
+        client = terms.client
+        options = scene.options
+        rules = self._engine.planner.rules(Asked(options.attention_keys, options.passes))
+        fingerprint = scene.fingerprint(self._engine.fingerprint, rules)
+        known = self._store.known(client.name, fingerprint, terms.key, terms.reuse)
+        if known is not None and not self._usable(known):
+            self._storage.remove(known.result)
+            self._store.forget(known.id)
+            known = None
+        if known is not None:
+            self._store.spend(client.name, client.quota, clock.now(), scene.megapixels, 0)
+            return Submitted(known, known=True)
+        if slot.left:
+            raise _Abandoned
+        longest = self._job_timeout
+        limit = min(options.timeout or longest, longest)
+        now = clock.now()
+        job = Job(new_id(), client.name, fingerprint, len(scene.pixels), seconds, now + limit, now)
+        self._storage.accept(job.id, scene.save)
+        try:
+            with self._admission.settling(slot) as settle:
+                quota, megapixels = client.quota, scene.megapixels
+                added = self._store.add(job, terms.key, terms.reuse, quota, megapixels)
+                new = added.id == job.id
+                abandoned = settle(job.id if new and not terms.detached else None)
+        except StoreUnavailable:
+            raise  # the job may be recorded all the same; if not, its input is swept away
+        except BaseException:
+            self._storage.drop_incoming(job.id)
+            raise
+        if not new:
+            self._storage.drop_incoming(job.id)
+        else:
+            queued = {"state": JobState.QUEUED, "progress": 0.0}
+            self._events.publish(job.id, "state", queued, number=added.event)
+        if abandoned:
+            self._cancel(job.id)
+        return Submitted(added, known=not new)
+
+    def _usable(self, known: Job) -> bool:
+        """Whether a job that answers a request has its result, if it should."""
+        if known.state != JobState.SUCCEEDED:
+            return True
+        try:
+            self._storage.scene(known.result)
+        except (NotFound, ResultDamaged) as error:
+            _log.warning("the result of job %s is made again: %s", known.id, error.message)
+            return False
+        return True

@@ -21,6 +21,11 @@ _CELLS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Shorter sides of a picture in cells, coarsest grid first... """
 _PRIOR = 20.0
 """How many verified pixels the coarser grid's value counts for."""
+_FARTHEST = 5.0
+"""Robust standard deviations by which a correction may differ from the median and be carried to
+other pixels. What differs more is verified wrongly, or is a thing that the network did not see."""
+_LEAST_DEVIATION = 0.08
+"""Below which a deviation does not count as small: the network is no better than that."""
 _LEAST_POINTS = 50
 _MOST_POINTS = 20000
 _ROUNDS = 10
@@ -72,9 +77,18 @@ def filled(depth: Floats, verified: NDArray[np.bool_], network: Floats) -> Float
     if law is None:
         return np.where(verified, depth, np.where(known, network, np.nan)).astype(np.float32)
     base = law(log_network).astype(np.float32)
-    correction = _carried(base, log_depth - base, both, known)
+    correction = log_depth - base
+    correction = _carried(base, correction, both & _usual(correction, both), known)
     fitted = np.exp(base + correction)
     return np.where(verified, depth, np.where(known, fitted, np.nan)).astype(np.float32)
+
+
+def _usual(correction: Floats, given: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Where `correction` is no farther than `_FARTHEST` from its median over `given`."""
+    distance = np.abs(correction - np.median(correction[given]))
+    deviation = max(1.4826 * float(np.median(distance[given])), _LEAST_DEVIATION)
+    usual: NDArray[np.bool_] = distance <= _FARTHEST * deviation
+    return usual
 
 
 def _carried(

@@ -27,6 +27,18 @@ def test_errors_of_the_network_that_change_over_the_picture_are_followed() -> No
     assert np.abs(found / depth - 1).mean() < 0.02
 
 
+def test_a_few_wrong_depths_do_not_move_the_pixels_around_them() -> None:
+    true, verified = _scene()
+    rng = np.random.default_rng(2)
+    network = (true * rng.normal(1, 0.02, true.shape)).astype(np.float32)
+    verified[30:] = False
+    wrong = np.zeros_like(verified)
+    wrong[50:55, 10:60:5] = True
+    found = filled(np.where(wrong, 2 * true, true), verified | wrong, network)
+    below = ~verified & ~wrong
+    assert np.abs(found / true - 1)[below].mean() < 0.03
+
+
 def test_outliers_among_the_verified_do_not_move_the_fit() -> None:
     rng = np.random.default_rng(1)
     network = np.log(rng.uniform(1, 5, 2000))

@@ -19,7 +19,8 @@ import torch
 from benchmarks.timing import arguments, machine, write
 from model.scene.preprocess import ImageTransform, PreprocessedImages
 from service.inference import engine as engine_module
-from service.inference.engine import Engine, Pass
+from service.inference.engine import Engine
+from service.inference.network_pass import Pass
 from service.inference.plan import Asked
 from service.settings import InferenceSettings
 

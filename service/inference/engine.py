@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -31,10 +30,10 @@ from model.network.prediction import Prediction
 from model.network.threads import limit_threads
 from model.reconstruct import Cameras, decode, known_to_network
 from model.scene.preprocess import ImageTransform, PreprocessedImages
-from model.scene.reconstruction import Reconstruction
 from service.errors import InvalidOption, NonFiniteOutput, NoTracks, NotReady, OutOfMemory
 from service.inference.cost import Cost, CostModel
 from service.inference.memory import PeakMemory, free_budget
+from service.inference.network_pass import Pass, Tracks
 from service.inference.plan import Planner
 from service.inference.warm_up import warm_up
 from service.result.document import (
@@ -49,40 +48,6 @@ from service.states import NETWORK_STAGES
 Observer = Callable[[str, float], None]
 
 _log = logging.getLogger("service")
-
-
-@dataclass(frozen=True)
-class Tracks:
-    """Where N query points of the first frame are in S frames: pixels of the network grid, and two
-    probabilities.
-
-    Pixel centres count from 0, as `ImageTransform.to_original` takes them. Not every track head
-    knows a confidence.
-    """
-
-    points: Tensor  # [S, N, 2]
-    visibility: Tensor  # [S, N]
-    confidence: Tensor | None = None  # [S, N]
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One pass of the network over S frames.
-
-    The scene, descriptors [S, D] of the frames and tracks if asked for, seconds by stage, peak
-    bytes beyond the model.
-    """
-
-    reconstruction: Reconstruction
-    descriptors: Tensor | None
-    tracks: Tracks | None
-    seconds: dict[str, float]
-    peak_bytes: int
-
-    @property
-    def cost(self) -> Cost:
-        """What the network took; making a scene of its output does not count."""
-        return Cost(self.peak_bytes, sum(self.seconds[stage] for stage in NETWORK_STAGES))
 
 
 class Engine:

@@ -17,7 +17,7 @@ from torch import Tensor
 from model.scene.geometry import unproject_depth
 from model.scene.preprocess import PreprocessedImages
 from model.scene.reconstruction import Reconstruction, colors_of
-from service.inference.engine import Pass, Tracks
+from service.inference.network_pass import Pass, Tracks
 from service.result.array_file import map_arrays, write_arrays
 
 _PREFIX = "chunk-"

@@ -13,7 +13,8 @@ from model.scene.loops import most_loops
 from model.scene.preprocess import PreprocessedImages
 from model.scene.reconstruction import Reconstruction
 from model.scene.shrinking import shrink
-from service.inference.engine import Engine, Observer, Pass
+from service.inference.engine import Engine, Observer
+from service.inference.network_pass import Pass
 from service.inference.plan import Plan
 from service.inputs.prepared import PreparedScene
 from service.pipeline.alignment import known_cameras, with_known_intrinsics

@@ -14,7 +14,8 @@ from model.scene.chunking import Place
 from model.scene.loops import Loop, Verdict, close_loops, find_loops, measure
 from model.scene.reconstruction import Reconstruction
 from service.errors import NonFiniteOutput, OutOfMemory
-from service.inference.engine import Engine, Observer, Pass
+from service.inference.engine import Engine, Observer
+from service.inference.network_pass import Pass
 from service.pipeline.chunks import Take
 
 _log = logging.getLogger("service")

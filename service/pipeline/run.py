@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from refinement.result import Refinement
-from service.inference.engine import Pass, Tracks
+from service.inference.network_pass import Pass, Tracks
 from service.result.document import ScaleDocument
 from service.states import NETWORK_STAGES, STAGES
 

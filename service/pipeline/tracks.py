@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from model.scene.preprocess import ImageTransform
-from service.inference.engine import Tracks
+from service.inference.network_pass import Tracks
 
 
 class TrackHistory:

@@ -19,7 +19,8 @@ from model.errors import ArtifactError
 from model.reconstruct import Cameras
 from model.scene.preprocess import PreprocessedImages
 from service.errors import Interrupted, NotReady, restored
-from service.inference.engine import Engine, Observer, Pass
+from service.inference.engine import Engine, Observer
+from service.inference.network_pass import Pass
 from service.ray.deployment import Deployment
 from service.ray.transport import Description, Done, Order, Progress, Refused
 from service.result.document import ModelDocument

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 from service.errors import ServiceError
-from service.inference.engine import Engine, Observer, Pass
+from service.inference.engine import Engine, Observer
+from service.inference.network_pass import Pass
 from service.ray.transport import Description, Done, Order, Progress, Refused
 from service.settings import InferenceSettings
 from service.telemetry.logs import configure_logs

@@ -18,7 +18,7 @@ from torch import Tensor
 from model.reconstruct import Cameras
 from model.scene.preprocess import ImageTransform, PreprocessedImages
 from model.scene.reconstruction import Reconstruction
-from service.inference.engine import Pass, Tracks
+from service.inference.network_pass import Pass, Tracks
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from typing import Any
 from model.scene.preprocess import PreprocessedImages
 from quantvggt.command import main
 from service import serve
-from service.inference.engine import Engine, Pass
+from service.inference.engine import Engine
+from service.inference.network_pass import Pass
 
 
 class HeldEngine(Engine):

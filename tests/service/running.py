@@ -14,7 +14,8 @@ import httpx
 from model.scene.preprocess import PreprocessedImages
 from service.application import Application
 from service.inference.cost import Cost, CostModel
-from service.inference.engine import Engine, Pass
+from service.inference.engine import Engine
+from service.inference.network_pass import Pass
 
 PATIENCE = 120.0  # for what comes at once unless the machine has other work, too
 

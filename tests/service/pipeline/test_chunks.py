@@ -7,7 +7,7 @@ import torch
 
 from model.scene.chunking import chunk_frames
 from model.scene.preprocess import ImageTransform, PreprocessedImages
-from service.inference.engine import Pass, Tracks
+from service.inference.network_pass import Pass, Tracks
 from service.pipeline.chunks import FinishedChunks
 from tests.service.pipeline.test_alignment import NETWORK, ORIGINAL, scene
 

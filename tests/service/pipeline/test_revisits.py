@@ -22,7 +22,8 @@ from quantization.recipe import Recipe
 from scenes.scene import Scene
 from scenes.synthetic.walk import walk
 from service.errors import OutOfMemory
-from service.inference.engine import Engine, Pass
+from service.inference.engine import Engine
+from service.inference.network_pass import Pass
 from service.jobs import worker
 from service.storage.arrays import mapped
 from tests.service.pictures import encode, form

@@ -15,7 +15,8 @@ import torch
 import trimesh
 
 from model.scene.preprocess import PreprocessedImages
-from service.inference.engine import Engine, Observer, Pass
+from service.inference.engine import Engine, Observer
+from service.inference.network_pass import Pass
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import Running, Serve, Tight, problem, wait_until
 

@@ -12,7 +12,8 @@ import torch
 
 from model.preprocess import preprocess_images
 from model.scene.preprocess import PreprocessedImages
-from service.inference.engine import Engine, Pass
+from service.inference.engine import Engine
+from service.inference.network_pass import Pass
 from service.ray.replica import Replica
 from service.ray.transport import Done, Order, Progress, Refused
 from service.settings import InferenceSettings

@@ -9,7 +9,7 @@ from model.preprocess import preprocess_images
 from model.scene.preprocess import PreprocessedImages
 from model.scene.reconstruction import Reconstruction
 from model.scene.shrinking import shrink
-from service.inference.engine import Pass, Tracks
+from service.inference.network_pass import Pass, Tracks
 from service.ray.transport import Done, Order
 from tests.service.pictures import make_picture
 

@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import Connection, event
 from sqlalchemy import Engine as DatabaseEngine
 
-from service.inference.engine import Engine, Pass
+from service.inference.engine import Engine
+from service.inference.network_pass import Pass
 from service.result.document import DomainDocument, ModelDocument
 from service.result.warnings import warnings_about
 from tests.service.pictures import encode, form, make_picture

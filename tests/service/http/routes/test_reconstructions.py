@@ -9,7 +9,8 @@ import pytest
 
 from service.errors import StorageFull
 from service.http.routes.reconstructions import encoded
-from service.inference.engine import Engine, Pass
+from service.inference.engine import Engine
+from service.inference.network_pass import Pass
 from service.jobs.events import Event
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import Gate, Running, Serve, problem, wait_until

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from service.inference.engine import Engine, Pass
+from service.inference.engine import Engine
+from service.inference.network_pass import Pass
 from service.keys import add_key
 from tests.service.http.web.visitor import (
     SAMPLES,

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -78,11 +79,17 @@ def _check(net: DepthAnything3, fixture: Fixture, case: str) -> None:
         check("cam_enc", known)
     check("tokens_in", net.backbone.embed(images).unflatten(0, frames))
     levels, first = net.head.begin(size), None
-    for layer, parts in net.backbone.layers(images, net.head.layers, camera_tokens=known):
-        levels.take(layer, *net.as_read(parts))
-        read = torch.cat(net.as_read(parts), dim=-1)[:, :, 1:]
-        check(f"feat.{net.head.layers.index(layer)}", read)
-        first = torch.cat([part[:, :, 0] for part in parts], dim=-1)
+    with mock.patch.object(
+        reference_view, "order_with_first", wraps=reference_view.order_with_first
+    ) as chosen:
+        for layer, parts in net.backbone.layers(images, net.head.layers, camera_tokens=known):
+            levels.take(layer, *net.as_read(parts))
+            read = torch.cat(net.as_read(parts), dim=-1)[:, :, 1:]
+            check(f"feat.{net.head.layers.index(layer)}", read)
+            first = torch.cat([part[:, :, 0] for part in parts], dim=-1)
+    if f"{case}.reference_view" in fixture.outputs:
+        chosen.assert_called_once()
+        check("reference_view", chosen.call_args.args[0])
     check("camera_token", first)
     depth, second, *rays = net.head(levels, size)
     check("head.depth", depth[..., 0])

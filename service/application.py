@@ -50,6 +50,7 @@ from service.jobs.lease import Follower, Heartbeat
 from service.jobs.retention import Retention
 from service.jobs.status import Status, status_of
 from service.jobs.store import Bounds, JobStore
+from service.jobs.webhooks import Webhooks, read_secret
 from service.jobs.worker import Watchdog, Worker
 from service.keys import Used, ensure_keys
 from service.pipeline.refine import Refiner
@@ -84,6 +85,7 @@ class Application:
         self.engine = engine
         self._access = _access(settings.access)
         fetcher = Fetcher(settings.access, settings.limits)
+        secret = read_secret(settings.access.webhook_secret)
         self.fetcher = fetcher if settings.access.fetch_urls else None
         bounds = Bounds(settings.queue.queue_limit + engine.lanes, settings.queue.max_queue_seconds)
         with ExitStack() as opened:  # and closed again, unless all of it can be used
@@ -98,6 +100,7 @@ class Application:
         here = settings.inference.engine == "local"
         device = settings.inference.device if here else None
         self.metrics = Metrics(device, bounds.jobs, OUTPUTS)
+        self.webhooks = Webhooks(self.store.database, fetcher, secret, self.metrics)
         self._events = Events()
         self._refiner = Refiner(
             settings.refinement, _refining_threads(settings), device or "cpu", self.metrics
@@ -147,6 +150,8 @@ class Application:
         ``engine.failure``."""
         self._events.attach(asyncio.get_running_loop())
         self._background = [asyncio.create_task(self._load()), asyncio.create_task(self._tidy())]
+        if self.webhooks.on:
+            self._background.append(asyncio.create_task(self.webhooks.run()))
         await asyncio.to_thread(decoder.start)
         self._watchdog.start()
 
@@ -268,6 +273,7 @@ class Application:
                 seconds = time.perf_counter() - began
                 self.metrics.stages.labels("upload").observe(seconds)
                 chosen = read_options({**options, **sent.options})
+                self.webhooks.check(chosen.callback_url)
                 work = partial(self._take_up, slot, sent, chosen, terms, seconds)
                 return await asyncio.wrap_future(self._pictures.submit(terms.client.name, work))
 
@@ -301,6 +307,8 @@ class Application:
         with closing(self.prepare(upload, options)) as scene:
             scene.seconds["upload"] = seconds
             submitted = self._intake.take(slot, scene, terms)
+        if isinstance(submitted, Submitted):
+            self.webhooks.order(submitted.job.id, options.callback_url)
         self._worker.notify()
         return submitted
 

@@ -186,6 +186,12 @@ class AccessSettings:
         gt=0,
     )
 
+    webhook_secret: Path | None = _setting(
+        "file with the secret that callbacks (`callback_url`) are signed with; without it none are "
+        "made",
+        None,
+    )
+
     @property
     def cors_origins(self) -> list[str]:
         """The sites of `cors_origin`."""

@@ -23,6 +23,7 @@ from pydantic import (
 from service.errors import InvalidOption
 from service.exports.options import Finite, PointOptions, Positive
 from service.exports.records import OUTPUTS
+from service.inputs.remote.hosts import URL_LENGTH
 
 Mode = Literal["fit", "crop", "pad", "public"]
 Refine = Literal["off", "cameras", "dense"]
@@ -231,6 +232,13 @@ class Options(PointOptions):
         examples=[60.0],
         description="seconds after which to give up; at most the service's",
     )
+    callback_url: str | None = Field(
+        None,
+        max_length=URL_LENGTH,
+        examples=["https://hooks.example.org/reconstructed"],
+        description="address that gets a signed POST once the reconstruction has ended, where the "
+        "service calls addresses (`callbacks` of /capabilities)",
+    )
     dry_run: bool = Field(False, examples=[True], description="only predict memory and time")
 
     def knows_intrinsic(self, picture: int) -> bool:
@@ -243,8 +251,11 @@ class Options(PointOptions):
         return list(dict.fromkeys(self.outputs.split(","))) if self.outputs else []
 
     def text(self) -> dict[str, Any]:
-        """As it was sent, without what was not given; ``Options.model_validate`` reads it again."""
-        return self.model_dump(mode="json", round_trip=True, exclude_unset=True)
+        """As it was sent, without what was not given and without `callback_url`, which is nobody
+        else's business; ``Options.model_validate`` reads it again."""
+        return self.model_dump(
+            mode="json", round_trip=True, exclude_unset=True, exclude={"callback_url"}
+        )
 
 
 def read_options(fields: dict[str, str]) -> Options:

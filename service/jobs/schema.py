@@ -102,6 +102,17 @@ names = Table(
 )
 """What people call their reconstructions. Older versions know nothing of it, and do without."""
 
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("url", Text, primary_key=True),
+    Column("attempts", Integer, nullable=False),
+    Column("due", Double, nullable=False),
+)
+"""Addresses that are still to be told of a job's end. Older versions know nothing of it, and tell
+nobody."""
+
 _version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
 
 _ADDED = ("token", "worker", "lease_end", "stage", "progress", "event", "bytes")

@@ -31,7 +31,7 @@ from service.errors import Interrupted, KeyReused, QueueFull
 from service.jobs import quota as counted
 from service.jobs.database import Database
 from service.jobs.job import Job
-from service.jobs.schema import idempotency_keys, jobs, names
+from service.jobs.schema import idempotency_keys, jobs, names, webhooks
 from service.keys import Quota, Used
 from service.states import ENDED, JobState
 
@@ -65,36 +65,36 @@ class JobStore:
     def __init__(self, database: Database, bounds: Bounds, lease: float | None = None) -> None:
         self.bounds = bounds
         self.lease = lease
-        self._database = database
+        self.database = database
 
     def recover(self) -> None:
         """After a start of the only process: what was running is queued again, unless it was tried
         too often."""
         if self.lease is not None:
             return
-        with self._database.transaction() as connection:
-            now = self._database.now(connection)
+        with self.database.transaction() as connection:
+            now = self.database.now(connection)
             for job in self._all(connection, _ROW.where(jobs.c.state.in_(_RUNNING))):
                 if not self._given_up(connection, job, now):
                     self._write(connection, replace(job, state=JobState.QUEUED))
 
     def begin(self) -> None:
         """From here on an `unused` database is another one, or was emptied."""
-        with self._database.transaction() as connection:
-            self._database.count(connection, jobs.name)
+        with self.database.transaction() as connection:
+            self.database.count(connection, jobs.name)
 
     @property
     def unused(self) -> bool:
         """Whether nothing was ever on record here, nor was it begun."""
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             return not connection.scalar(select(func.count()).select_from(jobs)) and (
-                not self._database.ever_counted(connection, jobs.name)
+                not self.database.ever_counted(connection, jobs.name)
             )
 
     def check_room(self, uploads: int, share: Held | None = None) -> None:
         """Raises QueueFull if nothing can wait beside `uploads` requests that are still being
         read, or not for a client that already holds as much as is free."""
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             self._check_room(connection, uploads)
             if share is not None:
                 self._check_share(connection, share)
@@ -102,7 +102,7 @@ class JobStore:
     def check_quota(self, client: str, quota: Quota | None, now: float) -> None:
         """Raises QuotaExceeded if nothing is left of the client's megapixels."""
         if quota is not None:
-            with self._database.transaction() as connection:
+            with self.database.transaction() as connection:
                 counted.check(connection, client, quota, now)
 
     def spend(
@@ -111,14 +111,14 @@ class JobStore:
         """Count what a request has used that is no new job; nothing without a quota. Raises
         QuotaExceeded."""
         if quota is not None:
-            with self._database.transaction() as connection:
-                self._database.alone(connection)
+            with self.database.transaction() as connection:
+                self.database.alone(connection)
                 counted.check(connection, client, quota, now, megapixels, reconstructions)
                 counted.spend(connection, client, now, megapixels, reconstructions)
 
     def used(self, clients: Collection[str], now: float) -> dict[str, Used]:
         """What each of these clients has used of its quota."""
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             return counted.used(connection, clients, now)
 
     def known(self, client: str, fingerprint: str, key: str | None, reuse: bool) -> Job | None:
@@ -128,8 +128,8 @@ class JobStore:
         Raises KeyReused if the key belongs to another request. A key that finds a finished twin is
         bound to it.
         """
-        with self._database.transaction() as connection:
-            self._database.alone(connection)
+        with self.database.transaction() as connection:
+            self.database.alone(connection)
             return self._known(connection, client, fingerprint, key, reuse)
 
     def add(
@@ -141,8 +141,8 @@ class JobStore:
         Raises KeyReused, QueueFull, and QuotaExceeded beyond what its client may use. What was
         started and sent stays counted, whatever becomes of the job and its result.
         """
-        with self._database.transaction() as connection:
-            self._database.alone(connection)
+        with self.database.transaction() as connection:
+            self.database.alone(connection)
             known = self._known(connection, job.client, job.fingerprint, key, reuse)
             if known is not None:
                 return known
@@ -151,7 +151,7 @@ class JobStore:
                 now = job.created
                 counted.check(connection, job.client, quota, now, megapixels, 1, stores=True)
                 counted.spend(connection, job.client, now, megapixels, 1)
-            job = replace(job, event=_number(job, self._database.now(connection)))
+            job = replace(job, event=_number(job, self.database.now(connection)))
             connection.execute(insert(jobs).values(_columns(job)))
             self._bind(connection, job, key)
         return job
@@ -159,8 +159,8 @@ class JobStore:
     def claim(self, worker: str = "", besides: Collection[str] = ()) -> Job | None:
         """Take up the job that has waited longest, or whose lease is over; None if there is none
         `besides` those."""
-        with self._database.transaction() as connection:
-            now = self._database.now(connection)
+        with self.database.transaction() as connection:
+            now = self.database.now(connection)
             over = jobs.c.lease_end < now
             if self.lease is not None:  # none ends so late, but by a clock that was set back since
                 over = or_(over, jobs.c.lease_end > now + 2 * self.lease)
@@ -190,8 +190,8 @@ class JobStore:
         None is another's.
         """
         states: dict[str, JobState | None] = {}
-        with self._database.transaction() as connection:
-            now = self._database.now(connection)
+        with self.database.transaction() as connection:
+            now = self.database.now(connection)
             for job in sorted(running, key=lambda job: job.id):
                 held = self._held(connection, job)
                 states[job.id] = None if held is None else held.state
@@ -219,7 +219,7 @@ class JobStore:
         Returns the job as it is recorded, cancelled if that was asked for meanwhile; None if it has
         been taken up by another worker since, whose job it now is: then nothing is recorded.
         """
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             held = self._held(connection, job)
             if held is None:
                 return None
@@ -229,7 +229,7 @@ class JobStore:
                 connection,
                 replace(held, bytes=bytes),
                 state,
-                self._database.now(connection),
+                self.database.now(connection),
                 problem,
                 after,
             )
@@ -237,11 +237,11 @@ class JobStore:
     def requeue(self, job: Job) -> Job | None:
         """Put a running job back at its place, as if it had not been tried. Returns what `finish`
         does."""
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             held = self._held(connection, job)
             if held is None:
                 return None
-            now = self._database.now(connection)
+            now = self.database.now(connection)
             if held.state == JobState.CANCELLING:
                 return self._end(connection, held, JobState.CANCELLED, now)
             back = replace(
@@ -253,11 +253,11 @@ class JobStore:
     def cancel(self, id: str, after: int = 0) -> Job | None:
         """A queued job is cancelled at once, a running one as soon as its worker sees it. Returns
         the job as it is."""
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             job = self._one(connection, _ROW.where(jobs.c.id == id).with_for_update())
             if job is not None and job.state == JobState.QUEUED:
                 return self._end(
-                    connection, job, JobState.CANCELLED, self._database.now(connection), after=after
+                    connection, job, JobState.CANCELLED, self.database.now(connection), after=after
                 )
             if job is not None and job.state == JobState.RUNNING:
                 return self._write(connection, replace(job, state=JobState.CANCELLING))
@@ -265,33 +265,34 @@ class JobStore:
 
     def forget(self, id: str) -> None:
         """Remove an ended job's row; its result no longer exists."""
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             gone = connection.execute(delete(jobs).where(jobs.c.id == id, jobs.c.state.in_(ENDED)))
             if gone.rowcount:
                 connection.execute(delete(idempotency_keys).where(idempotency_keys.c.job == id))
                 connection.execute(delete(names).where(names.c.job == id))
+                connection.execute(delete(webhooks).where(webhooks.c.job == id))
 
     def rename(self, id: str, name: str | None) -> None:
         """Call a job by this name, or by none."""
-        with self._database.transaction() as connection:
-            self._database.alone(connection)
+        with self.database.transaction() as connection:
+            self.database.alone(connection)
             connection.execute(delete(names).where(names.c.job == id))
             if name is not None:
                 connection.execute(insert(names).values(job=id, name=name))
 
     def names(self, ids: Collection[str]) -> dict[str, str]:
         """The names of those jobs that have one, by their ids."""
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             rows = connection.execute(select(names).where(names.c.job.in_(ids)))
             return {row.job: row.name for row in rows}
 
     def get(self, id: str) -> Job | None:
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             return self._one(connection, _ROW.where(jobs.c.id == id))
 
     def several(self, ids: Collection[str]) -> dict[str, Job]:
         """Those of the jobs that are there, by their ids."""
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             return {job.id: job for job in self._all(connection, _ROW.where(jobs.c.id.in_(ids)))}
 
     def page(
@@ -303,12 +304,12 @@ class JobStore:
             wanted = wanted.where(jobs.c.position < _position(before, jobs.c.client == client))
         if state is not None:
             wanted = wanted.where(jobs.c.state == state)
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             return self._all(connection, wanted)
 
     def ahead(self, id: str) -> list[Job]:
         """The jobs that a queued one waits for, in order."""
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             return self._all(
                 connection,
                 _ROW.where(_UNDER_WAY, jobs.c.position < _position(id)).order_by(jobs.c.position),
@@ -316,23 +317,23 @@ class JobStore:
 
     def waiting(self) -> list[Job]:
         """Every job that has not ended, in order."""
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             return self._all(connection, _ROW.where(_UNDER_WAY).order_by(jobs.c.position))
 
     def ended(self) -> list[Job]:
         """Every job that has ended, oldest end first."""
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             return self._all(
                 connection, _ROW.where(jobs.c.state.in_(ENDED)).order_by(jobs.c.finished)
             )
 
     def depth(self) -> int:
         """How many jobs have not ended."""
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             return int(connection.scalar(select(func.count()).where(_UNDER_WAY)) or 0)
 
     def close(self) -> None:
-        self._database.close()
+        self.database.close()
 
     def _known(
         self, connection: Connection, client: str, fingerprint: str, key: str | None, reuse: bool

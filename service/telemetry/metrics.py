@@ -111,6 +111,12 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+        self.webhooks = Counter(
+            "quantvggt_webhooks",
+            "Calls of callback addresses: delivered, failed and tried again, or given up.",
+            ["outcome"],
+            registry=registry,
+        )
         self.artifact_bytes = Counter(
             "quantvggt_artifact_bytes", "Bytes of files made.", ["format"], registry=registry
         )
@@ -142,6 +148,7 @@ class Metrics:
             (self.out_of_memory, ("true", "false")),
             (self.degraded, ("chunked", "reduced-resolution")),
             (self.refinements, REFINEMENT_OUTCOMES),
+            (self.webhooks, ("delivered", "failed", "given-up")),
             (self.artifact_bytes, files),
         ):
             for value in values:

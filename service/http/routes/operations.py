@@ -112,6 +112,7 @@ def _capabilities(application: Application) -> dict[str, Any]:
             "video": ["MP4", "QuickTime", "Matroska", "WebM", "AVI"],
         },
         "urls": _urls(settings.access),
+        "callbacks": application.webhooks.on,
         "output_formats": {
             **{
                 kind: [export.formats[kind] for export in exports if kind in export.formats]

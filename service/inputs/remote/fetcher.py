@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import BinaryIO, cast
 
+import anyio
 import httpcore
 import httpx
 from starlette.datastructures import UploadFile
@@ -77,6 +78,31 @@ class Fetcher:
                 file.file.close()
             raise
         return files
+
+    async def post(self, text: str, headers: Mapping[str, str], body: bytes) -> int:
+        """Send `body` to a URL, which is checked like those to fetch from, and return the answer's
+        status. Redirects are not followed.
+
+        Raises URLRefusedError, TimeoutError, ssl.SSLError, and httpcore's errors.
+        """
+        url = read_url(text)
+        origin = self.hosts.origin(url)
+        target = httpcore.URL(
+            scheme=origin.scheme, host=origin.host, port=origin.port, target=url.raw_path
+        )
+        sent: list[tuple[str | bytes, str | bytes]] = [
+            ("Host", url.netloc),
+            ("User-Agent", f"quantvggt/{__version__}"),
+            *headers.items(),
+        ]
+        with anyio.fail_after(self.access.fetch_timeout):
+            async with (
+                httpcore.AsyncConnectionPool(
+                    self._encryption, network_backend=self._network
+                ) as pool,
+                pool.stream("POST", target, headers=sent, content=body) as answer,
+            ):
+                return answer.status
 
 
 class _Fetch:

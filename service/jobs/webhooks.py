@@ -1,0 +1,188 @@
+"""Telling an address of the client's choice that a reconstruction has ended.
+
+What is still to be told is in the database of jobs, so a kill loses none of it; an address may be
+told more than once. Each call is signed as Standard Webhooks (standardwebhooks.com) describes it:
+HMAC-SHA256 over ``id.timestamp.body``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import logging
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpcore
+from sqlalchemy import delete, insert, select, update
+
+from service.clock import clock
+from service.errors import InvalidOption, Unavailable
+from service.inputs.remote.fetcher import Fetcher
+from service.inputs.remote.hosts import URLRefusedError, read_url
+from service.jobs.database import Database
+from service.jobs.schema import jobs, webhooks
+from service.settings import SettingsError
+from service.states import ENDED
+from service.telemetry.metrics import Metrics
+
+_WAITS = (15.0, 60.0, 300.0, 1800.0, 3 * 3600.0, 12 * 3600.0)  # seconds before the next attempt
+_AT_ONCE = 16
+_LOOK_SECONDS = 0.5
+_LEAST_SECRET = 16  # characters
+
+_log = logging.getLogger("service")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One attempt at telling `url` that a job has ended, after so many others."""
+
+    job: str
+    url: str
+    attempts: int
+    state: str
+    problem: str | None
+
+    def body(self) -> bytes:
+        """What is sent, as JSON."""
+        code = None if self.problem is None else json.loads(self.problem)["code"]
+        data = {"id": self.job, "state": self.state, "problem": code}
+        data["link"] = f"/reconstructions/{self.job}"
+        return json.dumps({"type": f"reconstruction.{self.state}", "data": data}).encode()
+
+
+def signed(secret: bytes, id: str, timestamp: int, body: bytes) -> dict[str, str]:
+    """The headers that prove who sent `body`, and when: `timestamp` is in seconds since the
+    epoch."""
+    mac = hmac.new(secret, f"{id}.{timestamp}.".encode() + body, hashlib.sha256).digest()
+    return {
+        "Content-Type": "application/json",
+        "Webhook-Id": id,
+        "Webhook-Timestamp": str(timestamp),
+        "Webhook-Signature": f"v1,{base64.b64encode(mac).decode()}",
+    }
+
+
+def read_secret(path: Path | None) -> bytes | None:
+    """The secret that the file at `path` holds. Raises SettingsError if it holds none."""
+    if path is None:
+        return None
+    try:
+        secret = path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"--webhook-secret {path} can't be read: {error}.") from None
+    if len(secret) < _LEAST_SECRET:
+        raise SettingsError(
+            f"--webhook-secret {path} holds {len(secret)} characters; give at least "
+            f"{_LEAST_SECRET}, such as those of `openssl rand -base64 32`."
+        )
+    return secret.encode()
+
+
+class Webhooks:
+    """Calls what is due, again and again with longer and longer waits, until it is answered with a
+    status from 200 to 299 or given up. Without a `secret` nobody is called."""
+
+    def __init__(
+        self, database: Database, fetcher: Fetcher, secret: bytes | None, metrics: Metrics
+    ) -> None:
+        self._database = database
+        self._fetcher = fetcher
+        self._secret = secret
+        self._metrics = metrics
+
+    @property
+    def on(self) -> bool:
+        """Whether anybody is called."""
+        return self._secret is not None
+
+    def check(self, url: str | None) -> None:
+        """Raises InvalidOption if this address is never called from here."""
+        if url is None:
+            return
+        if not self.on:
+            raise InvalidOption(
+                "callback_url: this service calls no addresses. Follow the reconstruction's events "
+                "instead, or have it run with --webhook-secret.",
+                option="callback_url",
+            )
+        try:
+            self._fetcher.hosts.origin(read_url(url))
+        except URLRefusedError as error:
+            raise InvalidOption(f"callback_url {error}.", option="callback_url") from None
+
+    def order(self, job: str, url: str | None) -> None:
+        """Have `url` told of the end of a job, also if it has ended already."""
+        if url is None:
+            return
+        same = (webhooks.c.job == job, webhooks.c.url == url)
+        with self._database.transaction() as connection:
+            self._database.alone(connection)
+            connection.execute(delete(webhooks).where(*same))
+            connection.execute(insert(webhooks).values(job=job, url=url, attempts=0, due=0.0))
+
+    async def run(self) -> None:
+        """Call what is due, until cancelled."""
+        while True:
+            calls: list[Call] = []
+            try:
+                calls = await asyncio.to_thread(self.take)
+                await asyncio.gather(*map(self._make, calls))
+            except Unavailable:
+                pass  # it has been logged; what was taken is due again later
+            except Exception:
+                _log.exception("webhooks could not be called; trying again")
+            if not calls:
+                await asyncio.sleep(_LOOK_SECONDS)
+
+    def take(self) -> list[Call]:
+        """What is due now. It is due again after a wait, unless its address is reached before: so
+        it is neither lost with this process nor called by two replicas at once."""
+        row = select(webhooks, jobs.c.state, jobs.c.problem).join(jobs, jobs.c.id == webhooks.c.job)
+        with self._database.transaction() as connection:
+            now = self._database.now(connection)
+            due = row.where(jobs.c.state.in_(ENDED), webhooks.c.due <= now)
+            due = due.order_by(webhooks.c.due).limit(_AT_ONCE)
+            due = due.with_for_update(skip_locked=True, of=webhooks)
+            calls = [
+                Call(each.job, each.url, each.attempts, each.state, each.problem)
+                for each in connection.execute(due)
+            ]
+            for call in calls:
+                wait = _WAITS[min(call.attempts, len(_WAITS) - 1)]
+                connection.execute(
+                    update(webhooks)
+                    .where(webhooks.c.job == call.job, webhooks.c.url == call.url)
+                    .values(attempts=call.attempts + 1, due=now + wait)
+                )
+        return calls
+
+    async def _make(self, call: Call) -> None:
+        assert self._secret is not None
+        body = call.body()
+        try:
+            headers = signed(self._secret, call.job, int(clock.now()), body)
+            status = await self._fetcher.post(call.url, headers, body)
+            why = "" if 200 <= status < 300 else f"answered with status {status}"
+        except (
+            URLRefusedError, TimeoutError, ssl.SSLError, httpcore.TimeoutException,
+            httpcore.NetworkError, httpcore.ProtocolError,
+        ) as error:  # fmt: skip
+            why = f"was not reached: {error!r}"
+        last = call.attempts >= len(_WAITS)
+        outcome = "delivered" if not why else "given-up" if last else "failed"
+        self._metrics.webhooks.labels(outcome).inc()
+        if why:
+            _log.warning("the callback of job %s %s%s", call.job, why, "; given up" * last)
+        if outcome != "failed":
+            await asyncio.to_thread(self._done, call)
+
+    def _done(self, call: Call) -> None:
+        same = (webhooks.c.job == call.job, webhooks.c.url == call.url)
+        with self._database.transaction() as connection:
+            connection.execute(delete(webhooks).where(*same))

@@ -1,0 +1,188 @@
+"""Addresses that are told of a reconstruction's end, by a running service."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.jobs import webhooks
+from service.settings import SettingsError
+from tests.service.pictures import encode, form, make_picture
+from tests.service.running import Running, Serve, problem, wait_until
+from tests.service.stress.conftest import Start, start
+
+__all__ = ["start"]  # a fixture
+
+SECRET = "of-sixteen-characters-at-least"
+DOCS = Path(__file__).parents[3] / "docs" / "serving.md"
+
+
+class Receiver:
+    """A server that keeps what is sent to it and answers with `status`."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.calls: list[tuple[str, dict[str, str], bytes]] = []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.calls.append((self.path, dict(self.headers), body))
+                self.send_response(receiver.status)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.host = f"http://127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.server.shutdown()
+    receiver.server.server_close()
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    path = tmp_path / "secret"
+    path.write_text(SECRET + "\n")
+    return path
+
+
+@pytest.fixture
+def service(serve: Serve, receiver: Receiver, secret: Path) -> Running:
+    return serve(webhook_secret=secret, fetch_hosts=receiver.host)
+
+
+def ask(client: httpx.Client, url: str) -> httpx.Response:
+    return client.post(
+        "/reconstruct",
+        files=form(encode(make_picture())),
+        data={"callback_url": url},
+        headers={"Prefer": "respond-async"},
+    )
+
+
+def documented_check() -> Any:
+    """The function that the documentation gives to those who are called."""
+    code = re.search(r"```python\n(def genuine.*?)```", DOCS.read_text(), re.DOTALL)
+    assert code is not None
+    names: dict[str, Any] = {}
+    exec("import base64, hashlib, hmac, time\n" + code[1], names)
+    return names["genuine"]
+
+
+def test_an_address_is_told_of_the_end_with_a_signature_that_the_documented_check_accepts(
+    service: Running, receiver: Receiver
+) -> None:
+    id = ask(service.client, f"{receiver.host}/done?a=1").json()["id"]
+    wait_until(lambda: service.metric('quantvggt_webhooks_total{outcome="delivered"}') == 1)
+    ((path, headers, body),) = receiver.calls
+    assert path == "/done?a=1"
+    told = httpx.Response(200, content=body).json()
+    assert told["type"] == "reconstruction.succeeded"
+    assert told["data"] == {
+        "id": id, "state": "succeeded", "problem": None, "link": f"/reconstructions/{id}",
+    }  # fmt: skip
+    genuine = documented_check()
+    assert genuine(SECRET.encode(), headers, body)
+    assert not genuine(SECRET.encode(), headers, body + b" ")
+    assert not genuine(b"another secret", headers, body)
+    old = {**headers, "Webhook-Timestamp": str(int(headers["Webhook-Timestamp"]) - 600)}
+    assert not genuine(SECRET.encode(), old, body)
+    assert "callback_url" not in service.client.get(f"/reconstructions/{id}").json()["options"]
+
+
+def test_a_request_that_gets_an_earlier_result_is_told_of_it_too(
+    service: Running, receiver: Receiver
+) -> None:
+    first = ask(service.client, f"{receiver.host}/first").json()["id"]
+    wait_until(lambda: len(receiver.calls) == 1)
+    assert ask(service.client, f"{receiver.host}/second").json()["id"] == first
+    wait_until(lambda: [call[0] for call in receiver.calls] == ["/first", "/second"])
+
+
+def test_a_call_that_fails_is_made_again_until_it_is_given_up(
+    service: Running, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "_WAITS", (0.01, 0.01))
+    receiver.status = 500
+    ask(service.client, f"{receiver.host}/down")
+    wait_until(lambda: service.metric('quantvggt_webhooks_total{outcome="given-up"}') == 1)
+    assert service.metric('quantvggt_webhooks_total{outcome="failed"}') == 2
+    assert len(receiver.calls) == 3
+    assert len({headers["Webhook-Id"] for _, headers, _ in receiver.calls}) == 1
+    assert service.application.webhooks.take() == []
+
+
+def test_a_call_that_is_due_survives_a_restart(
+    serve: Serve, receiver: Receiver, secret: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "_WAITS", (1.0,) * 100)
+    settings = {"webhook_secret": secret, "fetch_hosts": receiver.host}
+    service = serve(**settings)
+    receiver.status = 503
+    ask(service.client, f"{receiver.host}/late")
+    wait_until(lambda: len(receiver.calls) == 1)
+    service.stop()
+    receiver.status = 200
+    again = serve(**settings, data_dir=service.data_dir)
+    wait_until(lambda: again.metric('quantvggt_webhooks_total{outcome="delivered"}') == 1)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9/", "https://example.org/", "file:///etc/passwd", "", "x" * 3000]
+)
+def test_an_address_that_may_not_be_asked_for_pictures_is_refused(
+    service: Running, url: str
+) -> None:
+    answer = ask(service.client, url)
+    assert problem(answer, 422, "invalid-option")["option"] == "callback_url"
+
+
+def test_without_a_secret_nobody_is_called_and_the_request_is_refused(serve: Serve) -> None:
+    service = serve()
+    answer = ask(service.client, "https://example.org/")
+    assert "--webhook-secret" in problem(answer, 422, "invalid-option")["detail"]
+    assert service.client.get("/capabilities").json()["callbacks"] is False
+
+
+def test_a_short_secret_or_none_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="can't be read"):
+        webhooks.read_secret(tmp_path / "missing")
+    (tmp_path / "short").write_text("secret\n")
+    with pytest.raises(SettingsError, match="holds 6 characters"):
+        webhooks.read_secret(tmp_path / "short")
+
+
+@pytest.mark.slow
+def test_a_call_that_is_due_survives_a_kill(
+    start: Start, receiver: Receiver, secret: Path, tmp_path: Path
+) -> None:
+    flags = ("--data-dir", str(tmp_path / "data"), "--webhook-secret", str(secret))
+    flags += ("--fetch-hosts", receiver.host)
+    receiver.status = 500
+    process, url = start(*flags)
+    with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
+        id = ask(client, f"{receiver.host}/done").json()["id"]
+        wait_until(lambda: len(receiver.calls) == 1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    receiver.status = 200
+    start(*flags)
+    wait_until(lambda: len(receiver.calls) == 2)
+    assert receiver.calls[1][1]["Webhook-Id"] == id

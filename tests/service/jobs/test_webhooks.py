@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -12,9 +13,16 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import make_url
 
+from service.inputs.remote.fetcher import Fetcher
 from service.jobs import webhooks
-from service.settings import SettingsError
+from service.jobs.database import Database
+from service.jobs.job import Job, new_id
+from service.jobs.store import Bounds, JobStore
+from service.jobs.webhooks import Webhooks
+from service.settings import AccessSettings, Limits, SettingsError
+from service.telemetry.metrics import Metrics
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import Running, Serve, problem, wait_until
 from tests.service.stress.conftest import Start, start
@@ -142,6 +150,33 @@ def test_a_call_that_is_due_survives_a_restart(
     receiver.status = 200
     again = serve(**settings, data_dir=service.data_dir)
     wait_until(lambda: again.metric('quantvggt_webhooks_total{outcome="delivered"}') == 1)
+
+
+@pytest.mark.parametrize("place", ["sqlite", "postgresql"])
+def test_a_call_is_taken_by_one_replica_once_its_job_has_ended(
+    place: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    location: Any = tmp_path / "jobs.sqlite3"
+    if place == "postgresql":
+        url = make_url(request.getfixturevalue("postgres").url())
+        location = url.set(drivername="postgresql+psycopg")
+    store = JobStore(Database(location), Bounds(4, 100.0))
+    now = time.time()
+    job = store.add(Job(new_id(), "", "f", 2, 1.0, now + 60, now))
+    fetcher = Fetcher(AccessSettings(), Limits())
+    replicas = [Webhooks(store.database, fetcher, b"secret", Metrics(None, 1)) for _ in range(2)]
+    for url in ("https://example.org/a", "https://example.org/b", "https://example.org/a"):
+        replicas[0].order(job.id, url)
+    assert replicas[0].take() == []
+    store.cancel(job.id)
+    taken = replicas[1].take()
+    assert sorted(call.url for call in taken) == ["https://example.org/a", "https://example.org/b"]
+    assert {(call.job, call.state, call.attempts) for call in taken} == {(job.id, "cancelled", 0)}
+    assert replicas[0].take() == []
+    replicas[0].order(job.id, "https://example.org/a")
+    store.forget(job.id)  # with its result whoever made it takes the call back
+    assert replicas[0].take() == []
+    store.close()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ constexpr int kElements = 16;  // of a row, held by one thread
 constexpr int kElementBits = 4;
 constexpr int kWarp = 32;
 constexpr int kLargestWidth = 4096;
+constexpr int kBlocks = 4;  // of the largest width on a multiprocessor; with 64 registers a thread none is spilled
 constexpr int kSmallBlock = 128;  // threads; narrow rows share a block
 constexpr int kWords = kElements / 4;
 constexpr float kSmall = 0x1p-60f, kLarge = 0x1p60f;  // between them a quotient's corrections are exact
@@ -293,7 +294,7 @@ __device__ void quantize(const PrologueArguments& p, const Row& row, int64_t ind
 
 // `log_width`: the logarithm to base 2 of the row's width if that is a power of two, else 0.
 template <class T, int log_width>
-__global__ void __launch_bounds__(kLargestWidth / kElements) prologue_kernel(const PrologueArguments p) {
+__global__ void __launch_bounds__(kLargestWidth / kElements, kBlocks) prologue_kernel(const PrologueArguments p) {
   Row row;
   row.width = log_width > 0 ? 1 << log_width : static_cast<int>(p.k);
   row.threads = threads_per_row(row.width);

@@ -27,8 +27,11 @@ def page(browser: Browser, service: Running) -> Iterator[Page]:
 
 
 def test_every_operation_is_listed(page: Page, service: Running) -> None:
-    expect(page.locator(".opblock")).to_have_count(len(EXPORTS) + 12)
-    for tag in service.client.get("/openapi.json").json()["tags"]:
+    description = service.client.get("/openapi.json").json()
+    operations = [operation for path in description["paths"].values() for operation in path]
+    assert len(operations) > len(EXPORTS)
+    expect(page.locator(".opblock")).to_have_count(len(operations))
+    for tag in description["tags"]:
         expect(page.locator(f"#operations-tag-{tag['name']}")).to_contain_text(tag["description"])
 
 

@@ -77,7 +77,7 @@ def quantize_stage(
     if recipe.learning_epochs > 0 and chosen:
         learned = _learn(walk, stage, true, chosen, signs, meant, seen or meant, recipe)
     records = []
-    wide_module = copy.deepcopy(module)
+    wide_module = None if wide_seen is None else copy.deepcopy(module)
     wide: dict[str, QuantizedLinear] = {}
     given = observe(walk, stage, true, list(chosen), meant)
     for name, scheme in chosen.items():
@@ -101,15 +101,16 @@ def quantize_stage(
         )
         if recipe.wide and with_wide_activations(scheme) is not None:
             met = wanted
-            if wide_seen is not None:
+            if wide_seen is not None and wide_module is not None:
                 met = observe(walk, stage, wide_module, [name], wide_seen)[name]
             wide[name] = widened(quantised, layer.weight, layer.bias, Observed(wanted, met), recipe)
-        wide_module.set_submodule(name, wide.get(name, quantised))
+        if wide_module is not None:
+            wide_module.set_submodule(name, wide.get(name, quantised))
         module.set_submodule(name, quantised)
     meant.advance(stage, original)  # to the bit what a resumed run does
     if seen is not None:
         seen.advance(stage, module)
-    if wide_seen is not None:
+    if wide_seen is not None and wide_module is not None:
         wide_seen.advance(stage, wide_module)
     return QuantizedStage(records, wide)
 

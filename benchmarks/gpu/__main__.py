@@ -70,7 +70,7 @@ def main() -> int:
         left = TOTAL - (time.monotonic() - started)
         seconds = min(float(limits.get(step.name, step.seconds)), left)
         begun = time.monotonic()
-        end = run(step, seconds, args.out / "log.txt") if seconds > 1 else "left out, no time left"
+        end = run(step, seconds, args.out / "log.txt") if left > 1 else "left out, no time left"
         line = f"== {step.name}: {end}, {time.monotonic() - begun:.0f} s"
         print(line, flush=True)
         with (args.out / "log.txt").open("a") as log:
@@ -125,7 +125,7 @@ def run(step: Step, seconds: float, log: Path) -> str:
             code = process.wait(timeout=seconds)
             return "ok" if code == 0 else f"failed with {code}"
         except subprocess.TimeoutExpired:
-            return f"ended after {seconds:.0f} s"
+            return f"ended after {seconds:.3g} s"
         finally:
             end_session(process)
 

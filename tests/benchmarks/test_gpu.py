@@ -23,12 +23,12 @@ def _rows(path: Path) -> list[dict[str, object]]:
 
 @pytest.mark.slow
 def test_a_step_that_is_ended_by_its_limit_leaves_the_others_their_results(tmp_path: Path) -> None:
-    finished = _run(tmp_path, "--limit", "attention=2")
+    finished = _run(tmp_path, "--limit", "attention=0.1")
     assert finished.returncode == 1
     ends = [line.split(", ")[0] for line in finished.stdout.splitlines()]
     names = ("probe", "trial", "tests", "linear", "attention", "network", "numbers")
     assert ends[:7] == [
-        f"== {name}: {'ended after 2 s' if name == 'attention' else 'ok'}" for name in names
+        f"== {name}: {'ended after 0.1 s' if name == 'attention' else 'ok'}" for name in names
     ]
     assert len(ends) == 9  # and both tools of the sanitizer
     assert len(list(tmp_path.iterdir())) <= 8

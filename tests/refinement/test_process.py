@@ -83,7 +83,7 @@ def test_a_process_that_aborts_as_colmap_does_is_a_reason(room: Room) -> None:
 
 
 def test_a_process_that_takes_too_long_is_stopped(room: Room) -> None:
-    answer = refine(room.photographs, room.network, options=RefineOptions(seconds=0.3))
+    answer = refine(room.photographs, room.network, options=RefineOptions(seconds=0.01))
     check_unrefined(answer, room, "time-limit")
 
 

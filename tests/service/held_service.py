@@ -1,5 +1,5 @@
-"""``python -m service`` as it is, but for passes of the network: they wait while the file $HOLD is
-there."""
+"""``python -m service`` as it is, but for passes of the network: while the file $HOLD is there, all
+but as many as it says wait."""
 
 from __future__ import annotations
 
@@ -17,13 +17,24 @@ from service.inference.network_pass import Pass
 
 
 class HeldEngine(Engine):
+    begun = 0  # passes since the file appeared
+
     def infer(
         self, batch: PreprocessedImages, observer: Any = lambda stage, share: None, *rest: Any
     ) -> Pass:
-        while Path(os.environ["HOLD"]).exists():
+        self.begun += 1
+        while self._held():
             observer("aggregator", 0.5)  # a pass that goes on and can be stopped
             time.sleep(0.01)
         return super().infer(batch, observer, *rest)
+
+    def _held(self) -> bool:
+        try:
+            free = int(Path(os.environ["HOLD"]).read_text() or 0)
+        except FileNotFoundError:
+            self.begun = 0
+            return False
+        return self.begun > free
 
 
 if __name__ == "__main__":

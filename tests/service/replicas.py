@@ -133,9 +133,9 @@ class Cluster:
         self.replicas.append(Replica(self._command, self._environment, log))
         return self.replicas[-1]
 
-    def hold(self) -> None:
-        """Let no pass of the network end, on any replica."""
-        self._held.touch()
+    def hold(self, after: int = 0) -> None:
+        """Let no pass of the network end, or none after the first few, on any replica."""
+        self._held.write_text(str(after))
 
     def let_go(self) -> None:
         self._held.unlink(missing_ok=True)

@@ -18,7 +18,8 @@ import pytest
 
 from tests.service.http.routes.test_reconstructions import read_events
 from tests.service.pictures import form
-from tests.service.replicas import Cluster, Replica
+from tests.service.pipeline.test_work import pictures
+from tests.service.replicas import ASYNC, Cluster, Replica
 from tests.service.rooms import room
 from tests.service.running import PATIENCE, problem, wait_until
 from tests.service.servers import ObjectServer, Postgres
@@ -221,6 +222,23 @@ def test_what_a_killed_replica_ran_is_finished_by_the_other(
     assert left.wait_for_state(id, "succeeded")["id"] == id
     assert cluster.row(id)["token"] == 2
     assert left.client.get(f"/reconstructions/{id}/points.ply").status_code == 200
+
+
+def test_passes_that_a_killed_replica_had_finished_are_not_run_again_by_the_other(
+    cluster: Cluster, pair: tuple[Replica, Replica]
+) -> None:
+    cluster.hold(after=2)
+    answer = pair[0].client.post(
+        "/reconstruct", files=form(*pictures(9)), data={"passes": "4"}, headers=ASYNC
+    )
+    id = answer.json()["id"]
+    runner = cluster.runner(id)
+    left = other(pair, runner)
+    followed(runner, id, lambda event: event[2].get("chunk") == 1)
+    runner.kill()
+    cluster.let_go()
+    run = left.wait_for_state(id, "succeeded")["run"]
+    assert (run["passes"], run["resumed_passes"]) == (3, 2)
 
 
 def test_a_replica_that_slept_through_its_lease_publishes_nothing(

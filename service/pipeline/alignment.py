@@ -52,12 +52,13 @@ class Aligned:
         )
 
 
-def known_cameras(options: Options, frames: range) -> Cameras | None:
+def known_cameras(options: Options, frames: Sequence[int]) -> Cameras | None:
     """The cameras of these pictures, float64; None unless pose and intrinsics of all are known."""
-    given = (options.cameras or ())[frames.start : frames.stop]
+    if options.cameras is None:
+        return None
     known = [
         (camera.extrinsic, camera.intrinsic)
-        for camera in given
+        for camera in (options.cameras[frame] for frame in frames)
         if camera is not None and camera.extrinsic is not None and camera.intrinsic is not None
     ]
     if len(known) < len(frames):

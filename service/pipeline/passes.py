@@ -62,7 +62,7 @@ class Passes:
         if len(chunks) == 1:
             observe = self._observer(0, total)
             observe("transfer", 0.0)
-            done = self._infer(plan, chunks[0], observe, history, describe=False)
+            done = self._infer(plan, chunks[0], observe, history)
             self._note(done, chunks[0], history)
             return SceneParts.of(done.reconstruction)
 
@@ -91,16 +91,13 @@ class Passes:
         places = chain.places
         if loops:
             finished.watch = lambda: self._report("loops", len(chunks) / total)
+
+            def look(number: int, frames: Sequence[int]) -> Pass:
+                observe = self._observer(len(chunks) + number, total, "loops")
+                return self._infer(plan, frames, observe)
+
             revisits = revisit(
-                self._engine,
-                lambda frames: self._take(plan, frames),
-                chunks,
-                finished,
-                places,
-                torch.cat(descriptors),
-                lambda i: self._observer(len(chunks) + i, total, "loops"),
-                self._run.add,
-                plan.attention_keys,
+                look, chunks, finished, places, torch.cat(descriptors), self._run.add
             )
             self._run.loops, places = revisits.document(), revisits.places
             finished.watch = lambda: None
@@ -129,13 +126,13 @@ class Passes:
     def _infer(
         self,
         plan: Plan,
-        frames: range,
+        frames: Sequence[int],
         observe: Observer,
-        history: TrackHistory | None,
+        history: TrackHistory | None = None,
         *,
-        describe: bool,
+        describe: bool = False,
     ) -> Pass:
-        queries = None if history is None else history.queries(frames.start)
+        queries = None if history is None else history.queries(frames[0])
         cameras = None
         if self._engine.takes_cameras:
             cameras = known_cameras(self._prepared.options, frames)

@@ -14,9 +14,10 @@ from model.scene.chunking import Place
 from model.scene.loops import Loop, Verdict, close_loops, find_loops, measure
 from model.scene.reconstruction import Reconstruction
 from service.errors import NonFiniteOutput, OutOfMemory
-from service.inference.engine import Engine, Observer
 from service.inference.network_pass import Pass
-from service.pipeline.chunks import Take
+
+Look = Callable[[int, Sequence[int]], Pass]
+"""Runs pass number i over some frames of the scene."""
 
 _log = logging.getLogger("service")
 
@@ -42,29 +43,24 @@ class Revisits:
 
 
 def revisit(
-    engine: Engine,
-    take: Take,
+    look: Look,
     chunks: Sequence[range],
     parts: Sequence[Reconstruction],
     places: Sequence[Place],
     descriptors: torch.Tensor,
-    observer: Callable[[int], Observer],
     note: Callable[[Pass], None],
-    attention_keys: int | None = None,
 ) -> Revisits:
     """Look for loops between the `parts` of a scene, one for each of `chunks`, which lie at
     `places`, with one more pass for each candidate.
 
     `descriptors` [S, D] are those of all frames. No pass reads more pictures than a chunk has, and
-    one that fails costs its loop, not the scene. `observer(i)` watches pass number i, `note` is
-    given it; raises what they raise.
+    one that fails costs its loop, not the scene. `note` is given each pass; raises what it and
+    `look` raise.
     """
     loops: list[Loop] = []
     for number, candidate in enumerate(find_loops(descriptors, chunks)):
         try:
-            extra = engine.infer(
-                take(candidate.frames), observer(number), None, False, attention_keys
-            )
+            extra = look(number, candidate.frames)
         except (OutOfMemory, NonFiniteOutput) as error:
             _log.warning("pictures %d and %d were not compared: %s", *candidate.pair, error)
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from PIL import ExifTags, Image
 
 from model.files.artifact import save
 from model.network.network import Network
-from model.scene.preprocess import preprocess_images
+from model.reconstruct import Cameras
+from model.scene.preprocess import PreprocessedImages, preprocess_images
 from quantization.convert import quantize_network
 from quantization.recipe import RECIPES
 from service.inference.engine import Engine
+from service.inference.network_pass import Pass
 from service.settings import InferenceSettings, SettingsError
 from tests.model.families.networks import TINY, depth_anything_3, filled
 from tests.service.pictures import encode, form, make_picture
@@ -127,6 +130,49 @@ def test_known_cameras_reach_a_network_that_takes_them(
     assert told["scale"]["provenance"] == "known cameras"
     intrinsics = np.array([picture["intrinsic"] for picture in told["pictures"]])
     np.testing.assert_allclose(intrinsics, [lens["intrinsic"]] * 6, rtol=1e-5)
+
+
+class Told(Engine):
+    """Notes the frames and the known cameras of every pass."""
+
+    def load(self) -> None:
+        super().load()
+        self.passes: list[tuple[torch.Tensor, Cameras | None]] = []
+
+    def infer(
+        self, batch: PreprocessedImages, observer: Any = lambda stage, share: None, *rest: Any
+    ) -> Pass:
+        self.passes.append((batch.images, rest[-1]))
+        return super().infer(batch, observer, *rest)
+
+
+def test_every_pass_is_told_the_cameras_of_its_own_pictures_also_one_that_looks_again(
+    serve: Serve, tmp_path: Path
+) -> None:
+    artifact = _saved(TINY["any-view"](), tmp_path / "any-view")
+    service = serve(Told, artifact=artifact, pass_frames=4)
+    way = [encode(make_picture(120, 90, seed)) for seed in range(12)]
+    pictures = [*way, *way[:4]]  # back at the beginning
+    cameras = [
+        {
+            "extrinsic": [[1, 0, 0, place], [0, 1, 0, 0.1 * place**2], [0, 0, 1, 0]],
+            "intrinsic": [[130 + place, 0, 60], [0, 130, 45], [0, 0, 1]],
+        }
+        for place in range(16)
+    ]
+    result = _answer(service, pictures, cameras)
+    (loop,) = result["run"]["loops"]
+    chunks = result["run"]["passes"]
+    shown: dict[int, torch.Tensor] = {}
+    for images, known in service.engine.passes[-chunks - 1 :]:
+        extrinsics, intrinsics = known
+        places = [int(x) for x in extrinsics[:, 0, 3]]
+        assert extrinsics.tolist() == [cameras[place]["extrinsic"] for place in places]
+        assert intrinsics.tolist() == [cameras[place]["intrinsic"] for place in places]
+        for place, image in zip(places, images, strict=True):
+            assert torch.equal(shown.setdefault(place, image), image)
+    assert sorted(shown) == list(range(16))
+    assert set(loop["pictures"]) < set(places)  # the last pass looked again
 
 
 def test_known_cameras_far_from_the_origin_tell_a_network_the_same(tmp_path: Path) -> None:

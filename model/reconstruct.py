@@ -11,7 +11,7 @@ from torch import Tensor
 
 from model import families
 from model.errors import ReconstructionError
-from model.families.family import Geometry
+from model.families.family import Family, Geometry
 from model.network.config import NetworkConfig
 from model.network.execution import autocast
 from model.network.network import Network
@@ -87,9 +87,14 @@ def reconstruct(
     mode: str = "fit",
     attention_keys: int | None = None,
     cameras: Cameras | None = None,
+    metric: Network | None = None,
 ) -> Reconstruction:
     """Pictures to a scene; see `preprocess_images` for the modes and errors, `Network.forward` for
     `attention_keys`, `decode` for the result.
+
+    `metric` is a second network of the family, which looks at the pictures one by one and brings
+    the scene to metres; see `Family.in_metres`, also for errors. Raises ValueError if it is none
+    that can.
 
     `cameras` are those of the pictures, where they are known and the network takes them. The scene
     is then brought onto them, depth and all. Raises ValueError if the network takes none.
@@ -97,13 +102,19 @@ def reconstruct(
     family = families.of(net.config)
     grid = family.grid(net.config)
     batch = preprocess_images(sources, mode, grid.longer_side, grid.patch_size, grid.public)
-    if cameras is None:
-        return decode(net.config, _predict(net, batch.images, attention_keys), batch)
-    if not family.takes_cameras(net.config):
+    if cameras is not None and not family.takes_cameras(net.config):
         raise ValueError("cameras were given, but this network looks at pictures alone")
+    if metric is not None and not _can_scale(net.config, metric.config):
+        raise ValueError(
+            f"a network of {metric.config.family} was given to bring one of {net.config.family} to "
+            "metres; that takes the metric one of Depth Anything 3 beside one of its networks for "
+            "many pictures"
+        )
     known = known_to_network(cameras, batch, next(net.parameters()).device)
     scene = decode(net.config, _predict(net, batch.images, attention_keys, **known), batch)
-    if len(scene.extrinsics) < 2:
+    if metric is not None:
+        scene = _in_metres(family, scene, _predict(metric, batch.images))
+    if cameras is None or len(scene.extrinsics) < 2:
         return scene
     return _onto(scene, fit_cameras(scene.extrinsics, cameras[0]))
 
@@ -144,6 +155,34 @@ def _predict(
     with autocast(device):
         prediction: Prediction = net(images.to(device), attention_keys=attention_keys, **known)
     return prediction
+
+
+def _can_scale(config: NetworkConfig, metric: NetworkConfig) -> bool:
+    """Whether a network of `metric` brings scenes of one of `config` to metres."""
+    family = families.of(config)
+    return (
+        family.in_metres is not None
+        and not family.single_pictures(config)
+        and family is families.of(metric)
+        and family.single_pictures(metric)
+        and family.scale(metric) == "metre"
+    )
+
+
+def _in_metres(family: Family, scene: Reconstruction, metric: Prediction) -> Reconstruction:
+    assert family.in_metres is not None
+    found = family.in_metres(
+        Geometry(scene.extrinsics, scene.intrinsics, scene.depth, scene.depth_conf, None),
+        metric.map(lambda values: values[0].float().cpu()),
+    )
+    extrinsics, depth, confidence = found.extrinsics, found.depth, found.confidence
+    assert extrinsics is not None
+    assert depth is not None
+    assert confidence is not None
+    points = unproject_depth(depth, extrinsics, scene.intrinsics)
+    return replace(
+        scene, extrinsics=extrinsics, depth=depth, depth_conf=confidence, world_points=points
+    )
 
 
 def _onto(scene: Reconstruction, similarity: Similarity) -> Reconstruction:

@@ -151,6 +151,10 @@ class Family:
     single_pictures: Callable[[Any], bool] = lambda config: False
     """Whether a network takes pictures one by one. Its cameras then have the focal length of a
     usual lens, which it does not predict; depth in metres is in proportion to the true one."""
+    in_metres: Callable[[Geometry, Prediction], Geometry] | None = None
+    """Brings a scene of many pictures to metres, and its sky far away, by what the family's metric
+    network for single pictures predicts for the same frames, without its batch axis; None in a
+    family without such a network. Raises ValueError where the two have nothing to compare."""
 
     def keys(
         self, config: NetworkConfig, frames: int, height: int, width: int, budget: int | None

@@ -13,7 +13,7 @@ from torch import Tensor
 from model.families.depth_anything_3.backbone import SPECIAL_TOKENS
 from model.families.depth_anything_3.cameras import encoding_to_cameras
 from model.families.depth_anything_3.config import HEADS, DepthAnything3Config
-from model.families.depth_anything_3.metric import depth_in_metres
+from model.families.depth_anything_3.metric import depth_in_metres, in_metres
 from model.families.depth_anything_3.network import DepthAnything3, block_name
 from model.families.depth_anything_3.presets import PRESETS
 from model.families.depth_anything_3.sky import is_sky, with_far_sky
@@ -127,6 +127,13 @@ def _scale(config: DepthAnything3Config) -> Literal["arbitrary", "metre"]:
     return "metre" if config.kind == "metric" else "arbitrary"
 
 
+def _in_metres(scene: Geometry, metric: Prediction) -> Geometry:
+    assert metric.depth is not None
+    assert metric.sky is not None
+    found, _ = in_metres(scene, metric.depth[..., 0], metric.sky)
+    return found
+
+
 _APACHE = Licence(
     "Apache-2.0",
     True,
@@ -179,4 +186,5 @@ DEPTH_ANYTHING_3 = Family(
     },
     takes_cameras=lambda config: "camera" in config.heads,
     single_pictures=lambda config: not config.any_view,
+    in_metres=_in_metres,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,13 @@ from torch import Tensor
 
 from evaluation import datasets
 from evaluation.bootstrap import Interval
-from evaluation.evaluate import compare, evaluate
+from evaluation.evaluate import Deviation, compare, evaluate
 from evaluation.figure import draw
-from evaluation.pose_metrics import AUC_THRESHOLDS
-from evaluation.report import Report, auc_retained
+from evaluation.kept import kept
+from evaluation.raised import matching, raised
+from evaluation.remembered import Remembered
+from evaluation.report import Report
+from evaluation.table import Row, table
 from model import families
 from model.families.family import Geometry
 from model.files import provenance
@@ -27,6 +30,10 @@ from model.files.checkpoint import load_checkpoint, resolve_checkpoint
 from model.files.manifest import MANIFEST
 from model.network.network import Network
 from model.reconstruct import geometry
+from scenes.scene import Scene
+
+Answer = Callable[[Tensor], Geometry]
+_RAISED = "8 bits: "
 
 
 @dataclass(frozen=True)
@@ -60,30 +67,25 @@ def run(args: argparse.Namespace) -> int:
         if args.reference is None
         else load_subject(args.reference, args.device, args.activations)
     )
+    wide = _wide(args, subject)
     grid = families.of(subject.net.config).grid(subject.net.config)
     results: dict[str, dict[str, Any]] = {}
-    reports: dict[tuple[str, str], Report] = {}
+    rows: list[Row] = []
     for views in dict.fromkeys(args.views):
         opened = datasets.open_scenes(args, views, grid)
         options = _options(args, views, opened, *(s for s in (subject, reference) if s is not None))
-        key = str(views)
-        if reference is None:
-            report = evaluate(subject.answer, opened.scenes, **options)
-        else:
-            found = compare(reference.answer, subject.answer, opened.scenes, **options)
-            report = found.other
-            reports[key, reference.name] = found.reference
-        reports[key, subject.name] = report
-        results[key] = {"model": report.to_dict()}
-        if reference is not None:
-            retained = {
-                str(limit): auc_retained(found.reference, report, limit) for limit in AUC_THRESHOLDS
-            }
-            results[key]["reference"] = found.reference.to_dict()
-            results[key]["deviation"] = found.deviation.to_dict()
-            results[key]["auc_retained"] = {
-                key: share and asdict(share) for key, share in retained.items()
-            }
+        answers = None if reference is None else Remembered(reference.answer)
+
+        scored = [_score(subject.name, answers, subject.answer, opened.scenes, options)]
+        if wide is not None:
+            for pattern in args.only:
+                with raised(subject.net, wide, pattern):
+                    name = f"{_RAISED}{pattern}"
+                    scored.append(_score(name, answers, subject.answer, opened.scenes, options))
+        if reference is not None and scored[0].reference is not None:
+            rows.append(Row(str(views), reference.name, scored[0].reference))
+        rows += [Row(str(views), s.name, s.report, s.kept, s.deviation) for s in scored]
+        results[str(views)] = _document(scored)
 
     document = {
         "model": {"name": subject.name, **subject.origin},
@@ -104,12 +106,71 @@ def run(args: argparse.Namespace) -> int:
             json.dumps(document, indent=1) + "\n", encoding="utf-8"
         )
         draw(
-            {f"{key} views, {name}": report for (key, name), report in reports.items()},
+            {f"{row.views} views, {row.name}": row.report for row in rows},
             args.out / "report.png",
         )
         print(f"written: {args.out / 'report.json'}, {args.out / 'report.png'}", file=sys.stderr)
-    print(json.dumps(document) if args.json else _table(reports, results))
+    print(json.dumps(document) if args.json else table(rows))
     return 0
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A network's scores, and beside a reference's what it keeps of them."""
+
+    name: str
+    report: Report
+    reference: Report | None = None
+    deviation: Deviation | None = None
+    kept: Mapping[str, Interval | None] | None = None
+
+
+def _score(
+    name: str,
+    reference: Answer | None,
+    answer: Answer,
+    scenes: Iterable[Scene],
+    options: Mapping[str, Any],
+) -> Scored:
+    if reference is None:
+        return Scored(name, evaluate(answer, scenes, **options))
+    found = compare(reference, answer, scenes, **options)
+    shares = kept(found.reference, found.other)
+    return Scored(name, found.other, found.reference, found.deviation, shares)
+
+
+def _document(scored: Sequence[Scored]) -> dict[str, Any]:
+    """Plain data: the model, and what `--only` made of it by pattern."""
+
+    def plain(one: Scored) -> dict[str, Any]:
+        result: dict[str, Any] = {"model": one.report.to_dict()}
+        if one.deviation is not None and one.kept is not None:
+            result["deviation"] = one.deviation.to_dict()
+            result["kept"] = {key: share and asdict(share) for key, share in one.kept.items()}
+        return result
+
+    first, *raised = scored
+    document = plain(first)
+    if first.reference is not None:
+        document["reference"] = first.reference.to_dict()
+    if raised:
+        document["only"] = {one.name.removeprefix(_RAISED): plain(one) for one in raised}
+    return document
+
+
+def _wide(args: argparse.Namespace, subject: Subject) -> Network | None:
+    """The artifact with 8-bit activations, for `--only`. Raises ValueError where it has none."""
+    if not args.only:
+        return None
+    if args.activations == "8" or not (Path(args.model) / MANIFEST).is_file():
+        raise ValueError(
+            "--only gives layers of an artifact 8-bit activations: it takes the folder of an "
+            "artifact as --model, and --activations 4"
+        )
+    wide = load_subject(args.model, args.device, "8").net
+    for pattern in args.only:
+        matching(subject.net, wide, pattern)
+    return wide
 
 
 def load_subject(name: str, device: str, activations: str = "4") -> Subject:
@@ -173,77 +234,3 @@ def _options(
         "seed": args.seed,
         "label": f"{views} views",
     }
-
-
-def _table(reports: Mapping[tuple[str, str], Report], results: Mapping[str, Any]) -> str:
-    """The reports as aligned text: figures, below them the intervals, then what changed and what
-    went wrong."""
-    header = ["views", "model", *(f"AUC@{limit}" for limit in AUC_THRESHOLDS), "rot", "trans"]
-    lines = [[*header, "AbsRel", "constant", "δ<1.25", "points", "point head"]]
-    notes = []
-    for (views, name), report in reports.items():
-        angles = [
-            *(report.auc[limit] for limit in AUC_THRESHOLDS),
-            report.rotation_median,
-            report.translation_median,
-        ]
-        shares = [
-            report.abs_rel,
-            report.constant_abs_rel,
-            report.delta,
-            report.point_error,
-            report.point_head_error,
-        ]
-        lines.append(
-            [views, name, *(_value(x, 1) for x in angles), *(_value(x, 3) for x in shares)]
-        )
-        lines.append(["", "", *(_range(x, 1) for x in angles), *(_range(x, 3) for x in shares)])
-        for title, items in (("failed", report.failures), ("skipped", report.skipped)):
-            notes += [
-                f"{views} views, {name}: {title}: {scene} ({reason})" for scene, reason in items
-            ]
-        notes += [
-            f"{views} views, {name}: no scene of category {missing}"
-            for missing in report.missing_categories
-        ]
-        for quantity, found in (report.surface or {}).items():
-            notes.append(
-                f"{views} views, {name}: {quantity} {_value(found, 4)} [{_range(found, 4)}]"
-            )
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        "  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]
-    text.append(
-        "Second lines: 95 % bootstrap intervals over scenes. rot, trans: median error of a pair in "
-        "degrees."
-    )
-    text.append(
-        "constant: AbsRel of one depth everywhere. points: median error / scene scale after "
-        "alignment."
-    )
-    return "\n".join(
-        [*text, *(_moved(views, r) for views, r in results.items() if "deviation" in r), *notes]
-    )
-
-
-def _moved(views: str, result: Mapping[str, Any]) -> str:
-    deviation, kept = result["deviation"], result["auc_retained"]["30"]
-    units = {"rotation_deg": " degrees", "translation": "", "depth": "", "points": ""}
-    parts = [
-        f"{name.removesuffix('_deg')} {deviation[name]['value']:.3g}{units[name]}"
-        for name in units
-        if deviation[name]
-    ]
-    if kept is not None:
-        parts.append(f"AUC@30 kept {kept['value']:.1f} % [{kept['low']:.1f}-{kept['high']:.1f}]")
-    return f"{views} views, deviation from the reference: {', '.join(parts) or 'unknown'}"
-
-
-def _value(found: Interval | None, digits: int) -> str:
-    return "-" if found is None else f"{found.value:.{digits}f}"
-
-
-def _range(found: Interval | None, digits: int) -> str:
-    return "" if found is None else f"{found.low:.{digits}f}-{found.high:.{digits}f}"

@@ -205,6 +205,7 @@ class _Answer:
     """A prediction for one scene: float64 on the CPU, no batch axis."""
 
     extrinsics: Tensor  # [S, 3, 4]
+    intrinsics: Tensor  # [S, 3, 3]
     depth: Tensor | None  # [S, H, W]
     points: Tensor | None  # [S, H, W, 3] unprojected depth, predicted world frame
     head_points: Tensor | None  # [S, H, W, 3] from the point head
@@ -231,12 +232,13 @@ def _answer(net: Network, scene: Scene) -> _Answer:
     if broken:
         return _Answer(
             torch.full_like(extrinsics, torch.nan),
+            torch.full_like(intrinsics, torch.nan),
             None,
             None,
             None,
             f"not finite: {', '.join(broken)}",
         )
-    return _Answer(extrinsics, depth, points, said.points, None)
+    return _Answer(extrinsics, intrinsics, depth, points, said.points, None)
 
 
 def _score(scene: Scene, answer: _Answer, *, surface: bool, seed: int) -> SceneRecord:
@@ -262,6 +264,7 @@ def _score(scene: Scene, answer: _Answer, *, surface: bool, seed: int) -> SceneR
         views=scene.images.shape[0],
         rotation_deg=tuple(rotation.tolist()),
         translation_deg=tuple(translation.tolist()),
+        focal_error=None if answer.failure else _focal_error(answer.intrinsics, scene.intrinsics),
         abs_rel=abs_rel,
         delta=delta,
         constant_abs_rel=constant,
@@ -270,6 +273,16 @@ def _score(scene: Scene, answer: _Answer, *, surface: bool, seed: int) -> SceneR
         surface=found_surface,
         failure=answer.failure,
     )
+
+
+def _focal_error(predicted: Tensor, true: Tensor) -> float:
+    """Mean over frames and both axes of 1 - smaller / larger focal length; intrinsics `[S, 3, 3]`.
+
+    At most 1, whatever a network says.
+    """
+    found, wanted = (k.double().diagonal(dim1=-2, dim2=-1)[:, :2] for k in (predicted, true))
+    share = torch.minimum(found, wanted) / torch.maximum(found, wanted)
+    return float((1 - share).clamp(max=1).mean())
 
 
 def _surface(predicted: Tensor, true: Tensor, camera: Tensor, seed: int) -> SurfaceErrors:

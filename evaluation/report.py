@@ -31,6 +31,7 @@ class SceneRecord:
     views: int
     rotation_deg: tuple[float, ...]  # one a pair of frames, see `relative_pose_errors`
     translation_deg: tuple[float, ...]
+    focal_error: float | None  # mean over frames of 1 - smaller / larger of both focal lengths
     abs_rel: float | None
     delta: float | None
     constant_abs_rel: float | None  # AbsRel of one depth everywhere
@@ -73,6 +74,7 @@ class Report:
     category_auc: Mapping[str, Mapping[int, Interval]]
     rotation_median: Interval
     translation_median: Interval
+    focal_error: Interval | None
     abs_rel: Interval | None
     delta: Interval | None
     constant_abs_rel: Interval | None
@@ -116,7 +118,14 @@ class Report:
         return result
 
 
-_SCENE_FIGURES = ("abs_rel", "delta", "constant_abs_rel", "point_error", "point_head_error")
+_SCENE_FIGURES = (
+    "focal_error",
+    "abs_rel",
+    "delta",
+    "constant_abs_rel",
+    "point_error",
+    "point_head_error",
+)
 
 
 def summarise(
@@ -170,7 +179,7 @@ def summarise(
         scenes=len(records),
         views=tuple(sorted({record.views for record in records})),
         splits=tuple(sorted({record.split for record in records})),
-        auc={threshold: over_all(_mean_auc(records, threshold)) for threshold in AUC_THRESHOLDS},
+        auc={threshold: over_all(mean_auc(records, threshold)) for threshold in AUC_THRESHOLDS},
         category_auc={
             category: {threshold: of_category(category, threshold) for threshold in AUC_THRESHOLDS}
             for category in categories
@@ -198,33 +207,6 @@ def summarise(
     )
 
 
-def auc_retained(reference: Report, other: Report, threshold: int = 30) -> Interval | None:
-    """Share in percent of the reference's AUC@threshold that `other` keeps, on the same scenes.
-
-    Both are drawn with the same resamples, so what is hard for both cancels and the interval is
-    that of the change. None where the reference's AUC is zero, in all scenes or in a resample.
-    """
-    if [record.name for record in reference.records] != [record.name for record in other.records]:
-        raise ValueError("both reports must cover the same scenes in the same order")
-    of_reference, of_other = (
-        _mean_auc(reference.records, threshold),
-        _mean_auc(other.records, threshold),
-    )
-
-    def share(indices: bootstrap.Indices) -> bootstrap.Values:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.true_divide(100.0 * of_other(indices), of_reference(indices))
-
-    found = bootstrap.interval(
-        share,
-        reference.scenes,
-        groups=[record.category for record in reference.records],
-        resamples=reference.resamples,
-        seed=reference.bootstrap_seed,
-    )
-    return found if np.isfinite([found.value, found.low, found.high]).all() else None
-
-
 def _pooled_auc(records: Sequence[SceneRecord], threshold: int) -> Statistic:
     return bootstrap.pooled_mean(
         [record.auc(threshold) for record in records],
@@ -232,7 +214,7 @@ def _pooled_auc(records: Sequence[SceneRecord], threshold: int) -> Statistic:
     )
 
 
-def _mean_auc(records: Sequence[SceneRecord], threshold: int) -> Statistic:
+def mean_auc(records: Sequence[SceneRecord], threshold: int) -> Statistic:
     """Mean over categories of the AUC of each category's pooled pairs."""
     category = np.array([record.category for record in records])
     pooled = _pooled_auc(records, threshold)

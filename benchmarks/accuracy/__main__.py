@@ -12,7 +12,6 @@ the same figures.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 import time
@@ -22,19 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from benchmarks.accuracy.experiments import EIGHT_BIT_BUDGET, SECTIONS, Experiment
 from benchmarks.accuracy.figure import draw
 from benchmarks.accuracy.tables import write_tables
 from evaluation.evaluate import Comparison, compare
+from evaluation.kept import kept
 from evaluation.pose_metrics import AUC_THRESHOLDS
-from evaluation.report import auc_retained
+from evaluation.remembered import Remembered
 from model import families
-from model.families.family import Geometry
 from model.files import provenance
 from model.files.checkpoint import load_checkpoint
-from model.network.network import Network
 from model.reconstruct import geometry
 from quantization.calibration import samples
 from quantization.calibration.samples import Sample
@@ -47,20 +44,6 @@ from scenes.synthetic.generator import SyntheticScenes
 
 FRAMES = 4
 RUINED = 6  # every so many candidates
-
-
-class _Remembered:
-    """A network that computes its answer to the same pictures only once."""
-
-    def __init__(self, net: Network) -> None:
-        self._net = net
-        self._answers: dict[bytes, Geometry] = {}
-
-    def __call__(self, images: Tensor) -> Geometry:
-        key = hashlib.sha256(images.numpy().tobytes()).digest()
-        if key not in self._answers:
-            self._answers[key] = geometry(self._net, images)
-        return self._answers[key]
 
 
 def main() -> int:
@@ -110,7 +93,7 @@ class _Bench:
         self.section, self.args = section, args
         net = load_checkpoint("demo")
         self.net = with_outliers(net, args.seed) if section == "outliers" else net
-        self.reference = _Remembered(self.net)
+        self.reference = Remembered(partial(geometry, self.net))
         self.family = families.of(net.config)
         grid = self.family.grid(net.config)
         side = grid.longer_side
@@ -197,12 +180,14 @@ def _ruined(sample: Sample, index: int) -> Sample:
 
 
 def _plain(comparison: Comparison) -> dict[str, Any]:
-    kept = {str(t): auc_retained(comparison.reference, comparison.other, t) for t in AUC_THRESHOLDS}
+    shares = kept(comparison.reference, comparison.other)
     return {
         "full": comparison.reference.to_dict(records=False),
         "quantised": comparison.other.to_dict(records=False),
         "deviation": comparison.deviation.to_dict(records=False),
-        "auc_kept": {threshold: share and asdict(share) for threshold, share in kept.items()},
+        "auc_kept": {
+            str(t): (share := shares[f"auc_{t}"]) and asdict(share) for t in AUC_THRESHOLDS
+        },
     }
 
 

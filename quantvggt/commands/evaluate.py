@@ -39,6 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="bits of activations of layers that an artifact has in 4, which a service chooses by "
         "its machine (default: %(default)s)",
     )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="LAYERS",
+        help="score the artifact once more for each of these patterns, with 8-bit activations in "
+        "the layers that fit it and 4-bit ones elsewhere: where the loss sits. For example "
+        "'*.attn.qkv' '*.mlp.fc2' '*'",
+    )
     add_scene_arguments(parser)
     add_refinement_arguments(parser)
     parser.add_argument(

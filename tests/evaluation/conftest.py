@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from evaluation.pose_metrics import relative_to_first
+from evaluation.report import SceneRecord
 from model.families.family import Geometry
 from model.rotations import quaternion_to_matrix
 from scenes.scene import Scene
@@ -77,6 +78,29 @@ class Oracle:
             None,
             0.5 * points.double(),
         )
+
+
+def build_record(
+    name: str, error_deg: float, *, category: str = "chair", pairs: int = 1, **figures: float
+) -> SceneRecord:
+    """A scene whose cameras are all turned by `error_deg`; of other figures only those given."""
+    optional = ("abs_rel", "delta", "constant_abs_rel", "point_error", "point_head_error")
+    missing = dict.fromkeys((*optional, "focal_error", "surface"))
+    return SceneRecord(
+        name=name,
+        category=category,
+        split="test",
+        views=2,
+        rotation_deg=(error_deg,) * pairs,
+        translation_deg=(0.0,) * pairs,
+        failure=None,
+        **{**missing, **figures},
+    )
+
+
+@pytest.fixture
+def record() -> Callable[..., SceneRecord]:
+    return build_record
 
 
 @pytest.fixture

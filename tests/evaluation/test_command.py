@@ -167,7 +167,7 @@ def test_an_artifact_is_measured_against_its_own_full_precision(
     assert result["model"]["records"] != result["reference"]["records"]
     assert str(checkpoint.parent) not in json.dumps(document)
     run(parsed(*arguments))
-    assert "2 views, deviation from the reference: rotation" in capsys.readouterr().out
+    assert "packed: deviation from the reference: rotation" in capsys.readouterr().out
 
 
 def test_8_bit_activations_move_an_artifact_less_than_4_bit_ones(
@@ -182,6 +182,34 @@ def test_8_bit_activations_move_an_artifact_less_than_4_bit_ones(
         assert document["activations"] == bits
         moved.append(document["results"]["2"]["deviation"]["depth"]["value"])
     assert moved[1] < moved[0]
+
+
+def test_each_pattern_of_only_is_a_row_with_what_it_keeps(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packed = artifact(checkpoint, {"split": "calibration", "scenes": ["calibration-000000"]})
+    arguments = ["--model", str(packed), "--reference", str(checkpoint), *SMALL]
+    patterns = ["--only", "*.attn.qkv", "*"]
+    assert run(parsed(*arguments, *patterns, "--json")) == 0
+    result = json.loads(capsys.readouterr().out)["results"]["2"]
+    moved = [r["deviation"]["depth"]["value"] for r in (result, *result["only"].values())]
+    assert list(result["only"]) == ["*.attn.qkv", "*"]
+    assert moved[2] < moved[1] < moved[0]
+    assert result["kept"]["abs_rel"]["value"] > 0
+    assert run(parsed(*arguments, *patterns)) == 0
+    out = capsys.readouterr().out
+    assert out.count("kept, %") == 4  # three networks, and what it means
+    assert "8 bits: *.attn.qkv" in out
+
+
+def test_only_takes_an_artifact_in_4_bits(checkpoint: Path) -> None:
+    with pytest.raises(ValueError, match="--only gives layers of an artifact"):
+        run(parsed("--model", str(checkpoint), "--only", "*", *SMALL))
+    packed = artifact(checkpoint, None)
+    with pytest.raises(ValueError, match="--activations 4"):
+        run(parsed("--model", str(packed), "--activations", "8", "--only", "*", *SMALL))
+    with pytest.raises(ValueError, match="no layer of 4-bit activations is called so"):
+        run(parsed("--model", str(packed), "--only", "*.head", *SMALL))
 
 
 def test_an_artifact_calibrated_on_the_test_split_gets_no_score(checkpoint: Path) -> None:

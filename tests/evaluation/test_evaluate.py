@@ -25,6 +25,7 @@ def test_a_network_that_knows_the_truth_scores_100_and_no_error(
     assert {t: found.value for t, found in report.auc.items()} == pytest.approx(
         {30: 100, 15: 100, 5: 100, 3: 100}
     )
+    assert report.focal_error.value == 0
     assert report.abs_rel.value == pytest.approx(0, abs=1e-5)
     assert report.delta.value == 1
     assert report.point_error.value == pytest.approx(0, abs=1e-4)
@@ -48,6 +49,22 @@ def test_the_more_a_network_errs_the_worse_every_score(
         assert getattr(strong, name).value > getattr(slight, name).value > 1e-3
     assert strong.delta.value < slight.delta.value
     assert slight.auc[5].low <= slight.auc[5].value <= slight.auc[5].high
+
+
+def test_the_focal_error_is_a_share_and_at_most_1(make_scene: Callable, oracle: Callable) -> None:
+    scene = make_scene("zoomed", views=2)
+
+    def error(*factors: float) -> float:
+        def zoomed(images: Tensor) -> Geometry:
+            found = oracle([scene])(images)
+            scales = torch.tensor([[x, 1.0, 1.0] for x in factors]).double()
+            return replace(found, intrinsics=found.intrinsics * scales[:, :, None])
+
+        return evaluate(zoomed, [scene], resamples=5).focal_error.value
+
+    assert error(0.8, 1) == pytest.approx(0.2 / 4)
+    assert error(1.25, 1) == pytest.approx(0.2 / 4)
+    assert error(-1, 1e9) == pytest.approx(2 / 4)
 
 
 def test_what_was_evaluated_is_on_record(

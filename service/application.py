@@ -1,9 +1,9 @@
 """Everything that a front end may ask of the service, whether it speaks HTTP or is a command.
 
-`Application` puts the rooms together from the settings. One request's life: `submit` reads the
-upload, prepares it and queues a job; a worker runs it through the pipeline; `wait` or `follow` say
-how it goes; `finished` and the catalogue give its files. The event loop only moves bytes: decoding
-runs on a small pool of threads, the network on the worker's threads, and the store is asked from
+`Application` puts the rooms together from the settings. One request's life: `submissions` reads the
+upload, prepares it and queues a job; a worker runs it through the pipeline; `reconstructions` says
+how it goes, and it and the catalogue give its files. The event loop only moves bytes: decoding runs
+on a small pool of threads, the network on the worker's threads, and the store is asked from
 threads.
 """
 
@@ -13,42 +13,27 @@ import asyncio
 import logging
 import math
 import os
-import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import AbstractAsyncContextManager, ExitStack, closing
+from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 
 from service import __version__
 from service.access import Access, Client
-from service.admission import Admission, UploadSlot
+from service.admission import Admission
 from service.clock import clock
-from service.errors import (
-    Draining,
-    InvalidOption,
-    NotFinished,
-    NotFound,
-    NotYours,
-    StoreUnavailable,
-    Unavailable,
-    Wedged,
-    gone,
-)
+from service.errors import Draining, StoreUnavailable, Unavailable, Wedged
 from service.exports.catalogue import Catalogue
 from service.exports.records import OUTPUTS
-from service.fair import FairPool
 from service.inference.engine import Engine
-from service.inputs.body import Upload
 from service.inputs.decoding import decoder
-from service.inputs.options import Options, read_options
-from service.inputs.prepared import PreparedScene, prepare
+from service.inputs.prepared import PreparedScene
 from service.inputs.remote.fetcher import Fetcher
-from service.intake import DryRun, Intake, Submitted, Terms
+from service.intake import Intake
 from service.jobs.database import Database
-from service.jobs.events import Event, Events, end_of
-from service.jobs.job import Job, new_id
+from service.jobs.events import Events
+from service.jobs.job import new_id
 from service.jobs.lease import Follower, Heartbeat
 from service.jobs.retention import Retention
-from service.jobs.status import Status, status_of
 from service.jobs.store import Bounds, JobStore
 from service.jobs.webhooks import Webhooks, read_secret
 from service.jobs.worker import Watchdog, Worker
@@ -57,17 +42,16 @@ from service.pipeline.refine import Refiner
 from service.pipeline.report import Report
 from service.pipeline.task import Task
 from service.pipeline.work import Work
-from service.result.document import ReconstructionDocument
+from service.reconstructions import Reconstructions
 from service.settings import AccessSettings, Settings, StorageSettings
-from service.states import JobState
 from service.storage.bucket import Bucket
 from service.storage.folder import Storage
 from service.storage.shared import SharedStorage
-from service.telemetry.metrics import REJECTIONS, Metrics
+from service.submissions import Submissions
+from service.telemetry.metrics import Metrics
 from service.telemetry.usage import KeyUsage
 
 _SWEEP_SECONDS = 60.0
-_GRACE_SECONDS = 5.0  # beyond a job's deadline, for the worker to say so itself
 
 _log = logging.getLogger("service")
 
@@ -121,20 +105,37 @@ class Application:
         engine.on_loss = self._fail
         self._draining = False
         self._on_failure = on_failure
-        self._admission = Admission(
-            self.store, self.storage, settings.queue.max_uploads, self.cancel
+        self.reconstructions = Reconstructions(
+            self._access,
+            self.store,
+            self.storage,
+            self._events,
+            self._worker,
+            self.metrics,
+            settings.server.heartbeat,
         )
-        self._intake = Intake(
+        cancel = self.reconstructions.cancel
+        self._admission = Admission(self.store, self.storage, settings.queue.max_uploads, cancel)
+        intake = Intake(
             engine,
             self._refiner,
             self.storage,
             self.store,
             self._admission,
             self._events,
-            self.cancel,
+            cancel,
             settings.queue.job_timeout,
         )
-        self._pictures = FairPool(2, "pictures")
+        self.submissions = Submissions(
+            settings,
+            engine,
+            self._admission,
+            intake,
+            self._worker,
+            self.webhooks,
+            self.metrics,
+            self.check_serving,
+        )
         self._background: list[asyncio.Task[None]] = []
         self.metrics.draining.set_function(lambda: float(self._draining))
         for state in engine.replicas:
@@ -172,7 +173,7 @@ class Application:
         ended = await asyncio.to_thread(self._worker.stop, patience)
         for rounds in self._between_replicas:
             await asyncio.to_thread(rounds.stop)
-        await asyncio.to_thread(self._pictures.shutdown)
+        await asyncio.to_thread(self.submissions.close)
         await asyncio.to_thread(self.engine.close)
         if ended:
             self.close()
@@ -246,51 +247,7 @@ class Application:
         self.metrics.ready.set(ready)
         return self.metrics.text()
 
-    # A request becomes a job
-
-    def count(self, outcome: str) -> None:
-        """Count a request by how it ended: "ok", "accepted", "disconnected", or an error's code."""
-        self.metrics.requests.labels(outcome).inc()
-        if outcome in REJECTIONS:
-            self.metrics.rejected.labels(outcome).inc()
-
-    async def submit(
-        self,
-        upload: AbstractAsyncContextManager[Upload],
-        options: Mapping[str, str],
-        terms: Terms,
-    ) -> Submitted | DryRun:
-        """Read a request and queue a job for it, unless it is known or asks for a dry run.
-
-        `options` are those that came beside the upload, whose own win. Cancelled before it returns,
-        it leaves nothing behind, unless whoever asked is detached. Raises a ServiceError, and what
-        `upload` raises.
-        """
-        self.check_serving()
-        async with self._admission.slot(terms.client) as slot:
-            began = time.perf_counter()
-            async with upload as sent:
-                seconds = time.perf_counter() - began
-                self.metrics.stages.labels("upload").observe(seconds)
-                chosen = read_options({**options, **sent.options})
-                self.webhooks.check(chosen.callback_url)
-                work = partial(self._take_up, slot, sent, chosen, terms, seconds)
-                return await asyncio.wrap_future(self._pictures.submit(terms.client.name, work))
-
-    def prepare(self, upload: Upload, options: Options) -> PreparedScene:
-        """Decode and pre-process one scene, to be closed by the caller. Raises a ServiceError."""
-        engine = self.engine
-        if options.query_points is not None:  # before decoding; the pictures' size is not known yet
-            engine.check_tracks(engine.image_size, engine.image_size)
-        settings = self.settings
-        return prepare(
-            upload,
-            options,
-            settings.limits,
-            engine.grid,
-            settings.refinement,
-            engine.single_pictures,
-        )
+    # Without a queue
 
     def run(self, scene: PreparedScene, report: Report) -> str:
         """Reconstruct a prepared scene here and now, past the queue, on an application that was not
@@ -299,159 +256,6 @@ class Application:
         self.storage.accept(id, scene.save)
         self._work.do(Task(id, id, clock.now()), report)
         return id
-
-    def _take_up(
-        self, slot: UploadSlot, upload: Upload, options: Options, terms: Terms, seconds: float
-    ) -> Submitted | DryRun:
-        """From an upload that has arrived to a job; on a thread, for all of it blocks."""
-        with closing(self.prepare(upload, options)) as scene:
-            scene.seconds["upload"] = seconds
-            submitted = self._intake.take(slot, scene, terms)
-        if isinstance(submitted, Submitted):
-            self.webhooks.order(submitted.job.id, options.callback_url)
-        self._worker.notify()
-        return submitted
-
-    # A job until its end
-
-    async def wait(
-        self, submitted: Submitted, seconds: float | None
-    ) -> tuple[Job, dict[str, float]]:
-        """The job once it has ended, or as it is after `seconds`, and its seconds by stage.
-
-        None waits as long as the job may take. Cancelled then, it takes a job along that nobody
-        else has asked for.
-        """
-        job, timings = submitted.job, {}
-        patience = max(job.deadline - clock.now(), 0.0) + _GRACE_SECONDS
-        if seconds is not None:
-            patience = min(patience, seconds)
-        if not job.ended and patience > 0:
-            try:
-                end = await self._events.wait_for_end(job.id, patience)
-            except asyncio.CancelledError:
-                if seconds is None and not submitted.known:
-                    await asyncio.shield(asyncio.to_thread(self.cancel, job.id))
-                raise
-            if end is None or end.job is None:
-                now = await asyncio.to_thread(self.store.get, job.id)
-                job = now or job
-            else:
-                job, timings = end.job, end.data["timings"]
-        if submitted.known and job.state == JobState.SUCCEEDED:
-            self.metrics.reused.inc()
-        return job, timings
-
-    async def follow(self, job: Job, after: int) -> AsyncIterator[Event | None]:
-        """The job's events numbered above `after`, up to its end; None whenever nothing has
-        happened for `heartbeat` seconds."""
-        if job.ended:
-            if job.event > after:
-                yield end_of(job)
-            return
-        async for event in self._events.follow(job.id, after, self.settings.server.heartbeat):
-            yield event
-            if event is None:
-                now = await asyncio.to_thread(self.store.get, job.id)
-                if now is None or now.ended:  # its history is gone, but its end is on record
-                    if now is not None:
-                        yield end_of(now)
-                    return
-
-    def status(self, job: Job) -> Status:
-        """How far a job is that has no result."""
-        return status_of(job, self.store, self._worker)
-
-    def cancel(self, id: str) -> Job | None:
-        """Cancel a job that waits or runs; returns it as it is now. An ended one stays as it is."""
-        before = self.store.get(id)
-        job = self.store.cancel(id, self._events.last_number(id))
-        waited = before is not None and before.state == JobState.QUEUED
-        if waited and job is not None and job.state == JobState.CANCELLED:
-            self.storage.drop_incoming(id)
-            self.metrics.cancelled.labels("queued").inc()
-            self.metrics.jobs.labels(job.state).inc()
-            self._events.publish_end(job)
-        elif (
-            job is not None and job.state == JobState.CANCELLING and job.worker == self._worker.name
-        ):
-            self._worker.cancel(id)
-        return job
-
-    # Jobs on record
-
-    def find(self, client: Client, id: str) -> Job:
-        """A job that the client may look at. Raises NotFound, for another's as for none."""
-        job = self.store.get(id)
-        if job is None or not self._access.may_read(client, job.client):
-            raise gone()
-        return job
-
-    def _own(self, client: Client, id: str) -> Job:
-        """The client's own job. Raises NotFound, NotYours."""
-        job = self.find(client, id)
-        if job.client != client.name:
-            raise NotYours("Only who made this reconstruction may change or remove it.")
-        return job
-
-    def rename(self, client: Client, id: str, name: str | None) -> None:
-        """Call the client's job by this name in lists, None for no name. Raises NotFound,
-        NotYours."""
-        self.store.rename(self._own(client, id).id, name)
-
-    def names(self, jobs: Collection[Job]) -> dict[str, str]:
-        """The names of those jobs that have one, by their ids."""
-        return self.store.names([job.id for job in jobs])
-
-    def finished(self, client: Client, id: str) -> Job:
-        """The client's job, which has a result. Raises NotFound or NotFinished."""
-        job = self.find(client, id)
-        if not job.ended:
-            message = f"The reconstruction is {job.state}; it has no files yet."
-            raise NotFinished(message, retry_after=1)
-        if job.state != JobState.SUCCEEDED:
-            raise NotFound(f"The reconstruction is {job.state}, so it has no files.")
-        return job
-
-    def found_points(self, client: Client, id: str, chunk: int) -> bytes:
-        """Points of a finished chunk of a job that still runs, as PLY. Raises NotFound."""
-        job = self.find(client, id)
-        found = None if job.ended else self.storage.found(id, chunk)
-        if found is None:
-            raise NotFound(
-                f"There are no points of chunk {chunk} by themselves: it is not finished, or the "
-                "whole reconstruction is, or another replica works on it."
-            )
-        return found
-
-    def page(
-        self, client: Client, limit: int, before: str | None, state: JobState | None
-    ) -> list[Job]:
-        """The client's jobs, newest first, from those older than job `before` on."""
-        if before is not None:
-            try:
-                self.find(client, before)
-            except NotFound:
-                message = "before is not the id of a reconstruction."
-                raise InvalidOption(message, option="before") from None
-        return self.store.page(client.name, limit, before, state)
-
-    def result(self, job: Job) -> ReconstructionDocument:
-        """The document of a job that has a result. Raises NotFound."""
-        return self.storage.result(job.result)
-
-    def remove(self, client: Client, id: str) -> Job | None:
-        """Cancel a job that waits or runs, else remove it and its files. Returns a job that still
-        has to stop. Raises NotFound, NotYours."""
-        job = self._own(client, id)
-        if job.state == JobState.CANCELLED:  # its record says so until it is too old
-            return None
-        if job.ended:
-            self.storage.remove(job.result)  # first: a full disk has no room to record anything
-            self.store.forget(id)
-            return None
-        job = self.cancel(id) or job
-        return job if job.state == JobState.CANCELLING else None
 
     # Behind the scenes
 

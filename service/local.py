@@ -40,7 +40,7 @@ def reconstruct_here(
             for index, (name, path) in enumerate(files)
         )
         upload = Upload(sent, (), dict(options))
-        scene = application.prepare(upload, read_options(upload.options))
+        scene = application.submissions.prepare(upload, read_options(upload.options))
         stack.callback(scene.close)
         progress("load", 0.0)
         application.engine.load()

@@ -61,7 +61,7 @@ async def upload(seed: int = 0, **options: str) -> AsyncIterator[Upload]:
 
 
 async def submit(application: Application, seed: int = 0, **terms: Any) -> Submitted:
-    submitted = await application.submit(upload(seed), {}, Terms(**terms))
+    submitted = await application.submissions.submit(upload(seed), {}, Terms(**terms))
     assert isinstance(submitted, Submitted)
     return submitted
 
@@ -70,27 +70,27 @@ def test_a_front_end_submits_waits_and_has_the_result(run: Run) -> None:
     async def act(application: Application) -> None:
         gate(application).opened.set()
         submitted = await submit(application)
-        job, timings = await application.wait(submitted, None)
+        job, timings = await application.reconstructions.wait(submitted, None)
         assert (job.state, submitted.known) == (JobState.SUCCEEDED, False)
         assert {"upload", "aggregator", "store"} <= set(timings)
-        assert len(application.result(job).pictures) == 1
+        assert len(application.reconstructions.result(job).pictures) == 1
         again = await submit(application)
         assert (again.job.id, again.known) == (job.id, True)
-        assert application.finished(Terms().client, job.id) == job
-        assert application.remove(Terms().client, job.id) is None
+        assert application.reconstructions.finished(Terms().client, job.id) == job
+        assert application.reconstructions.remove(Terms().client, job.id) is None
         with pytest.raises(NotFound):
-            application.find(Terms().client, job.id)
+            application.reconstructions.find(Terms().client, job.id)
 
     run(act)
 
 
 def test_options_beside_the_upload_count_and_its_own_win(run: Run) -> None:
     async def act(application: Application) -> None:
-        dry = await application.submit(upload(dry_run="true"), {"mode": "pad"}, Terms())
+        dry = await application.submissions.submit(upload(dry_run="true"), {"mode": "pad"}, Terms())
         assert isinstance(dry, DryRun)
         assert dry.plan["network_size"] == {"height": 96, "width": 96}
         with pytest.raises(InvalidOption, match="mode"):
-            await application.submit(upload(mode="odd"), {"mode": "pad"}, Terms())
+            await application.submissions.submit(upload(mode="odd"), {"mode": "pad"}, Terms())
         assert application.under_way() == 0
 
     run(act)
@@ -99,11 +99,11 @@ def test_options_beside_the_upload_count_and_its_own_win(run: Run) -> None:
 def test_who_waits_for_a_time_gets_the_job_as_it_is_then(run: Run) -> None:
     async def act(application: Application) -> None:
         submitted = await submit(application)
-        job, _ = await application.wait(submitted, 0.05)
+        job, _ = await application.reconstructions.wait(submitted, 0.05)
         assert not job.ended
         with pytest.raises(NotFinished):
-            application.finished(Terms().client, job.id)
-        assert application.status(job).queue_position in (0, None)
+            application.reconstructions.finished(Terms().client, job.id)
+        assert application.reconstructions.status(job).queue_position in (0, None)
 
     run(act)
 
@@ -112,14 +112,14 @@ def test_a_job_is_followed_to_its_end_and_an_ended_one_tells_its_end(run: Run) -
     async def act(application: Application) -> None:
         submitted = await submit(application)
         gate(application).opened.set()
-        events = [event async for event in application.follow(submitted.job, 0)]
+        events = [event async for event in application.reconstructions.follow(submitted.job, 0)]
         kinds = [event.kind for event in events if event is not None]
         assert (kinds[0], kinds[-1]) == ("state", "end")
-        job, _ = await application.wait(submitted, None)
-        (end,) = [event async for event in application.follow(job, 0)]
+        job, _ = await application.reconstructions.wait(submitted, None)
+        (end,) = [event async for event in application.reconstructions.follow(job, 0)]
         assert isinstance(end, Event)
         assert end.data["state"] == JobState.SUCCEEDED
-        assert [event async for event in application.follow(job, end.number)] == []
+        assert [event async for event in application.reconstructions.follow(job, end.number)] == []
 
     run(act)
 
@@ -127,7 +127,7 @@ def test_a_job_is_followed_to_its_end_and_an_ended_one_tells_its_end(run: Run) -
 def test_who_goes_away_while_waiting_takes_the_job_along(run: Run) -> None:
     async def act(application: Application) -> None:
         submitted = await submit(application)
-        waiting = asyncio.create_task(application.wait(submitted, None))
+        waiting = asyncio.create_task(application.reconstructions.wait(submitted, None))
         await asyncio.sleep(0.05)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -180,7 +180,7 @@ def test_who_goes_away_while_pictures_are_decoded_leaves_nothing(
 ) -> None:
     async def act(application: Application) -> None:
         reached, go, over = threading.Event(), threading.Event(), threading.Event()
-        prepare = application.prepare
+        prepare = application.submissions.prepare
 
         def slow(*arguments: Any) -> Any:
             prepared = prepare(*arguments)
@@ -189,7 +189,7 @@ def test_who_goes_away_while_pictures_are_decoded_leaves_nothing(
             over.set()
             return prepared
 
-        monkeypatch.setattr(application, "prepare", slow)
+        monkeypatch.setattr(application.submissions, "prepare", slow)
         asking = asyncio.create_task(submit(application, detached=True))
         await asyncio.to_thread(reached.wait, 10)
         asking.cancel()
@@ -216,7 +216,8 @@ def test_requests_that_are_being_read_count_for_the_queue(run: Run) -> None:
                 yield sent
 
         reading = [
-            asyncio.create_task(application.submit(trickling(), {}, Terms())) for _ in range(2)
+            asyncio.create_task(application.submissions.submit(trickling(), {}, Terms()))
+            for _ in range(2)
         ]
         await arrived.wait()
         while application.under_way() < 2:
@@ -236,7 +237,7 @@ def test_an_application_that_was_not_started_reconstructs_at_once(
     application = Application(settings, Engine(settings.inference))
     try:
         sent = SentFile("a.png", io.BytesIO(encode(make_picture())))
-        scene = application.prepare(Upload((sent,), (), {}), read_options({}))
+        scene = application.submissions.prepare(Upload((sent,), (), {}), read_options({}))
         application.engine.load()
         stages: list[str] = []
         result = application.run(scene, lambda stage, share, *found: stages.append(stage))

@@ -47,7 +47,7 @@ def _download(application: Application, export: Export[Any]) -> Callable[..., Re
         index: Index = 0,
         options: ExportOptions | None = None,
     ) -> Response:
-        job = application.finished(client, id)
+        job = application.reconstructions.finished(client, id)
         asked = BY_NAME[export.variants.get(getattr(options, "format", ""), export.name)]
         with application.metrics.stages.labels("export").time():
             files = application.catalogue.files(job.result)

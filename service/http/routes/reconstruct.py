@@ -99,7 +99,7 @@ def reconstruct_router(application: Application) -> APIRouter:
             outcome = "disconnected"
             raise
         finally:
-            application.count(outcome)
+            application.submissions.count(outcome)
 
     return router
 
@@ -109,10 +109,10 @@ async def _reconstructed(
 ) -> tuple[Response, str]:
     """The answer, and what to count it as."""
     upload = receive(body, application.settings.limits, application.fetcher)
-    submitted = await application.submit(upload, request.query_params, terms)
+    submitted = await application.submissions.submit(upload, request.query_params, terms)
     if isinstance(submitted, DryRun):
         return JSONResponse({"dry_run": True, **submitted.plan}), "ok"
-    job, timings = await application.wait(submitted, preference.wait)
+    job, timings = await application.reconstructions.wait(submitted, preference.wait)
     headers = {"Location": address(job.id)}
     if preference.applied is not None:
         headers["Preference-Applied"] = preference.applied
@@ -127,7 +127,7 @@ def _answer(
     headers: dict[str, str],
 ) -> tuple[Response, str]:
     if job.state == JobState.SUCCEEDED:
-        document = application.result(job)
+        document = application.reconstructions.result(job)
         if not submitted.known:
             timings = timings or document.timings  # it ran on another replica
         headers |= {"Content-Location": address(job.id), **_server_timing(timings)}
@@ -141,7 +141,7 @@ def _answer(
         error = Cancelled("The reconstruction was cancelled before it was done.")
     if error is not None:
         return refuse(error, headers), error.code
-    status = application.status(job)
+    status = application.reconstructions.status(job)
     headers |= retry_after(min(status.eta_seconds or 1.0, 30.0))
     return JSONResponse(status_document(status), 202, headers=headers), "accepted"
 

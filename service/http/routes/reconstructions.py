@@ -96,9 +96,9 @@ def reconstructions_router(application: Application) -> APIRouter:
             JobState | None, Query(description="list those in this state", examples=["succeeded"])
         ] = None,
     ) -> Response:
-        jobs = application.page(client, limit + 1, before, state)
+        jobs = application.reconstructions.page(client, limit + 1, before, state)
         more = len(jobs) > limit
-        names = application.names(jobs)
+        names = application.reconstructions.names(jobs)
         listed = [
             ListedDocument(
                 id=job.id,
@@ -144,19 +144,19 @@ def reconstructions_router(application: Application) -> APIRouter:
         summary="State, or the result once it is there",
     )
     def get_reconstruction(id: Id, request: Request, client: Asking) -> Response:
-        job = application.find(client, id)
+        job = application.reconstructions.find(client, id)
         chosen = choose(request.headers.get("accept"), (_JSON, *_REPRESENTATIONS))
         if chosen != _JSON:
-            application.finished(client, id)
+            application.reconstructions.finished(client, id)
             export = _REPRESENTATIONS[chosen]
             made = application.catalogue.files(job.result).file(export)
             headers = {"Vary": "Accept"}
             return Download(request.headers, made, export.media_type, export.name, headers)
         headers = {"Vary": "Accept"}
         if job.state == JobState.SUCCEEDED:
-            document = served_at(application.result(job), address(id))
+            document = served_at(application.reconstructions.result(job), address(id))
             return JSONResponse(document.model_dump(mode="json"), headers=headers)
-        status = application.status(job)
+        status = application.reconstructions.status(job)
         if not job.ended:
             headers |= retry_after(min(status.eta_seconds or 1.0, 10.0))
         return JSONResponse(status_document(status), headers=headers)
@@ -174,10 +174,10 @@ def reconstructions_router(application: Application) -> APIRouter:
         summary="Cancel it if it waits or runs, else remove it and its files",
     )
     def delete_reconstruction(id: Id, client: Asking) -> Response:
-        job = application.remove(client, id)
+        job = application.reconstructions.remove(client, id)
         if job is None:
             return Response(status_code=204)
-        return JSONResponse(status_document(application.status(job)), 202)
+        return JSONResponse(status_document(application.reconstructions.status(job)), 202)
 
     @router.patch(
         "/{id}",
@@ -186,7 +186,7 @@ def reconstructions_router(application: Application) -> APIRouter:
         summary="Give it a name",
     )
     def rename_reconstruction(id: Id, change: NameDocument, client: Asking) -> Response:
-        application.rename(client, id, (change.name or "").strip() or None)
+        application.reconstructions.rename(client, id, (change.name or "").strip() or None)
         return Response(status_code=204)
 
     @router.get(
@@ -215,7 +215,7 @@ def reconstructions_router(application: Application) -> APIRouter:
     ) -> Response:
         choose(request.headers.get("accept"), ("text/event-stream",))
         after = _event_number(last_event_id)
-        job = await asyncio.to_thread(application.find, client, id)
+        job = await asyncio.to_thread(application.reconstructions.find, client, id)
         if job.ended and after >= job.event:
             return Response(status_code=204)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -241,7 +241,7 @@ def reconstructions_router(application: Application) -> APIRouter:
         ],
         client: Asking,
     ) -> Response:
-        content = application.found_points(client, id, number)
+        content = application.reconstructions.found_points(client, id, number)
         headers = {"Cache-Control": "no-store"}
         return Response(content, media_type="application/octet-stream", headers=headers)
 
@@ -271,10 +271,10 @@ def _event_number(header: str | None) -> int:
 async def _stream(application: Application, job: Job, after: int) -> AsyncIterator[bytes]:
     """The job's events as the standard for server-sent events wants them."""
     if not job.ended:
-        status = await asyncio.to_thread(application.status, job)
+        status = await asyncio.to_thread(application.reconstructions.status, job)
         ahead = status.queue_position or 0
         yield f"retry: 1000\n: {job.state}, {ahead} before it\n\n".encode()
-    async for event in application.follow(job, after):
+    async for event in application.reconstructions.follow(job, after):
         yield b": still here\n\n" if event is None else encoded(event, address(job.id))
 
 

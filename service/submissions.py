@@ -1,0 +1,106 @@
+"""Requests that become jobs: uploads are read and decoded, off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, closing
+from functools import partial
+
+from service.admission import Admission, UploadSlot
+from service.fair import FairPool
+from service.inference.engine import Engine
+from service.inputs.body import Upload
+from service.inputs.options import Options, read_options
+from service.inputs.prepared import PreparedScene, prepare
+from service.intake import DryRun, Intake, Submitted, Terms
+from service.jobs.webhooks import Webhooks
+from service.jobs.worker import Worker
+from service.settings import Settings
+from service.telemetry.metrics import REJECTIONS, Metrics
+
+
+class Submissions:
+    """Takes requests up while `check_serving` raises nothing."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        admission: Admission,
+        intake: Intake,
+        worker: Worker,
+        webhooks: Webhooks,
+        metrics: Metrics,
+        check_serving: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._admission = admission
+        self._intake = intake
+        self._worker = worker
+        self._webhooks = webhooks
+        self._metrics = metrics
+        self._check_serving = check_serving
+        self._pictures = FairPool(2, "pictures")
+
+    def close(self) -> None:
+        """Wait for the threads that decode."""
+        self._pictures.shutdown()
+
+    def count(self, outcome: str) -> None:
+        """Count a request by how it ended: "ok", "accepted", "disconnected", or an error's code."""
+        self._metrics.requests.labels(outcome).inc()
+        if outcome in REJECTIONS:
+            self._metrics.rejected.labels(outcome).inc()
+
+    async def submit(
+        self,
+        upload: AbstractAsyncContextManager[Upload],
+        options: Mapping[str, str],
+        terms: Terms,
+    ) -> Submitted | DryRun:
+        """Read a request and queue a job for it, unless it is known or asks for a dry run.
+
+        `options` are those that came beside the upload, whose own win. Cancelled before it returns,
+        it leaves nothing behind, unless whoever asked is detached. Raises a ServiceError, and what
+        `upload` raises.
+        """
+        self._check_serving()
+        async with self._admission.slot(terms.client) as slot:
+            began = time.perf_counter()
+            async with upload as sent:
+                seconds = time.perf_counter() - began
+                self._metrics.stages.labels("upload").observe(seconds)
+                chosen = read_options({**options, **sent.options})
+                self._webhooks.check(chosen.callback_url)
+                work = partial(self._take_up, slot, sent, chosen, terms, seconds)
+                return await asyncio.wrap_future(self._pictures.submit(terms.client.name, work))
+
+    def prepare(self, upload: Upload, options: Options) -> PreparedScene:
+        """Decode and pre-process one scene, to be closed by the caller. Raises a ServiceError."""
+        engine = self._engine
+        if options.query_points is not None:  # before decoding; the pictures' size is not known yet
+            engine.check_tracks(engine.image_size, engine.image_size)
+        settings = self._settings
+        return prepare(
+            upload,
+            options,
+            settings.limits,
+            engine.grid,
+            settings.refinement,
+            engine.single_pictures,
+        )
+
+    def _take_up(
+        self, slot: UploadSlot, upload: Upload, options: Options, terms: Terms, seconds: float
+    ) -> Submitted | DryRun:
+        """From an upload that has arrived to a job; on a thread, for all of it blocks."""
+        with closing(self.prepare(upload, options)) as scene:
+            scene.seconds["upload"] = seconds
+            submitted = self._intake.take(slot, scene, terms)
+        if isinstance(submitted, Submitted):
+            self._webhooks.order(submitted.job.id, options.callback_url)
+        self._worker.notify()
+        return submitted

@@ -60,7 +60,7 @@ gpu:  ## try, test and measure on this machine's GPU, in the Python that is ther
 	PYTHON=$(PYTHON) .ci/gpu --out build/gpu
 
 gpu-dry-run: $(VENV)/.dev  ## the same steps without a GPU, on tiny sizes, one of them ended by its time limit
-	PYTHON=$(BIN)/python .ci/gpu --out build/gpu-dry-run --device cpu --limit attention=2
+	PYTHON=$(BIN)/python .ci/gpu --out build/gpu-dry-run --device cpu --limit attention=0.1
 
 report: $(VENV)/.dev  ## full precision against every recipe on the demo model's test split
 	$(BIN)/python -m benchmarks.accuracy --out benchmarks/results

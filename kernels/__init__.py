@@ -5,6 +5,7 @@ Importing builds nothing, touches no GPU and downloads nothing.
 """
 
 from kernels import cpu, cuda  # each registers its operators
+from kernels.dequantized import DequantizedLinear
 from kernels.formats import FORMATS, NumberFormat, with_wide_activations
 from kernels.linear import QuantizedLinear
 from kernels.path import KernelPath, kernel_path
@@ -12,6 +13,7 @@ from kernels.precision import computes_bfloat16
 
 __all__ = [
     "FORMATS",
+    "DequantizedLinear",
     "KernelPath",
     "NumberFormat",
     "QuantizedLinear",

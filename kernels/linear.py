@@ -79,6 +79,11 @@ class QuantizedLinear(nn.Module):
         bias = None if bias is None else bias.float()
         return cls(format, stored, scale, bias, signs, smoothing, activation_clip)
 
+    @property
+    def arithmetic(self) -> str:
+        """What its products are computed in: the name of its format."""
+        return self.format.name
+
     def activation_tensors(self) -> dict[str, Tensor]:
         """What belongs to the width of its activations, as `with_activations` takes it."""
         parts = {

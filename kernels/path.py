@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from kernels.fastest import Fastest
+
 REFERENCE = "reference"
 
 
@@ -21,12 +23,14 @@ class KernelPath:
 
     `operators` have a native kernel there, and so have linear layers for which `fits(features_in,
     rotated)` holds; what has none runs as its definition in plain torch, which is right and slow.
+    `times` are measured where more than these kernels may be the fastest.
     """
 
     name: str
     reason: str = ""
     operators: frozenset[str] = field(default=frozenset(), repr=False)
     fits: Callable[[int, bool], bool] = field(default=_any_width, repr=False)
+    times: Fastest | None = field(default=None, repr=False)
 
     @property
     def native(self) -> bool:

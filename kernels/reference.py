@@ -28,7 +28,7 @@ from kernels.formats import (
     PACKED_BITS,
     largest_code,
 )
-from kernels.hadamard import hadamard_matrix, hadamard_transform
+from kernels.hadamard import base_order, hadamard_matrix, hadamard_transform
 
 _EXACT_FLOAT32 = 2**24  # every integer up to here is a float32
 _SMALLEST_WEIGHT_EXTREME = 1e-5
@@ -72,6 +72,18 @@ def transform_weight(weight: Tensor, signs: Tensor | None, smoothing: Tensor | N
     if signs is not None:
         weight = rotate(weight, signs)
     return weight if smoothing is None else weight * smoothing
+
+
+def restore_weight(weight: Tensor, signs: Tensor | None, smoothing: Tensor | None) -> Tensor:
+    """The weight `[N, K]` of which `transform_weight` makes this one; float32."""
+    weight = weight.float()
+    if smoothing is not None:
+        weight = weight / smoothing
+    if signs is None:
+        return weight
+    if base_order(len(signs)) == 1:  # then H is its own inverse
+        return hadamard_transform(weight) * signs.to(weight.dtype)
+    return weight @ rotation_matrix(signs.cpu()).to(weight.device).T
 
 
 def quantize_activation(x: Tensor, bits: int, clip: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -236,6 +248,13 @@ def linear(
         )
         accumulators = integer_matmul(codes, weight, activation_bits, weight_bits)
         y = scale_accumulators(accumulators, scale, weight_scale, bias)
+    return surround(y, layer_scale, residual, dtype)
+
+
+def surround(
+    y: Tensor, layer_scale: Tensor | None, residual: Tensor | None, dtype: torch.dtype
+) -> Tensor:
+    """What follows a product in float32: `residual + layer_scale * y`, rounded once."""
     if layer_scale is not None:
         y = y * layer_scale
     if residual is not None:

@@ -1,5 +1,6 @@
 """Step "linear": layers of VGGT-1B with their prologue and their product apart, against what torch
-has: bfloat16, the int8 product without scales, the row-wise e4m3 product."""
+has: bfloat16, and products on int8 and e4m3, bare and in the whole layer. By which of all these a
+layer runs is measured as the service does it, and written last."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from benchmarks.gpu.rows import Step, start
 from benchmarks.gpu.timing import Call, copies, measure
 from kernels.cuda.backend import CudaBackend
+from kernels.cuda.products import takes
 
 LAYERS = {"qkv": (1024, 3072), "proj": (1024, 1024), "fc1": (1024, 4096), "fc2": (4096, 1024)}
 TOKENS_PER_FRAME = 1374  # of 518 x 518 pixels
@@ -32,10 +34,12 @@ def main() -> None:
                 tokens=tokens,
                 depth=depth,
                 channels=channels,
-                tile=str(backend.tile_for(torch.empty(tokens, channels, device="meta"))),
+                tile=str(backend.tile_for(tokens, channels)),
                 operations=2 * tokens * depth * channels,
                 timings=timings,
             )
+    if backend.times is not None:
+        step.write(seconds_by_way=backend.times.times)
 
 
 def candidates(
@@ -60,7 +64,7 @@ def candidates(
     for bits in (4, 8):
         before = (norm, norm, 1e-5, name == "fc2", signs, None, None)
         output = torch.empty(tokens, channels, dtype=torch.bfloat16, device=device)
-        tile = backend.tile_for(output)
+        tile = backend.tile_for(tokens, channels)
         scheme, layout = backend.scheme_for(bits, 4, tile)
         prologue = [partial(backend.quantize, x, (*before, bits), layout) for x in inputs]
         calls[f"W4A{bits} prologue"] = list(prologue)
@@ -71,6 +75,12 @@ def candidates(
         ]
         rest: tuple[Any, ...] = (weight, vector, vector, bits, 4, *before, None, None)
         calls[f"W4A{bits} layer"] = [partial(backend.linear, x, *rest) for x in inputs]
+        around = ((*before, bits), (vector, vector, None, None), torch.bfloat16)
+        for way in backend.products:
+            if takes(way, bits, 4):
+                calls[f"W4A{bits} layer, product by {way}"] = [
+                    partial(backend.linear_by, x, weight, 4, *around, way) for x in inputs
+                ]
     return calls
 
 

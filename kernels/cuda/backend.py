@@ -2,14 +2,17 @@
 are given.
 
 What has no kernel (see `_prologue_fits`, `_product_fits`, float activations) runs as the definition
-in plain torch on the same device. Nothing here synchronises, and memory comes from torch's
-allocator only: safe to capture in a graph.
+in plain torch on the same device. A layer's product is by one of our tiles or by torch
+(`products.py`), whichever is faster for its shape by the table of `times`; all give the same bits.
+The first layer of a shape measures them, unless a graph is captured. Beyond that nothing here
+synchronises, and memory comes from torch's allocator only: safe to capture in a graph.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import TypeVar
 
 import torch
@@ -25,8 +28,10 @@ from kernels.cuda.library import (
     QkNormRopeArguments,
     Scheme,
 )
+from kernels.cuda.products import PRODUCTS, takes
 from kernels.cuda.targets import Target
 from kernels.cuda.tiles import Tile, choose_tile
+from kernels.fastest import Fastest
 from kernels.formats import FLOAT_ACTIVATIONS, PACKED, PACKED_BITS, WHOLE, largest_code
 
 WIDEST_ROW = 4096  # of the prologue: 256 threads with 16 elements each
@@ -34,6 +39,13 @@ HEAD_WIDTHS = (32, 64, 128, 256)
 _ALIGNMENT = 16  # bytes of a vector load
 _GROUP = 32  # codes that a matrix instruction takes from one row at least
 
+
+# norm_weight, norm_bias, norm_eps, gelu, signs, smoothing, clip, bits
+Prologue = tuple[
+    Tensor | None, Tensor | None, float, bool, Tensor | None, Tensor | None, Tensor | None, int
+]
+# weight_scale, bias, layer_scale, residual
+Epilogue = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
 
 _Given = TypeVar("_Given", Tensor, Tensor | None)
 
@@ -47,6 +59,10 @@ def _aligned(tensor: _Given) -> _Given:
     if tensor is None or tensor.data_ptr() % _ALIGNMENT == 0:
         return tensor
     return tensor.clone()
+
+
+def _captured(x: Tensor) -> bool:
+    return x.device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def _prologue_fits(width: int, rotated: bool) -> bool:
@@ -80,8 +96,9 @@ class CudaBackend:
     """Kernels of `library`, compiled for `target`, on a GPU with so many `multiprocessors`.
 
     `stream` gives the CUDA stream that the caller's work is ordered by; `tiles` are those to choose
-    from; without `turns_heads` queries and keys go by their definition. Methods take what the
-    operators' schemas say.
+    from, `products` those of torch that may be used beside them, and `times` tells which is the
+    fastest: without it the tile is estimated. Without `turns_heads` queries and keys go by their
+    definition. Methods take what the operators' schemas say.
     """
 
     library: KernelLibrary
@@ -90,6 +107,8 @@ class CudaBackend:
     stream: Callable[[torch.device], int]
     tiles: tuple[Tile, ...]
     turns_heads: bool = True
+    products: tuple[str, ...] = ()
+    times: Fastest | None = None
 
     def quantize_rows(
         self,
@@ -112,7 +131,7 @@ class CudaBackend:
         if not _product_fits(codes.shape[1]):
             return reference.integer_matmul(codes, weight, activation_bits, weight_bits)
         output = codes.new_empty((codes.shape[0], weight.shape[0]), dtype=torch.int32)
-        tile = self.tile_for(output)
+        tile = self.tile_for(*output.shape)
         scheme, layout = self.scheme_for(activation_bits, weight_bits, tile)
         self.multiply(arrange_codes(codes, layout), weight, scheme, tile, output)
         return output
@@ -158,24 +177,68 @@ class CudaBackend:
                 residual,
                 dtype,
             )
-        output = x.new_empty((x.shape[0], weight.shape[0]), dtype=dtype)
-        tile = self.tile_for(output)
-        scheme, layout = self.scheme_for(activation_bits, weight_bits, tile)
         prologue = (norm_weight, norm_bias, norm_eps, gelu, signs, smoothing, clip, activation_bits)
+        epilogue = (weight_scale, bias, layer_scale, residual)
+        run = partial(self.linear_by, x, weight, weight_bits, prologue, epilogue, dtype)
+        return run(self.way_for(x, weight, activation_bits, weight_bits, dtype, run))
+
+    def linear_by(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        weight_bits: int,
+        prologue: Prologue,
+        epilogue: Epilogue,
+        dtype: torch.dtype,
+        way: str,
+    ) -> Tensor:
+        """`linear` by the tile or the product of torch that `way` names."""
+        activation_bits = prologue[-1]
+        if way in PRODUCTS:
+            codes, token_scale = self.quantize(x, prologue, Layout.BYTES)
+            sums = PRODUCTS[way](codes, reference.weight_codes(weight))
+            weight_scale, bias, layer_scale, residual = epilogue
+            y = reference.scale_accumulators(sums, token_scale, weight_scale, bias)
+            return reference.surround(y, layer_scale, residual, dtype)
+        tile = self._tiles[way]
+        scheme, layout = self.scheme_for(activation_bits, weight_bits, tile)
+        output = x.new_empty((x.shape[0], weight.shape[0]), dtype=dtype)
         codes, token_scale = self.quantize(x, prologue, layout)
-        self.multiply(
-            codes,
-            weight,
-            scheme,
-            tile,
-            output,
-            token_scale,
-            weight_scale,
-            bias,
-            layer_scale,
-            residual,
-        )
+        self.multiply(codes, weight, scheme, tile, output, token_scale, *epilogue)
         return output
+
+    def way_for(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        activation_bits: int,
+        weight_bits: int,
+        dtype: torch.dtype,
+        run: Callable[[str], object],
+    ) -> str:
+        """The name of the tile or the product of torch by which a layer is the fastest; `run` runs
+        it by one of them."""
+        rows, channels = len(x), len(weight)
+        if rows and self.times is not None:
+            about = 1 << (rows - 1).bit_length()  # one measurement up to twice as many rows
+            what = (
+                f"w{weight_bits}a{activation_bits} {about} x {x.shape[1]} x {channels} "
+                f"{x.dtype} {dtype}"
+            )
+            way = self.times.chosen(what)
+            if way is not None:
+                return way
+            if not _captured(x):
+                names = [
+                    name for name in self.products if takes(name, activation_bits, weight_bits)
+                ]
+                ways = {name: partial(run, name) for name in (*self._tiles, *names)}
+                return self.times.choose(what, ways)
+        return str(self.tile_for(rows, channels))
+
+    @cached_property
+    def _tiles(self) -> dict[str, Tile]:
+        return {str(tile): tile for tile in self.tiles}
 
     def qk_norm_rope(
         self,
@@ -202,8 +265,8 @@ class CudaBackend:
         self.library.qk_norm_rope(QkNormRopeArguments(*pointers, self.stream(qkv.device), *sizes))
         return q, k
 
-    def tile_for(self, output: Tensor) -> Tile:
-        tokens, channels = output.shape
+    def tile_for(self, tokens: int, channels: int) -> Tile:
+        """The tile of least estimated time."""
         return choose_tile(max(tokens, 1), channels, self.multiprocessors, self.tiles)
 
     def scheme_for(
@@ -216,21 +279,7 @@ class CudaBackend:
             return Scheme.W4A8, Layout.EVEN_ODD
         return (Scheme.W4A4 if self.target.int4 else Scheme.W4A4_WIDENED), Layout.PACKED
 
-    def quantize(
-        self,
-        x: Tensor,
-        prologue: tuple[
-            Tensor | None,
-            Tensor | None,
-            float,
-            bool,
-            Tensor | None,
-            Tensor | None,
-            Tensor | None,
-            int,
-        ],
-        layout: Layout,
-    ) -> tuple[Tensor, Tensor]:
+    def quantize(self, x: Tensor, prologue: Prologue, layout: Layout) -> tuple[Tensor, Tensor]:
         norm_weight, norm_bias, norm_eps, gelu, signs, smoothing, clip, bits = prologue
         rows, width = x.shape
         if not _prologue_fits(width, rotated=signs is not None):

@@ -16,10 +16,13 @@ from kernels import ops, reference
 from kernels.cuda.backend import CudaBackend, fits
 from kernels.cuda.build import BuildError, build
 from kernels.cuda.library import KernelError, KernelLibrary
+from kernels.cuda.products import products_of
 from kernels.cuda.targets import TARGETS
 from kernels.cuda.tiles import tiles_of
 from kernels.cuda.trial import HEADS, PROLOGUES, parts_of, tile_part
 from kernels.cuda.verdict import OK, TIME_LIMIT, judge
+from kernels.fastest import fastest_on
+from kernels.machine import describe
 from kernels.path import BACKENDS, REFERENCE, KernelPath
 
 NATIVE = ("quantize_rows", "integer_matmul", "linear", "qk_norm_rope")
@@ -59,19 +62,19 @@ def _find_backend(index: int) -> CudaBackend | KernelPath:
     except (BuildError, KernelError, OSError) as error:
         return KernelPath(REFERENCE, f"the kernels for {target.architecture} are missing: {error}")
     backend = CudaBackend(
-        library, target, properties.multi_processor_count, _current_stream, tiles_of(target)
+        library,
+        target,
+        properties.multi_processor_count,
+        _current_stream,
+        tiles_of(target),
+        products=products_of(capability),
     )
+    device = torch.device("cuda", index)
     verdict = judge(
-        path, target.architecture, f"cuda:{index}", parts_of(backend), _machine(index), TIME_LIMIT
+        path, target.architecture, str(device), parts_of(backend), describe(device), TIME_LIMIT
     )
-    return _admitted(backend, verdict, f"GPU {index}")
-
-
-def _machine(index: int) -> str:
-    """What a verdict depends on beside the kernels: the GPU, its driver, CUDA and torch."""
-    properties = torch.cuda.get_device_properties(index)
-    driver = getattr(torch._C, "_cuda_getDriverVersion", lambda: None)()
-    return f"{properties} {driver} {torch.version.cuda} {torch.__version__}"
+    times = fastest_on(device, path.name)
+    return _admitted(replace(backend, times=times), verdict, f"GPU {index}")
 
 
 def _admitted(backend: CudaBackend, verdict: dict[str, str], name: str) -> CudaBackend | KernelPath:
@@ -84,7 +87,9 @@ def _admitted(backend: CudaBackend, verdict: dict[str, str], name: str) -> CudaB
     if not tiles or verdict.get(PROLOGUES) != OK:
         reason = f"the kernels for {backend.target.architecture} did not pass their trial"
         return KernelPath(REFERENCE, f"{reason}: {ends}")
-    return replace(backend, tiles=tiles, turns_heads=verdict.get(HEADS) == OK)
+    products = tuple(name for name in backend.products if verdict.get(name) == OK)
+    turns_heads = verdict.get(HEADS) == OK
+    return replace(backend, tiles=tiles, products=products, turns_heads=turns_heads)
 
 
 def find_backend(device: torch.device) -> CudaBackend | KernelPath:
@@ -110,7 +115,8 @@ def _path(device: torch.device) -> KernelPath:
     if isinstance(backend, KernelPath):
         return backend
     operators = frozenset(NATIVE) if backend.turns_heads else frozenset(NATIVE) - {"qk_norm_rope"}
-    return KernelPath(f"cuda {backend.target.architecture}", operators=operators, fits=fits)
+    name = f"cuda {backend.target.architecture}"
+    return KernelPath(name, operators=operators, fits=fits, times=backend.times)
 
 
 def _register(library: torch.library.Library, name: str) -> None:

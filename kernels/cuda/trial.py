@@ -2,8 +2,9 @@
 
 The kernels are proved in emulation and in machine code, but a processor, driver or compiler that
 nobody tried may still differ. A part is a tile of the matrix product, every prologue, or queries
-and keys, each in every type. What traps or touches memory that is not its own takes its whole
-process along, so `verdict.py` runs `main` in a process of its own.
+and keys, each in every type, or a product of torch, on the codes whose sums need most bits. What
+traps or touches memory that is not its own takes its whole process along, so `verdict.py` runs
+`main` in a process of its own.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from torch import Tensor
 from kernels import reference
 from kernels.cuda.backend import HEAD_WIDTHS, CudaBackend
 from kernels.cuda.library import KernelLibrary
+from kernels.cuda.products import PRODUCTS as OF_TORCH
+from kernels.cuda.products import takes
 from kernels.cuda.targets import find_target
 from kernels.cuda.tiles import tiles_of
 from kernels.formats import BYTE_BITS, PRODUCTS, largest_code
@@ -53,7 +56,8 @@ def main() -> int:
 
 def parts_of(backend: CudaBackend) -> tuple[str, ...]:
     """The names of all parts."""
-    return (PROLOGUES, HEADS, *(tile_part(tile.index) for tile in backend.tiles))
+    tiles = (tile_part(tile.index) for tile in backend.tiles)
+    return (PROLOGUES, HEADS, *tiles, *backend.products)
 
 
 def tile_part(index: int) -> str:
@@ -71,6 +75,10 @@ def is_right(backend: CudaBackend, device: torch.device, part: str) -> bool:
             for width in HEAD_WIDTHS
             for dtype in FLOATS
         )
+    if part in OF_TORCH:
+        return all(
+            _product_is_right(part, device, *bits) for bits in PRODUCTS if takes(part, *bits)
+        )
     tile = next(tile for tile in backend.tiles if tile_part(tile.index) == part)
     only = replace(backend, tiles=(tile,))
     every = [(PRODUCTS[0], dtype) for dtype in FLOATS]
@@ -86,6 +94,41 @@ def _moved(arguments: tuple[Any, ...], device: torch.device) -> Iterator[Any]:
     return (value.to(device) if isinstance(value, Tensor) else value for value in arguments)
 
 
+def _product_is_right(
+    name: str, device: torch.device, activation_bits: int, weight_bits: int
+) -> bool:
+    """On random codes, and on codes that make the largest sums of every short slice and end in
+    their last bit."""
+    random = torch.Generator().manual_seed(activation_bits * weight_bits)
+    for depth in (_DEPTH, _WIDTHS[-1]):
+        for extreme in (False, True):
+            codes, weight = (
+                worst_codes(rows, depth, bits)
+                if extreme
+                else random_codes(rows, depth, bits, random)
+                for rows, bits in ((_TOKENS, activation_bits), (_CHANNELS, weight_bits))
+            )
+            sums = OF_TORCH[name](codes.to(device), weight.to(device)).cpu()
+            if not torch.equal(sums.double(), codes.double() @ weight.double().T):
+                return False
+    return True
+
+
+def random_codes(rows: int, depth: int, bits: int, random: torch.Generator) -> Tensor:
+    """int8 `[rows, depth]`, of any of the codes of so many bits."""
+    top = largest_code(bits)
+    return torch.randint(-top - 1, top + 1, (rows, depth), generator=random, dtype=torch.int8)
+
+
+def worst_codes(rows: int, depth: int, bits: int) -> Tensor:
+    """int8 `[rows, depth]`: the lowest code everywhere, so that sums grow as fast as they can, but
+    for one place of a row, another one in every row, whose product is odd."""
+    codes = torch.full((rows, depth), -largest_code(bits) - 1, dtype=torch.int8)
+    codes[torch.arange(rows), torch.arange(rows) * 31 % depth] = 1
+    codes[:, -1] = 1
+    return codes
+
+
 def _signs(width: int, random: torch.Generator) -> Tensor:
     return (2 * torch.randint(0, 2, (width,), generator=random) - 1).to(torch.int8)
 
@@ -93,10 +136,7 @@ def _signs(width: int, random: torch.Generator) -> Tensor:
 def _layer(activation_bits: int, weight_bits: int, dtype: torch.dtype) -> tuple[Any, ...]:
     """The arguments of `linear`, without LayerNorm and GELU, whose rounding is not exact."""
     random = torch.Generator().manual_seed(activation_bits * weight_bits)
-    top = largest_code(weight_bits)
-    codes = torch.randint(
-        -top - 1, top + 1, (_CHANNELS, _DEPTH), generator=random, dtype=torch.int8
-    )
+    codes = random_codes(_CHANNELS, _DEPTH, weight_bits, random)
     return (
         torch.randn(_TOKENS, _DEPTH, generator=random).to(dtype),
         reference.stored_weight(codes, BYTE_BITS // weight_bits),

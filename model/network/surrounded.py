@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kernels import QuantizedLinear
+from kernels import DequantizedLinear, QuantizedLinear
 
 
 class LayerScale(nn.Module):
@@ -36,7 +36,7 @@ def surrounded(
     """`residual + scale(layer(gelu(norm(x))))`, or with `gated`, where x is (a | b), that of
     `silu(a) * b`. Of the layer's features only `outputs`, by index or as a range, by default
     all."""
-    if isinstance(layer, QuantizedLinear):
+    if isinstance(layer, QuantizedLinear | DequantizedLinear):
         gamma = None if scale is None else scale.gamma
         dtype = _product_dtype(x) if residual is None else residual.dtype
         return layer(

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels import QuantizedLinear, kernel_path
+from kernels import DequantizedLinear, QuantizedLinear, kernel_path
 from kernels.widths import FREE, wide_cost
 from model import families
 from model.errors import ArtifactError, ReconstructionError
@@ -23,7 +23,13 @@ from model.families.family import Grid
 from model.files.artifact import configuration, layer_shapes, load, read_manifest
 from model.network.config import NetworkConfig
 from model.network.descriptor import described
-from model.network.execution import autocast, in_plain_torch, unused
+from model.network.execution import (
+    autocast,
+    in_floats,
+    in_plain_torch,
+    unused,
+    use_faster_floats,
+)
 from model.network.network import Network
 from model.network.observation import observed
 from model.network.prediction import Prediction
@@ -46,6 +52,8 @@ from service.settings import InferenceSettings, SettingsError
 from service.states import NETWORK_STAGES
 
 Observer = Callable[[str, float], None]
+
+_FLOATS_SHARE = 4  # of what is free: for weights that are faster as floats
 
 _log = logging.getLogger("service")
 
@@ -125,9 +133,9 @@ class Engine:
         provenance, domain = self.manifest["provenance"], self.manifest["domain"]
         schemes = {str(layer["scheme"]) for layer in self.manifest["layers"].values()}
         if self._net is not None:
-            layers = [part for part in self._net.modules() if isinstance(part, QuantizedLinear)]
-            schemes = {layer.format.name for layer in layers}
-        slow = () if self._net is None else in_plain_torch(self._net, self.device)
+            kinds = (QuantizedLinear, DequantizedLinear)
+            layers = [part for part in self._net.modules() if isinstance(part, kinds)]
+            schemes = {layer.arithmetic for layer in layers}
         return ModelDocument(
             name=str(provenance.get("checkpoint") or self.artifact.resolve().name),
             artifact=self.digest,
@@ -141,8 +149,15 @@ class Engine:
             precision=", ".join(sorted(schemes)),
             activations=self._activations,
             domain=None if domain is None else DomainDocument.model_validate(domain),
-            fallbacks=[*unused(self.manifest["execution"], self.device), *slow],
+            fallbacks=self._fallbacks(),
         )
+
+    def _fallbacks(self) -> list[str]:
+        """What runs in another way than the artifact permits, and why."""
+        sentences = list(unused(self.manifest["execution"], self.device))
+        if self._net is not None:
+            sentences += [*in_plain_torch(self._net, self.device), *in_floats(self._net)]
+        return sentences
 
     @property
     def lanes(self) -> int:
@@ -195,6 +210,8 @@ class Engine:
         # points are made from depth: those of a head of their own would be read by nobody
         wide = self._choose_activations()
         net = load(self.artifact, self.device, without=("point",), wide_activations=wide)
+        free = free_budget(self.device)
+        use_faster_floats(net, self.device, None if free is None else free // _FLOATS_SHARE)
         budget = free_budget(self.device)
         self._peak = PeakMemory(self.device)
         if self.planner.budget is None:

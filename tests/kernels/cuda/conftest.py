@@ -19,6 +19,7 @@ from kernels.cuda.backend import CudaBackend
 from kernels.cuda.build import SOURCES
 from kernels.cuda.library import KernelLibrary
 from kernels.cuda.operators import find_backend
+from kernels.cuda.products import products_of
 from kernels.cuda.targets import find_target
 from kernels.cuda.tiles import tiles_of
 from kernels.formats import DEFINITIONS
@@ -121,5 +122,10 @@ def machine(request: pytest.FixtureRequest) -> Machine:
 def emulated_backend(library: KernelLibrary, architecture: str) -> CudaBackend:
     target = find_target(architecture)
     return CudaBackend(
-        library, target, multiprocessors=1, stream=lambda device: 0, tiles=tiles_of(target)
+        library,
+        target,
+        multiprocessors=1,
+        stream=lambda device: 0,
+        tiles=tiles_of(target),
+        products=products_of(target.capability),
     )

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from kernels import FORMATS, KernelPath, QuantizedLinear
+from kernels import FORMATS, DequantizedLinear, KernelPath, QuantizedLinear
+from kernels.fastest import Fastest, Way
 from model.network import execution
 
 FASTEST = {"attention": "int8", "dense_heads": "bfloat16"}
@@ -61,6 +64,60 @@ def test_where_no_kernel_is_native_the_path_itself_says_so(monkeypatch: pytest.M
         execution, "kernel_path", lambda device: KernelPath("reference", "no compiler")
     )
     assert execution.in_plain_torch(_network(), "cpu") == ()
+
+
+class _Times(Fastest):
+    """A table in which floats take so much of the time of codes."""
+
+    def __init__(self, folder: Path, ratios: dict[str, float]) -> None:
+        super().__init__(folder, "a machine", torch.device("cpu"))
+        self.ratios = ratios
+
+    def choose(self, what: str, ways: Mapping[str, Way]) -> str:
+        codes, floats = ways
+        for run in ways.values():
+            run()
+        ratio = next(ratio for part, ratio in self.ratios.items() if part in what)
+        return floats if ratio < 1 else codes
+
+
+def test_layers_that_are_faster_in_floats_run_in_them_and_this_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(execution, "_TOKENS", 16)
+    ratios = {"in_features=64": 0.9, "in_features=96": 1.1}
+    _device(monkeypatch, True, "linear", times=_Times(tmp_path, ratios))
+    net = _network()
+    quantised = list(net)
+    execution.use_faster_floats(net, "cpu", None)
+    changed = [isinstance(layer, DequantizedLinear) for layer in net]
+    assert changed == [True, False, True, True]
+    assert execution.in_floats(net) == (
+        "1 w4a4 layers of 64 features run in bfloat16, which is faster here",
+        "2 w4a16 layers of 64 features run in bfloat16, which is faster here",
+    )
+    x = torch.randn(3, 64)
+    exact = quantised[2](x)
+    assert (net[2](x) - exact).norm() < 0.02 * exact.norm()
+
+
+def test_floats_take_no_more_memory_than_they_may(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(execution, "_TOKENS", 16)
+    _device(monkeypatch, True, "linear", times=_Times(tmp_path, {"": 0.5}))
+    net = _network()
+    execution.use_faster_floats(net, "cpu", 2 * 2 * 64 * 8)  # the first kind takes half of it
+    changed = [isinstance(layer, DequantizedLinear) for layer in net]
+    assert changed == [True, False, False, False]
+
+
+def test_without_measured_times_codes_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    _device(monkeypatch, True, "linear")
+    net = _network()
+    execution.use_faster_floats(net, "cpu", None)
+    assert all(isinstance(layer, QuantizedLinear) for layer in net)
+    assert execution.in_floats(net) == ()
 
 
 @pytest.mark.parametrize(

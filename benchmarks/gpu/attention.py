@@ -1,26 +1,21 @@
-"""Step "attention": softmax attention of VGGT-1B by each backend of torch, and queries and keys by
-our kernel and as separate operations."""
+"""Step "attention": softmax attention of VGGT-1B by each kernel of torch and by the one that
+the service's table chooses, and queries and keys by our kernel and as separate operations."""
 
 from __future__ import annotations
 
 from functools import partial
 
 import torch
-import torch.nn.functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.gpu.linear import TOKENS_PER_FRAME
 from benchmarks.gpu.rows import start
 from benchmarks.gpu.timing import Call, measure
 from kernels import reference
+from kernels.attention import AS_TORCH, BACKENDS, attend, attend_by
 
 HEADS, WIDTH = 16, 64
 FRAMES = (1, 10, 32, 100)
-BACKENDS = {
-    "cudnn": SDPBackend.CUDNN_ATTENTION,
-    "flash": SDPBackend.FLASH_ATTENTION,
-    "efficient": SDPBackend.EFFICIENT_ATTENTION,
-}
+GATHERED = 4  # of so many tokens one is a key, where attention looks at a few
 
 
 def main() -> None:
@@ -39,23 +34,20 @@ def main() -> None:
             "separate": [partial(reference.qk_norm_rope, *given)],
         }
         step.write(what="queries and keys", frames=frames, timings=measure(calls, device))
-        for what, shape in (
-            ("frame", (frames, HEADS, tokens, WIDTH)),
-            ("global", (1, HEADS, frames * tokens, WIDTH)),
+        for what, batch, queries, keys in (
+            ("frame", frames, tokens, tokens),
+            ("global", 1, frames * tokens, frames * tokens),
+            ("gathered keys", 1, frames * tokens, frames * tokens // GATHERED),
         ):
-            q, k, v = (torch.randn(shape, device=device).bfloat16() for _ in range(3))
-            calls = {
-                name: [partial(attend, backend, q, k, v)] for name, backend in BACKENDS.items()
-            }
-            calls["as torch chooses"] = [partial(F.scaled_dot_product_attention, q, k, v)]
-            operations = 4 * shape[0] * HEADS * shape[2] ** 2 * WIDTH
+            q, k, v = (
+                torch.randn(batch, HEADS, count, WIDTH, device=device).bfloat16()
+                for count in (queries, keys, keys)
+            )
+            calls = {name: [partial(attend_by, name, q, k, v)] for name in (AS_TORCH, *BACKENDS)}
+            calls["as measured"] = [partial(attend, q, k, v)]
+            operations = 4 * batch * HEADS * queries * keys * WIDTH
             timings = measure(calls, device, rounds=3)
             step.write(what=what, frames=frames, operations=operations, timings=timings)
-
-
-def attend(backend: SDPBackend, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    with sdpa_kernel(backend):
-        return F.scaled_dot_product_attention(q, k, v)
 
 
 if __name__ == "__main__":

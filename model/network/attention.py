@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kernels import kernel_path, ops
+from kernels.attention import attend
 from model.network.parts import in_parts, tokens_at_once
 from model.network.rope import Rotation
 from model.network.surrounded import LayerScale, surrounded
@@ -208,7 +208,7 @@ class Attention(nn.Module):
         """Values mixed by attention, `[B, N, heads, D]`."""
         if self._runs_in_8_bits("int8_attention", q.device):
             return ops.int8_attention(q, k, v)
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+        return attend(q, k, v).transpose(1, 2)
 
     def _runs_in_8_bits(self, operator: str, device: torch.device) -> bool:
         return self.arithmetic == "int8" and operator in kernel_path(device).operators

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kernels.attention import attend
 from model.families.pi3.config import Pi3Config
 from model.families.pi3.heads import NORM_EPS
 from model.network.rope import Rotation
@@ -31,7 +31,7 @@ class _CrossAttention(nn.Module):
                 (self.v_proj, context),
             )
         )
-        mixed = F.scaled_dot_product_attention(q, rope.apply(k), v)
+        mixed = attend(q, rope.apply(k), v)
         return self.proj(mixed.transpose(1, 2).flatten(2))
 
 

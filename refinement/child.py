@@ -50,6 +50,7 @@ def _with_dense_depth(answer: Refinement, task: Task, report: Report) -> Refinem
         answer.sparse,
         task.network.depth,
         task.options,
+        task.matching,
         report,
     )
     seconds = {**answer.seconds, "dense": time.monotonic() - started}

@@ -63,7 +63,8 @@ def refine(
         )
     with tempfile.TemporaryDirectory(prefix="refinement-") as name:
         folder = Path(name)
-        Task(tuple(photographs), scene, wanted, options).write(folder)
+        matching = _matching(wanted, options)
+        Task(tuple(photographs), scene, wanted, options, matching).write(folder)
         ending = run_child(folder, options.seconds, options.memory_bytes, report)
         try:
             answer = read_answer(folder, photographs, options.memory_bytes)
@@ -72,6 +73,16 @@ def refine(
             ending = replace(ending, reason=Reason("invalid-answer", message))
             answer = None
     return _concluded(answer or unrefined(scene.cameras, _UNKNOWN), ending, wanted)
+
+
+def _matching(wanted: Wanted, options: RefineOptions) -> Path | None:
+    """The compiled matching, where it is needed. It is found here, because the process that matches
+    starts faster without torch, which comes with its builder."""
+    if wanted != "dense" or options.device != "cpu":
+        return None
+    from refinement.dense.library import built_if_possible
+
+    return built_if_possible()
 
 
 _UNKNOWN = Reason("not-finished", "The refinement did not come to an end.")

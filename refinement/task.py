@@ -25,6 +25,8 @@ class Task:
     network: NetworkScene
     wanted: Wanted
     options: RefineOptions
+    matching: Path | None = None
+    """The compiled matching of dense depth; None where there is none, or none is needed."""
 
     def write(self, folder: Path) -> None:
         (folder / _FILE).write_bytes(pickle.dumps(self))

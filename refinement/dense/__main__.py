@@ -3,11 +3,12 @@
 import sys
 
 from kernels.cpu.build import BuildError
-from refinement.dense.native import library
+from refinement.dense.library import built
+from refinement.dense.native import loaded
 
 if __name__ == "__main__":
     try:
-        library()
+        loaded(built())
     except (BuildError, OSError) as error:
         print(f"dense depth will run in plain torch, slowly: {error}")
         sys.exit(1)

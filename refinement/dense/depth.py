@@ -19,19 +19,20 @@ radial distortion; nothing is undistorted first.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.cpu.build import BuildError
 from refinement.dense import neighbours, views
 from refinement.dense.agreement import Surface, agreeing
 from refinement.dense.fill import filled
 from refinement.dense.native import NativeMatcher
 from refinement.dense.neighbours import DepthRange
 from refinement.dense.problem import Geometry, Problem, Window
-from refinement.dense.torch_matcher import TorchMatcher
 from refinement.dense.views import Floats, View
 from refinement.options import RefineOptions
 from refinement.photograph import Photograph
@@ -43,6 +44,9 @@ from refinement.result import (
     RefinedPicture,
     SparsePoints,
 )
+
+if TYPE_CHECKING:
+    from refinement.dense.torch_matcher import TorchMatcher
 
 _BYTES_A_PIXEL = 64
 """Of all pictures' pixels, held at once."""
@@ -76,6 +80,7 @@ def dense_depth(
     sparse: SparsePoints,
     network_depth: Sequence[NDArray[np.float32]],
     options: RefineOptions,
+    library: Path | None,
     report: Callable[[str, float], None] = lambda stage, share: None,
     effort: Effort = _EFFORT,
 ) -> tuple[DenseMap, ...]:
@@ -83,7 +88,8 @@ def dense_depth(
 
     `network_depth` has one array a picture that covers it as a whole, at any size, NaN where the
     network did not see. Pictures whose camera is not refined, or that share too little with others,
-    have the network's depth only. The same input gives the same bits on any number of threads.
+    have the network's depth only. `library` is the compiled matching; None: plain torch does it,
+    slowly. The same input gives the same bits on any number of threads.
     """
     size = _size(photographs, options)
     chosen = neighbours.choose(pictures, sparse, effort.asked)
@@ -94,8 +100,9 @@ def dense_depth(
     networks = [
         _resized(depth, view.grey.shape) for depth, view in zip(network_depth, largest, strict=True)
     ]
+    matcher = _matcher(options, library)
     surfaces = _matched(
-        photographs, pictures, sparse, networks, largest, chosen, options, report, effort
+        photographs, pictures, sparse, networks, largest, chosen, matcher, report, effort
     )
     needed = 2 if len(pictures) > 2 else 1
     maps = []
@@ -162,12 +169,11 @@ def _matched(
     networks: Sequence[Floats],
     largest: Sequence[View],
     chosen: Sequence[Sequence[int]],
-    options: RefineOptions,
+    matcher: NativeMatcher | TorchMatcher,
     report: Callable[[str, float], None],
     effort: Effort,
 ) -> dict[int, Surface]:
     """What matching finds for the pictures that have neighbours, by their index."""
-    matcher = _matcher(options)
     ranges: dict[int, DepthRange] = {}
     for index in range(len(pictures)):
         found = neighbours.depth_range(_sparse_depths(pictures[index], sparse, index)[2])
@@ -232,12 +238,12 @@ def _matched(
     }
 
 
-def _matcher(options: RefineOptions) -> NativeMatcher | TorchMatcher:
-    if options.device == "cpu":
-        try:
-            return NativeMatcher(options.threads)
-        except (BuildError, OSError):
-            pass
+def _matcher(options: RefineOptions, library: Path | None) -> NativeMatcher | TorchMatcher:
+    if library is not None and options.device == "cpu":
+        with suppress(OSError):  # it was made for another machine
+            return NativeMatcher(library, options.threads)
+    from refinement.dense.torch_matcher import TorchMatcher
+
     return TorchMatcher(options.device)
 
 

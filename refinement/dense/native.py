@@ -1,5 +1,4 @@
-"""The compiled matching (`native/`): built and loaded at its first use. Structures mirror
-`native/interface.h`."""
+"""Matching by the compiled library (`native/`). Structures mirror `native/interface.h`."""
 
 from __future__ import annotations
 
@@ -11,29 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.cpu import build
 from refinement.dense.problem import Geometry, Problem
 from refinement.dense.views import Floats, View
 
 MOST_SOURCES = 8
 MOST_SAMPLES = 64
-
-SOURCES = build.Sources(
-    folder=Path(__file__).parent / "native",
-    library="libquantvggt_dense.so",
-    flags=(
-        "-std=c++17",
-        "-O3",
-        "-fPIC",
-        "-fvisibility=hidden",
-        "-Wno-psabi",
-        "-fno-math-errno",
-        "-fno-trapping-math",
-    ),
-    instruction_sets={"x86_64": {"avx2": ("-mavx2", "-mfma")}},
-    common=("library", "plain"),
-    any_machine=True,
-)
 
 
 class _View(Structure):
@@ -87,21 +68,21 @@ _ENTRIES = {
 
 
 @cache
-def library() -> ctypes.CDLL:
-    """Raises `kernels.cpu.build.BuildError` where there is no library and none can be built,
-    OSError where it does not load."""
-    loaded = ctypes.CDLL(str(build.library(SOURCES)))
+def loaded(library: Path) -> ctypes.CDLL:
+    """Raises OSError where it does not load."""
+    functions = ctypes.CDLL(str(library))
     for name, arguments in _ENTRIES.items():
-        function = getattr(loaded, name)
+        function = getattr(functions, name)
         function.argtypes, function.restype = arguments, None
-    return loaded
+    return functions
 
 
 class NativeMatcher:
     """Matching on the CPU's cores; the same bits whatever the number of threads."""
 
-    def __init__(self, threads: int) -> None:
-        self._library, self._threads = library(), threads
+    def __init__(self, library: Path, threads: int) -> None:
+        """Raises OSError where the library does not load."""
+        self._library, self._threads = loaded(library), threads
 
     def score(self, problem: Problem, geometry: Geometry | None = None) -> Floats:
         """Cost of the planes as they are in each source, [sources, h, w]."""

@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from refinement.answer import read_answer
+from refinement.dense.library import built_if_possible
 from refinement.network import network_scene
 from refinement.options import RefineOptions
 from refinement.result import Refinement
@@ -110,6 +112,35 @@ def test_a_report_that_raises_ends_the_process(room: Room) -> None:
 
     with pytest.raises(CancelledError):
         refine(room.photographs, room.network, report=cancel)
+
+
+def test_the_process_does_without_torch_where_the_matching_is_compiled(
+    room: Room, tmp_path: Path
+) -> None:
+    matching = built_if_possible()
+    if matching is None:
+        pytest.skip("no C++ compiler")
+    folder = tmp_path / "task"
+    folder.mkdir()
+    options = RefineOptions(threads=1, pixels=64)
+    task = Task(room.photographs, network_scene(room.network), "dense", options, matching)
+    task.write(folder)
+    script = "import sys; from refinement.child import main; main(); print(*sys.modules)"
+    reading, writing = os.pipe()
+    with open(reading, "rb"), open(writing, "wb"):
+        modules = subprocess.run(
+            [sys.executable, "-c", script, str(folder), str(os.getpid()), str(writing)],
+            check=True,
+            capture_output=True,
+            text=True,
+            pass_fds=(writing,),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        ).stdout.split()
+    answer = read_answer(folder, room.photographs, options.memory_bytes)
+    assert answer is not None
+    assert answer.dense is not None
+    assert "refinement.dense.native" in modules
+    assert "torch" not in modules
 
 
 def test_the_process_dies_with_the_one_that_started_it(room: Room, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from refinement.dense import dense_depth
+from refinement.dense.library import built_if_possible
 from refinement.options import RefineOptions
 from refinement.result import NETWORK, NO_DATA, VERIFIED, DenseMap
 from tests.refinement.dense.surfaces import Taken, plane, step, take, texture
@@ -20,7 +21,11 @@ def _maps(taken: Taken, options: RefineOptions = OPTIONS, nothing: bool = True) 
     networks = [
         np.full_like(depth, np.nan) if nothing else depth**1.1 * 2 for depth in taken.depths
     ]
-    return list(dense_depth(taken.photographs, taken.pictures, taken.sparse, networks, options))
+    return list(
+        dense_depth(
+            taken.photographs, taken.pictures, taken.sparse, networks, options, built_if_possible()
+        )
+    )
 
 
 def _errors(taken: Taken, maps: list[DenseMap]) -> tuple[float, np.ndarray]:
@@ -140,6 +145,7 @@ def test_progress_rises_to_one(tmp_path: Path) -> None:
         taken.sparse,
         taken.depths,
         OPTIONS,
+        built_if_possible(),
         lambda stage, share: shares.append(share),
     )
     assert shares == sorted(shares)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from kernels.cpu.build import BuildError
+from refinement.dense.library import built
 from refinement.dense.native import NativeMatcher
 from refinement.dense.problem import Geometry, Problem
 from refinement.dense.torch_matcher import TorchMatcher
@@ -18,7 +19,7 @@ from tests.refinement.dense.surfaces import plane, take
 @pytest.fixture(scope="module")
 def native() -> NativeMatcher:
     try:
-        return NativeMatcher(threads=2)
+        return NativeMatcher(built(), threads=2)
     except BuildError as error:
         pytest.skip(str(error))
 
@@ -72,14 +73,12 @@ def test_both_find_the_same_planes(tmp_path: Path, native: NativeMatcher, agreei
     np.testing.assert_allclose(ours.cost.mean(), theirs.cost.mean(), rtol=1e-2)
 
 
+@pytest.mark.usefixtures("native")
 def test_improving_does_not_depend_on_the_number_of_threads(tmp_path: Path) -> None:
     results = []
     for threads in (1, 3):
         problem = _problem(tmp_path)
-        try:
-            matcher = NativeMatcher(threads)
-        except BuildError as error:
-            pytest.skip(str(error))
+        matcher = NativeMatcher(built(), threads)
         matcher.rate(problem)
         matcher.improve(problem, 1, wild=True)
         results.append(problem)

@@ -1,221 +1,27 @@
 """The service over HTTP: submit pictures, follow the work, download files, resume.
 
-What is said to the service and what its answers mean is written once, as generators that yield what
-to do next; `Client` and `AsyncClient` differ in how they do it.
+What is said is in `conversation`; `Client` and `AsyncClient` differ in how they do it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import mimetypes
-import shutil
-import tempfile
 import time
-import uuid
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, aclosing, closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing, closing
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Any
 
 import httpx
 
-from quantvggt import __version__
-from quantvggt.errors import BadInputError, ServiceError
-from quantvggt.files import DEFAULT, DOCUMENT, check_outputs, chosen, in_folder
-from quantvggt.folder import replacing
-from quantvggt.pictures import Source, expand, names
+from quantvggt.conversation import Conversation, Exchange, Pictures, Service, T, checked, ignore
+from quantvggt.errors import ServiceError
+from quantvggt.files import DEFAULT
 from quantvggt.result import Result
-
-T = TypeVar("T")
-
-Progress = Callable[[str, float], None]
-"""Called with the stage ("upload", "queue", "reconstruct", "export", "download") and the share of
-it that is done."""
-
-Pictures = Source | Sequence[Source]
-
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
-_ENDED = ("succeeded", "failed", "cancelled")
-_RECONNECTS = 20
-_RECONNECT_SECONDS = 0.5
+from quantvggt.transfer import Progress
 
 
-@dataclass(frozen=True)
-class _Exchange:
-    """A request, and who takes the answer's bytes as they come; without one they are in the
-    response."""
-
-    request: httpx.Request
-    consume: Callable[[bytes], None] | None = None
-
-
-Step = _Exchange | float
-"""What a conversation wants next: an exchange, or some seconds of patience."""
-
-Conversation = Generator[Step, httpx.Response, T]
-
-
-def _ignore(stage: str, share: float) -> None:
-    pass
-
-
-class _Service:
-    """Talks about the service at `server`, for example http://127.0.0.1:8000.
-
-    `timeout` are seconds without a byte, not those that a reconstruction may take. Raises
-    BadInputError for an address that is none.
-    """
-
-    def __init__(self, server: str, *, api_key: str | None = None, timeout: float = 600.0) -> None:
-        address = urlsplit(server)
-        if address.scheme not in ("http", "https") or not address.hostname:
-            raise BadInputError(f"{server!r} is not an address of the form http://host:port.")
-        self.server = server.rstrip("/")
-        self._headers = {"User-Agent": f"quantvggt/{__version__}"}
-        if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
-        # a proxy from the environment can't reach this machine's own loopback address
-        self._settings: dict[str, Any] = {
-            "timeout": timeout,
-            "trust_env": address.hostname not in _LOOPBACK,
-        }
-
-    def _waiting(self, seconds: float) -> Conversation[None]:
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                yield self._get("/readyz")
-                return
-            except ServiceError as error:
-                if time.monotonic() > deadline:
-                    raise ServiceError(
-                        f"The service was not ready within {seconds:g} seconds: {error}",
-                        error.status,
-                    ) from None
-            yield 0.1
-
-    def _submitting(
-        self, pictures: Pictures, options: Mapping[str, Any], key: str | None, progress: Progress
-    ) -> Conversation[str]:
-        with ExitStack() as opened:
-            form: list[tuple[str, Any]] = [
-                (name, (None, _text(value))) for name, value in options.items()
-            ]
-            sources = expand(pictures)
-            called = iter(names([source for source in sources if isinstance(source, Path)]))
-            for source in sources:
-                if isinstance(source, str):
-                    form.append(("urls", (None, source)))
-                    continue
-                file = opened.enter_context(source.open("rb"))
-                media_type = mimetypes.guess_type(source.name)[0] or "application/octet-stream"
-                form.append((_field(source, media_type), (next(called), file, media_type)))
-            headers = {"Prefer": "respond-async", "Idempotency-Key": key or uuid.uuid4().hex}
-            request = self._request("POST", "/reconstruct", headers, files=form)
-            request.stream = _Counted(request, progress)
-            answer = yield _Exchange(request)
-        return str(answer.json()["id"])
-
-    def _following(self, id: str, progress: Progress) -> Conversation[None]:
-        last, failures = "0", 0
-        while True:
-            events = _Events(last, progress)
-            headers = {"Accept": "text/event-stream", "Last-Event-ID": last}
-            try:
-                yield _Exchange(
-                    self._request("GET", f"/reconstructions/{id}/events", headers), events.feed
-                )
-            except ServiceError as error:
-                failures = 0 if events.last != last else failures + 1
-                if failures > _RECONNECTS or (error.status is not None and error.status < 500):
-                    raise
-            last = events.last
-            if (
-                events.ended
-                or (yield self._get(f"/reconstructions/{id}")).json()["state"] in _ENDED
-            ):
-                return
-            yield _RECONNECT_SECONDS
-
-    def _describing(self, id: str) -> Conversation[dict[str, Any]]:
-        answer = (yield self._get(f"/reconstructions/{id}")).json()
-        if answer["state"] != "succeeded":
-            problem = answer.get("problem") or {}
-            raise ServiceError(
-                problem.get("detail") or f"The reconstruction is {answer['state']}.",
-                problem.get("status", 409),
-            )
-        return dict(answer)
-
-    def _downloading(
-        self, id: str, folder: Path, outputs: Sequence[str], progress: Progress
-    ) -> Conversation[dict[str, Any]]:
-        check_outputs(outputs)
-        served = yield from self._describing(id)
-        names, missing = chosen(served, outputs)
-        sizes = []
-        progress("export", 0.0)
-        # the service makes a file when it is first asked for
-        for done, name in enumerate(names, start=1):
-            answer = yield _Exchange(self._request("HEAD", f"/reconstructions/{id}/{name}"))
-            sizes.append(int(answer.headers.get("Content-Length", 0)))
-            progress("export", done / len(names))
-        meter = _Meter("download", sum(sizes), progress)
-        with replacing(folder) as staging:
-            for name in names:
-                path = staging / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("wb") as file:
-                    taker = _both(file.write, meter.add)
-                    yield _Exchange(self._request("GET", f"/reconstructions/{id}/{name}"), taker)
-            document = in_folder(served, names)
-            (staging / DOCUMENT).write_text(json.dumps(document, indent=1) + "\n", "utf-8")
-        if missing:
-            raise BadInputError(f"this result has no file {', '.join(missing)}.")
-        return document
-
-    def _reconstructing(
-        self,
-        pictures: Pictures,
-        options: Mapping[str, Any],
-        outputs: Sequence[str],
-        progress: Progress,
-    ) -> Conversation[Result]:
-        check_outputs(outputs)
-        id = yield from self._submitting(pictures, options, None, progress)
-        yield from self._following(id, progress)
-        folder = Path(tempfile.mkdtemp(prefix="quantvggt-"))
-        try:
-            yield from self._downloading(id, folder, outputs, progress)
-            return Result(folder, temporary=True)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-
-    def _get(self, path: str) -> _Exchange:
-        return _Exchange(self._request("GET", path))
-
-    def _request(
-        self, method: str, path: str, headers: Mapping[str, str] | None = None, **body: Any
-    ) -> httpx.Request:
-        return httpx.Request(
-            method, self.server + path, headers={**self._headers, **(headers or {})}, **body
-        )
-
-    @contextmanager
-    def _reachable(self) -> Iterator[None]:
-        try:
-            yield
-        except httpx.HTTPError as error:
-            raise ServiceError(
-                f"{self.server} can't be reached: {str(error) or type(error).__name__}."
-            ) from None
-
-
-class Client(_Service):
+class Client(Service):
     """Talks to the service at `server`, for example http://127.0.0.1:8000.
 
     `timeout` are seconds without a byte, not those that a reconstruction may take. Every method
@@ -228,7 +34,7 @@ class Client(_Service):
         pictures: Pictures,
         *,
         outputs: Sequence[str] = DEFAULT,
-        progress: Progress = _ignore,
+        progress: Progress = ignore,
         **options: Any,
     ) -> Result:
         """Send pictures, wait, and download the files that match `outputs`.
@@ -244,7 +50,7 @@ class Client(_Service):
         options: Mapping[str, Any] | None = None,
         *,
         key: str | None = None,
-        progress: Progress = _ignore,
+        progress: Progress = ignore,
     ) -> str:
         """Send pictures; returns the reconstruction's id at once.
 
@@ -253,7 +59,7 @@ class Client(_Service):
         """
         return self._hold(self._submitting(pictures, options or {}, key, progress))
 
-    def follow(self, id: str, progress: Progress = _ignore) -> None:
+    def follow(self, id: str, progress: Progress = ignore) -> None:
         """Report progress until the reconstruction has ended, well or not, across broken
         connections."""
         self._hold(self._following(id, progress))
@@ -268,7 +74,7 @@ class Client(_Service):
         id: str,
         folder: str | Path,
         outputs: Sequence[str] = DEFAULT,
-        progress: Progress = _ignore,
+        progress: Progress = ignore,
     ) -> dict[str, Any]:
         """Write the files of a finished reconstruction that match `outputs` to `folder`, in place
         of an older result.
@@ -303,7 +109,7 @@ class Client(_Service):
             finally:
                 conversation.close()
 
-    def _exchange(self, http: httpx.Client, step: _Exchange) -> httpx.Response:
+    def _exchange(self, http: httpx.Client, step: Exchange) -> httpx.Response:
         with self._reachable():
             response = http.send(step.request, stream=True)
             with closing(response):
@@ -312,10 +118,10 @@ class Client(_Service):
                 else:
                     for chunk in response.iter_bytes():
                         step.consume(chunk)
-        return _checked(response)
+        return checked(response)
 
 
-class AsyncClient(_Service):
+class AsyncClient(Service):
     """`Client` for asyncio: the same methods, to be awaited. `progress` is called from the event
     loop."""
 
@@ -324,7 +130,7 @@ class AsyncClient(_Service):
         pictures: Pictures,
         *,
         outputs: Sequence[str] = DEFAULT,
-        progress: Progress = _ignore,
+        progress: Progress = ignore,
         **options: Any,
     ) -> Result:
         """As `Client.reconstruct`."""
@@ -336,12 +142,12 @@ class AsyncClient(_Service):
         options: Mapping[str, Any] | None = None,
         *,
         key: str | None = None,
-        progress: Progress = _ignore,
+        progress: Progress = ignore,
     ) -> str:
         """As `Client.submit`."""
         return await self._hold(self._submitting(pictures, options or {}, key, progress))
 
-    async def follow(self, id: str, progress: Progress = _ignore) -> None:
+    async def follow(self, id: str, progress: Progress = ignore) -> None:
         """As `Client.follow`."""
         await self._hold(self._following(id, progress))
 
@@ -354,7 +160,7 @@ class AsyncClient(_Service):
         id: str,
         folder: str | Path,
         outputs: Sequence[str] = DEFAULT,
-        progress: Progress = _ignore,
+        progress: Progress = ignore,
     ) -> dict[str, Any]:
         """As `Client.download`."""
         return await self._hold(self._downloading(id, Path(folder), outputs, progress))
@@ -384,7 +190,7 @@ class AsyncClient(_Service):
             finally:
                 conversation.close()
 
-    async def _exchange(self, http: httpx.AsyncClient, step: _Exchange) -> httpx.Response:
+    async def _exchange(self, http: httpx.AsyncClient, step: Exchange) -> httpx.Response:
         with self._reachable():
             response = await http.send(step.request, stream=True)
             async with aclosing(response):
@@ -393,95 +199,4 @@ class AsyncClient(_Service):
                 else:
                     async for chunk in response.aiter_bytes():
                         step.consume(chunk)
-        return _checked(response)
-
-
-class _Counted(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A request's body that reports how much of it has been sent."""
-
-    def __init__(self, request: httpx.Request, progress: Progress) -> None:
-        self._stream: Any = request.stream
-        self._meter = _Meter("upload", int(request.headers.get("Content-Length", 0)), progress)
-
-    def __iter__(self) -> Iterator[bytes]:
-        for chunk in self._stream:
-            yield chunk
-            self._meter.add(chunk)
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._stream:
-            yield chunk
-            self._meter.add(chunk)
-
-
-class _Meter:
-    """Bytes that have passed, as a share of all."""
-
-    def __init__(self, stage: str, total: int, progress: Progress) -> None:
-        self._stage, self._total, self._progress = stage, total, progress
-        self._passed = 0
-        progress(stage, 0.0)
-
-    def add(self, chunk: bytes) -> None:
-        self._passed += len(chunk)
-        self._progress(self._stage, min(self._passed / max(self._total, 1), 1.0))
-
-
-class _Events:
-    """Server-sent events of a reconstruction, as they come in."""
-
-    def __init__(self, last: str, progress: Progress) -> None:
-        self.last = last  # number of the latest one
-        self.ended = False
-        self._progress = progress
-        self._rest = b""
-
-    def feed(self, chunk: bytes) -> None:
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        for line in lines:
-            name, _, value = line.decode("utf-8").partition(": ")
-            if name == "id":
-                self.last = value
-            elif name == "data":
-                self._take(json.loads(value))
-
-    def _take(self, data: dict[str, Any]) -> None:
-        if "timings" in data or data["state"] in _ENDED:
-            self.ended = True
-            if data["state"] == "succeeded":  # however fast it was
-                self._progress("reconstruct", 1.0)
-        elif (data.get("stage") or data["state"]) in ("queue", "queued"):
-            self._progress("queue", 0.0)
-        else:
-            self._progress("reconstruct", float(data["progress"]))
-
-
-def _both(*takers: Callable[[bytes], Any]) -> Callable[[bytes], None]:
-    def take(chunk: bytes) -> None:
-        for taker in takers:
-            taker(chunk)
-
-    return take
-
-
-def _checked(response: httpx.Response) -> httpx.Response:
-    if response.is_success:
-        return response
-    try:
-        problem = response.json()
-        reason = str(problem.get("detail") or problem["title"])
-    except (ValueError, KeyError, AttributeError):
-        reason = f"The service answered {response.status_code} {response.reason_phrase}."
-    raise ServiceError(reason, response.status_code)
-
-
-def _field(path: Path, media_type: str) -> str:
-    """The form's field for a file."""
-    if media_type.startswith("video/"):
-        return "video"
-    return "archive" if path.suffix.lower() == ".zip" else "images"
-
-
-def _text(value: Any) -> str:
-    """An option as it is sent."""
-    return value if isinstance(value, str) else json.dumps(value)
+        return checked(response)

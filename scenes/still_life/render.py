@@ -9,9 +9,9 @@ import numpy as np
 from mitsuba_oidn import denoise
 from numpy.typing import NDArray
 
-from scenes.still_life.arrangement import Finish, Thing
 from scenes.still_life.cameras import FIELD_OF_VIEW, Camera, intrinsic
 from scenes.still_life.mesh import Mesh, box
+from scenes.still_life.thing import Finish, Thing
 
 PATHS_A_PASS = 6
 _BOUNCES = 6

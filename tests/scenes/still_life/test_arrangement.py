@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,16 +9,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scenes.still_life import arrangement
-from scenes.still_life.arrangement import WALL, Thing
+from scenes.still_life.books import books, open_book
 from scenes.still_life.cameras import intrinsic, walk
+from scenes.still_life.crockery import tea
+from scenes.still_life.flowers import bouquet, vase
+from scenes.still_life.fruit import bowl
+from scenes.still_life.room import WALL
+from scenes.still_life.table import postcards
+from scenes.still_life.thing import Thing
 
 BUNDLED = Path(__file__).parents[3] / "service" / "samples" / "still-life"
-MAKERS = ("_bowl", "_vase", "_bouquet", "_books", "_open_book", "_tea", "_postcards")
+MAKERS = (bowl, vase, bouquet, books, open_book, tea, postcards)
 
 
-def made(maker: str, seed: int = 7) -> list[Thing]:
-    return list(getattr(arrangement, maker)(np.random.default_rng([seed, 1])))
+def made(maker: Callable[[np.random.Generator], Iterator[Thing]], seed: int = 7) -> list[Thing]:
+    return list(maker(np.random.default_rng([seed, 1])))
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +66,7 @@ def test_books_lie_on_each_other(things: dict[str, Thing]) -> None:
 
 
 def test_the_same_seed_gives_the_same_bits() -> None:
-    for first, second in zip(made("_tea"), made("_tea"), strict=True):
+    for first, second in zip(made(tea), made(tea), strict=True):
         np.testing.assert_array_equal(first.mesh.points, second.mesh.points)
         np.testing.assert_array_equal(first.finish.texture, second.finish.texture)
 

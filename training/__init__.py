@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from training.config import TrainingConfig
 from training.curve import plot_curve
-from training.trainer import TrainingConfig, TrainingError, export, train
+from training.errors import TrainingError
+from training.trainer import export, train
 
 __all__ = ["TrainingConfig", "TrainingError", "export", "plot_curve", "train"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from training.batches import BatchConfig
-from training.trainer import TrainingConfig
+from training.config import TrainingConfig
 
 _SIZES = ((96, 96), (72, 96), (96, 72), (60, 96), (96, 60), (96, 48))
 _LARGE_SIZES = ((120, 120), (96, 120), (120, 96), (72, 120), (120, 72), (120, 60))

@@ -57,6 +57,15 @@ def load_state(out: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
     return manifest, tensors
 
 
+def section(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix` and a dot, without both."""
+    return {
+        name.removeprefix(f"{prefix}."): t
+        for name, t in tensors.items()
+        if name.startswith(f"{prefix}.")
+    }
+
+
 def write_json(path: Path, data: Any) -> None:
     """Writes indented JSON under a temporary name and renames it."""
     temporary = path.with_name(f"{path.name}.tmp")

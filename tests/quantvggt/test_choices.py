@@ -25,8 +25,8 @@ from service import __version__ as version_of_the_service
 from service.exports.records import EXPORTS
 from service.inputs.options import Options, Refine
 from service.settings import types
+from training.config import TrainingConfig
 from training.recipes import RECIPES as TRAINING_RECIPES
-from training.trainer import TrainingConfig
 
 
 @pytest.mark.parametrize(

@@ -71,9 +71,9 @@ def test_the_recipe_for_a_gpu_runs_on_a_cpu_when_it_is_tiny(
 def test_the_number_of_steps_can_follow_the_time(
     tiny: TrainingConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from training import trainer
+    from training import run
 
-    monkeypatch.setattr(trainer, "_FIT_SECONDS", 0.0)
+    monkeypatch.setattr(run, "_FIT_SECONDS", 0.0)
     train(replace(tiny, steps=10**9), tmp_path, fit_minutes=0.02)
     last = read_log(tmp_path)[-1]
     assert 0 < last["step"] < 10**4

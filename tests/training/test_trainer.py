@@ -40,17 +40,17 @@ def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(
 
 def _interrupt_at(step: int, patch: pytest.MonkeyPatch) -> None:
     """Saves after every step and interrupts the run before `step`."""
-    from training import trainer
+    from training import run
 
-    advance = trainer._Run._advance
+    advance = run.Run._advance
 
-    def interrupted(run: trainer._Run) -> tuple[dict[str, float], int]:
-        if run.step == step:
+    def interrupted(current: run.Run) -> tuple[dict[str, float], int]:
+        if current.step == step:
             raise KeyboardInterrupt
-        return advance(run)
+        return advance(current)
 
-    patch.setattr(trainer, "SAVE_SECONDS", 0.0)
-    patch.setattr(trainer._Run, "_advance", interrupted)
+    patch.setattr(run, "SAVE_SECONDS", 0.0)
+    patch.setattr(run.Run, "_advance", interrupted)
 
 
 def test_a_resumed_run_to_free_cameras_ends_with_the_same_bits(
@@ -112,7 +112,7 @@ def test_weights_are_kept_when_free_cameras_gain_and_rooms_lose_little(
     free: float,
     exported: bool,
 ) -> None:
-    from training import trainer
+    from training import run
 
     scores = iter([(52.0, 10.0), (standard, free)])
     current: list[float] = []
@@ -129,7 +129,7 @@ def test_weights_are_kept_when_free_cameras_gain_and_rooms_lose_little(
 
     train(tiny, tmp_path / "start")
     export(tmp_path / "start", tmp_path / "checkpoint")
-    monkeypatch.setattr(trainer, "validate", scored)
+    monkeypatch.setattr(run, "validate", scored)
     train(
         replace(tiny, start=str(tmp_path / "checkpoint"), validation_sets=("std", "free")),
         tmp_path / "run",

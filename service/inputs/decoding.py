@@ -1,5 +1,6 @@
 """Decodes pictures in processes that can be ended: one that takes more processor time or memory
-than a picture of its size needs, or breaks its decoder, takes nothing down with it.
+than a picture of its size needs, or breaks its decoder, takes nothing down with it. All pictures of
+a request have one process, since starting it costs as much as decoding a small picture.
 
 A progressive JPEG of a few hundred kilobytes may ask for minutes of work, and no decoder can be
 stopped from outside while it works on a thread.
@@ -19,7 +20,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import ExitStack, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, closing, suppress
 from typing import Any, BinaryIO
 
 from PIL import Image
@@ -29,6 +31,8 @@ from service.inputs import picture_process
 _SECONDS, _SECONDS_A_MEGAPIXEL = 2.0, 0.2  # of processor time; a slow decoder needs a fifth of it
 _MEMORY_BYTES, _MEMORY_A_PIXEL = 2**30, 48  # of address space, most of it libraries
 _PATIENCE = 20  # seconds that pass for one of processor time, on a machine with much to do
+_LONGEST_ANSWER = 4096  # bytes
+_TIMES = 2  # a picture is decoded: for the network, and to be kept for refinement
 
 
 class DecodingError(Exception):
@@ -36,8 +40,8 @@ class DecodingError(Exception):
 
 
 class Decoder:
-    """Starts the process that decodes when it is first needed, and again whenever it has ended.
-    Safe to call from several threads."""
+    """Starts the process that forks those that decode when it is first needed, and again whenever
+    it has ended. Safe to call from several threads."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -51,56 +55,32 @@ class Decoder:
             self._connected()
 
     def decode(self, file: BinaryIO, pixels: int) -> Image.Image:
-        """The picture in `file`, which has `pixels` by its header, as `upright` of
-        `model.scene.pictures` gives it. Raises DecodingError."""
-        seconds = _SECONDS + _SECONDS_A_MEGAPIXEL * pixels / 1e6
-        order = {
-            "pixels": pixels,
-            "seconds": math.ceil(seconds),
-            "memory": _MEMORY_BYTES + _MEMORY_A_PIXEL * pixels,
-            "patience": math.ceil(_PATIENCE * seconds),
-        }
-        with ExitStack() as stack:
-            picture = stack.enter_context(_memory_file())
-            file.seek(0)
-            shutil.copyfileobj(file, picture)
-            picture.flush()
-            picture.seek(0)
-            result = stack.enter_context(_memory_file())
-            found = self._ask(order, picture.fileno(), result.fileno())
-            if "error" in found:
-                raise DecodingError(found["error"])
-            size, mode = tuple(found["size"]), found["mode"]
-            with mmap.mmap(result.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                return Image.frombytes(mode, size, memoryview(content))
+        """As `Decoding.decode`, for a picture by itself."""
+        with closing(Decoding(self, [pixels])) as decoding:
+            return decoding.decode(file, pixels)
+
+    def fork(self, limits: dict[str, int]) -> socket.socket:
+        """A connection to a new process, which ends when that is closed. Raises DecodingError."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with theirs:
+                self._send(json.dumps(limits).encode(), theirs.fileno())
+        except BaseException:
+            ours.close()
+            raise
+        return ours
 
     def close(self) -> None:
         """End the process and whatever it is decoding. It starts again if it is needed again."""
         with self._guard:
             self._end()
 
-    def _ask(self, order: dict[str, Any], picture: int, result: int) -> dict[str, Any]:
-        answer, write_end = os.pipe()
-        with os.fdopen(answer, "rb") as reader:
-            try:
-                self._send(json.dumps(order).encode(), [picture, result, write_end])
-            finally:
-                os.close(write_end)
-            given = reader.read()
-        if not given:
-            raise DecodingError(
-                "it breaks its decoder, or takes more time or memory than a picture of its size "
-                "needs"
-            )
-        found: dict[str, Any] = json.loads(given)
-        return found
-
-    def _send(self, message: bytes, files: list[int]) -> None:
+    def _send(self, message: bytes, file: int) -> None:
         for attempt in (1, 2):
             with self._guard:
                 control = self._connected()
             try:
-                socket.send_fds(control, [message], files)
+                socket.send_fds(control, [message], [file])
                 return
             except OSError as error:  # it has ended since
                 with self._guard:
@@ -144,6 +124,68 @@ class Decoder:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+
+
+class Decoding:
+    """Decodes the pictures of one request in one process, which is started with the first, and
+    again with the next one after a picture was the end of it. To be closed; for one thread."""
+
+    def __init__(self, decoder: Decoder, pixels: Sequence[int]) -> None:
+        """`pixels` are those of each picture, by its header."""
+        largest = max(pixels)
+        self._decoder = decoder
+        self._limits = {
+            "seconds": _TIMES * sum(_seconds(each) for each in pixels),
+            "memory": _MEMORY_BYTES + _MEMORY_A_PIXEL * largest,
+            "bytes": 4 * largest,
+        }
+        self._process: socket.socket | None = None
+
+    def decode(self, file: BinaryIO, pixels: int) -> Image.Image:
+        """The picture in `file`, which has `pixels` by its header, as `upright` of
+        `model.scene.pictures` gives it. Raises DecodingError."""
+        seconds = _seconds(pixels)
+        order = {"pixels": pixels, "seconds": seconds, "patience": _PATIENCE * seconds}
+        with ExitStack() as stack:
+            picture = stack.enter_context(_memory_file())
+            file.seek(0)
+            shutil.copyfileobj(file, picture)
+            picture.flush()
+            picture.seek(0)
+            result = stack.enter_context(_memory_file())
+            found = self._ask(order, picture.fileno(), result.fileno())
+            if "error" in found:
+                raise DecodingError(found["error"])
+            size, mode = tuple(found["size"]), found["mode"]
+            with mmap.mmap(result.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                return Image.frombytes(mode, size, memoryview(content))
+
+    def close(self) -> None:
+        """Let the process end, if there is one."""
+        if self._process is not None:
+            self._process.close()
+            self._process = None
+
+    def _ask(self, order: dict[str, int], picture: int, result: int) -> dict[str, Any]:
+        if self._process is None:
+            self._process = self._decoder.fork(self._limits)
+        given = b""
+        with suppress(OSError):  # it has ended
+            socket.send_fds(self._process, [json.dumps(order).encode()], [picture, result])
+            given = self._process.recv(_LONGEST_ANSWER)
+        if not given:
+            self.close()
+            raise DecodingError(
+                "it breaks its decoder, or takes more time or memory than a picture of its size "
+                "needs"
+            )
+        found: dict[str, Any] = json.loads(given)
+        return found
+
+
+def _seconds(pixels: int) -> int:
+    """Of processor time that decoding a picture may take."""
+    return math.ceil(_SECONDS + _SECONDS_A_MEGAPIXEL * pixels / 1e6)
 
 
 def _memory_file() -> Any:

@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from model.scene.pictures import FORMATS, over_white
 from service.errors import BrokenPicture, TooManyPixels, UnsupportedPicture
 from service.inputs.body import SentFile
-from service.inputs.decoding import DecodingError, decoder
+from service.inputs.decoding import Decoder, Decoding, DecodingError, decoder
 from service.inputs.signatures import kind_of
 from service.settings import Limits
 
@@ -22,22 +22,26 @@ class DecodedPictures(Sequence[Image.Image]):
     their number.
 
     Pictures are 8-bit RGB, upright, over white. The constructor checks every header; both it and
-    decoding raise UnsupportedPicture, BrokenPicture or TooManyPixels, naming the picture.
+    decoding raise UnsupportedPicture, BrokenPicture or TooManyPixels, naming the picture. To be
+    closed.
     """
 
     def __init__(self, files: Sequence[SentFile], limits: Limits) -> None:
         self.files = files
         self.limits = limits
         self.decode_seconds = 0.0
+        pixels: list[int] = []
         total = 0
         for index, file in enumerate(files):
             with opened(file, index, limits) as image:
-                total += image.width * image.height
+                pixels.append(image.width * image.height)
+            total += pixels[-1]
             if total > limits.max_total_pixels:
                 limit = limits.max_total_pixels
                 raise TooManyPixels(
                     f"The pictures have more than {limit} pixels together.", max_total_pixels=limit
                 )
+        self._decoding = Decoding(decoder, pixels)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -52,9 +56,13 @@ class DecodedPictures(Sequence[Image.Image]):
         file = self.files[index]
         started = time.perf_counter()
         # opened anew: a container may hold another picture than its header says
-        image = over_white(decoded(opened(file, index, self.limits), file, index))
+        image = over_white(decoded(opened(file, index, self.limits), file, index, self._decoding))
         self.decode_seconds += time.perf_counter() - started
         return image
+
+    def close(self) -> None:
+        """Let the process end that decodes them."""
+        self._decoding.close()
 
 
 def opened(file: SentFile, index: int, limits: Limits) -> Image.Image:
@@ -66,10 +74,12 @@ def opened(file: SentFile, index: int, limits: Limits) -> Image.Image:
     return image
 
 
-def decoded(image: Image.Image, file: SentFile, index: int) -> Image.Image:
+def decoded(
+    image: Image.Image, file: SentFile, index: int, by: Decoder | Decoding = decoder
+) -> Image.Image:
     """An opened picture as 8-bit RGB, or RGBA if it has transparency, upright."""
     try:
-        return decoder.decode(file.file, image.width * image.height)
+        return by.decode(file.file, image.width * image.height)
     except DecodingError as error:
         raise _broken(file, index, str(error)) from None
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -177,7 +177,9 @@ def prepare(
     started = time.perf_counter()
     mode = options.mode or limits.mode
     order = RefinementOrder.of(options, refinement)
-    with _on_disk() as scratch, collected(upload, options, limits) as found:
+    with ExitStack() as stack:
+        scratch = stack.enter_context(_on_disk())
+        found = stack.enter_context(collected(upload, options, limits))
         collecting = time.perf_counter() - started
         if single_pictures and len(found.pictures) > 1:
             raise TooManyPictures(
@@ -185,7 +187,7 @@ def prepare(
                 "and knows nothing of how several belong together: send one.",
                 max_images=1,
             )
-        pictures = DecodedPictures(found.pictures, limits)
+        pictures = stack.enter_context(closing(DecodedPictures(found.pictures, limits)))
         previewed = PreviewedPictures(pictures, scratch)
         try:
             fitted = fit_images(

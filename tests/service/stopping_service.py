@@ -12,14 +12,14 @@ from typing import Any
 
 from quantvggt.command import main
 from service.inference.engine import Engine
-from service.inputs.decoding import Decoder
+from service.inputs.decoding import Decoding
 from service.jobs.store import JobStore
 from service.pipeline import refine
 from service.pipeline.work import Work
 
 BEFORE, AFTER = True, False
 POINTS: dict[str, tuple[Any, str, bool]] = {
-    "decoding": (Decoder, "decode", BEFORE),
+    "decoding": (Decoding, "decode", BEFORE),
     "kept but not recorded": (JobStore, "add", BEFORE),
     "queued": (JobStore, "add", AFTER),
     "taken up": (JobStore, "claim", AFTER),

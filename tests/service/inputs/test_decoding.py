@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from PIL import Image
 
 from model.scene.pictures import upright
 from service.inputs import decoding
-from service.inputs.decoding import Decoder, DecodingError
+from service.inputs.decoding import Decoder, Decoding, DecodingError
 from tests.service.heif import TILE, Grid, heic
 from tests.service.pictures import encode, form, make_picture, of_many_scans
 from tests.service.running import Serve, problem, wait_until
@@ -70,6 +70,41 @@ def test_memory_is_bounded(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(decoding, "_MEMORY_A_PIXEL", 1)
     with pytest.raises(DecodingError):
         decoder.decode(io.BytesIO(encode(make_picture(3000, 2000))), 6_000_000)
+
+
+def test_all_pictures_of_a_request_have_one_process_which_ends_with_it(decoder: Decoder) -> None:
+    data = io.BytesIO(encode(make_picture(30, 20)))
+    seen = set()
+    with closing(Decoding(decoder, [600] * 3)) as decoding:
+        for _ in range(3):
+            assert decoding.decode(data, 600).size == (30, 20)
+            seen.update(children(decoder))
+    assert len(seen) == 1
+    wait_until(lambda: children(decoder) == [])
+
+
+def test_pictures_behind_one_that_was_the_end_of_its_process_are_decoded(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "_SECONDS", 0.5)
+    monkeypatch.setattr(decoding, "_SECONDS_A_MEGAPIXEL", 0.0)
+    fine = io.BytesIO(encode(make_picture(30, 20)))
+    with closing(Decoding(decoder, [600, 9_000_000, 600])) as several:
+        several.decode(fine, 600)
+        with pytest.raises(DecodingError, match="more time or memory"):
+            several.decode(io.BytesIO(of_many_scans(3000, 400)), 9_000_000)
+        assert several.decode(fine, 600).size == (30, 20)
+
+
+def test_what_earlier_pictures_took_is_not_counted_against_a_picture(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "_SECONDS", 1.0)
+    monkeypatch.setattr(decoding, "_SECONDS_A_MEGAPIXEL", 0.0)
+    slow = io.BytesIO(of_many_scans(1500, 300))  # a third of a second
+    with closing(Decoding(decoder, [2_250_000] * 6)) as several:
+        for _ in range(6):
+            assert several.decode(slow, 2_250_000).size == (1500, 1500)
 
 
 def test_a_process_that_has_ended_is_started_again(decoder: Decoder) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import closing
 
 import pytest
 from PIL.PngImagePlugin import PngInfo
@@ -18,17 +19,20 @@ def test_pictures_are_upright_and_over_white() -> None:
     exif = picture.getexif()
     exif[0x0112] = 6
     data = io.BytesIO(encode(picture, exif=exif))
-    decoded = DecodedPictures([SentFile("a.png", data)], Limits())
-    assert (decoded[0].mode, decoded[0].size) == ("RGB", (10, 20))
-    assert decoded[0].getextrema() == ((255, 255),) * 3
+    with closing(DecodedPictures([SentFile("a.png", data)], Limits())) as decoded:
+        assert (decoded[0].mode, decoded[0].size) == ("RGB", (10, 20))
+        assert decoded[0].getextrema() == ((255, 255),) * 3
 
 
 def test_a_hostile_text_chunk_breaks_only_its_picture() -> None:
     text = PngInfo()
     text.add_itxt("bomb", "0" * 80_000_000, zip=True)
     picture = SentFile("bomb.png", io.BytesIO(encode(make_picture(), pnginfo=text)))
-    with pytest.raises(BrokenPicture, match=r"bomb\.png"):
-        DecodedPictures([picture], Limits())[0]
+    with (
+        pytest.raises(BrokenPicture, match=r"bomb\.png"),
+        closing(DecodedPictures([picture], Limits())) as decoded,
+    ):
+        decoded[0]
 
 
 def test_every_header_is_checked_before_the_first_picture_is_decoded() -> None:

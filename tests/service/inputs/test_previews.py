@@ -19,8 +19,8 @@ EXIF_ORIENTATION = 0x0112
 
 def preview_of(content: bytes) -> bytes:
     file = SentFile("a", io.BytesIO(content))
-    with closing(Scratch()) as scratch:
-        pictures = PreviewedPictures(DecodedPictures([file], Limits()), scratch)
+    with closing(Scratch()) as scratch, closing(DecodedPictures([file], Limits())) as decoded:
+        pictures = PreviewedPictures(decoded, scratch)
         assert len(pictures) == 1
         assert pictures[0].mode == "RGB"
         previews = pictures.previews

@@ -100,3 +100,12 @@ def in_plain_torch(net: nn.Module, device: str | torch.device) -> tuple[str, ...
         if not layer.runs_natively(path)
     )
     return tuple(f"{count} {kind} run in plain torch" for kind, count in kinds.items())
+
+
+def fallbacks(
+    net: nn.Module | None, permitted: Mapping[str, str], device: str | torch.device
+) -> tuple[str, ...]:
+    """What of an artifact, and of its network if that is loaded, runs in another way on `device`
+    than it permits, and why."""
+    loaded = () if net is None else (*in_plain_torch(net, device), *in_floats(net))
+    return (*unused(permitted, device), *loaded)

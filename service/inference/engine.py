@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,18 +15,11 @@ from torch import Tensor
 from kernels import DequantizedLinear, QuantizedLinear, kernel_path
 from kernels.widths import FREE, wide_cost
 from model import families
-from model.errors import ArtifactError, ReconstructionError
+from model.errors import ReconstructionError
 from model.families.family import Grid
-from model.files.artifact import configuration, layer_shapes, load, read_manifest
-from model.network.config import NetworkConfig
+from model.files.artifact import layer_shapes, load, read_manifest
 from model.network.descriptor import described
-from model.network.execution import (
-    autocast,
-    in_floats,
-    in_plain_torch,
-    unused,
-    use_faster_floats,
-)
+from model.network.execution import autocast, fallbacks, use_faster_floats
 from model.network.network import Network
 from model.network.observation import observed
 from model.network.prediction import Prediction
@@ -38,9 +28,11 @@ from model.reconstruct import Cameras, decode, known_to_network
 from model.scene.preprocess import ImageTransform, PreprocessedImages
 from service.errors import InvalidOption, NonFiniteOutput, NoTracks, NotReady, OutOfMemory
 from service.inference.cost import Cost, CostModel
+from service.inference.graphs import SHARE, PassGraphs, capture_for
 from service.inference.memory import PeakMemory, free_budget
-from service.inference.network_pass import Pass, Tracks
+from service.inference.network_pass import Pass, tracks_of
 from service.inference.plan import Planner
+from service.inference.served import digest_of, served_configuration
 from service.inference.warm_up import warm_up
 from service.result.document import (
     ActivationsDocument,
@@ -72,10 +64,10 @@ class Engine:
         self.artifact = settings.artifact
         self.device = settings.device
         self.manifest = read_manifest(settings.artifact)
-        self._config = _config(self.manifest, settings.artifact)
+        self._config = served_configuration(self.manifest, settings.artifact)
         self.family = families.of(self._config)
         self._grid = self.family.grid(self._config)
-        self.digest = _digest(settings.artifact)
+        self.digest = digest_of(settings.artifact)
         self.failure: Exception | None = None
         self.on_loss: Callable[[Exception], None] = lambda error: None
         self.planner = Planner(
@@ -87,6 +79,7 @@ class Engine:
         self._peak: PeakMemory | None = None
         self._net: Network | None = None
         self._activations: ActivationsDocument | None = None
+        self._graphs = PassGraphs(None, 0)
 
     @property
     def fingerprint(self) -> str:
@@ -136,6 +129,9 @@ class Engine:
             kinds = (QuantizedLinear, DequantizedLinear)
             layers = [part for part in self._net.modules() if isinstance(part, kinds)]
             schemes = {layer.arithmetic for layer in layers}
+        sentences = list(fallbacks(self._net, self.manifest["execution"], self.device))
+        if self._graphs.refusal is not None:
+            sentences.append(f"short passes run without CUDA graphs: {self._graphs.refusal}")
         return ModelDocument(
             name=str(provenance.get("checkpoint") or self.artifact.resolve().name),
             artifact=self.digest,
@@ -149,15 +145,8 @@ class Engine:
             precision=", ".join(sorted(schemes)),
             activations=self._activations,
             domain=None if domain is None else DomainDocument.model_validate(domain),
-            fallbacks=self._fallbacks(),
+            fallbacks=sentences,
         )
-
-    def _fallbacks(self) -> list[str]:
-        """What runs in another way than the artifact permits, and why."""
-        sentences = list(unused(self.manifest["execution"], self.device))
-        if self._net is not None:
-            sentences += [*in_plain_torch(self._net, self.device), *in_floats(self._net)]
-        return sentences
 
     @property
     def lanes(self) -> int:
@@ -216,6 +205,7 @@ class Engine:
         self._peak = PeakMemory(self.device)
         if self.planner.budget is None:
             self.planner.budget = budget
+        self._share_with_graphs()
         warm_up(partial(self._measure, net), self.planner, self.image_size, self.patch_size)
         self._net = net
         model = self.document()
@@ -226,6 +216,13 @@ class Engine:
         )  # fmt: skip
         for sentence in model.fallbacks:
             _log.warning("%s", sentence)
+
+    def _share_with_graphs(self) -> None:
+        """Takes what graphs may hold from what a pass may take."""
+        capture = capture_for(torch.device(self.device))
+        if capture is not None and self.planner.budget is not None:
+            self._graphs = PassGraphs(capture, self.planner.budget // SHARE)
+            self.planner.budget -= self._graphs.allowance
 
     def _choose_activations(self) -> bool:
         """Whether 4-bit activations are to have 8 bits."""
@@ -292,6 +289,7 @@ class Engine:
                 raise
             count = len(batch.images)
         # Outside of the handler, whose traceback would keep the tensors alive.
+        self._graphs.clear()
         if torch.device(self.device).type == "cuda":
             torch.cuda.empty_cache()
         raise OutOfMemory(
@@ -340,28 +338,47 @@ class Engine:
             known = known_to_network(cameras, batch, self.device)
             self._wait()
             marks.append(time.perf_counter())
-            watching = observed(net, watch, queries is not None)
             describing: AbstractContextManager[list[Tensor]] = (
                 described(net) if describe else nullcontext([])
             )
-            with watching, describing as descriptors, autocast(self.device):
-                prediction = net(images, queries, attention_keys, **known)
+            graphed = None
+            if queries is None and not describe and not known:
+                graphed = self._graphed(images, attention_keys)
+            if graphed is not None:
+                prediction, descriptors = graphed[0], []
+                for stage in NETWORK_STAGES[1:]:
+                    observer(stage, 1.0)
+            else:
+                watching = observed(net, watch, queries is not None)
+                with watching, describing as descriptors, autocast(self.device):
+                    prediction = net(images, queries, attention_keys, **known)
             self._wait()
             marks.append(time.perf_counter())
             reconstruction = decode(self._config, prediction, batch)
             marks.append(time.perf_counter())
-        tracks = None if queries is None else _tracks(prediction)
-        if len(marks) == 4:  # a network that can't be watched: all of it counts as aggregator
+        tracks = None if queries is None else tracks_of(prediction)
+        if len(marks) == 4:  # a pass that can't be watched: all of it counts as aggregator
             marks.insert(3, marks[2])
         seconds = {
             stage: b - a
             for stage, (a, b) in zip((*NETWORK_STAGES, "post"), pairwise(marks), strict=True)
         }
-        done = Pass(
-            reconstruction, descriptors[0] if describe else None, tracks, seconds, peak.bytes
-        )
-        self._learn(batch, query_points, attention_keys, done)
+        bytes = peak.bytes if graphed is None else graphed[1]
+        done = Pass(reconstruction, descriptors[0] if describe else None, tracks, seconds, bytes)
+        if graphed is None:
+            self._learn(batch, query_points, attention_keys, done)
         return done
+
+    def _graphed(self, images: Tensor, attention_keys: int | None) -> tuple[Prediction, int] | None:
+        """The prediction from a graph, and the bytes that it holds; None without a graph."""
+
+        def forward(given: Tensor) -> Prediction:
+            with autocast(self.device):
+                return self.net(given, None, attention_keys)
+
+        frames, _, height, width = images.shape
+        expected = self.planner.model.predict(frames, height, width, attention_keys).bytes
+        return self._graphs.run((images.shape, attention_keys), images, forward, expected)
 
     def _learn(
         self,
@@ -379,34 +396,3 @@ class Engine:
         """Let the device finish, so that clocks tell the truth."""
         if torch.device(self.device).type == "cuda":
             torch.cuda.synchronize(self.device)
-
-
-def _tracks(prediction: Prediction) -> Tracks:
-    """Raises ReconstructionError if they are not finite."""
-    points, visibility, confidence = (
-        None if value is None else value[0].float().cpu()
-        for value in (prediction.track, prediction.vis, prediction.conf)
-    )
-    assert points is not None
-    assert visibility is not None
-    if not (points.isfinite().all() and visibility.isfinite().all()):
-        raise ReconstructionError("its tracks are not finite")
-    return Tracks(points, visibility, confidence)
-
-
-def _config(manifest: Mapping[str, Any], artifact: Path) -> NetworkConfig:
-    config = configuration(manifest)
-    needed = {"depth"} if families.of(config).single_pictures(config) else {"camera", "depth"}
-    missing = needed - set(config.heads)
-    if missing:
-        raise ArtifactError(
-            f"{artifact} holds a network without {' and '.join(sorted(missing))} head; quantise a "
-            "checkpoint with both"
-        )
-    return config
-
-
-def _digest(artifact: Path) -> str:
-    """SHA-256 of the manifest; it holds the checksum of every tensor, so it stands for the whole
-    artifact."""
-    return "sha256:" + hashlib.sha256((artifact / "manifest.json").read_bytes()).hexdigest()

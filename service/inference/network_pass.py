@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from model.errors import ReconstructionError
+from model.network.prediction import Prediction
 from model.scene.reconstruction import Reconstruction
 from service.inference.cost import Cost
 from service.states import NETWORK_STAGES
@@ -23,6 +25,19 @@ class Tracks:
     points: Tensor  # [S, N, 2]
     visibility: Tensor  # [S, N]
     confidence: Tensor | None = None  # [S, N]
+
+
+def tracks_of(prediction: Prediction) -> Tracks:
+    """The tracks of a pass with query points. Raises ReconstructionError if they are not finite."""
+    points, visibility, confidence = (
+        None if value is None else value[0].float().cpu()
+        for value in (prediction.track, prediction.vis, prediction.conf)
+    )
+    assert points is not None
+    assert visibility is not None
+    if not (points.isfinite().all() and visibility.isfinite().all()):
+        raise ReconstructionError("its tracks are not finite")
+    return Tracks(points, visibility, confidence)
 
 
 @dataclass(frozen=True)

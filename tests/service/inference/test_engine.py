@@ -20,7 +20,9 @@ from quantization.recipe import Recipe
 from service.errors import NoTracks, NotReady, OutOfMemory
 from service.inference import engine as engine_module
 from service.inference.engine import Engine
+from service.inference.graphs import PassGraphs
 from service.settings import InferenceSettings
+from tests.service.inference.test_graphs import Machine
 from tests.service.pictures import make_picture
 
 
@@ -130,6 +132,40 @@ def test_an_observer_can_stop_a_pass(engine: Engine) -> None:
     done = engine.infer(batch(engine))
     assert done.tracks is None
     assert done.reconstruction.depth.isfinite().all()
+
+
+def test_a_pass_from_a_graph_is_that_without_one(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine(bytes=12345)
+    first, second = batch(engine), batch(engine, 2)
+    plain = [engine.infer(given) for given in (first, second)]
+    monkeypatch.setattr(engine, "_graphs", PassGraphs(machine.capture, 2**40))
+    for given, without in zip((first, second), plain, strict=True):
+        engine.infer(given)
+        told: list[tuple[str, float]] = []
+        done = engine.infer(given, lambda stage, share, told=told: told.append((stage, share)))
+        assert torch.equal(done.reconstruction.depth, without.reconstruction.depth)
+        assert done.peak_bytes == 12345 + given.images.nbytes
+        assert list(done.seconds) == ["transfer", "aggregator", "heads", "post"]
+        assert told == [("aggregator", 1.0), ("heads", 1.0)]
+    assert machine.replays == 2
+    assert engine.infer(first, describe=True).descriptors is not None  # which no graph gives
+    assert machine.replays == 2
+
+
+def test_a_refused_graph_is_told_and_the_pass_runs_without(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Machine()
+    machine.error = RuntimeError("operation not permitted when stream is capturing")
+    monkeypatch.setattr(engine, "_graphs", PassGraphs(machine.capture, 2**40))
+    for _ in range(3):
+        assert engine.infer(batch(engine)).reconstruction.depth.isfinite().all()
+    assert machine.captures == 1
+    assert engine.document().fallbacks == [
+        "short passes run without CUDA graphs: operation not permitted when stream is capturing"
+    ]
 
 
 def test_frames_are_described_only_in_a_pass_that_is_asked_to(engine: Engine) -> None:

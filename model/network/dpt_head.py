@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kernels import computes_bfloat16
+from model.network import winograd
 from model.network.activations import activate_dense
 from model.network.config import DPTHeadConfig
 from model.network.position_maps import add_view_position_
@@ -35,14 +36,27 @@ class Conv2d(nn.Conv2d):
     """A convolution in the precision of its input, whatever its parameters are stored in.
 
     On a CPU a 1x1 convolution runs as a matrix product: what torch takes for a convolution, and
-    with it the last bits of the result, depends on whether it has one thread or more.
+    with it the last bits of the result, depends on whether it has one thread or more. Where
+    `may_round`, a large one in float32 takes fewer products there, for somewhat more rounding
+    (`model/network/winograd.py`).
     """
+
+    may_round = False
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
         if self.kernel_size == (1, 1) and x.device.type == "cpu":
             return F.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
+        if self.may_round and self._has_fewer_products(x):
+            return winograd.convolve(x, weight, bias)
         return self._conv_forward(x, weight, bias)
+
+    def _has_fewer_products(self, x: Tensor) -> bool:
+        return (
+            (self.kernel_size, self.stride, self.padding) == ((3, 3), (1, 1), (1, 1))
+            and (x.device.type, x.dtype) == ("cpu", torch.float32)
+            and winograd.pays(self.in_channels, self.out_channels, *x.shape[-2:])
+        )
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
@@ -155,11 +169,9 @@ class DPTHead(nn.Module):
     of each other.
 
     `arithmetic` is what the convolutions may run in, a key of `ARITHMETIC`: where bfloat16 is
-    slower than float32 they run in float32 all the same. Parameters and results are float32 in any
-    case.
+    slower than float32 they run in float32 all the same, with fewer products. Parameters and
+    results are float32 in any case.
     """
-
-    arithmetic = "float32"
 
     def __init__(
         self,
@@ -187,6 +199,19 @@ class DPTHead(nn.Module):
             )
         )
         self.scratch = Scratch(config, raw_skip)
+        self.arithmetic = "float32"
+
+    @property
+    def arithmetic(self) -> str:
+        """What the convolutions may run in."""
+        return self._arithmetic
+
+    @arithmetic.setter
+    def arithmetic(self, name: str) -> None:
+        self._arithmetic = name
+        for module in self.modules():
+            if isinstance(module, Conv2d):
+                module.may_round = name != "float32"
 
     @property
     def layers(self) -> tuple[int, ...]:

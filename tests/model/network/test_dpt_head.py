@@ -7,7 +7,7 @@ import torch
 
 from model.network import dpt_head
 from model.network.config import DPTHeadConfig
-from model.network.dpt_head import DPTHead, FusionBlock
+from model.network.dpt_head import Conv2d, DPTHead, FusionBlock
 
 PATCH, GRID = 14, (3, 4)
 SIZE = (PATCH * GRID[0], PATCH * GRID[1])
@@ -94,6 +94,24 @@ def test_where_bfloat16_is_slow_the_convolutions_run_in_float32(
     head.arithmetic = "bfloat16"
     assert head.dtype(torch.device("cpu")) == torch.float32
     assert torch.equal(head(tokens, SIZE)[0], expected)
+
+
+def test_large_convolutions_take_fewer_products_only_where_less_precision_is_permitted() -> None:
+    head = _head()
+    assert not any(getattr(module, "may_round", False) for module in head.modules())
+    head.arithmetic = "bfloat16"
+    assert all(module.may_round for module in head.modules() if isinstance(module, Conv2d))
+    large = Conv2d(128, 128, 3, padding=1).requires_grad_(False)
+    x = torch.randn(1, 128, 32, 32)
+    plain, half = large(x), large(x.bfloat16())
+    large.may_round = True
+    assert not torch.equal(large(x), plain)
+    torch.testing.assert_close(large(x), plain, rtol=0, atol=3e-5)
+    assert torch.equal(large(x.bfloat16()), half)
+    coarse = Conv2d(128, 128, 3, stride=2, padding=1).requires_grad_(False)
+    plain = coarse(x)
+    coarse.may_round = True
+    assert torch.equal(coarse(x), plain)
 
 
 def test_channels_may_be_mixed_before_the_resize() -> None:

@@ -151,7 +151,7 @@ class Reconstructions:
         if found is None:
             raise NotFound(
                 f"There are no points of chunk {chunk} by themselves: it is not finished, or the "
-                "whole reconstruction is, or another replica works on it."
+                "whole reconstruction is."
             )
         return found
 

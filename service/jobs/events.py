@@ -114,6 +114,15 @@ class Events:
             channel = self._channels.get(id)
             return 0 if channel is None else channel.last
 
+    def chunks(self, id: str) -> tuple[int, list[Event]]:
+        """Number of the latest event of a job that is known here, and the events of its chunks up
+        to that."""
+        with self._lock:
+            channel = self._channels.get(id)
+            history = [] if channel is None else [*channel.history]
+        last = history[-1].number if history else 0
+        return last, [event for event in history if event.kind == "chunk"]
+
     def awaited(self) -> set[str]:
         """The jobs that somebody follows here."""
         with self._lock:

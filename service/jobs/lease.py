@@ -42,16 +42,16 @@ class Heartbeat:
     def beat(self) -> None:
         """Renew all leases once. What was cancelled is told to stop; what is another's by now is
         let go."""
-        running = [
-            replace(
-                activity.job, stage=activity.stage, progress=activity.progress,
-                event=self._events.last_number(activity.job.id),
+        running, chunks = [], {}
+        for activity in self._worker.activities():
+            job = activity.job
+            last, chunks[job.id] = self._events.chunks(job.id)
+            running.append(
+                replace(job, stage=activity.stage, progress=activity.progress, event=last)
             )
-            for activity in self._worker.activities()
-        ]  # fmt: skip
         if not running:
             return
-        states = self._store.renew(running)
+        states = self._store.renew(running, chunks)
         for job in running:
             if states[job.id] is None:
                 self._worker.let_go(job)
@@ -81,11 +81,15 @@ class Follower:
         if not ids:
             return
         found = self._store.several(ids)
+        # after the jobs: each of them has its chunks on record, up to its latest event
+        chunks = self._store.chunks({id: self._events.last_number(id) for id in ids})
         for id in ids:
             job = found.get(id)
             if job is None:
                 self._events.dismiss(id)
             else:
+                for event in chunks[id]:
+                    self._events.publish(id, event.kind, event.data, event.number)
                 self._publish(job)
 
     def _publish(self, job: Job) -> None:

@@ -113,6 +113,17 @@ webhooks = Table(
 """Addresses that are still to be told of a job's end. Older versions know nothing of it, and tell
 nobody."""
 
+chunks = Table(
+    "chunks",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("event", BigInteger, nullable=False),
+    Column("data", Text, nullable=False),
+)
+"""Events of the finished chunks of jobs that run, for replicas that run others. Older versions know
+nothing of it, and tell of their own."""
+
 _version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
 
 _ADDED = ("token", "worker", "lease_end", "stage", "progress", "event", "bytes")

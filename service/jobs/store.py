@@ -10,8 +10,9 @@ the database's clock says when a lease is over.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import (
@@ -28,8 +29,10 @@ from sqlalchemy import (
 )
 
 from service.errors import Interrupted, KeyReused, QueueFull
+from service.jobs import chunk_events
 from service.jobs import quota as counted
 from service.jobs.database import Database
+from service.jobs.events import Event
 from service.jobs.job import Job
 from service.jobs.schema import idempotency_keys, jobs, names, webhooks
 from service.keys import Quota, Used
@@ -183,8 +186,11 @@ class JobStore:
                 return self._write(connection, taken)
             return None
 
-    def renew(self, running: Iterable[Job]) -> dict[str, JobState | None]:
-        """Lease jobs on, and record their `stage`, `progress` and `event`.
+    def renew(
+        self, running: Iterable[Job], chunks: Mapping[str, Collection[Event]] = MappingProxyType({})
+    ) -> dict[str, JobState | None]:
+        """Lease jobs on, and record their `stage`, `progress` and `event`, and the events of their
+        finished `chunks`.
 
         Returns the state of each by its id: a job that is "cancelling" is to be stopped, one with
         None is another's.
@@ -203,6 +209,7 @@ class JobStore:
                         event=max(held.event, job.event),
                     )
                     self._write(connection, replace(updated, lease_end=self._lease_end(now)))
+                    chunk_events.record(connection, job.id, chunks.get(job.id, ()))
         return states
 
     def finish(
@@ -271,6 +278,7 @@ class JobStore:
                 connection.execute(delete(idempotency_keys).where(idempotency_keys.c.job == id))
                 connection.execute(delete(names).where(names.c.job == id))
                 connection.execute(delete(webhooks).where(webhooks.c.job == id))
+                chunk_events.forget(connection, id)  # an older version ended it
 
     def rename(self, id: str, name: str | None) -> None:
         """Call a job by this name, or by none."""
@@ -294,6 +302,12 @@ class JobStore:
         """Those of the jobs that are there, by their ids."""
         with self.database.transaction() as connection:
             return {job.id: job for job in self._all(connection, _ROW.where(jobs.c.id.in_(ids)))}
+
+    def chunks(self, after: Mapping[str, int]) -> dict[str, list[Event]]:
+        """Events of the finished chunks of jobs that run, those numbered above what `after` says
+        of their job."""
+        with self.database.transaction() as connection:
+            return chunk_events.recorded(connection, after)
 
     def page(
         self, client: str, limit: int, before: str | None, state: JobState | None
@@ -426,6 +440,7 @@ class JobStore:
             lease_end=None,
             event=_number(job, now, after),
         )
+        chunk_events.forget(connection, job.id)
         return self._write(connection, ended)
 
     def _lease_end(self, now: float) -> float | None:

@@ -18,10 +18,10 @@ _MOST_POINTS = 20_000
 
 def leave_found(
     folder: Path, number: int, of: int, first: int, part: Reconstruction, keep: NDArray[np.bool_]
-) -> FoundChunk:
+) -> tuple[FoundChunk, Path]:
     """Write a sample of the surer half of a chunk's points into `folder`, where `Storage.found`
-    looks for it. `part` holds the frames from `first` on that no chunk before has, `keep`
-    [N, H, W] says what users' masks leave. Raises OSError."""
+    looks for it; returns its file, too. `part` holds the frames from `first` on that no chunk
+    before has, `keep` [N, H, W] says what users' masks leave. Raises OSError."""
     seen = part.mask & torch.from_numpy(np.array(keep))
     if seen.any():
         seen &= part.depth_conf >= part.depth_conf[seen].median()
@@ -32,7 +32,7 @@ def leave_found(
     with partial.open("wb") as file:
         write_points(file, points[::every].numpy(), colors[::every].numpy())
     partial.rename(path)
-    return FoundChunk(
+    chunk = FoundChunk(
         number,
         of,
         first,
@@ -41,3 +41,4 @@ def leave_found(
         [transform.original_size for transform in part.transforms],
         len(points[::every]),
     )
+    return chunk, path

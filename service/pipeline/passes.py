@@ -33,8 +33,8 @@ class Passes:
     that took.
 
     Passes of a scene that takes several are kept in `folder`, and those that lie there are not run
-    again; `keep` is told of the file of each. `report` is told how far it is; what it raises ends
-    the work.
+    again; `keep` is told of the file of each, and of that of the points that it shows. `report` is
+    told how far it is; what it raises ends the work.
     """
 
     def __init__(
@@ -112,7 +112,8 @@ class Passes:
         frames = slice(chunks[number].start + shared, chunks[number].stop)
         rows, columns = new.mask.shape[1:]
         keep = on_grid(self._prepared.keep[frames], (rows, columns))
-        found = leave_found(self._folder, number, len(chunks), frames.start, new, keep)
+        found, points = leave_found(self._folder, number, len(chunks), frames.start, new, keep)
+        self._keep(points)
         self._report("post", share, found)
 
     def _take(self, plan: Plan, frames: Sequence[int]) -> PreprocessedImages:

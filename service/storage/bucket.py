@@ -119,6 +119,14 @@ class Bucket:
                 for chunk in self._obstore.get(self._store, path):
                     file.write(chunk)
 
+    def read(self, path: str) -> bytes | None:
+        """One small object; None if it is not there."""
+        try:
+            with self._reached(missing=FileNotFoundError):
+                return bytes(self._obstore.get(self._store, path).bytes())
+        except FileNotFoundError:
+            return None
+
     def remove(self, folder: str) -> None:
         """Remove every object of `folder`, if there are any."""
         with self._reached():

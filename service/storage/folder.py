@@ -118,8 +118,7 @@ class Storage:
         here it does."""
 
     def found(self, id: str, number: int) -> bytes | None:
-        """The points of a finished chunk of a job that is worked on here, None if there are
-        none."""
+        """The points of a finished chunk of a job that is worked on, None if there are none."""
         try:
             return (self._incoming / id / found_file(number)).read_bytes()
         except FileNotFoundError:

@@ -1,7 +1,8 @@
 """Results and waiting inputs in an object store that replicas share; the disk holds copies of what
 was used lately.
 
-    incoming/{id}/             one accepted job's input, and the passes of it that are finished
+    incoming/{id}/             one accepted job's input, the passes of it that are finished, and
+                               what they show to those who follow it
     results/{id}/{attempt}/    what that attempt made; ``result.json`` comes last
 
 An attempt that is not on record as the job's is nobody's result, however complete it is. Files made
@@ -27,7 +28,7 @@ from service.result.document import ReconstructionDocument
 from service.result.file import MadeFile
 from service.result.scene import Scene
 from service.storage.bucket import Bucket
-from service.storage.folder import NAME, RESULT, Known, Storage, bytes_in
+from service.storage.folder import NAME, RESULT, Known, Storage, bytes_in, found_file
 
 _FRESH_SECONDS = 10.0  # a copy that was used this lately stays, even if that is too much
 _STRAY_AGE = timedelta(hours=1)  # before that it may belong to a job that is about to be recorded
@@ -92,8 +93,7 @@ class SharedStorage(Storage):
             _log.warning("%s of job %s was not sent to the object store", file.name, id)
 
     def found(self, id: str, number: int) -> bytes | None:
-        """None: what an attempt leaves before its end is not in the object store."""
-        return None
+        return self._bucket.read(f"{_input(id)}/{found_file(number)}")
 
     def drop_incoming(self, id: str) -> None:
         self._try_to_remove(_input(id))

@@ -224,6 +224,36 @@ def test_what_a_killed_replica_ran_is_finished_by_the_other(
     assert left.client.get(f"/reconstructions/{id}/points.ply").status_code == 200
 
 
+def test_chunks_that_one_finishes_are_seen_by_who_follows_at_the_other(
+    cluster: Cluster, pair: tuple[Replica, Replica]
+) -> None:
+    cluster.hold(after=2)
+    answer = pair[0].client.post(
+        "/reconstruct", files=form(*pictures(9)), data={"passes": "4"}, headers=ASYNC
+    )
+    id = answer.json()["id"]
+    runner = cluster.runner(id)
+    elsewhere = other(pair, runner)
+    seen, own = (
+        [
+            event
+            for event in followed(replica, id, lambda event: event[2].get("chunk") == 1)
+            if event[1] == "chunk"
+        ]
+        for replica in (elsewhere, runner)
+    )
+    assert seen == own
+    assert [picture["index"] for _, _, data in seen for picture in data["pictures"]] == [*range(7)]
+    for _, _, data in seen:
+        clouds = [replica.client.get(data["links"]["points"]) for replica in pair]
+        assert {cloud.status_code for cloud in clouds} == {200}
+        assert clouds[0].content == clouds[1].content
+        assert f"element vertex {data['points']}".encode() in clouds[0].content
+    cluster.let_go()
+    elsewhere.wait_for_state(id, "succeeded")
+    problem(elsewhere.client.get(seen[0][2]["links"]["points"]), 404, "not-found")
+
+
 def test_passes_that_a_killed_replica_had_finished_are_not_run_again_by_the_other(
     cluster: Cluster, pair: tuple[Replica, Replica]
 ) -> None:

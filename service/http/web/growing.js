@@ -9,8 +9,7 @@ const RECORD = 15;  // bytes of a point: float x y z, uchar red green blue
 
 export class Growing {
   constructor() {
-    this.chunks = [];
-    this.pictures = [];
+    this.chunks = new Map();  // by number: what is worked on anew, after a restart, is told anew
     this.work = Promise.resolve();
     part("growing").hidden = true;
   }
@@ -21,18 +20,23 @@ export class Growing {
   }
 
   async fetch({ links, pictures, chunk, chunks }) {
-    this.chunks.push(readPoints(await (await get(links.points)).arrayBuffer()));
-    this.pictures.push(...pictures);
+    const points = readPoints(await (await get(links.points)).arrayBuffer());
+    this.chunks.set(chunk, { ...points, pictures });
     part("growing").hidden = false;
-    part("growing-count").textContent = `${this.pictures.length} pictures so far, in ${chunk + 1} of ${chunks} parts`;
+    part("growing-count").textContent = `${this.pictures.length} pictures so far, in ${this.chunks.size} of ${chunks} parts`;
     this.show();
   }
 
+  get pictures() {
+    return [...this.chunks.values()].flatMap((one) => one.pictures);
+  }
+
   show() {
-    const count = this.chunks.reduce((sum, one) => sum + one.count, 0);
+    const chunks = [...this.chunks.values()], pictures = this.pictures;
+    const count = chunks.reduce((sum, one) => sum + one.count, 0);
     const position = new Float32Array(3 * count), color = new Uint8Array(3 * count);
     let at = 0;
-    for (const one of this.chunks) {
+    for (const one of chunks) {
       position.set(one.position, at);
       color.set(one.color, at);
       at += 3 * one.count;
@@ -40,8 +44,8 @@ export class Growing {
     this.viewer ??= this.watch(new Viewer(part("growing-view")));
     const { camera, controls } = this.viewer;
     const place = camera.position.clone(), target = controls.target.clone();
-    const every = Math.ceil(this.pictures.length / MOST_CAMERAS);
-    this.viewer.show({ count, position, color }, this.pictures.filter((_, index) => index % every === 0));
+    const every = Math.ceil(pictures.length / MOST_CAMERAS);
+    this.viewer.show({ count, position, color }, pictures.filter((_, index) => index % every === 0));
     this.viewer.choose(Uint32Array.from({ length: count }, (_, index) => index));
     if (this.held) {
       camera.position.copy(place);

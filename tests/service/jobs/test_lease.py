@@ -201,6 +201,56 @@ def test_what_runs_elsewhere_is_told_to_those_who_follow_it_here(replica: Replic
     assert seen[-1].number == recorded.event == replica.events.last_number(id)
 
 
+def test_chunks_that_are_finished_elsewhere_are_told_here_with_their_numbers(
+    replica: Replica,
+) -> None:
+    id = begun(replica)
+    events = Events()  # of another replica, which shares the store
+    other = Worker(replica.store, replica.storage, None, None, events, Metrics("cpu", 1))  # type: ignore[arg-type]
+    follower = Follower(replica.store, other, events)
+
+    def finish(*numbers: int) -> None:
+        for number in numbers:
+            replica.events.publish(id, "chunk", {"state": JobState.RUNNING, "chunk": number})
+        replica.heartbeat.beat()
+
+    async def follow() -> list[Event]:
+        events.attach(asyncio.get_running_loop())
+        seen: list[Event] = []
+
+        async def read() -> None:
+            async for event in events.follow(id, 0, None):
+                assert event is not None
+                seen.append(event)
+
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(0.01)
+        for numbers in ((0, 1), (2,), (), (0,)):  # the last one was worked on anew
+            finish(*numbers)
+            follower.look()
+        replica.work.go.set()
+        await asyncio.to_thread(wait_until, lambda: state(replica, id) == "succeeded")
+        follower.look()
+        await asyncio.wait_for(reading, 10)
+        return seen
+
+    seen = [event for event in asyncio.run(follow()) if event.kind == "chunk"]
+    assert [event.data["chunk"] for event in seen] == [0, 1, 2, 0]
+    _, own = replica.events.chunks(id)
+    assert seen == own
+    assert replica.store.chunks({id: 0}) == {id: []}, "what is over is no longer on record"
+
+
+def test_who_comes_late_is_told_of_every_chunk_once(replica: Replica) -> None:
+    id = begun(replica)
+    for number in (0, 1, 0):
+        replica.events.publish(id, "chunk", {"state": JobState.RUNNING, "chunk": number})
+        replica.heartbeat.beat()
+    _, own = replica.events.chunks(id)
+    assert replica.store.chunks({id: 0}) == {id: own[1:]}
+    assert replica.store.chunks({id: own[1].number}) == {id: own[2:]}
+
+
 def test_who_follows_a_job_that_is_forgotten_elsewhere_is_sent_home(replica: Replica) -> None:
     id = replica.store.add(job()).id
     replica.store.cancel(id)

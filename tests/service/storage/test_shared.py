@@ -16,7 +16,7 @@ from service.result.file import MadeFile
 from service.result.scene import Scene
 from service.storage import shared
 from service.storage.bucket import Bucket
-from service.storage.folder import Known
+from service.storage.folder import Known, found_file
 from service.storage.shared import SharedStorage
 from tests.service.servers import ObjectServer
 from tests.service.storage.test_folder import save
@@ -90,6 +90,21 @@ def test_what_one_keeps_beside_an_input_is_there_for_the_other_and_goes_with_the
         assert (folder / "first").read_text() == "first"
     b.drop_incoming(ID)
     assert objects(a) == set()
+
+
+def test_points_of_a_finished_chunk_are_found_by_all_until_the_job_has_ended(
+    replica: Open,
+) -> None:
+    a, b = replica(), replica()
+    a.accept(ID, write_input)
+    with a.incoming(ID) as folder:
+        (folder / found_file(0)).write_bytes(b"ply")
+        a.keep(ID, folder / found_file(0))
+    for storage in (a, b):
+        assert storage.found(ID, 0) == b"ply"
+        assert storage.found(ID, 1) is None
+    b.drop_incoming(ID)
+    assert a.found(ID, 0) is None
 
 
 def test_a_result_that_one_saves_is_the_same_for_the_other_file_by_file(

@@ -46,3 +46,6 @@ OPTIONS = (
     "outputs", "timeout", "callback_url", "dry_run",
 )  # fmt: skip
 """Options of a reconstruction."""
+
+YES = ("true", "1", "on", "t", "y", "yes")
+"""What an option of yes or no says yes with, in small letters."""

@@ -59,6 +59,17 @@ class Client(Service):
         """
         return self._hold(self._submitting(pictures, options or {}, key, progress))
 
+    def predict(
+        self,
+        pictures: Pictures,
+        options: Mapping[str, Any] | None = None,
+        *,
+        progress: Progress = ignore,
+    ) -> dict[str, Any]:
+        """What a reconstruction would take, without one: predicted seconds and bytes, passes, and
+        warnings."""
+        return self._hold(self._predicting(pictures, options or {}, progress))
+
     def follow(self, id: str, progress: Progress = ignore) -> None:
         """Report progress until the reconstruction has ended, well or not, across broken
         connections."""
@@ -146,6 +157,16 @@ class AsyncClient(Service):
     ) -> str:
         """As `Client.submit`."""
         return await self._hold(self._submitting(pictures, options or {}, key, progress))
+
+    async def predict(
+        self,
+        pictures: Pictures,
+        options: Mapping[str, Any] | None = None,
+        *,
+        progress: Progress = ignore,
+    ) -> dict[str, Any]:
+        """As `Client.predict`."""
+        return await self._hold(self._predicting(pictures, options or {}, progress))
 
     async def follow(self, id: str, progress: Progress = ignore) -> None:
         """As `Client.follow`."""

@@ -93,6 +93,24 @@ class Service:
     def _submitting(
         self, pictures: Pictures, options: Mapping[str, Any], key: str | None, progress: Progress
     ) -> Conversation[str]:
+        headers = {"Prefer": "respond-async", "Idempotency-Key": key or uuid.uuid4().hex}
+        answer = yield from self._sending(pictures, options, headers, progress)
+        if answer.get("dry_run"):
+            raise BadInputError("dry_run makes no reconstruction; `predict` says what it finds.")
+        return str(answer["id"])
+
+    def _predicting(
+        self, pictures: Pictures, options: Mapping[str, Any], progress: Progress
+    ) -> Conversation[dict[str, Any]]:
+        return (yield from self._sending(pictures, {**options, "dry_run": True}, {}, progress))
+
+    def _sending(
+        self,
+        pictures: Pictures,
+        options: Mapping[str, Any],
+        headers: dict[str, str],
+        progress: Progress,
+    ) -> Conversation[dict[str, Any]]:
         with ExitStack() as opened:
             form: list[tuple[str, Any]] = [
                 (name, (None, _text(value))) for name, value in options.items()
@@ -106,11 +124,10 @@ class Service:
                 file = opened.enter_context(source.open("rb"))
                 media_type = mimetypes.guess_type(source.name)[0] or "application/octet-stream"
                 form.append((_field(source, media_type), (next(called), file, media_type)))
-            headers = {"Prefer": "respond-async", "Idempotency-Key": key or uuid.uuid4().hex}
             request = self._request("POST", "/reconstruct", headers, files=form)
             request.stream = Counted(request, progress)
-            answer = yield Exchange(request)
-        return str(answer.json()["id"])
+            answer: dict[str, Any] = (yield Exchange(request)).json()
+        return answer
 
     def _following(self, id: str, progress: Progress) -> Conversation[None]:
         last, failures = "0", 0

@@ -28,7 +28,7 @@ from service.inference.engine import Engine
 from service.inputs.decoding import decoder
 from service.inputs.prepared import PreparedScene
 from service.inputs.remote.fetcher import Fetcher
-from service.intake import Intake
+from service.intake import DryRun, Intake
 from service.jobs.database import Database
 from service.jobs.events import Events
 from service.jobs.job import new_id
@@ -116,7 +116,7 @@ class Application:
         )
         cancel = self.reconstructions.cancel
         self._admission = Admission(self.store, self.storage, settings.queue.max_uploads, cancel)
-        intake = Intake(
+        self._intake = Intake(
             engine,
             self._refiner,
             self.storage,
@@ -130,7 +130,7 @@ class Application:
             settings,
             engine,
             self._admission,
-            intake,
+            self._intake,
             self._worker,
             self.webhooks,
             self.metrics,
@@ -248,6 +248,11 @@ class Application:
         return self.metrics.text()
 
     # Without a queue
+
+    def predict(self, scene: PreparedScene) -> DryRun:
+        """What reconstructing a prepared scene would take; the model is loaded. Raises a
+        ServiceError."""
+        return self._intake.predict(scene)
 
     def run(self, scene: PreparedScene, report: Report) -> str:
         """Reconstruct a prepared scene here and now, past the queue, on an application that was not

@@ -89,29 +89,27 @@ class Intake:
     def take(self, slot: UploadSlot, scene: PreparedScene, terms: Terms) -> Submitted | DryRun:
         """The job for a scene, in the place of `slot`, or what it would be. Raises a
         ServiceError."""
+        plan = self._plan(scene)
+        if scene.options.dry_run:
+            client = terms.client
+            self._store.spend(client.name, client.quota, clock.now(), scene.megapixels, 1)
+            return _dry_run(scene, plan)
+        self._check_fits(scene, plan)
+        return self._add(slot, scene, plan.seconds, terms)
+
+    def predict(self, scene: PreparedScene) -> DryRun:
+        """What a job for a scene would be. Raises a ServiceError."""
+        return _dry_run(scene, self._plan(scene))
+
+    def _plan(self, scene: PreparedScene) -> Plan:
         options = scene.options
         frames, height, width, _ = scene.pixels.shape
         asked = Asked(options.attention_keys, options.passes)
         plan = self._engine.planner.plan(frames, height, width, asked)
-        plan = replace(plan, refinement=self._refiner.cost(scene))
         if options.query_points is not None:
             smaller = shrunk(height, width, plan.factor, self._engine.patch_size)
             self._engine.check_tracks(*smaller)
-        if options.dry_run:
-            client = terms.client
-            self._store.spend(client.name, client.quota, clock.now(), scene.megapixels, 1)
-            size = {"height": height, "width": width}
-            warnings = [warning.model_dump() for warning in scene.warnings]
-            return DryRun(
-                {
-                    "frames": plan.frames,
-                    "network_size": size,
-                    "warnings": warnings,
-                    **plan.document(),
-                }
-            )
-        self._check_fits(scene, plan)
-        return self._add(slot, scene, plan.seconds, terms)
+        return replace(plan, refinement=self._refiner.cost(scene))
 
     def _check_fits(self, scene: PreparedScene, plan: Plan) -> None:
         """Raises TooMuchTime, and StorageFull where there is no room for what the job keeps."""
@@ -179,3 +177,16 @@ class Intake:
             _log.warning("the result of job %s is made again: %s", known.id, error.message)
             return False
         return True
+
+
+def _dry_run(scene: PreparedScene, plan: Plan) -> DryRun:
+    _, height, width, _ = scene.pixels.shape
+    return DryRun(
+        {
+            "dry_run": True,
+            "frames": plan.frames,
+            "network_size": {"height": height, "width": width},
+            "warnings": [warning.model_dump() for warning in scene.warnings],
+            **plan.document(),
+        }
+    )

@@ -3,9 +3,10 @@ folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from service.application import Application
 from service.exports.catalogue import write_files
@@ -13,8 +14,13 @@ from service.exports.links import in_folder
 from service.inference.engine import Engine
 from service.inputs.body import SentFile, Upload, display_name
 from service.inputs.options import read_options
+from service.inputs.prepared import PreparedScene
 from service.result.document import ReconstructionDocument
 from service.settings import Settings
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done ("load", "reconstruct", "export") and the share of it that is
+done."""
 
 
 def reconstruct_here(
@@ -22,16 +28,42 @@ def reconstruct_here(
     files: Sequence[tuple[str, Path]],
     options: Mapping[str, str],
     out: Path,
-    progress: Callable[[str, float], None],
+    progress: Progress,
     choose: Callable[[ReconstructionDocument], Sequence[str]] | None = None,
 ) -> ReconstructionDocument:
     """Load the model, reconstruct `files`, each a name and a path, and write the files that
     `choose` names, or all, into the folder `out`.
 
-    `progress` is called with what is being done ("load", "reconstruct", "export") and the share of
-    it that is done; `choose` with the document as in a folder that has every file. Returns the
-    document as written. Raises ArtifactError, a ServiceError, or OSError.
+    `choose` is called with the document as in a folder that has every file. Returns the document as
+    written. Raises ArtifactError, a ServiceError, or OSError.
     """
+    with _prepared(settings, files, options, progress) as (application, scene):
+        result = application.run(scene, lambda stage, share, *found: progress("reconstruct", share))
+        made = application.storage.scene(result)
+        names = None if choose is None else choose(in_folder(made.document))
+        progress("export", 0.0)
+        return write_files(made, out, names, lambda share: progress("export", share))
+
+
+def predict_here(
+    settings: Settings,
+    files: Sequence[tuple[str, Path]],
+    options: Mapping[str, str],
+    progress: Progress,
+) -> dict[str, Any]:
+    """Check `files` and options, load the model, and say what reconstructing them would take, as a
+    service does with `dry_run`. Raises what `reconstruct_here` does."""
+    with _prepared(settings, files, options, progress) as (application, scene):
+        return application.predict(scene).plan
+
+
+@contextmanager
+def _prepared(
+    settings: Settings,
+    files: Sequence[tuple[str, Path]],
+    options: Mapping[str, str],
+    progress: Progress,
+) -> Iterator[tuple[Application, PreparedScene]]:
     with ExitStack() as stack:
         application = Application(settings, Engine(settings.inference))
         stack.callback(application.close)
@@ -44,8 +76,4 @@ def reconstruct_here(
         stack.callback(scene.close)
         progress("load", 0.0)
         application.engine.load()
-        result = application.run(scene, lambda stage, share, *found: progress("reconstruct", share))
-        made = application.storage.scene(result)
-        names = None if choose is None else choose(in_folder(made.document))
-        progress("export", 0.0)
-        return write_files(made, out, names, lambda share: progress("export", share))
+        yield application, scene

@@ -7,9 +7,10 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quantvggt import choices
 from quantvggt.errors import BadInputError, ServiceError
@@ -17,6 +18,9 @@ from quantvggt.files import DEFAULT, DOCUMENT, check_outputs, chosen, in_folder
 from quantvggt.folder import replacing, try_folder
 from quantvggt.pictures import expand
 from quantvggt.pictures import names as sent_names
+
+if TYPE_CHECKING:
+    from service.settings import Settings
 
 HELP = "pictures to a folder with cameras, depth and points"
 EXTRA = "service"
@@ -43,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument("--artifact", type=Path, help="folder of the quantised model")
     place.add_argument("--server", metavar="URL", help="address of a running service instead")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--out", type=Path, help="folder to write; a dry run needs none")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the result that is in --out"
     )
@@ -94,6 +98,10 @@ def run(options: argparse.Namespace) -> int:
         raise BadInputError("--device belongs to --artifact; a server has its own.")
     if options.artifact and options.api_key:
         raise BadInputError("--api-key belongs to --server.")
+    if wanted.get("dry_run", "").lower() in choices.YES:
+        return _predict(options, pictures, wanted)
+    if options.out is None:
+        raise BadInputError("--out is missing: give the folder to write.")
     try_folder(options.out, options.overwrite)
     if options.server:
         document = _there(options, pictures, wanted, outputs)
@@ -106,6 +114,35 @@ def run(options: argparse.Namespace) -> int:
     else:
         print(f"{len(document['pictures'])} pictures reconstructed{_refined(document)}")
         print(f"everything lies in {options.out}")
+    return 0
+
+
+def _predict(
+    options: argparse.Namespace, pictures: Sequence[Path | str], wanted: dict[str, str]
+) -> int:
+    """Say what the reconstruction would take."""
+    if options.server:
+        from quantvggt.bars import Bars
+        from quantvggt.client import Client
+
+        client = Client(options.server, api_key=options.api_key or _api_key())
+        with Bars() as bars:
+            plan = client.predict(pictures, wanted, progress=bars.show)
+    else:
+        from service.local import predict_here
+
+        with _in_process(options, pictures) as (settings, files, progress):
+            plan = predict_here(settings, files, wanted, progress)
+    for warning in plan["warnings"]:
+        _say(f"warning: {warning['message']}")
+    if options.json:
+        print(json.dumps(plan))
+    else:
+        print(
+            f"{plan['frames']} pictures would take about {plan['predicted_seconds']:.1f} seconds "
+            f"and {plan['predicted_memory_bytes'] / 2**20:.0f} MiB, passes of the network: "
+            f"{plan['passes']}; nothing was reconstructed"
+        )
     return 0
 
 
@@ -130,6 +167,37 @@ def _here(
     wanted: dict[str, str],
     outputs: Sequence[str],
 ) -> dict[str, Any]:
+    from service.local import reconstruct_here
+
+    with (
+        _in_process(options, pictures) as (settings, files, progress),
+        replacing(options.out) as staging,
+    ):
+        made = reconstruct_here(
+            settings,
+            files,
+            wanted,
+            staging,
+            progress,
+            lambda document: chosen(document.model_dump(mode="json"), outputs)[0],
+        )
+        found = made.model_dump(mode="json")
+        names, missing = chosen(found, outputs)
+        document = in_folder(found, names)
+        (staging / DOCUMENT).write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+    if missing:
+        raise BadInputError(
+            f"this result has no file {', '.join(missing)}; the others lie in {options.out}."
+        )
+    return document
+
+
+@contextmanager
+def _in_process(
+    options: argparse.Namespace, pictures: Sequence[Path | str]
+) -> Iterator[tuple[Settings, list[tuple[str, Path]], Callable[[str, float], None]]]:
+    """What working in this process needs: settings, files by the names that they are sent under,
+    and whom to tell of progress. Errors of the service become those of the command."""
     urls = [picture for picture in pictures if isinstance(picture, str)]
     if urls:
         raise BadInputError(
@@ -138,7 +206,6 @@ def _here(
     from model.errors import ArtifactError
     from quantvggt.bars import Bars
     from service import errors
-    from service.local import reconstruct_here
     from service.settings import SettingsError, load_settings
 
     given = {"artifact": options.artifact, "device": options.device}
@@ -147,28 +214,12 @@ def _here(
         settings = load_settings(
             {name: value for name, value in given.items() if value is not None}
         )
-        with Bars() as bars, replacing(options.out) as staging:
-            made = reconstruct_here(
-                settings,
-                list(zip(sent_names(files), files, strict=True)),
-                wanted,
-                staging,
-                bars.show,
-                lambda document: chosen(document.model_dump(mode="json"), outputs)[0],
-            )
-            found = made.model_dump(mode="json")
-            names, missing = chosen(found, outputs)
-            document = in_folder(found, names)
-            (staging / DOCUMENT).write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+        with Bars() as bars:
+            yield settings, list(zip(sent_names(files), files, strict=True)), bars.show
     except (SettingsError, ArtifactError, errors.Refusal) as error:
         raise BadInputError(str(error)) from error
     except errors.ServiceError as error:
         raise ServiceError(str(error)) from error
-    if missing:
-        raise BadInputError(
-            f"this result has no file {', '.join(missing)}; the others lie in {options.out}."
-        )
-    return document
 
 
 def _there(

@@ -23,7 +23,7 @@ from quantvggt.files import NOT_ARCHIVED, PICTURE_FILES, SCENE_FILES
 from scenes.synthetic.distribution import TEST_SETS
 from service import __version__ as version_of_the_service
 from service.exports.records import EXPORTS
-from service.inputs.options import Options, Refine
+from service.inputs.options import Options, Refine, read_options
 from service.settings import types
 from training.config import TrainingConfig
 from training.recipes import RECIPES as TRAINING_RECIPES
@@ -81,3 +81,8 @@ def test_the_files_that_can_be_asked_for_are_the_exports() -> None:
     assert {*SCENE_FILES} == {export.name for export in EXPORTS if not export.per_picture}
     assert {*PICTURE_FILES} == {export.name_of(0) for export in EXPORTS if export.per_picture}
     assert {*NOT_ARCHIVED} == {export.name_of(0) for export in EXPORTS if not export.archived}
+
+
+@pytest.mark.parametrize("word", choices.YES)
+def test_what_says_yes_says_it_to_the_service_too(word: str) -> None:
+    assert read_options({"dry_run": word}).dry_run

@@ -184,6 +184,17 @@ def test_progress_rises_in_every_stage_and_the_same_key_gives_the_same_reconstru
     assert seen["download"][:half] == sorted(seen["download"][:half])
 
 
+def test_a_prediction_makes_no_reconstruction_and_a_dry_run_is_none(
+    service: Running, client: Client, pictures: list[Path]
+) -> None:
+    before = service.client.get("/reconstructions").json()
+    plan = client.predict(pictures, {"mode": "pad"})
+    assert (plan["frames"], plan["network_size"]) == (2, {"height": 96, "width": 96})
+    with pytest.raises(BadInputError, match="predict"):
+        client.submit(pictures, {"dry_run": True})
+    assert service.client.get("/reconstructions").json() == before
+
+
 def test_a_url_is_left_to_the_service_to_fetch(
     serve: Serve, certificates: trustme.CA, tmp_path: Path
 ) -> None:

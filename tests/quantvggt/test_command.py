@@ -158,6 +158,35 @@ def test_passes_and_keys_of_a_long_scene_are_flags(
     assert run["degraded"] == ["fewer-keys", "chunked"]
 
 
+def test_a_dry_run_predicts_with_and_without_a_server_and_writes_nothing(
+    process: Process,
+    artifact: Path,
+    pictures: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    plans = []
+    for place in (["--server", process.url], ["--artifact", str(artifact)]):
+        command = ["reconstruct", *pictures, *place, "--option", "dry_run=true"]
+        assert main([*command, "--out", str(out), "--json"]) == 0
+        said = capsys.readouterr()
+        assert "reconstruct " not in said.err, "no pass over the pictures"
+        plans.append(json.loads(said.out))
+        assert main(command) == 0
+        assert "nothing was reconstructed" in capsys.readouterr().out
+    assert not out.exists()
+    for plan in plans:
+        assert plan["dry_run"] is True
+        assert plan.pop("predicted_seconds") > 0  # as measured by either process
+        assert plan.pop("predicted_memory_bytes") > 0
+    assert plans[0] == plans[1]
+    bad = ["reconstruct", *pictures, "--artifact", str(artifact), "--option", "dry_run=true"]
+    assert main([*bad, "--option", "mode=odd"]) == 2
+    assert main(bad[:-2]) == 2
+    assert "--out is missing" in capsys.readouterr().err
+
+
 def test_what_to_know_of_a_result_is_said_on_standard_error(
     artifact: Path, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

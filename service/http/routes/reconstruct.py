@@ -111,7 +111,7 @@ async def _reconstructed(
     upload = receive(body, application.settings.limits, application.fetcher)
     submitted = await application.submissions.submit(upload, request.query_params, terms)
     if isinstance(submitted, DryRun):
-        return JSONResponse({"dry_run": True, **submitted.plan}), "ok"
+        return JSONResponse(submitted.plan), "ok"
     job, timings = await application.reconstructions.wait(submitted, preference.wait)
     headers = {"Location": address(job.id)}
     if preference.applied is not None:

@@ -17,18 +17,20 @@ from kernels.cuda.verdict import TIME_LIMIT, judge
 
 def main() -> None:
     step = start("trial", __doc__)
+    # those of a group share a process as long as none of them ends it
     if step.small:
         target, path = find_target("sm_90a"), Path(step.backend().library.handle._name)
-        parts: tuple[str, ...] = (HEADS, tile_part(0), *PRODUCTS)
+        groups: list[tuple[str, ...]] = [(HEADS, tile_part(0)), tuple(PRODUCTS)]
     else:
         target = TARGETS[torch.cuda.get_device_capability(step.device)]
         path = build(target)
-        tiles = (tile_part(tile.index) for tile in tiles_of(target))
-        parts = (PROLOGUES, HEADS, *tiles, *products_of(target.capability))
-    for part in parts:
+        tiles = [(tile_part(tile.index),) for tile in tiles_of(target)]
+        groups = [(PROLOGUES, HEADS), *tiles, products_of(target.capability)]
+    for parts in groups:
         # never one that was kept: this is a measurement
-        verdict = judge(path, target.architecture, str(step.device), (part,), "", TIME_LIMIT, False)
-        step.write(part=part, verdict=verdict[part], architecture=target.architecture)
+        verdict = judge(path, target.architecture, str(step.device), parts, "", TIME_LIMIT, False)
+        for part, end in verdict.items():
+            step.write(part=part, verdict=end, architecture=target.architecture)
 
 
 if __name__ == "__main__":

@@ -290,8 +290,13 @@ export class Viewer extends EventTarget {
   moved() {
     this.moving = true;
     clearTimeout(this.settling);
-    this.settling = setTimeout(() => { this.moving = false; this.lastFrame = null; this.draw(); }, SETTLED_MS);
     this.draw();
+  }
+
+  // A moment after the last frame of a movement, however long a frame takes.
+  settle() {
+    clearTimeout(this.settling);
+    this.settling = setTimeout(() => { this.moving = false; this.lastFrame = null; this.draw(); }, SETTLED_MS);
   }
 
   draw() {
@@ -313,14 +318,15 @@ export class Viewer extends EventTarget {
     this.controls.update(Math.min((now - (this.rendered ?? now)) / 1000, 0.2));
     this.rendered = now;
     if (this.turning) this.moved();  // steps that are too small for the controls to speak of
+    else if (this.moving) this.settle();
   }
 
   // How many points this machine draws smoothly, from how long the last frame took.
   pace(now) {
     const took = this.lastFrame ? now - this.lastFrame : null;
     this.lastFrame = now;
-    if (took === null || took > 1000) return;
-    if (took > SMOOTH_MS) this.smooth = Math.max(Math.floor(0.75 * this.smooth), LEAST_POINTS);
+    if (took === null) return;
+    if (took > SMOOTH_MS) this.smooth = Math.max(Math.floor(Math.max(SMOOTH_MS / took, 0.5) * this.smooth), LEAST_POINTS);
     else if (took < ROOM_MS && this.smooth < this.numbers.length) this.smooth = Math.floor(1.2 * this.smooth);
   }
 }

@@ -222,3 +222,33 @@ def test_up_is_at_right_angles_to_the_horizons_of_all_cameras(page: Page, spread
     found = np.array(page.evaluate(POSES, [cameras]))
     error = np.degrees(np.arccos(np.clip(found @ up, -1, 1)))
     assert error < (25 if spread == 15 else 0.1)  # the mean of the up axes is off by 29
+
+
+def test_a_slow_machine_draws_fewer_points_all_the_while_the_view_turns(
+    browser: Browser, service: Running
+) -> None:
+    with visited(browser, service) as page:
+        reconstructed(page, 4)
+        page.locator("#confidence").fill("0")
+        drawn = page.locator("#drawn")
+        expect(drawn).to_have_text("36,864 drawn")
+        page.evaluate(
+            """() => {
+                window.requestAnimationFrame = call =>
+                    setTimeout(() => call(performance.now()), 250);
+            }"""
+        )
+        page.locator("#turn").click()
+        expect(drawn).to_have_text("20,000 drawn while the view moves, then 36,864")
+        said = page.evaluate(
+            """() => new Promise(resolve => {
+                const said = [], drawn = document.querySelector("#drawn");
+                const watch = new MutationObserver(() => {
+                    if (said.push(drawn.textContent) === 5) { watch.disconnect(); resolve(said); }
+                });
+                watch.observe(drawn, { childList: true });
+            })"""
+        )
+        assert set(said) == {"20,000 drawn while the view moves, then 36,864"}
+        page.locator("#turn").click()
+        expect(drawn).to_have_text("36,864 drawn")

@@ -89,6 +89,17 @@ class Access:
             raise KeyRequired("Send an API key of this service as `Authorization: Bearer …`.")
         return Client(found.name, found.quota, len(keys) > 1)
 
+    def named(self, name: str) -> Client:
+        """The client of this name, who asked for something earlier. Raises KeyRequired if the key
+        is gone."""
+        keys = self._current()
+        if keys is None:
+            return Client(name)
+        for key in keys:
+            if key.name == name:
+                return Client(key.name, key.quota, len(keys) > 1)
+        raise KeyRequired("The API key with which this was asked for has been removed.")
+
     def _current(self) -> list[Key] | None:
         """The keys as the file has them, which is looked at once a second."""
         if self._path is None or time.monotonic() < self._next_look:

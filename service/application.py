@@ -20,6 +20,7 @@ from functools import partial
 from service import __version__
 from service.access import Access, Client
 from service.admission import Admission
+from service.batches import Batches
 from service.clock import clock
 from service.errors import Draining, StoreUnavailable, Unavailable, Wedged
 from service.exports.catalogue import Catalogue
@@ -136,6 +137,16 @@ class Application:
             self.metrics,
             self.check_serving,
         )
+        self.batches = Batches(
+            self._access,
+            self.store,
+            self.submissions,
+            self.reconstructions,
+            self.fetcher,
+            fetcher.hosts,
+            settings.limits,
+            bounds.jobs,
+        )
         self._background: list[asyncio.Task[None]] = []
         self.metrics.draining.set_function(lambda: float(self._draining))
         for state in engine.replicas:
@@ -153,6 +164,8 @@ class Application:
         self._background = [asyncio.create_task(self._load()), asyncio.create_task(self._tidy())]
         if self.webhooks.on:
             self._background.append(asyncio.create_task(self.webhooks.run()))
+        if self.fetcher is not None:
+            self._background.append(asyncio.create_task(self.batches.run()))
         await asyncio.to_thread(decoder.start)
         self._watchdog.start()
 
@@ -301,6 +314,7 @@ class Application:
             await asyncio.sleep(_SWEEP_SECONDS)
             try:
                 await asyncio.to_thread(self._retention.tidy)
+                await asyncio.to_thread(self.batches.tidy, self.settings.storage.keep_hours)
             except Unavailable:
                 continue  # it has been logged
             except Exception:  # the next round may do better; results still come and go

@@ -42,7 +42,7 @@ class Submissions:
         self._worker = worker
         self._webhooks = webhooks
         self._metrics = metrics
-        self._check_serving = check_serving
+        self.check_serving = check_serving
         self._pictures = FairPool(2, "pictures")
 
     def close(self) -> None:
@@ -67,16 +67,20 @@ class Submissions:
         it leaves nothing behind, unless whoever asked is detached. Raises a ServiceError, and what
         `upload` raises.
         """
-        self._check_serving()
+        self.check_serving()
         async with self._admission.slot(terms.client) as slot:
             began = time.perf_counter()
             async with upload as sent:
                 seconds = time.perf_counter() - began
                 self._metrics.stages.labels("upload").observe(seconds)
                 chosen = read_options({**options, **sent.options})
-                self._webhooks.check(chosen.callback_url)
+                self.check_callback(chosen)
                 work = partial(self._take_up, slot, sent, chosen, terms, seconds)
                 return await asyncio.wrap_future(self._pictures.submit(terms.client.name, work))
+
+    def check_callback(self, options: Options) -> None:
+        """Raises InvalidOption for an address that is never called from here."""
+        self._webhooks.check(options.callback_url)
 
     def prepare(self, upload: Upload, options: Options) -> PreparedScene:
         """Decode and pre-process one scene, to be closed by the caller. Raises a ServiceError."""

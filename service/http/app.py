@@ -15,6 +15,7 @@ from service.application import Application
 from service.http.middleware import Exchange
 from service.http.origin import OwnPagesOnly, names_of
 from service.http.protocol.problems import answer_errors
+from service.http.routes.batches import batches_router
 from service.http.routes.documentation import TAGS, describe
 from service.http.routes.files import files_router
 from service.http.routes.operations import operations_router
@@ -83,6 +84,7 @@ def create_app(application: Application) -> FastAPI:
         reconstruct_router(application),
         reconstructions_router(application),
         files_router(application),
+        batches_router(application),
         operations_router(application),
         usage_router(application),
         page_router(),

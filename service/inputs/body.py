@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, TypeVar
@@ -153,17 +153,26 @@ async def receive(
             upload_timeout=limits.upload_timeout,
         ) from None
     try:
-        yield Upload(
-            tuple(
-                SentFile(display_name(part.filename, i), part.file)
-                for i, part in enumerate(form.files)
-            ),
-            tuple(
-                SentFile(display_name(part.filename, i), part.file)
-                for i, part in enumerate(form.masks)
-            ),
-            form.options,
-        )
+        yield form.upload()
+    finally:
+        form.close()
+
+
+@asynccontextmanager
+async def fetched(urls: Sequence[str], limits: Limits, fetcher: Fetcher) -> AsyncIterator[Upload]:
+    """As `receive`, for a form that has nothing but these URLs."""
+    with _readable():
+        fetching = fetcher.fetch(dict(enumerate(urls)), 0)
+        try:
+            files = await asyncio.wait_for(fetching, limits.upload_timeout)
+        except asyncio.TimeoutError:
+            raise UploadTimeout(
+                f"What the URLs name did not arrive within {limits.upload_timeout:g} seconds.",
+                upload_timeout=limits.upload_timeout,
+            ) from None
+    form = _Form(list(files.values()), [], {})
+    try:
+        yield form.upload()
     finally:
         form.close()
 
@@ -173,6 +182,13 @@ class _Form:
     files: list[UploadFile]
     masks: list[UploadFile]
     options: dict[str, str]
+
+    def upload(self) -> Upload:
+        files, masks = (
+            tuple(SentFile(display_name(part.filename, i), part.file) for i, part in enumerate(of))
+            for of in (self.files, self.masks)
+        )
+        return Upload(files, masks, self.options)
 
     def close(self) -> None:
         for part in (*self.files, *self.masks):

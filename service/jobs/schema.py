@@ -124,6 +124,40 @@ chunks = Table(
 """Events of the finished chunks of jobs that run, for replicas that run others. Older versions know
 nothing of it, and tell of their own."""
 
+batches = Table(
+    "batches",
+    metadata,
+    Column(
+        "number",
+        BigInteger().with_variant(Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=True,
+    ),
+    Column("id", Text, nullable=False, unique=True),
+    Column("client", Text, nullable=False),
+    Column("created", Double, nullable=False),
+    Index("batches_by_client", "client", "number"),
+)
+"""Tables of scenes that became jobs or will. Older versions know nothing of them, and start
+none."""
+
+batch_scenes = Table(
+    "batch_scenes",
+    metadata,
+    Column("batch", Text, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("urls", Text, nullable=False),
+    Column("options", Text, nullable=False),
+    Column("standing", Text, nullable=False),
+    Column("job", Text),
+    Column("problem", Text),
+    Column("attempt", Integer, nullable=False),
+    Column("due", Double, nullable=False),
+    Index("batch_scenes_by_standing", "standing", "due"),
+)
+"""The lines of these tables."""
+
 _version = Table("schema_version", metadata, Column("version", Integer, primary_key=True))
 
 _ADDED = ("token", "worker", "lease_end", "stage", "progress", "event", "bytes")

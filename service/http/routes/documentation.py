@@ -13,6 +13,7 @@ from service.inputs.options import Options
 from service.inputs.remote.hosts import URL_LENGTH
 
 RECONSTRUCT, RECONSTRUCTIONS, FILES, SERVICE = "Reconstruct", "Reconstructions", "Files", "Service"
+BATCHES = "Batches"
 TAGS = [
     {"name": RECONSTRUCT, "description": "Send pictures of one scene."},
     {"name": RECONSTRUCTIONS, "description": "Find, follow, read and remove reconstructions."},
@@ -20,6 +21,7 @@ TAGS = [
         "name": FILES,
         "description": "Files made from a finished reconstruction, in other programs' formats.",
     },
+    {"name": BATCHES, "description": "Reconstruct many scenes, and get them in one archive."},
     {
         "name": SERVICE,
         "description": "Health, metrics, and what this service can do, all public; a key's usage.",

@@ -35,7 +35,8 @@ from service.jobs.status import Status
 from service.result.document import ReconstructionDocument, StatusDocument, StatusLinks
 from service.states import JobState
 
-_UNUSED = ("not-found", "range-not-satisfiable", "not-finished", "worker-stuck")
+UNUSED = ("not-found", "range-not-satisfiable", "not-finished", "worker-stuck")
+"""The problems that a request with pictures never meets."""
 
 
 def reconstruct_router(application: Application) -> APIRouter:
@@ -51,7 +52,7 @@ def reconstruct_router(application: Application) -> APIRouter:
                 "model": StatusDocument,
                 "description": "Accepted; Location says where the result will be",
             },
-            **documented(*(code for code in KINDS if code not in _UNUSED)),
+            **documented(*(code for code in KINDS if code not in UNUSED)),
         },
         summary="Reconstruct one scene",
         description="Answers with the result; with `Prefer: respond-async` at once with 202 and a "
@@ -168,13 +169,14 @@ def status_document(status: Status) -> dict[str, Any]:
         queue_position=status.queue_position,
         eta_seconds=status.eta_seconds,
         frames=job.frames,
-        created=_utc(job.created),
-        started=None if job.started is None else _utc(job.started),
-        finished=None if job.finished is None else _utc(job.finished),
+        created=utc(job.created),
+        started=None if job.started is None else utc(job.started),
+        finished=None if job.finished is None else utc(job.finished),
         problem=recorded_problem(job.problem),
         links=StatusLinks(self=address(job.id), events=f"{address(job.id)}/events"),
     ).model_dump(mode="json")
 
 
-def _utc(seconds: float) -> datetime:
+def utc(seconds: float) -> datetime:
+    """A moment, from seconds since the epoch."""
     return datetime.fromtimestamp(seconds, timezone.utc)

@@ -23,11 +23,15 @@ _PROGRAM = """
 import json, sys, time
 from pathlib import Path
 
+from made.api.batches import create_batch, get_batch
 from made.api.files import download_depth_preview, download_points
 from made.api.reconstruct import reconstruct
 from made.api.reconstructions import get_reconstruction, list_reconstructions
 from made.client import AuthenticatedClient
-from made.models import Problem, ReconstructBody, ReconstructionDocument, StatusDocument
+from made.models import (
+    BatchDocument, CreateBatchBody, Problem, ReconstructBody, ReconstructionDocument,
+    StatusDocument,
+)
 from made.types import File
 
 url, token, *pictures = sys.argv[1:]
@@ -47,6 +51,10 @@ preview = download_depth_preview.sync(result.id, 0, client=client).payload.read(
 listed = list_reconstructions.sync(client=client)
 refused = reconstruct.sync(client=client, body=ReconstructBody())
 assert isinstance(refused, Problem), refused
+table = CreateBatchBody.from_dict({"scenes": [{"name": "kitchen"}]})
+batch = create_batch.sync(client=client, body=table)
+assert isinstance(batch, BatchDocument), batch
+assert get_batch.sync(batch.id, client=client).scenes[0].name == "kitchen"
 missing = get_reconstruction.sync("0" * 32, client=client)
 print(json.dumps({
     "result": result.to_dict(), "points": points[:3].decode(), "preview": preview[1:4].decode(),

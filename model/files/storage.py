@@ -3,6 +3,9 @@ out when used."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -46,3 +49,38 @@ def kept_codes(module: nn.Module) -> tuple[Tensor, Tensor] | None:
         return None
     kept = module.get_submodule("parametrizations.weight")
     return kept.get_parameter("original0"), kept.get_parameter("original1")
+
+
+@torch.no_grad()
+def multiply_out(net: nn.Module, room: int | None, run: Callable[[], object]) -> None:
+    """Gives the layers of `net` that lie in 8 bits their weights as floats, once instead of at
+    every use, while these take no more than `room` bytes (None: any number).
+
+    `run` runs the network: a layer that meets inputs of one type there gets weights of this type,
+    as it would convert them anyway. Results keep their bits.
+    """
+    layers = [layer for layer in net.modules() if kept_codes(layer) is not None]
+    met: dict[nn.Module, set[torch.dtype]] = {layer: set() for layer in layers}
+
+    def note(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
+        met[layer].add(arguments[0].dtype)
+
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+    try:
+        run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for layer, types in met.items():
+        if len(types) != 1:  # several, or a layer that is not used
+            continue
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        (used,) = types
+        weight = weight.to(used)
+        if room is not None:
+            room -= weight.nbytes
+            if room < 0:
+                return
+        parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+        layer.weight = nn.Parameter(weight, requires_grad=False)

@@ -19,7 +19,7 @@ from model.errors import ReconstructionError
 from model.families.family import Grid
 from model.files.artifact import layer_shapes, load, read_manifest
 from model.network.descriptor import described
-from model.network.execution import autocast, fallbacks, use_faster_floats
+from model.network.execution import autocast, fallbacks
 from model.network.network import Network
 from model.network.observation import observed
 from model.network.prediction import Prediction
@@ -28,6 +28,7 @@ from model.reconstruct import Cameras, decode, known_to_network
 from model.scene.preprocess import ImageTransform, PreprocessedImages
 from service.errors import InvalidOption, NonFiniteOutput, NoTracks, NotReady, OutOfMemory
 from service.inference.cost import Cost, CostModel
+from service.inference.gpu import prepare, sent
 from service.inference.graphs import SHARE, PassGraphs, capture_for
 from service.inference.memory import PeakMemory, free_budget
 from service.inference.network_pass import Pass, tracks_of
@@ -44,8 +45,6 @@ from service.settings import InferenceSettings, SettingsError
 from service.states import NETWORK_STAGES
 
 Observer = Callable[[str, float], None]
-
-_FLOATS_SHARE = 4  # of what is free: for weights that are faster as floats
 
 _log = logging.getLogger("service")
 
@@ -199,8 +198,7 @@ class Engine:
         # points are made from depth: those of a head of their own would be read by nobody
         wide = self._choose_activations()
         net = load(self.artifact, self.device, without=("point",), wide_activations=wide)
-        free = free_budget(self.device)
-        use_faster_floats(net, self.device, None if free is None else free // _FLOATS_SHARE)
+        prepare(net, torch.device(self.device), self.image_size)
         budget = free_budget(self.device)
         self._peak = PeakMemory(self.device)
         if self.planner.budget is None:
@@ -333,7 +331,7 @@ class Engine:
             observer(stage, share)
 
         with torch.inference_mode(), peak.measured():
-            images = batch.images.to(self.device)
+            images = sent(batch.images, torch.device(self.device))
             queries = None if query_points is None else query_points.to(self.device)
             known = known_to_network(cameras, batch, self.device)
             self._wait()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from model.files.storage import encode, keep_in_8_bits, kept_codes
+from model.files.storage import encode, keep_in_8_bits, kept_codes, multiply_out
 from model.network.dpt_head import Conv2d, ConvTranspose2d
 
 
@@ -43,3 +43,47 @@ def test_the_codes_come_back_as_they_were_given() -> None:
     assert torch.equal(kept[0], codes)
     assert torch.equal(kept[1], scale)
     assert kept_codes(nn.Linear(2, 2)) is None
+
+
+class _Network(nn.Module):
+    """A convolution in bfloat16, a layer in float32, and one that no pass uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.last, self.unused = Conv2d(3, 64, 3), nn.Linear(64, 5), nn.Linear(64, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        maps = self.conv(x.bfloat16())
+        y: torch.Tensor = self.last(maps.flatten(2).transpose(1, 2).float())
+        return y
+
+
+@pytest.fixture
+def network() -> _Network:
+    torch.manual_seed(0)
+    net = _Network().requires_grad_(False)
+    for layer in (net.conv, net.last, net.unused):
+        keep_in_8_bits(layer, *encode(layer.weight))
+    return net
+
+
+def test_weights_are_multiplied_out_once_in_the_type_of_their_inputs_and_keep_all_bits(
+    network: _Network,
+) -> None:
+    x = torch.randn(1, 3, 6, 6)
+    expected = network(x)
+    multiply_out(network, None, lambda: network(x))
+    assert torch.equal(network(x), expected)
+    assert network.conv.weight.dtype == torch.bfloat16
+    assert network.last.weight.dtype == torch.float32
+    assert kept_codes(network.conv) is kept_codes(network.last) is None
+    assert kept_codes(network.unused) is not None
+
+
+def test_multiplied_weights_take_no_more_memory_than_they_may(network: _Network) -> None:
+    x = torch.randn(1, 3, 6, 6)
+    expected = network(x)
+    multiply_out(network, 2 * 64 * 27 + 10, lambda: network(x))
+    assert kept_codes(network.conv) is None
+    assert kept_codes(network.last) is not None
+    assert torch.equal(network(x), expected)

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from quantvggt import __version__
 from quantvggt.commands import (
+    ablate,
     demo,
     download,
     evaluate,
@@ -47,6 +48,7 @@ class Command(Protocol):
 _COMMANDS: dict[str, Command] = {
     "quantize": quantize,
     "sensitivity": sensitivity,
+    "ablate": ablate,
     "inspect": inspect,
     "evaluate": evaluate,
     "pairs": pairs,
@@ -60,6 +62,7 @@ _PROGRAMS = {
     "python -m quantization": (
         "quantize",
         "sensitivity",
+        "ablate",
         "inspect",
         "evaluate",
         "pairs",

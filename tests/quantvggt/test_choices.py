@@ -16,6 +16,7 @@ from model.network.attention import ATTENTION
 from model.network.dpt_head import ARITHMETIC
 from model.scene.preprocess import MODES
 from quantization import command
+from quantization.ablation import VARIANTS
 from quantization.calibration import samples
 from quantization.recipe import RECIPES, SCHEMES, Recipe
 from quantvggt import __version__, choices
@@ -33,6 +34,7 @@ from training.recipes import RECIPES as TRAINING_RECIPES
     ("offered", "known"),
     [
         (choices.RECIPES, RECIPES),
+        (choices.ABLATIONS, VARIANTS),
         (choices.PARTS, PARTS),
         (choices.SCHEMES, SCHEMES),
         (choices.ATTENTION, ATTENTION),

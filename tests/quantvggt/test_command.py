@@ -595,6 +595,7 @@ COMMANDS = [
     [],
     ["quantize"],
     ["sensitivity"],
+    ["ablate"],
     ["inspect"],
     ["evaluate"],
     ["pairs"],

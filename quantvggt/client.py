@@ -94,6 +94,28 @@ class Client(Service):
         """
         return self._hold(self._downloading(id, Path(folder), outputs, progress))
 
+    def start_batch(
+        self, scenes: Sequence[Mapping[str, Any]], options: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Put a table of scenes on record, each with a `name` and, if the service is to fetch them,
+        `urls`; returns the batch. `options` are those of every scene, which may have its own."""
+        return self._hold(self._starting(scenes, options or {}))
+
+    def send_scene(
+        self, id: str, number: int, pictures: Pictures, *, progress: Progress = ignore
+    ) -> dict[str, Any]:
+        """Send the pictures of a batch's scene that has no URLs; returns the batch. What is under
+        way or done stays as it is."""
+        return self._hold(self._completing(id, number, pictures, progress))
+
+    def batch(self, id: str) -> dict[str, Any]:
+        """A batch as it is now: its scenes, their states, and how much is done."""
+        return self._hold(self._asking_for_batch(id))
+
+    def retry_batch(self, id: str) -> dict[str, Any]:
+        """Begin those scenes anew that have ended without a result; returns the batch."""
+        return self._hold(self._beginning_anew(id))
+
     def wait_until_ready(self, seconds: float) -> None:
         """Wait for the model to be loaded. Raises ServiceError with the last reason when the time
         is up."""
@@ -185,6 +207,26 @@ class AsyncClient(Service):
     ) -> dict[str, Any]:
         """As `Client.download`."""
         return await self._hold(self._downloading(id, Path(folder), outputs, progress))
+
+    async def start_batch(
+        self, scenes: Sequence[Mapping[str, Any]], options: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """As `Client.start_batch`."""
+        return await self._hold(self._starting(scenes, options or {}))
+
+    async def send_scene(
+        self, id: str, number: int, pictures: Pictures, *, progress: Progress = ignore
+    ) -> dict[str, Any]:
+        """As `Client.send_scene`."""
+        return await self._hold(self._completing(id, number, pictures, progress))
+
+    async def batch(self, id: str) -> dict[str, Any]:
+        """As `Client.batch`."""
+        return await self._hold(self._asking_for_batch(id))
+
+    async def retry_batch(self, id: str) -> dict[str, Any]:
+        """As `Client.retry_batch`."""
+        return await self._hold(self._beginning_anew(id))
 
     async def wait_until_ready(self, seconds: float) -> None:
         """As `Client.wait_until_ready`."""

@@ -16,6 +16,7 @@ from typing import Protocol
 from quantvggt import __version__
 from quantvggt.commands import (
     ablate,
+    batch,
     demo,
     download,
     evaluate,
@@ -55,6 +56,7 @@ _COMMANDS: dict[str, Command] = {
     "download": download,
     "serve": serve,
     "reconstruct": reconstruct,
+    "batch": batch,
     "key": key,
     "demo": demo,
 }
@@ -69,7 +71,7 @@ _PROGRAMS = {
         "demo",
         "download",
     ),
-    "python -m service": ("serve", "reconstruct", "key", "demo"),
+    "python -m service": ("serve", "reconstruct", "batch", "key", "demo"),
 }
 """Ways to start it that offer some of the commands only."""
 

@@ -32,6 +32,7 @@ T = TypeVar("T")
 Pictures = Source | Sequence[Source]
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_PATH = "/reconstruct"
 _RECONNECTS = 20
 _RECONNECT_SECONDS = 0.5
 
@@ -94,7 +95,7 @@ class Service:
         self, pictures: Pictures, options: Mapping[str, Any], key: str | None, progress: Progress
     ) -> Conversation[str]:
         headers = {"Prefer": "respond-async", "Idempotency-Key": key or uuid.uuid4().hex}
-        answer = yield from self._sending(pictures, options, headers, progress)
+        answer = yield from self._sending(_PATH, pictures, options, headers, progress)
         if answer.get("dry_run"):
             raise BadInputError("dry_run makes no reconstruction; `predict` says what it finds.")
         return str(answer["id"])
@@ -102,10 +103,30 @@ class Service:
     def _predicting(
         self, pictures: Pictures, options: Mapping[str, Any], progress: Progress
     ) -> Conversation[dict[str, Any]]:
-        return (yield from self._sending(pictures, {**options, "dry_run": True}, {}, progress))
+        chosen = {**options, "dry_run": True}
+        return (yield from self._sending(_PATH, pictures, chosen, {}, progress))
+
+    def _starting(
+        self, scenes: Sequence[Mapping[str, Any]], options: Mapping[str, Any]
+    ) -> Conversation[dict[str, Any]]:
+        table = {"scenes": list(scenes), "options": dict(options)}
+        return dict((yield Exchange(self._request("POST", "/batches", json=table))).json())
+
+    def _completing(
+        self, id: str, number: int, pictures: Pictures, progress: Progress
+    ) -> Conversation[dict[str, Any]]:
+        path = f"/batches/{id}/scenes/{number}"
+        return (yield from self._sending(path, pictures, {}, {}, progress))
+
+    def _asking_for_batch(self, id: str) -> Conversation[dict[str, Any]]:
+        return dict((yield self._get(f"/batches/{id}")).json())
+
+    def _beginning_anew(self, id: str) -> Conversation[dict[str, Any]]:
+        return dict((yield Exchange(self._request("POST", f"/batches/{id}/retry"))).json())
 
     def _sending(
         self,
+        path: str,
         pictures: Pictures,
         options: Mapping[str, Any],
         headers: dict[str, str],
@@ -124,7 +145,7 @@ class Service:
                 file = opened.enter_context(source.open("rb"))
                 media_type = mimetypes.guess_type(source.name)[0] or "application/octet-stream"
                 form.append((_field(source, media_type), (next(called), file, media_type)))
-            request = self._request("POST", "/reconstruct", headers, files=form)
+            request = self._request("POST", path, headers, files=form)
             request.stream = Counted(request, progress)
             answer: dict[str, Any] = (yield Exchange(request)).json()
         return answer

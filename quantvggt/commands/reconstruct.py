@@ -6,13 +6,13 @@ import argparse
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantvggt import choices
+from quantvggt.commands.request import API_KEY, api_key, pair, say
 from quantvggt.errors import BadInputError, ServiceError
 from quantvggt.files import DEFAULT, DOCUMENT, check_outputs, chosen, in_folder
 from quantvggt.folder import replacing, try_folder
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 HELP = "pictures to a folder with cameras, depth and points"
 EXTRA = "service"
 
-_API_KEY, _OLD_API_KEY = "QUANTVGGT_API_KEY", "RECON_API_KEY"
 _RESUME = ".reconstruction.json"
 
 
@@ -80,14 +79,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--option", action="append", default=[], metavar="NAME=VALUE",
         help=f"an option of the request, repeatable: {', '.join(choices.OPTIONS)}",
     )  # fmt: skip
-    parser.add_argument("--api-key", help=f"with --server, its API key (default ${_API_KEY})")
+    parser.add_argument("--api-key", help=f"with --server, its API key (default ${API_KEY})")
     parser.add_argument("--device", help="torch device, with --artifact (default cpu)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(options: argparse.Namespace) -> int:
     """Reconstruct, and say where everything lies."""
-    wanted = dict(_pair(text) for text in options.option)
+    wanted = dict(pair(text) for text in options.option)
     for name in ("mode", "refine", "attention_keys", "passes"):
         if getattr(options, name):
             wanted[name] = getattr(options, name)
@@ -108,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         document = _here(options, pictures, wanted, outputs)
     for warning in document.get("warnings", ()):  # services of an earlier version know none
-        _say(f"warning: {warning['message']}")
+        say(f"warning: {warning['message']}")
     if options.json:
         print(json.dumps(document))
     else:
@@ -125,7 +124,7 @@ def _predict(
         from quantvggt.bars import Bars
         from quantvggt.client import Client
 
-        client = Client(options.server, api_key=options.api_key or _api_key())
+        client = Client(options.server, api_key=options.api_key or api_key())
         with Bars() as bars:
             plan = client.predict(pictures, wanted, progress=bars.show)
     else:
@@ -134,7 +133,7 @@ def _predict(
         with _in_process(options, pictures) as (settings, files, progress):
             plan = predict_here(settings, files, wanted, progress)
     for warning in plan["warnings"]:
-        _say(f"warning: {warning['message']}")
+        say(f"warning: {warning['message']}")
     if options.json:
         print(json.dumps(plan))
     else:
@@ -231,18 +230,18 @@ def _there(
     from quantvggt.bars import Bars
     from quantvggt.client import Client
 
-    client = Client(options.server, api_key=options.api_key or _api_key())
+    client = Client(options.server, api_key=options.api_key or api_key())
     key = _idempotency_key(options.server, pictures, wanted)
     resume = options.out / _RESUME
     id = _interrupted(resume, key)
     try:
         with Bars() as bars:
             if id is None:
-                _say(f"sending {len(pictures)} files to {options.server}")
+                say(f"sending {len(pictures)} files to {options.server}")
                 id = client.submit(pictures, wanted, key=key, progress=bars.show)
                 resume.write_text(json.dumps({"key": key, "id": id}))
             else:
-                _say(f"going on with {options.server}/reconstructions/{id}")
+                say(f"going on with {options.server}/reconstructions/{id}")
             client.follow(id, bars.show)
             document = client.download(id, options.out, outputs, bars.show)
     except ServiceError as error:
@@ -251,15 +250,6 @@ def _there(
         raise
     resume.unlink()
     return document
-
-
-def _api_key() -> str | None:
-    if _API_KEY not in os.environ and _OLD_API_KEY in os.environ:
-        _say(
-            f"warning: {_OLD_API_KEY} is now {_API_KEY}; the old name will not be read by the next "
-            "release."
-        )
-    return os.environ.get(_API_KEY) or os.environ.get(_OLD_API_KEY)
 
 
 def _idempotency_key(server: str, pictures: Sequence[Path | str], wanted: dict[str, str]) -> str:
@@ -282,16 +272,3 @@ def _interrupted(resume: Path, key: str) -> str | None:
         return str(left["id"]) if left["key"] == key else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, sign, value = text.partition("=")
-    if not sign or name not in choices.OPTIONS:
-        raise BadInputError(
-            f"--option {text}: give NAME=VALUE with one of {', '.join(choices.OPTIONS)}."
-        )
-    return name, value
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

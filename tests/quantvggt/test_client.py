@@ -236,3 +236,25 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_an_address_that_is_none_is_refused(server: str) -> None:
     with pytest.raises(BadInputError, match="not an address"):
         Client(server)
+
+
+def test_a_batch_is_started_sent_followed_and_begun_anew(
+    client: Client, pictures: list[Path], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    id = client.start_batch([{"name": "fine"}, {"name": "broken"}], {"mode": "pad"})["id"]
+    client.send_scene(id, 0, pictures)
+    with pytest.raises(ServiceError, match=r"broken\.png"):
+        client.send_scene(id, 1, broken)
+
+    async def states() -> list[str]:
+        there = AsyncClient(client.server)
+        while (batch := await there.batch(id))["counts"].get("succeeded") != 1:
+            await asyncio.sleep(0.05)
+        return [scene["state"] for scene in batch["scenes"]]
+
+    assert asyncio.run(states()) == ["succeeded", "expected"]
+    assert [scene["state"] for scene in client.retry_batch(id)["scenes"]] == [
+        "succeeded", "expected",
+    ]  # fmt: skip

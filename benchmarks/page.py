@@ -39,7 +39,7 @@ from service.settings import Settings
 
 _SIDE = 96  # pixels of a picture, all of which become points
 _WINDOW = {"width": 1280, "height": 800}
-_FLAGS = [
+FLAGS = [
     "--no-sandbox",
     "--use-gl=angle",
     "--use-angle=swiftshader",
@@ -64,12 +64,9 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=112, help=f"of {_SIDE} x {_SIDE} pixels")
     parser.add_argument("--seconds", type=int, default=10)
     options = parser.parse_args()
-    chromium = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
-    if chromium is None:
-        parser.error("there is no Chromium on the PATH")
     with _served(options.artifact) as address, sync_playwright() as playwright:
         id = _reconstructed(address, options.pictures)
-        browser = playwright.chromium.launch(executable_path=chromium, args=_FLAGS)
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
         page = browser.new_page(viewport=_WINDOW)
         page.set_default_timeout(120_000)
         page.goto(f"{address}/#{id}")
@@ -84,6 +81,14 @@ def main() -> None:
         f"{found['settled_ms']:.0f} ms after the turning stopped"
     )
     print(json.dumps(found))
+
+
+def find_chromium() -> str:
+    """Raises SystemExit where there is none."""
+    found = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+    if found is None:
+        raise SystemExit("there is no Chromium on the PATH")
+    return found
 
 
 @contextmanager
@@ -118,22 +123,24 @@ def _reconstructed(address: str, pictures: int) -> str:
 
 
 def _turned(page: Page, seconds: int) -> dict[str, Any]:
-    """What the page draws in so many seconds of turning, after two in which it finds its pace."""
+    """What the page draws in so many seconds of turning, after five in which it finds its pace."""
     page.locator("#confidence").fill("0")
     page.wait_for_function("/^[0-9,]+ drawn/.test(document.querySelector('#drawn').textContent)")
     page.wait_for_timeout(3000)
     points = _points(page.locator("#drawn").inner_text())
     page.locator("#turn").click()
-    page.wait_for_timeout(2000)
+    page.wait_for_timeout(5000)
     page.evaluate(_WATCH)
-    before = _processor_seconds()
+    before = processor_seconds()
     page.wait_for_timeout(1000 * seconds)
-    used = _processor_seconds() - before
+    used = processor_seconds() - before
     drawings: list[tuple[float, str]] = page.evaluate("window.drawings.slice()")
     stopped = page.evaluate("document.querySelector('#turn').click() ?? performance.now()")
     page.wait_for_function(_SETTLED, arg=stopped)
     settled = page.evaluate("window.drawings.at(-1)[0]")
     times = [at for at, _ in drawings]
+    if len(times) < 2:
+        raise SystemExit(f"not two frames in {seconds} s: other programs have the processor")
     each = []
     for second in range(seconds):
         within = [text for at, text in drawings if second <= (at - times[0]) / 1000 < second + 1]
@@ -149,7 +156,7 @@ def _turned(page: Page, seconds: int) -> dict[str, Any]:
     }
 
 
-def _processor_seconds() -> float:
+def processor_seconds() -> float:
     """Of all processes that this one has started, the browser's among them (Linux)."""
     parents, used = {}, {}
     for stat in Path("/proc").glob("[0-9]*/stat"):

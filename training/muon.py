@@ -125,3 +125,12 @@ class Muon:
         """Restores what `state` gave. Raises KeyError for a group that is missing."""
         for index, group in enumerate(self._groups):
             group.momentum.copy_(state[f"momentum.{index}"])
+
+
+def is_block_matrix(name: str, parameter: Tensor) -> bool:
+    """Muon's share: the two-dimensional weights of the transformer blocks of aggregator and image
+    encoder."""
+    blocks = ("frame_blocks.", "global_blocks.", "patch_embed.blocks.")
+    return parameter.ndim == 2 and any(
+        name.startswith(f"net.aggregator.{prefix}") for prefix in blocks
+    )

@@ -29,7 +29,7 @@ from training.errors import TrainingError
 from training.initialisation import initialise
 from training.interval import Interval, sentence
 from training.memory import keep_freed_memory
-from training.muon import Muon
+from training.muon import Muon, is_block_matrix
 from training.objective import Objective
 from training.parallel import (
     Part,
@@ -129,7 +129,7 @@ class Run:
         named = {name: p for name, p in self.objective.named_parameters() if p.requires_grad}
         self.parameters = trainable(self.objective)
         self.weights = flatten_weights(self.parameters)
-        matrices = {name: p for name, p in named.items() if _is_block_matrix(name, p)}
+        matrices = {name: p for name, p in named.items() if is_block_matrix(name, p)}
         fused = [p for name, p in matrices.items() if name.endswith("qkv.weight")]
         plain = [p for name, p in matrices.items() if not name.endswith("qkv.weight")]
         self.muon = Muon(plain, fused, weight_decay=config.weight_decay)
@@ -381,15 +381,6 @@ class Run:
         self.first_aucs, self.best_aucs = manifest["first_aucs"], manifest["best_aucs"]
         kept = [record for record in read_log(self.out) if record["step"] <= self.step]
         (self.out / LOG).write_text("".join(json.dumps(record) + "\n" for record in kept))
-
-
-def _is_block_matrix(name: str, parameter: Tensor) -> bool:
-    """Muon's share: the two-dimensional weights of the transformer blocks of aggregator and image
-    encoder."""
-    blocks = ("frame_blocks.", "global_blocks.", "patch_embed.blocks.")
-    return parameter.ndim == 2 and any(
-        name.startswith(f"net.aggregator.{prefix}") for prefix in blocks
-    )
 
 
 def _command(config: TrainingConfig) -> str:

@@ -9,8 +9,9 @@ fewer products) and no point head, which nobody reads. Frames are 518x392 pixels
 Both networks have VGGT-1B's widths and two blocks of each kind (`--blocks`); **what 24 of each take
 is extrapolated from them**, everything else is measured. One thread, processor time, both networks
 in turn. To see a CPU that has AVX2 only, hold everything to it by QUANTVGGT_KERNELS=avx2
-ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2; other instruction
-sets of torch's go by the same names (ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI).
+ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2 ONEDNN_MAX_CPU_ISA=AVX2. To
+see one that has AVX-512 VNNI and no bfloat16, say --slow-bfloat16 and hold kernels and oneDNN to it
+by QUANTVGGT_KERNELS=avx512 ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI.
 """
 
 from __future__ import annotations
@@ -52,17 +53,23 @@ def main() -> int:
     parser.add_argument("--frames", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--blocks", type=int, default=2, help="blocks of each kind")
+    parser.add_argument(
+        "--slow-bfloat16", action="store_true", help="dense heads as on a CPU that is slow in it"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     args = parser.parse_args()
     torch.set_grad_enabled(False)
     torch.set_num_threads(1)
     report: dict[str, Any] = {"machine": machine(), "size": [HEIGHT, WIDTH], "frames": {}}
-    report["bfloat16"] = computes_bfloat16(torch.device("cpu"))
+    report["bfloat16"] = computes_bfloat16(torch.device("cpu")) and not args.slow_bfloat16
     networks = {
         "float32": random_network(None, network_config(args.blocks, HEADS)),
         "as served": random_network(Recipe(), network_config(args.blocks, ("camera", "depth"))),
     }
-    networks["as served"].attention, networks["as served"].dense_heads = "int8", "bfloat16"
+    served = networks["as served"]
+    served.attention, served.dense_heads = "int8", "bfloat16"
+    for head in served.dense() if args.slow_bfloat16 else ():
+        head.dtype = lambda device: torch.float32
     for frames in args.frames:
         seconds = measure(networks, torch.rand(frames, 3, HEIGHT, WIDTH), args.rounds, args.blocks)
         report["frames"][str(frames)] = seconds

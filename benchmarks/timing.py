@@ -86,7 +86,12 @@ def machine() -> dict[str, Any]:
 
 def _held() -> list[str]:
     """Settings of the environment that hold torch and its libraries to older instructions."""
-    names = ("ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA")
+    names = (
+        "QUANTVGGT_KERNELS",
+        "ATEN_CPU_CAPABILITY",
+        "MKL_ENABLE_INSTRUCTIONS",
+        "ONEDNN_MAX_CPU_ISA",
+    )
     return [f"{name}={os.environ[name]}" for name in names if name in os.environ]
 
 

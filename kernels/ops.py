@@ -31,6 +31,7 @@ from kernels.arguments import (
     mismatch,
 )
 from kernels.formats import BYTE_BITS, FLOAT_ACTIVATIONS, ROUNDED_BITS, STORED_BITS
+from kernels.winograd import CHANNELS, PRODUCTS, tiles_across
 
 NORM_EPS = 1e-5
 
@@ -59,6 +60,8 @@ SCHEMAS = {
     "int8_attention": "(Tensor q, Tensor k, Tensor v) -> Tensor",
     "pack_keys_values": "(Tensor k, Tensor v) -> Tensor",
     "packed_attention": "(Tensor q, Tensor packed, int keys) -> Tensor",
+    "tile_factors": "(Tensor map, int first, int rows) -> Tensor",
+    "tile_outputs": "(Tensor(a!) map, Tensor products, Tensor? bias, int first) -> ()",
 }
 
 LIBRARY = torch.library.Library("quantvggt", "DEF")
@@ -306,6 +309,42 @@ def _check_like(op: str, name: str, value: Tensor, other: Tensor, shape: tuple[i
         raise mismatch(op, name, value, f"{other.dtype} {list(shape)} on {other.device}")
 
 
+def tile_factors(map: Tensor, first: int, rows: int) -> Tensor:
+    """Factors float32 `[36, rows * tiles across, K]` of the products of a 3x3 convolution.
+
+    `map` float32 `[H, W, K]`, K a multiple of 16, with a margin of one zero, is covered by tiles of
+    4 x 4 outputs; wanted are `rows` rows of them from `first` on. Raises ValueError.
+    """
+    _check_map("tile_factors", map, first, rows)
+    factors: Tensor = torch.ops.quantvggt.tile_factors(map, first, rows)
+    return factors
+
+
+def tile_outputs(map: Tensor, products: Tensor, bias: Tensor | None, first: int) -> None:
+    """Writes what the products `[36, rows * tiles across, L]` of some rows of tiles amount to, and
+    `bias` `[L]`, into `map` float32 `[H, W, L]`, from the row `first` of tiles on. Raises
+    ValueError."""
+    op = "tile_outputs"
+    shape = (PRODUCTS, None, map.shape[-1])
+    check_tensor(op, "products", products, torch.float32, shape, map.device)
+    _check_map(op, map, first, products.shape[1] // tiles_across(map.shape[1]))
+    check_tensor(op, "bias", bias, torch.float32, map.shape[-1:], map.device)
+    if products.shape[1] % tiles_across(map.shape[1]):
+        raise mismatch(op, "products", products, "whole rows of tiles of the map")
+    torch.ops.quantvggt.tile_outputs(map, products, bias, first)
+
+
+def _check_map(op: str, map: Tensor, first: int, rows: int) -> None:
+    check_tensor(op, "map", map, torch.float32, (None, None, None), map.device)
+    if map.shape[-1] % CHANNELS:
+        raise mismatch(op, "map", map, f"a multiple of {CHANNELS} channels")
+    down = tiles_across(map.shape[0])
+    if not 0 <= first <= first + rows <= down:
+        raise ValueError(
+            f"{op}: rows {first} to {first + rows} of tiles; the map has {down} rows of tiles"
+        )
+
+
 def _fake_quantize_rows(
     x: Tensor,
     norm_weight: Tensor | None,
@@ -349,6 +388,10 @@ def _fake_attention(q: Tensor, *_: object) -> Tensor:
     return q.new_empty((q.shape[0], q.shape[2], q.shape[1], q.shape[3]))
 
 
+def _fake_tile_factors(map: Tensor, first: int, rows: int) -> Tensor:
+    return map.new_empty((PRODUCTS, rows * tiles_across(map.shape[1]), map.shape[2]))
+
+
 def _fake_pack_keys_values(k: Tensor, v: Tensor) -> Tensor:
     size = torch.library.get_ctx().new_dynamic_size()  # the kernels' own
     return k.new_empty((*k.shape[:2], size), dtype=torch.uint8)
@@ -363,6 +406,8 @@ _FAKES: dict[str, Callable[..., object]] = {
     "int8_attention": _fake_attention,
     "pack_keys_values": _fake_pack_keys_values,
     "packed_attention": _fake_attention,
+    "tile_factors": _fake_tile_factors,
+    "tile_outputs": lambda *_: None,
 }
 for _name, _fake in _FAKES.items():
     torch.library.register_fake(f"quantvggt::{_name}", _fake, lib=LIBRARY)

@@ -29,6 +29,8 @@ from kernels.formats import (
     largest_code,
 )
 from kernels.hadamard import base_order, hadamard_matrix, hadamard_transform
+from kernels.winograd import tile_factors as tile_factors
+from kernels.winograd import tile_outputs as tile_outputs
 
 _EXACT_FLOAT32 = 2**24  # every integer up to here is a float32
 _SMALLEST_WEIGHT_EXTREME = 1e-5

@@ -56,6 +56,14 @@ struct Attention {
     char* packed;
 };
 
+// Tiles of a map [height, width, channels]: `rows` rows of them from `first` on, with products or their factors
+// [36, rows * tiles across, channels].
+struct Tiles {
+    float *map, *products;
+    const float* bias;  // [channels]
+    int64_t height, width, channels, first, rows;
+};
+
 // The operators of one instruction set.
 struct Kernels {
     void (*quantize_rows)(const Rows&, int8_t* codes, float* scale, int threads);
@@ -66,6 +74,8 @@ struct Kernels {
     void (*pack_keys_values)(const Attention&, int threads);
     void (*packed_attention)(const Attention&, int threads);
     void (*int8_attention)(const Attention&, int threads);  // both in turn
+    void (*tile_factors)(const Tiles&, int threads);
+    void (*tile_outputs)(const Tiles&, int threads);
 };
 
 extern const Kernels avx2_kernels, avx_vnni_kernels, avx512_kernels, amx_kernels, neon_kernels;

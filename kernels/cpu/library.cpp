@@ -120,3 +120,11 @@ EXPORT void quantvggt_packed_attention(const Kernels* k, const Attention* attent
 EXPORT void quantvggt_int8_attention(const Kernels* k, const Attention* attention, int threads) {
     k->int8_attention(*attention, threads);
 }
+
+EXPORT void quantvggt_tile_factors(const Kernels* k, const Tiles* tiles, int threads) {
+    k->tile_factors(*tiles, threads);
+}
+
+EXPORT void quantvggt_tile_outputs(const Kernels* k, const Tiles* tiles, int threads) {
+    k->tile_outputs(*tiles, threads);
+}

@@ -88,6 +88,19 @@ class Attention(Structure):
     )
 
 
+class Tiles(Structure):
+    _fields_ = (
+        ("map", c_void_p),
+        ("products", c_void_p),
+        ("bias", c_void_p),
+        ("height", c_int64),
+        ("width", c_int64),
+        ("channels", c_int64),
+        ("first", c_int64),
+        ("rows", c_int64),
+    )
+
+
 _ENTRIES = {
     "quantize_rows": (POINTER(Rows), c_void_p, c_void_p),
     "integer_matmul": (c_void_p, POINTER(Rows), POINTER(Product)),
@@ -96,6 +109,8 @@ _ENTRIES = {
     "pack_keys_values": (POINTER(Attention),),
     "packed_attention": (POINTER(Attention),),
     "int8_attention": (POINTER(Attention),),
+    "tile_factors": (POINTER(Tiles),),
+    "tile_outputs": (POINTER(Tiles),),
 }
 OPERATORS = frozenset((*_ENTRIES, "qk_norm_rope"))
 """Those of `kernels.ops` that run natively; some are made of the same entry."""

@@ -4,6 +4,7 @@
 #include "attention.h"
 #include "linear.h"
 #include "rotary.h"
+#include "winograd.h"
 
 namespace {
 
@@ -16,7 +17,9 @@ constexpr Kernels operators() {
             packed_bytes,
             pack_keys_values<Isa>,
             packed_attention<Isa>,
-            int8_attention<Isa>};
+            int8_attention<Isa>,
+            tile_factors,
+            tile_outputs};
 }
 
 }  // namespace

@@ -9,7 +9,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from kernels import reference
+from kernels import reference, winograd
 from kernels.cpu import library
 from kernels.formats import BYTE_BITS, FLOAT_ACTIVATIONS, largest_code
 from kernels.hadamard import base_matrix, base_order
@@ -276,3 +276,41 @@ def packed_attention(q: Tensor, packed: Tensor, keys: int) -> Tensor:
     arguments = library.Attention(**_queries(q, y), keys=keys, packed=_address(packed))
     compiled.call("packed_attention", kernels, byref(arguments))
     return y.to(dtype)
+
+
+def tile_factors(map: Tensor, first: int, rows: int) -> Tensor:
+    native = library.native()
+    if native is None:
+        return winograd.tile_factors(map, first, rows)
+    compiled, kernels = native
+    tiles = rows * winograd.tiles_across(map.shape[1])
+    factors = map.new_empty(winograd.PRODUCTS, tiles, map.shape[2])
+    arguments = _tiles(map, factors, None, first, rows)
+    compiled.call("tile_factors", kernels, byref(arguments))
+    return factors
+
+
+def tile_outputs(map: Tensor, products: Tensor, bias: Tensor | None, first: int) -> None:
+    native = library.native()
+    if native is None:
+        return winograd.tile_outputs(map, products, bias, first)
+    compiled, kernels = native
+    rows = products.shape[1] // winograd.tiles_across(map.shape[1])
+    compiled.call("tile_outputs", kernels, byref(_tiles(map, products, bias, first, rows)))
+    return None
+
+
+def _tiles(
+    map: Tensor, products: Tensor, bias: Tensor | None, first: int, rows: int
+) -> library.Tiles:
+    height, width, channels = map.shape
+    return library.Tiles(
+        map=_address(map),
+        products=_address(products),
+        bias=_address(bias),
+        height=height,
+        width=width,
+        channels=channels,
+        first=first,
+        rows=rows,
+    )

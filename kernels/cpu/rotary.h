@@ -35,14 +35,20 @@ inline void normalise_vectors(const float* x, float* y, int64_t width, const flo
 }
 
 // Each half of a head is a pair of quarters, turned by its angle.
-inline void turn(const float* x, float* y, const float* cos, const float* sin, int64_t width) {
-    const int64_t quarter = width / 4;
-    for (int64_t half = 0; half < width; half += 2 * quarter)
-        for (int64_t i = half; i < half + quarter; ++i) {
+inline void turn_head(const float* x, float* y, const float* cos, const float* sin, int64_t width) {
+    const int64_t quarter = width / 4, body = quarter / kLanes * kLanes;
+    for (int64_t half = 0; half < width; half += 2 * quarter) {
+        for (int64_t i = half; i < half + body; i += kLanes) {
+            const Vector a = load(x + i), b = load(x + i + quarter);
+            store(y + i, a * load(cos + i) - b * load(sin + i));
+            store(y + i + quarter, b * load(cos + i + quarter) + a * load(sin + i + quarter));
+        }
+        for (int64_t i = half + body; i < half + quarter; ++i) {
             const float a = x[i], b = x[i + quarter];
             y[i] = a * cos[i] - b * sin[i];
             y[i + quarter] = b * cos[i + quarter] + a * sin[i + quarter];
         }
+    }
 }
 
 inline void norm_rope(const Heads& heads, int threads) {
@@ -63,7 +69,7 @@ inline void norm_rope(const Heads& heads, int threads) {
                 }
                 const int64_t angle = heads.cos ? token % heads.positions * width : 0;
                 if (heads.cos)
-                    turn(x, y, heads.cos + angle, heads.sin + angle, width);
+                    turn_head(x, y, heads.cos + angle, heads.sin + angle, width);
                 else if (!heads.weight)
                     std::memcpy(y, x, size_t(width) * sizeof(float));
             }

@@ -8,21 +8,15 @@ without; the result differs from that of a plain convolution by less than 3e-5 o
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-_OUT, _IN = 4, 6  # a tile's outputs and inputs along an axis
-_TILES_AT_ONCE = 256  # whose transforms stay in the cache
-_FEWEST_CHANNELS, _FEWEST_TILES = 128, 64  # below, changing to and fro takes what is saved
+from kernels import kernel_path, ops
+from kernels.winograd import CHANNELS, PRODUCTS, tiles_across
 
-_INPUT = (
-    (4, 0, -5, 0, 1, 0),
-    (0, -4, -4, 1, 1, 0),
-    (0, 4, -4, -1, 1, 0),
-    (0, -2, -1, 2, 1, 0),
-    (0, 2, -1, -2, 1, 0),
-    (0, 4, 0, -5, 0, 1),
-)
+_TILES_AT_ONCE = 256  # whose factors and products stay in the cache
+# below, changing to and fro takes what is saved
+_FEWEST_CHANNELS_IN, _FEWEST_CHANNELS_OUT, _FEWEST_TILES = 64, 32, 64
+
 _WEIGHT = (
     (1 / 4, 0, 0),
     (-1 / 6, -1 / 6, -1 / 6),
@@ -31,54 +25,36 @@ _WEIGHT = (
     (1 / 24, -1 / 12, 1 / 6),
     (0, 0, 1),
 )
-_OUTPUT = (
-    (1, 1, 1, 1, 1, 0),
-    (0, 1, -1, 2, -2, 0),
-    (0, 1, 1, 4, 4, 0),
-    (0, 1, -1, 8, -8, 1),
-)
 
 
-def pays(channels_in: int, channels_out: int, height: int, width: int) -> bool:
-    """Whether `convolve` is faster on a CPU than a plain convolution of such a map."""
-    tiles = -(-height // _OUT) * -(-width // _OUT)
-    return min(channels_in, channels_out) >= _FEWEST_CHANNELS and tiles >= _FEWEST_TILES
+def pays(x: Tensor, channels_out: int) -> bool:
+    """Whether `convolve` is faster than a plain convolution of the maps `x`: it is on a CPU with
+    native kernels, where the maps are large and gradients are not asked for."""
+    channels_in, height, width = x.shape[-3:]
+    return (
+        x.dtype == torch.float32
+        and channels_in >= _FEWEST_CHANNELS_IN
+        and channels_out >= _FEWEST_CHANNELS_OUT
+        and channels_in % CHANNELS == channels_out % CHANNELS == 0
+        and tiles_across(height) * tiles_across(width) >= _FEWEST_TILES
+        and not torch.is_grad_enabled()
+        and {"tile_factors", "tile_outputs"} <= kernel_path(x.device).operators
+    )
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Maps `[N, K, H, W]`, float32, convolved with `weight` `[L, K, 3, 3]` and a margin of one
-    zero: `[N, L, H, W]`, channels last. What comes out of a map does not depend on the others."""
+    zero: `[N, L, H, W]`, channels last. What comes out of a map does not depend on the others. K
+    and L are multiples of 16; no gradient passes."""
     count, channels_in, height, width = x.shape
     channels_out = len(weight)
-    down, across = -(-height // _OUT), -(-width // _OUT)
-    margins = (0, 0, 1, _OUT * across - width + 1, 1, _OUT * down - height + 1)
-    gains = _both_axes(_WEIGHT, x) @ weight.reshape(-1, weight.shape[-2] * weight.shape[-1]).T
-    gains = gains.view(-1, channels_out, channels_in).transpose(1, 2)
-    to_products, to_outputs = _both_axes(_INPUT, x), _both_axes(_OUTPUT, x)
+    one = torch.tensor(_WEIGHT, dtype=torch.float64, device=x.device)
+    gains = torch.kron(one, one).to(x.dtype) @ weight.reshape(channels_out * channels_in, -1).T
+    gains = gains.view(PRODUCTS, channels_out, channels_in).transpose(1, 2)
     made = x.new_empty(count, height, width, channels_out)
-    step = max(1, _TILES_AT_ONCE // across)  # rows of tiles
-    for source, target in zip(x.movedim(1, -1), made, strict=True):
-        padded = F.pad(source, margins)
-        tiles = padded.unfold(0, _IN, _OUT).unfold(1, _IN, _OUT).permute(3, 4, 0, 1, 2)
+    down, step = tiles_across(height), max(1, _TILES_AT_ONCE // tiles_across(width))
+    for source, target in zip(x.movedim(1, -1).contiguous(), made, strict=True):
         for first in range(0, down, step):
-            some = tiles[:, :, first : first + step]
-            rows = some.shape[2]
-            factors = to_products @ some.reshape(_IN * _IN, -1)
-            products = torch.bmm(factors.view(_IN * _IN, -1, channels_in), gains)
-            outputs = (to_outputs @ products.view(_IN * _IN, -1)).view(
-                _OUT, _OUT, rows, across, channels_out
-            )
-            strip = target[_OUT * first : _OUT * (first + rows)]
-            whole = outputs.permute(2, 0, 3, 1, 4).reshape(_OUT * rows, -1, channels_out)
-            found = whole[: len(strip), :width]
-            if bias is None:
-                strip.copy_(found)
-            else:
-                torch.add(found, bias, out=strip)
+            factors = ops.tile_factors(source, first, min(step, down - first))
+            ops.tile_outputs(target, torch.bmm(factors, gains), bias, first)
     return made.movedim(-1, 1)
-
-
-def _both_axes(matrix: tuple[tuple[float, ...], ...], like: Tensor) -> Tensor:
-    """What `matrix` does along both axes of a tile, as one matrix."""
-    one = torch.tensor(matrix, dtype=torch.float64, device=like.device)
-    return torch.kron(one, one).to(like.dtype)

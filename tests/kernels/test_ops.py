@@ -67,6 +67,8 @@ def _arguments(op: str) -> tuple[Any, ...]:
         "int8_attention": attention,
         "pack_keys_values": attention[1:],
         "packed_attention": (attention[0], ops.pack_keys_values(*attention[1:]), 9),
+        "tile_factors": (torch.randn(9, 5, 16), 1, 2),
+        "tile_outputs": (torch.randn(9, 5, 16), torch.randn(36, 4, 16), torch.randn(16), 1),
     }[op]
 
 

@@ -369,3 +369,19 @@ def test_attention_that_looks_at_one_key_returns_its_value() -> None:
     torch.testing.assert_close(
         ops.int8_attention(q, q, v)[0, :, 0], v[0, 0], atol=v.abs().max().item() / 127, rtol=0
     )
+
+
+@pytest.mark.parametrize(("height", "width", "channels"), [(1, 1, 16), (9, 14, 48), (30, 41, 16)])
+def test_a_convolution_by_tiles_is_the_definition(height: int, width: int, channels: int) -> None:
+    torch.manual_seed(0)
+    source, bias = torch.randn(height, width, channels), torch.randn(channels)
+    down = -(-height // 4)
+    for first in range(0, down, 2):
+        rows = min(2, down - first)
+        factors = ops.tile_factors(source, first, rows)
+        assert torch.equal(factors, reference.tile_factors(source, first, rows))
+        for added in (bias, None):
+            mine, theirs = torch.zeros(2, height, width, channels)
+            ops.tile_outputs(mine, factors, added, first)
+            reference.tile_outputs(theirs, factors, added, first)
+            assert torch.equal(mine, theirs)

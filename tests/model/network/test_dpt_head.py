@@ -96,6 +96,7 @@ def test_where_bfloat16_is_slow_the_convolutions_run_in_float32(
     assert torch.equal(head(tokens, SIZE)[0], expected)
 
 
+@torch.no_grad()
 def test_large_convolutions_take_fewer_products_only_where_less_precision_is_permitted() -> None:
     head = _head()
     assert not any(getattr(module, "may_round", False) for module in head.modules())

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from kernels import kernel_path
 from model.network import winograd
 
 
@@ -14,7 +15,7 @@ def test_it_is_a_convolution_with_a_margin_of_zeros(
 ) -> None:
     monkeypatch.setattr(winograd, "_TILES_AT_ONCE", 8)  # so that some maps take several strips
     torch.manual_seed(0)
-    x, weight = torch.randn(2, 24, *size) + 1, torch.randn(16, 24, 3, 3)
+    x, weight = torch.randn(2, 48, *size) + 1, torch.randn(16, 48, 3, 3)
     bias = torch.randn(16) if with_bias else None
     exact = F.conv2d(
         x.double(), weight.double(), None if bias is None else bias.double(), padding=1
@@ -37,7 +38,14 @@ def test_neither_threads_nor_other_maps_change_a_bit() -> None:
     assert all(torch.equal(other, found[0]) for other in found[1:])
 
 
-def test_small_maps_and_few_channels_are_left_to_plain_convolutions() -> None:
-    assert winograd.pays(256, 256, 28, 37)
-    assert not winograd.pays(256, 256, 14, 19)
-    assert not winograd.pays(128, 32, 392, 518)
+@torch.no_grad()
+def test_what_it_would_not_speed_up_is_left_to_plain_convolutions() -> None:
+    large = torch.empty(1, 256, 28, 37)
+    assert winograd.pays(large, 256) == ("tile_factors" in kernel_path().operators)
+    assert not winograd.pays(large[..., :14, :19], 256)
+    assert not winograd.pays(large, 16)
+    assert not winograd.pays(large[:, :32], 256)
+    assert not winograd.pays(large.bfloat16(), 256)
+    assert not winograd.pays(large.to("meta"), 256)
+    with torch.enable_grad():
+        assert not winograd.pays(large, 256)

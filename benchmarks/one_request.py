@@ -48,6 +48,7 @@ from quantization.recipe import Recipe
 from service.application import Application
 from service.http.app import create_app
 from service.inference.engine import Engine
+from service.inference.models import Models
 from service.settings import Settings
 
 _ROOT = str(Path(__file__).parents[1]) + os.sep
@@ -121,8 +122,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         artifact = options.artifact or _small(Path(folder) / "artifact")
         settings = Settings.of(artifact=artifact, data_dir=Path(folder) / "data", log_level="error")
-        engine = Engine(settings.inference)
-        app = create_app(Application(settings, engine))
+        models = Models.of(settings, Engine)
+        engine = models.usual
+        app = create_app(Application(settings, models))
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
         thread = threading.Thread(target=server.run)
         thread.start()

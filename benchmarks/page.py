@@ -35,6 +35,7 @@ from scenes.synthetic.walk import walk
 from service.application import Application
 from service.http.app import create_app
 from service.inference.engine import Engine
+from service.inference.models import Models
 from service.settings import Settings
 
 _SIDE = 96  # pixels of a picture, all of which become points
@@ -95,12 +96,12 @@ def find_chromium() -> str:
 def _served(artifact: Path) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings.of(artifact=artifact, data_dir=Path(folder), log_level="error")
-        engine = Engine(settings.inference)
-        app = create_app(Application(settings, engine))
+        models = Models.of(settings, Engine)
+        app = create_app(Application(settings, models))
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
         thread = threading.Thread(target=server.run)
         thread.start()
-        while not (server.started and engine.ready):
+        while not (server.started and models.ready):
             time.sleep(0.05)
         try:
             yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"

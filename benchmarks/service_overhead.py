@@ -29,6 +29,7 @@ from model.scene.preprocess import preprocess_images
 from service.application import Application
 from service.http.app import create_app
 from service.inference.engine import Engine
+from service.inference.models import Models
 from service.settings import Settings
 
 
@@ -46,8 +47,9 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings.of(artifact=options.artifact, data_dir=Path(folder), log_level="error")
-        engine = Engine(settings.inference)
-        app = create_app(Application(settings, engine))
+        models = Models.of(settings, Engine)
+        engine = models.usual
+        app = create_app(Application(settings, models))
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
         thread = threading.Thread(target=server.run)
         thread.start()

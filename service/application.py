@@ -25,7 +25,7 @@ from service.clock import clock
 from service.errors import Draining, StoreUnavailable, Unavailable, Wedged
 from service.exports.catalogue import Catalogue
 from service.exports.records import OUTPUTS
-from service.inference.engine import Engine
+from service.inference.models import Models
 from service.inputs.decoding import decoder
 from service.inputs.prepared import PreparedScene
 from service.inputs.remote.fetcher import Fetcher
@@ -61,18 +61,19 @@ class Application:
     """The service without a front end."""
 
     def __init__(
-        self, settings: Settings, engine: Engine, on_failure: Callable[[], None] = lambda: None
+        self, settings: Settings, models: Models, on_failure: Callable[[], None] = lambda: None
     ) -> None:
-        """`on_failure` is called if loading fails (the reason is then in ``engine.failure``) or the
+        """`on_failure` is called if loading fails (the reason is then in ``failure``) or the
         worker is stuck. Raises KeysError, StorageInUseError, SettingsError, DatabaseError,
         SchemaError, BucketError."""
         self.settings = settings
-        self.engine = engine
+        self.models = models
+        self.failure: Exception | None = None
         self._access = _access(settings.access)
         fetcher = Fetcher(settings.access, settings.limits)
         secret = read_secret(settings.access.webhook_secret)
         self.fetcher = fetcher if settings.access.fetch_urls else None
-        bounds = Bounds(settings.queue.queue_limit + engine.lanes, settings.queue.max_queue_seconds)
+        bounds = Bounds(settings.queue.queue_limit + models.lanes, settings.queue.max_queue_seconds)
         with ExitStack() as opened:  # and closed again, unless all of it can be used
             self.storage = _storage(settings.storage)
             opened.callback(self.storage.close)
@@ -90,7 +91,7 @@ class Application:
         self._refiner = Refiner(
             settings.refinement, _refining_threads(settings), device or "cpu", self.metrics
         )
-        self._work = Work(engine, self._refiner, self.storage, self.catalogue, self.metrics)
+        self._work = Work(models, self._refiner, self.storage, self.catalogue, self.metrics)
         self._worker = Worker(
             self.store,
             self.storage,
@@ -98,12 +99,12 @@ class Application:
             self._retention,
             self._events,
             self.metrics,
-            engine.lanes,
+            models.lanes,
         )
         watching = (self.store, self._worker, self._events)
         self._between_replicas = Heartbeat(*watching), Follower(*watching)
         self._watchdog = Watchdog(self._worker, settings.queue.stall_timeout, on_failure)
-        engine.on_loss = self._fail
+        models.on_loss(self._fail)
         self._draining = False
         self._on_failure = on_failure
         self.reconstructions = Reconstructions(
@@ -118,7 +119,7 @@ class Application:
         cancel = self.reconstructions.cancel
         self._admission = Admission(self.store, self.storage, settings.queue.max_uploads, cancel)
         self._intake = Intake(
-            engine,
+            models,
             self._refiner,
             self.storage,
             self.store,
@@ -129,7 +130,7 @@ class Application:
         )
         self.submissions = Submissions(
             settings,
-            engine,
+            models,
             self._admission,
             self._intake,
             self._worker,
@@ -149,8 +150,13 @@ class Application:
         )
         self._background: list[asyncio.Task[None]] = []
         self.metrics.draining.set_function(lambda: float(self._draining))
-        for state in engine.replicas:
+        for state in models.replicas:
             self.metrics.replicas.labels(state).set_function(partial(self._replicas, state))
+        for name in models.engines:
+            self.metrics.model_seconds.labels(name)
+            self.metrics.model_loads.labels(name)
+            self.metrics.model_bytes.labels(name).set_function(partial(self._held, name))
+        models.on_load = lambda name: self.metrics.model_loads.labels(name).inc()
         if self.restricted:
             self.metrics.registry.register(KeyUsage(lambda: self.used(*self._access.names())))
         self._describe_build()
@@ -159,7 +165,7 @@ class Application:
 
     async def start(self) -> None:
         """Load the model, then work on what waits. Returns at once; a failure is kept in
-        ``engine.failure``."""
+        ``failure``."""
         self._events.attach(asyncio.get_running_loop())
         self._background = [asyncio.create_task(self._load()), asyncio.create_task(self._tidy())]
         if self.webhooks.on:
@@ -187,7 +193,7 @@ class Application:
         for rounds in self._between_replicas:
             await asyncio.to_thread(rounds.stop)
         await asyncio.to_thread(self.submissions.close)
-        await asyncio.to_thread(self.engine.close)
+        await asyncio.to_thread(self.models.close)
         if ended:
             self.close()
 
@@ -237,7 +243,7 @@ class Application:
         self.check_alive()
         if self._draining:
             raise Draining("The service is shutting down.")
-        self.engine.check_ready()
+        self.models.check_ready()
 
     async def check_ready(self) -> None:
         """As `check_serving`; raises StoreUnavailable, too, if the database can't be used."""
@@ -256,7 +262,7 @@ class Application:
         except StoreUnavailable:
             depth = math.nan
         self.metrics.queue_depth.set(depth)
-        ready = self.engine.ready and not self._draining and not math.isnan(depth)
+        ready = self.models.ready and not self._draining and not math.isnan(depth)
         self.metrics.ready.set(ready)
         return self.metrics.text()
 
@@ -279,7 +285,7 @@ class Application:
 
     async def _load(self) -> None:
         try:
-            await asyncio.to_thread(self.engine.load)
+            await asyncio.to_thread(self.models.load)
         except Exception as error:  # whatever it is has to stop the process, in words
             self._fail(error)
             return
@@ -290,16 +296,17 @@ class Application:
                 rounds.start()
 
     def _fail(self, error: Exception) -> None:
-        self.engine.failure = error
+        self.failure = error
         self._on_failure()
 
     def _describe_build(self) -> None:
-        model = self.engine.document()
+        engine = self.models.usual
+        model = engine.document()
         self.metrics.build.info(
             {
                 "version": __version__,
                 "model": model.name,
-                "model_sha": self.engine.digest,
+                "model_sha": engine.digest,
                 "device": model.device,
                 "precision": model.precision,
                 "kernels": model.kernels,
@@ -307,7 +314,11 @@ class Application:
         )
 
     def _replicas(self, state: str) -> float:
-        return self.engine.replicas[state]
+        return self.models.replicas[state]
+
+    def _held(self, name: str) -> int:
+        engine = self.models.engines[name]
+        return engine.bytes if engine.ready else 0
 
     async def _tidy(self) -> None:
         while True:

@@ -347,6 +347,13 @@ class StorageFull(Unavailable):
     retry_after = 60.0
 
 
+class ModelUnavailable(ServiceError):
+    """The model that this reconstruction was accepted for is not served any more, or its files
+    can't be read. Send the pictures again and name another model; GET /models lists them."""
+
+    code = "model-unavailable"
+
+
 class ResultDamaged(ServiceError):
     """The files of this reconstruction were changed or cut off on the service's disk, so they are
     not given out. Send the pictures again: they are reconstructed anew."""

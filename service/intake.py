@@ -14,6 +14,7 @@ from service.admission import Admission, UploadSlot
 from service.clock import clock
 from service.errors import NotFound, ResultDamaged, StoreUnavailable, TooMuchTime
 from service.inference.engine import Engine
+from service.inference.models import Models
 from service.inference.plan import Asked, Plan
 from service.inputs.prepared import PreparedScene
 from service.jobs.events import Events
@@ -68,7 +69,7 @@ class Intake:
 
     def __init__(
         self,
-        engine: Engine,
+        models: Models,
         refiner: Refiner,
         storage: Storage,
         store: JobStore,
@@ -77,7 +78,7 @@ class Intake:
         cancel: Callable[[str], object],
         job_timeout: float,
     ) -> None:
-        self._engine = engine
+        self._models = models
         self._refiner = refiner
         self._storage = storage
         self._store = store
@@ -95,7 +96,9 @@ class Intake:
             self._store.spend(client.name, client.quota, clock.now(), scene.megapixels, 1)
             return _dry_run(scene, plan)
         self._check_fits(scene, plan)
-        return self._add(slot, scene, plan.seconds, terms)
+        engine = self._models.asked(scene.options.model)
+        seconds = plan.seconds + self._models.seconds_to_load(engine)
+        return self._add(slot, scene, engine, seconds, terms)
 
     def predict(self, scene: PreparedScene) -> DryRun:
         """What a job for a scene would be. Raises a ServiceError."""
@@ -103,12 +106,13 @@ class Intake:
 
     def _plan(self, scene: PreparedScene) -> Plan:
         options = scene.options
+        engine = self._models.asked(options.model)
         frames, height, width, _ = scene.pixels.shape
         asked = Asked(options.attention_keys, options.passes)
-        plan = self._engine.planner.plan(frames, height, width, asked)
+        plan = engine.planner.plan(frames, height, width, asked)
         if options.query_points is not None:
-            smaller = shrunk(height, width, plan.factor, self._engine.patch_size)
-            self._engine.check_tracks(*smaller)
+            smaller = shrunk(height, width, plan.factor, engine.patch_size)
+            engine.check_tracks(*smaller)
         return replace(plan, refinement=self._refiner.cost(scene))
 
     def _check_fits(self, scene: PreparedScene, plan: Plan) -> None:
@@ -125,13 +129,18 @@ class Intake:
         self._storage.check_room(_BYTES_A_PIXEL * scene.keep.size + 2 * previews)
 
     def _add(
-        self, slot: UploadSlot, scene: PreparedScene, seconds: float, terms: Terms
+        self,
+        slot: UploadSlot,
+        scene: PreparedScene,
+        engine: Engine,
+        seconds: float,
+        terms: Terms,
     ) -> Submitted:
         """The job for a request: one that is known, or a new one in the place of `slot`."""
         client = terms.client
         options = scene.options
-        rules = self._engine.planner.rules(Asked(options.attention_keys, options.passes))
-        fingerprint = scene.fingerprint(self._engine.fingerprint, rules)
+        rules = engine.planner.rules(Asked(options.attention_keys, options.passes))
+        fingerprint = scene.fingerprint(engine.fingerprint, rules)
         known = self._store.known(client.name, fingerprint, terms.key, terms.reuse)
         if known is not None and not self._usable(known):
             self._storage.remove(known.result)

@@ -12,6 +12,7 @@ from service.application import Application
 from service.exports.catalogue import write_files
 from service.exports.links import in_folder
 from service.inference.engine import Engine
+from service.inference.models import Models
 from service.inputs.body import SentFile, Upload, display_name
 from service.inputs.options import read_options
 from service.inputs.prepared import PreparedScene
@@ -65,7 +66,7 @@ def _prepared(
     progress: Progress,
 ) -> Iterator[tuple[Application, PreparedScene]]:
     with ExitStack() as stack:
-        application = Application(settings, Engine(settings.inference))
+        application = Application(settings, Models.of(settings, Engine))
         stack.callback(application.close)
         sent = tuple(
             SentFile(display_name(name, index), stack.enter_context(path.open("rb")))
@@ -75,5 +76,5 @@ def _prepared(
         scene = application.submissions.prepare(upload, read_options(upload.options))
         stack.callback(scene.close)
         progress("load", 0.0)
-        application.engine.load()
+        application.models.load()
         yield application, scene

@@ -16,6 +16,7 @@ from service.application import Application
 from service.http.app import create_app
 from service.http.server import DrainingServer, end_process, limited_protocol
 from service.inference.engine import Engine
+from service.inference.models import Models
 from service.jobs.database import DatabaseError
 from service.jobs.retention import RecordsMissingError
 from service.jobs.schema import SchemaError
@@ -51,16 +52,17 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     configure_logs(settings.server.log_level, settings.server.log_format)
     configure_tracing()
     _allow_many_files()
-    engine = _engine(settings)
-    engine.check_licence()
-    engine.check_kernels()
+    models = _models(settings)
+    models.check_licences()
+    models.check_kernels()
+    models.check_memory()
 
     def stop() -> None:
         if application.stuck:
             end_process(_STUCK)
         server.should_exit = True
 
-    application = Application(settings, engine, on_failure=stop)
+    application = Application(settings, models, on_failure=stop)
     app = create_app(application)
     listener = _listen(settings.server)
     host, port = listener.getsockname()[:2]
@@ -82,13 +84,13 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         config, application.drain, lambda: not application.busy, settings.server.shutdown_timeout
     )
     server.run(sockets=[listener])
-    if engine.failure is not None:
-        raise engine.failure
+    if application.failure is not None:
+        raise application.failure
 
 
-def _engine(settings: Settings) -> Engine:
+def _models(settings: Settings) -> Models:
     if settings.inference.engine == "local":
-        return Engine(settings.inference)
+        return Models.of(settings, Engine)
     # read on import; it takes SIGTERM for a crash
     os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
     try:
@@ -98,7 +100,7 @@ def _engine(settings: Settings) -> Engine:
         raise SettingsError(
             f"--engine ray: {error.name} is missing; install it with: pip install 'quantvggt[ray]'"
         ) from None
-    return ClusterEngine(settings)
+    return Models.of(settings, lambda inference: ClusterEngine(settings))
 
 
 def _allow_many_files() -> None:

@@ -10,7 +10,7 @@ from functools import partial
 
 from service.admission import Admission, UploadSlot
 from service.fair import FairPool
-from service.inference.engine import Engine
+from service.inference.models import Models
 from service.inputs.body import Upload
 from service.inputs.options import Options, read_options
 from service.inputs.prepared import PreparedScene, prepare
@@ -27,7 +27,7 @@ class Submissions:
     def __init__(
         self,
         settings: Settings,
-        engine: Engine,
+        models: Models,
         admission: Admission,
         intake: Intake,
         worker: Worker,
@@ -36,7 +36,7 @@ class Submissions:
         check_serving: Callable[[], None],
     ) -> None:
         self._settings = settings
-        self._engine = engine
+        self._models = models
         self._admission = admission
         self._intake = intake
         self._worker = worker
@@ -84,7 +84,10 @@ class Submissions:
 
     def prepare(self, upload: Upload, options: Options) -> PreparedScene:
         """Decode and pre-process one scene, to be closed by the caller. Raises a ServiceError."""
-        engine = self._engine
+        engine = self._models.asked(options.model)
+        if self._models.several:  # a job keeps its model, also when another one becomes the usual
+            named = options.model or self._models.usual_name
+            options = options.model_copy(update={"model": named})
         if options.query_points is not None:  # before decoding; the pictures' size is not known yet
             engine.check_tracks(engine.image_size, engine.image_size)
         settings = self._settings

@@ -75,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--passes", help="how a long scene is divided: auto, one, or a number of frames a pass"
     )
+    parser.add_argument("--model", help="with --server, the model that reconstructs, by its name")
     parser.add_argument(
         "-o", "--option", action="append", default=[], metavar="NAME=VALUE",
         help=f"an option of the request, repeatable: {', '.join(choices.OPTIONS)}",
@@ -87,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Reconstruct, and say where everything lies."""
     wanted = dict(pair(text) for text in options.option)
-    for name in ("mode", "refine", "attention_keys", "passes"):
+    for name in ("mode", "refine", "attention_keys", "passes", "model"):
         if getattr(options, name):
             wanted[name] = getattr(options, name)
     check_outputs(options.output)
@@ -95,6 +96,8 @@ def run(options: argparse.Namespace) -> int:
     pictures = expand(options.pictures)
     if options.server and options.device:
         raise BadInputError("--device belongs to --artifact; a server has its own.")
+    if options.artifact and options.model:
+        raise BadInputError("--model belongs to --server; --artifact names the model here.")
     if options.artifact and options.api_key:
         raise BadInputError("--api-key belongs to --server.")
     if wanted.get("dry_run", "").lower() in choices.YES:

@@ -62,8 +62,10 @@ def _flag(field: dataclasses.Field[Any], kind: Any) -> dict[str, Any]:
     described = field.metadata["description"]
     if kind is bool:
         return {"action": "store_true", "help": described}
-    if field.default not in (dataclasses.MISSING, None):
+    if field.default not in (dataclasses.MISSING, None, ()):
         described += f" (default {field.default})"
+    if kind == tuple[str, ...]:
+        return {"action": "append", "metavar": field.name.upper(), "help": described}
     choices = [choice for choice in get_args(kind) if isinstance(choice, str)]  # of a Literal
     if choices:
         return {"choices": choices, "help": described}

@@ -18,6 +18,7 @@ from service.http.protocol.problems import answer_errors
 from service.http.routes.batches import batches_router
 from service.http.routes.documentation import TAGS, describe
 from service.http.routes.files import files_router
+from service.http.routes.models import models_router
 from service.http.routes.operations import operations_router
 from service.http.routes.page import page_router
 from service.http.routes.reconstruct import reconstruct_router
@@ -59,8 +60,9 @@ def create_app(application: Application) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         refinable = refinement_version() is not None
-        for warning in warnings_about(application.engine.document(), refinable=refinable):
-            _log.warning("%s", warning.message)
+        for name, engine in application.models.engines.items():
+            for warning in warnings_about(engine.document(), refinable=refinable):
+                _log.warning("%s: %s", name, warning.message)
         await application.start()
         try:
             yield
@@ -85,6 +87,7 @@ def create_app(application: Application) -> FastAPI:
         reconstructions_router(application),
         files_router(application),
         batches_router(application),
+        models_router(application),
         operations_router(application),
         usage_router(application),
         page_router(),

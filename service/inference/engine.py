@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Callable
@@ -33,7 +34,7 @@ from service.inference.graphs import SHARE, PassGraphs, capture_for
 from service.inference.memory import PeakMemory, free_budget
 from service.inference.network_pass import Pass, tracks_of
 from service.inference.plan import Planner
-from service.inference.served import digest_of, served_configuration
+from service.inference.served import check_commercial, digest_of, served_configuration
 from service.inference.warm_up import warm_up
 from service.result.document import (
     ActivationsDocument,
@@ -67,7 +68,6 @@ class Engine:
         self.family = families.of(self._config)
         self._grid = self.family.grid(self._config)
         self.digest = digest_of(settings.artifact)
-        self.failure: Exception | None = None
         self.on_loss: Callable[[Exception], None] = lambda error: None
         self.planner = Planner(
             CostModel(self.patch_size, self.family.special_tokens(self._config)),
@@ -79,6 +79,11 @@ class Engine:
         self._net: Network | None = None
         self._activations: ActivationsDocument | None = None
         self._graphs = PassGraphs(None, 0)
+        self._schemes = {str(layer["scheme"]) for layer in self.manifest["layers"].values()}
+        self._fallbacks: tuple[str, ...] | None = None
+        self._bytes: int | None = None
+        self.load_seconds = 0.0
+        """What the last load took; another one takes about as long."""
 
     @property
     def fingerprint(self) -> str:
@@ -123,12 +128,10 @@ class Engine:
     def document(self) -> ModelDocument:
         """What results and /capabilities say about the model."""
         provenance, domain = self.manifest["provenance"], self.manifest["domain"]
-        schemes = {str(layer["scheme"]) for layer in self.manifest["layers"].values()}
-        if self._net is not None:
-            kinds = (QuantizedLinear, DequantizedLinear)
-            layers = [part for part in self._net.modules() if isinstance(part, kinds)]
-            schemes = {layer.arithmetic for layer in layers}
-        sentences = list(fallbacks(self._net, self.manifest["execution"], self.device))
+        found = self._fallbacks
+        if found is None:
+            found = fallbacks(None, self.manifest["execution"], self.device)
+        sentences = list(found)
         if self._graphs.refusal is not None:
             sentences.append(f"short passes run without CUDA graphs: {self._graphs.refusal}")
         return ModelDocument(
@@ -141,7 +144,7 @@ class Engine:
             licence_source=provenance.get("licence_source"),
             device=self.device,
             kernels=str(kernel_path(self.device)),
-            precision=", ".join(sorted(schemes)),
+            precision=", ".join(sorted(self._schemes)),
             activations=self._activations,
             domain=None if domain is None else DomainDocument.model_validate(domain),
             fallbacks=sentences,
@@ -176,14 +179,8 @@ class Engine:
     def check_licence(self) -> None:
         """Raises SettingsError if weights must be free for commercial use and these are not known
         to be."""
-        model = self.document()
-        if self.settings.require_commercial and not model.commercial_use:
-            allowed = "does not allow" if model.commercial_use is False else "is not known to allow"
-            raise SettingsError(
-                f"weights for commercial use are required; the licence of {model.name}, "
-                f"{model.weights_licence or 'which is not known'}, {allowed} it: serve another "
-                "artifact, or leave out --require-commercial."
-            )
+        if self.settings.require_commercial:
+            check_commercial(self.document())
 
     def check_kernels(self) -> None:
         """Raises SettingsError if native kernels are required and others would run."""
@@ -192,19 +189,23 @@ class Engine:
             raise SettingsError(f"native kernels are required, but what runs here is {kernels}.")
 
     def load(self) -> None:
-        """Read the weights and warm up, so that costs can be predicted."""
+        """Read the weights; the first time also warm up, so that costs can be predicted."""
         started = time.perf_counter()
         threads = limit_threads(self.settings.threads)
         # points are made from depth: those of a head of their own would be read by nobody
-        wide = self._choose_activations()
+        known = self._activations
+        wide = self._choose_activations() if known is None else known.wide
         net = load(self.artifact, self.device, without=("point",), wide_activations=wide)
         prepare(net, torch.device(self.device), self.image_size)
+        self._describe(net)
+        self.load_seconds = time.perf_counter() - started
         budget = free_budget(self.device)
-        self._peak = PeakMemory(self.device)
-        if self.planner.budget is None:
-            self.planner.budget = budget
-        self._share_with_graphs()
-        warm_up(partial(self._measure, net), self.planner, self.image_size, self.patch_size)
+        self.measure_afresh()
+        if known is None:
+            if self.planner.budget is None:
+                self.planner.budget = budget
+            self._share_with_graphs()
+            warm_up(partial(self._measure, net), self.planner, self.image_size, self.patch_size)
         self._net = net
         model = self.document()
         _log.info(
@@ -214,6 +215,36 @@ class Engine:
         )  # fmt: skip
         for sentence in model.fallbacks:
             _log.warning("%s", sentence)
+
+    def unload(self) -> None:
+        """Let go of the weights, but not of what was learnt from them; no pass may be running."""
+        self._net = None
+        self._graphs.clear()
+        gc.collect()  # a network is full of circles
+        if torch.device(self.device).type == "cuda":
+            torch.cuda.empty_cache()
+
+    def measure_afresh(self) -> None:
+        """From here on peaks of passes are above what the device holds now."""
+        self._peak = PeakMemory(self.device)
+
+    def plan_within(self, budget: int) -> None:
+        """From here on a pass, with what graphs hold, may take so many bytes."""
+        self.planner.budget = max(budget - self._graphs.allowance, 1)
+
+    @property
+    def bytes(self) -> int:
+        """What the weights take: on disk, or once they were loaded, in memory."""
+        if self._bytes is not None:
+            return self._bytes
+        return sum(file.stat().st_size for file in self.artifact.glob("*.safetensors"))
+
+    def _describe(self, net: Network) -> None:
+        """Keep what is known of a network only once it is loaded."""
+        kinds = (QuantizedLinear, DequantizedLinear)
+        self._schemes = {part.arithmetic for part in net.modules() if isinstance(part, kinds)}
+        self._fallbacks = fallbacks(net, self.manifest["execution"], self.device)
+        self._bytes = sum(tensor.nbytes for tensor in (*net.parameters(), *net.buffers()))
 
     def _share_with_graphs(self) -> None:
         """Takes what graphs may hold from what a pass may take."""

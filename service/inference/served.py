@@ -11,6 +11,8 @@ from model import families
 from model.errors import ArtifactError
 from model.files.artifact import configuration
 from model.network.config import NetworkConfig
+from service.result.document import ModelDocument
+from service.settings import SettingsError
 
 
 def served_configuration(manifest: Mapping[str, Any], artifact: Path) -> NetworkConfig:
@@ -30,3 +32,15 @@ def digest_of(artifact: Path) -> str:
     """SHA-256 of the manifest; it holds the checksum of every tensor, so it stands for the whole
     artifact."""
     return "sha256:" + hashlib.sha256((artifact / "manifest.json").read_bytes()).hexdigest()
+
+
+def check_commercial(model: ModelDocument) -> None:
+    """Raises SettingsError if the licence of the weights is not known to allow commercial use."""
+    if model.commercial_use:
+        return
+    allowed = "does not allow" if model.commercial_use is False else "is not known to allow"
+    raise SettingsError(
+        f"weights for commercial use are required; the licence of {model.name}, "
+        f"{model.weights_licence or 'which is not known'}, {allowed} it: serve another "
+        "artifact, or leave out --require-commercial."
+    )

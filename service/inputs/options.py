@@ -226,6 +226,12 @@ class Options(PointOptions):
         description=f"files to have ready at once, comma-separated: {', '.join(OUTPUTS)}",
         examples=["scene.glb,colmap.zip"],
     )
+    model: str | None = Field(
+        None,
+        max_length=64,
+        examples=["indoor"],
+        description="name of the model that reconstructs, one of GET /models; default: the first",
+    )
     timeout: Positive | None = Field(
         None,
         le=86_400,

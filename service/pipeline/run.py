@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from refinement.result import Refinement
+from service.inference.engine import Engine
 from service.inference.network_pass import Pass, Tracks
 from service.result.document import ScaleDocument
 from service.states import NETWORK_STAGES, STAGES
@@ -13,8 +14,9 @@ from service.states import NETWORK_STAGES, STAGES
 
 @dataclass
 class Run:
-    """`started` are seconds since the epoch, `seconds` are by stage."""
+    """`started` are seconds since the epoch, `seconds` are by stage; `engine` is the model."""
 
+    engine: Engine
     started: float
     seconds: dict[str, float]
     peak_bytes: int = 0

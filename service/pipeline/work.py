@@ -16,7 +16,7 @@ from service.clock import clock
 from service.errors import OutOfMemory
 from service.exports.catalogue import Catalogue
 from service.exports.records import BY_NAME
-from service.inference.engine import Engine
+from service.inference.models import Models
 from service.inference.plan import Asked, Plan
 from service.inputs.originals import original_file
 from service.inputs.prepared import PreparedScene
@@ -57,13 +57,13 @@ class Work:
 
     def __init__(
         self,
-        engine: Engine,
+        models: Models,
         refiner: Refiner,
         storage: Storage,
         catalogue: Catalogue,
         metrics: Metrics,
     ) -> None:
-        self._engine = engine
+        self._models = models
         self._refiner = refiner
         self._storage = storage
         self._catalogue = catalogue
@@ -77,14 +77,21 @@ class Work:
         started = clock.now()
         with self._storage.incoming(task.id) as folder:
             prepared = PreparedScene.load(folder)
-            run = Run(started, {**prepared.seconds, "queue": max(started - task.created, 0.0)})
+            name = self._models.recorded(prepared.options.model)
+            engine = self._models.engines[name]
+            run = Run(
+                engine, started, {**prepared.seconds, "queue": max(started - task.created, 0.0)}
+            )
             frames, height, width = prepared.pixels.shape[:3]
             asked = Asked(prepared.options.attention_keys, prepared.options.passes)
-            plan = self._engine.planner.plan(frames, height, width, asked)
+            plan = engine.planner.plan(frames, height, width, asked)
             plan = replace(plan, refinement=self._refiner.cost(prepared))
             with tracer.start_as_current_span("network", attributes={"passes": len(plan.chunks)}):
-                scene, plan = self._passes(task, prepared, folder, plan, run, report)
-            single = self._engine.single_pictures
+                report("transfer", _BEGUN)  # where its model has to be loaded first, it waits here
+                with self._models.loaded(name):
+                    scene, plan = self._passes(task, prepared, folder, plan, run, report)
+            self._metrics.model_seconds.labels(name).inc(run.network_seconds)
+            single = engine.single_pictures
             scene = scene.changed(
                 lambda part, first: with_known_intrinsics(part, prepared.options, first, single)
             )
@@ -132,11 +139,11 @@ class Work:
                 report(stage, _BEGUN + of * share, chunk)
 
             try:
-                passes = Passes(self._engine, prepared, folder, keep, run, observe)
+                passes = Passes(run.engine, prepared, folder, keep, run, observe)
                 return passes.scene(plan), plan
             except OutOfMemory as error:
                 run.out_of_memory += 1
-                less = self._engine.planner.harder(plan, *prepared.pixels.shape[1:3])
+                less = run.engine.planner.harder(plan, *prepared.pixels.shape[1:3])
                 problem = error
             self._metrics.out_of_memory.labels("false" if less is None else "true").inc()
             if less is None:
@@ -174,8 +181,8 @@ class Work:
     def _aligned(self, prepared: PreparedScene, scene: SceneParts, run: Run) -> SceneParts:
         """The scene, and its refinement with it, where what is known puts it."""
         began = time.perf_counter()
-        unit = self._engine.unit
-        if self._engine.single_pictures and not prepared.options.knows_intrinsic(0):
+        unit = run.engine.unit
+        if run.engine.single_pictures and not prepared.options.knows_intrinsic(0):
             unit = "arbitrary"
         aligned = apply_knowledge(
             scene.extrinsics, scene.frame, prepared.options, unit, run.refinement
@@ -199,7 +206,7 @@ class Work:
         """Write the result part by part."""
         began = time.perf_counter()
         frames, height, width = prepared.pixels.shape[:3]
-        size = shrunk(height, width, plan.factor, self._engine.patch_size)
+        size = shrunk(height, width, plan.factor, run.engine.patch_size)
         originals = [
             (folder / original_file(index)).read_bytes() for index in range(len(prepared.originals))
         ]
@@ -234,7 +241,7 @@ class Work:
         run: Run,
         pictures: list[PictureDocument],
     ) -> ReconstructionDocument:
-        model = self._engine.document()
+        model = run.engine.document()
         order, found = prepared.refinement, run.refinement
         refinement = None
         if order is not None and found is not None:
@@ -273,7 +280,7 @@ class Work:
             "measured_memory_bytes": run.peak_bytes,
             "measured_seconds": round(run.network_seconds, 3),
             "resumed_passes": run.resumed,
-            "memory_budget_bytes": self._engine.planner.budget,
+            "memory_budget_bytes": run.engine.planner.budget,
             "out_of_memory_recovered": run.out_of_memory,
             "loops": run.loops,
         }

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from service.application import Application
 from service.http.app import create_app
+from service.inference.models import Models
 from service.ray.cluster import ClusterEngine
 from service.ray.deployment import replicas
 from service.settings import Settings, load_settings
@@ -42,8 +43,8 @@ class Ingress:
     def __serve_build_asgi_app__(self) -> ASGIApp:  # Ray's name
         settings = _settings(self._arguments)
         configure_logs(settings.server.log_level, settings.server.log_format)
-        engine = ClusterEngine(settings, self._handle)
-        return create_app(Application(settings, engine, on_failure=lambda: os._exit(_LOST)))
+        models = Models.of(settings, lambda inference: ClusterEngine(settings, self._handle))
+        return create_app(Application(settings, models, on_failure=lambda: os._exit(_LOST)))
 
 
 def application(arguments: dict[str, Any]) -> serve.Application:

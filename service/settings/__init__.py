@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from service.settings.agreement import refinement_version
 from service.settings.groups import FIELDS, GROUPS, Settings, fields, types
-from service.settings.inference import ClusterSettings, InferenceSettings
+from service.settings.inference import ClusterSettings, InferenceSettings, ModelSettings
 from service.settings.jobs import QueueSettings, StorageSettings
 from service.settings.load import PREFIX, load_settings, names_a_setting
 from service.settings.request import Limits, RefinementSettings
@@ -25,6 +25,7 @@ __all__ = [
     "ClusterSettings",
     "InferenceSettings",
     "Limits",
+    "ModelSettings",
     "QueueSettings",
     "RefinementSettings",
     "ServerSettings",

@@ -40,9 +40,13 @@ def objections(settings: Settings) -> Iterator[tuple[str | None, str]]:
             yield "device", "each replica sees one GPU, its own; use cuda"
     elif device.type == "cuda" and not torch.cuda.is_available():
         yield "device", "this machine has no usable CUDA device; use cpu"
+    if inference.engine == "ray" and len(settings.artifacts) > 1:
+        yield "model", "--engine ray serves one model; start one service for each"
     for name in fields(ClusterSettings):
         if inference.engine == "local" and getattr(cluster, name) != FIELDS[name].default:
             yield name, "it belongs to --engine ray"
+    if settings.models.model_memory is not None and len(settings.artifacts) == 1:
+        yield "model_memory", "it is for several models; give --model more than once"
     if cluster.min_replicas is not None and cluster.min_replicas > cluster.replicas:
         yield "min_replicas", f"there are at most {cluster.replicas} replicas"
     if settings.access.first_key is not None and settings.access.api_keys is None:

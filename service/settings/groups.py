@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_type_hints
 
-from service.settings.inference import ClusterSettings, InferenceSettings
+from service.settings.inference import ClusterSettings, InferenceSettings, ModelSettings, folders
 from service.settings.jobs import QueueSettings, StorageSettings
 from service.settings.request import Limits, RefinementSettings
 from service.settings.server import AccessSettings, ServerSettings
@@ -18,6 +19,7 @@ class Settings:
     needs. Values are checked by `load_settings`."""
 
     inference: InferenceSettings
+    models: ModelSettings = dataclasses.field(default_factory=ModelSettings)
     cluster: ClusterSettings = dataclasses.field(default_factory=ClusterSettings)
     server: ServerSettings = dataclasses.field(default_factory=ServerSettings)
     access: AccessSettings = dataclasses.field(default_factory=AccessSettings)
@@ -38,9 +40,16 @@ class Settings:
         }
         return cls(**groups)
 
+    @property
+    def artifacts(self) -> dict[str, Path]:
+        """The folders of the models that are served, by their names, the usual one first."""
+        artifact = self.inference.artifact
+        return folders(self.models.model) or {artifact.resolve().name: artifact}
+
 
 GROUPS: dict[str, type[Any]] = {
     "inference": InferenceSettings,
+    "models": ModelSettings,
     "cluster": ClusterSettings,
     "server": ServerSettings,
     "access": AccessSettings,

@@ -1,12 +1,16 @@
-"""Settings of what runs the network: here, and in replicas."""
+"""Settings of the networks that are served, and of what runs them: here, and in replicas."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from service.settings.setting import setting
+
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +57,24 @@ class InferenceSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """The networks that a request can choose from, where there are several."""
+
+    model: tuple[str, ...] = setting(
+        "instead of artifact: name=folder of a model that requests may ask for by that name; give "
+        "it several times (in a variable: with commas between them), the first is used where a "
+        "request names none",
+        (),
+    )
+    model_memory: int | None = setting(
+        "bytes that the models may take while they are loaded; the one unused for longest makes "
+        "room for another; without it all stay loaded",
+        None,
+        ge=1,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClusterSettings:
     """The replicas of the network, with ``engine`` "ray"."""
 
@@ -76,3 +98,22 @@ class ClusterSettings:
         "own",
         None,
     )
+
+
+def folders(models: Iterable[str]) -> dict[str, Path]:
+    """The folders of the setting `model` by the models' names; a folder alone is named after
+    itself. Raises ValueError, in words."""
+    found: dict[str, Path] = {}
+    for text in models:
+        name, sign, folder = text.partition("=")
+        if not sign or "/" in name:  # a folder's name may hold the sign, too
+            name, folder = Path(text).resolve().name, text
+        if not folder or not re.fullmatch(_NAME, name):
+            raise ValueError(
+                f"{text!r} is not name=folder with a name of up to 64 letters, digits, dots, "
+                "underscores and hyphens"
+            )
+        if name in found:
+            raise ValueError(f"two models are called {name}")
+        found[name] = Path(folder)
+    return found

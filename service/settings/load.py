@@ -11,6 +11,7 @@ from typing import Any
 
 from service.settings.agreement import objections
 from service.settings.groups import FIELDS, GROUPS, Settings, fields
+from service.settings.inference import folders
 from service.settings.setting import SettingsError
 
 PREFIX = "QUANTVGGT_"
@@ -62,12 +63,32 @@ def load_settings(flags: Mapping[str, Any], environ: Mapping[str, str] = os.envi
                 f"environment variable {key} is empty; give it a value or unset it."
             )
         variables[known[name]] = value
-    settings = _validated({**variables, **flags}, lambda name: _given(name, flags, variables))
+    settings = _validated(
+        _with_artifact(flags, variables), lambda name: _given(name, flags, variables)
+    )
     for wrong, why in objections(settings):
         raise SettingsError(
             f"{why}." if wrong is None else f"{_given(wrong, flags, variables)}: {why}."
         )
     return settings
+
+
+def _with_artifact(flags: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
+    """All values, `artifact` that of the first `model` where models are given in its place. Raises
+    SettingsError."""
+    values: dict[str, Any] = {**variables, **flags}
+    if "model" in flags and "artifact" in flags:
+        raise SettingsError("both --artifact and --model are given; leave one out.")
+    if "artifact" in flags:
+        values.pop("model", None)
+    elif "model" in values:
+        if isinstance(values["model"], str):
+            values["model"] = values["model"].split(",")
+        try:
+            values["artifact"] = next(iter(folders(values["model"]).values()))
+        except ValueError as error:
+            raise SettingsError(f"{_given('model', flags, variables)}: {error}.") from None
+    return values
 
 
 def _is_service_link(name: str, value: str) -> bool:
@@ -102,7 +123,8 @@ def _validated(values: Mapping[str, Any], given: Callable[[str], str]) -> Settin
 def _given(name: str, flags: Mapping[str, Any], variables: Mapping[str, str]) -> str:
     """The setting and its value as whoever gave it wrote them."""
     if name in flags:
-        return f"{_flag(name)} {flags[name]}"
+        values = flags[name] if isinstance(flags[name], list | tuple) else [flags[name]]
+        return " ".join(f"{_flag(name)} {value}" for value in values)
     default = FIELDS[name].default if name in FIELDS else ""
     return f"{PREFIX}{name.upper()}={variables.get(name, default)}"
 

@@ -104,6 +104,24 @@ class Metrics:
             ["step"],
             registry=registry,
         )
+        self.model_seconds = Counter(
+            "quantvggt_model_seconds",
+            "Seconds of reconstructions that the network took, by model.",
+            ["model"],
+            registry=registry,
+        )
+        self.model_loads = Counter(
+            "quantvggt_model_loads",
+            "Times that a model was loaded, by model.",
+            ["model"],
+            registry=registry,
+        )
+        self.model_bytes = Gauge(
+            "quantvggt_model_bytes",
+            "Memory that the weights of a model take now, by model.",
+            ["model"],
+            registry=registry,
+        )
         self.refinements = Counter(
             "quantvggt_refinements",
             "Refinements on the original pixels, by how many cameras they improved: all, some, "

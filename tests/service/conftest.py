@@ -25,6 +25,7 @@ from service.http.app import create_app
 from service.http.server import limited_protocol
 from service.inference import warm_up
 from service.inference.engine import Engine
+from service.inference.models import Models
 from service.settings import Settings, names_a_setting
 from tests.service.refined_scene import network, refined_scene, refinement, room
 from tests.service.running import Running, Serve
@@ -121,7 +122,7 @@ def serve(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             options.setdefault("data_dir", tmp_path_factory.mktemp("data"))
             options.setdefault("shutdown_timeout", 1)
             settings = Settings.of(**{"artifact": artifact, **options})
-            application = Application(settings, engine_class(settings.inference))
+            application = Application(settings, Models.of(settings, engine_class))
             app = create_app(application)
             protocol = limited_protocol(
                 settings.server.header_timeout, settings.server.max_connections

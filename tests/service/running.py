@@ -33,7 +33,7 @@ class Running:
     @property
     def engine(self) -> Any:
         """The engine, of whatever class the test gave."""
-        return self.application.engine
+        return self.application.models.usual
 
     def metric(self, line: str) -> float:
         """The value on the line of /metrics that starts with `line` and a blank."""

@@ -13,6 +13,7 @@ import pytest
 from service.application import Application
 from service.errors import InvalidOption, NotFinished, NotFound, QueueFull
 from service.inference.engine import Engine
+from service.inference.models import Models
 from service.inputs.body import SentFile, Upload
 from service.inputs.options import read_options
 from service.intake import DryRun, Submitted, Terms
@@ -34,10 +35,10 @@ def run(artifact: Path, tmp_path: Path) -> Run:
             settings = Settings.of(
                 artifact=artifact, data_dir=tmp_path, queue_limit=1, shutdown_timeout=1
             )
-            application = Application(settings, Gate(settings.inference))
+            application = Application(settings, Models.of(settings, Gate))
             await application.start()
             try:
-                while not application.engine.ready:
+                while not application.models.usual.ready:
                     await asyncio.sleep(0.01)
                 await act(application)
             finally:
@@ -50,8 +51,8 @@ def run(artifact: Path, tmp_path: Path) -> Run:
 
 
 def gate(application: Application) -> Gate:
-    assert isinstance(application.engine, Gate)
-    return application.engine
+    assert isinstance(application.models.usual, Gate)
+    return application.models.usual
 
 
 @asynccontextmanager
@@ -234,11 +235,11 @@ def test_an_application_that_was_not_started_reconstructs_at_once(
     artifact: Path, tmp_path: Path
 ) -> None:
     settings = Settings.of(artifact=artifact, data_dir=tmp_path)
-    application = Application(settings, Engine(settings.inference))
+    application = Application(settings, Models.of(settings, Engine))
     try:
         sent = SentFile("a.png", io.BytesIO(encode(make_picture())))
         scene = application.submissions.prepare(Upload((sent,), (), {}), read_options({}))
-        application.engine.load()
+        application.models.usual.load()
         stages: list[str] = []
         result = application.run(scene, lambda stage, share, *found: stages.append(stage))
         assert application.storage.result(result).pictures[0].filename == "a.png"

@@ -10,6 +10,7 @@ import pytest
 
 from service.application import Application
 from service.inference.engine import Engine
+from service.inference.models import Models
 from service.jobs.database import DatabaseError
 from service.jobs.retention import RecordsMissingError
 from service.settings import Settings
@@ -54,7 +55,7 @@ def test_a_missing_folder_is_not_found_and_the_same_pictures_make_it_anew(
 
 def opened(artifact: Path, folder: Path) -> Application:
     settings = Settings.of(artifact=artifact, data_dir=folder)
-    return Application(settings, Engine(settings.inference))
+    return Application(settings, Models.of(settings, Engine))
 
 
 def with_a_result(serve: Serve, folder: Path) -> Path:

@@ -215,3 +215,32 @@ def test_a_file_of_the_database_that_is_missing_is_named(tmp_path: Path) -> None
 
 def test_the_budget_of_keys_is_the_networks_own() -> None:
     assert InferenceSettings(artifact=Path()).attention_keys == USUAL_BUDGET
+
+
+def test_several_models_take_the_place_of_an_artifact() -> None:
+    given = {"model": ["a=/x/one", "/x/two"]}
+    settings = load_settings(given, {"QUANTVGGT_ARTIFACT": "/usual"})
+    assert settings.artifacts == {"a": Path("/x/one"), "two": Path("/x/two")}
+    assert settings.inference.artifact == Path("/x/one")
+    assert settings.artifacts == load_settings({}, {"QUANTVGGT_MODEL": "a=/x/one,/x/two"}).artifacts
+    one = load_settings({"model": ["/x=y/one"]}, {})
+    assert list(one.artifacts.values()) == [Path("/x=y/one")]
+    alone = load_settings({"artifact": "/x/one"}, {"QUANTVGGT_MODEL": "a=/x/two"})
+    assert alone.artifacts == {"one": Path("/x/one")}
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"model": ["a=x", "a=y"]}, "--model a=x --model a=y: two models are called a"),
+        ({"model": ["a b=x"]}, "'a b=x' is not name=folder with a name of up to 64"),
+        ({"model": ["a="]}, "'a=' is not name=folder"),
+        ({"model": ["a=x"], "artifact": "x"}, "both --artifact and --model are given"),
+        ({"model": ["a=x", "b=y"], "engine": "ray"}, "--engine ray serves one model"),
+        ({"model": ["a=x"], "model_memory": "5"}, "it is for several models"),
+    ],
+)
+def test_models_that_can_not_be_served_are_refused(given: dict, why: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load_settings(given, {})
+    assert why in str(refused.value)

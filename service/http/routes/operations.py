@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any, get_args
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 
@@ -60,10 +60,19 @@ def operations_router(application: Application) -> APIRouter:
     @router.get(
         "/capabilities",
         summary="Limits, options, formats and the model",
+        responses=documented("invalid-option"),
         response_model=dict[str, Any],
     )
-    async def get_capabilities() -> Response:
-        return JSONResponse(_capabilities(application))
+    async def get_capabilities(
+        model: Annotated[
+            str | None,
+            Query(
+                description="the model to tell of, one of GET /models; default: the first",
+                examples=["indoor"],
+            ),
+        ] = None,
+    ) -> Response:
+        return JSONResponse(_capabilities(application, model))
 
     @router.get(
         "/problems/{slug}",
@@ -85,8 +94,8 @@ def operations_router(application: Application) -> APIRouter:
     return router
 
 
-def _capabilities(application: Application) -> dict[str, Any]:
-    settings, engine = application.settings, application.engine
+def _capabilities(application: Application, name: str | None) -> dict[str, Any]:
+    settings, engine = application.settings, application.models.asked(name)
     limits, queue, storage = asdict(settings.limits), settings.queue, settings.storage
     side = engine.image_size
     most = settings.limits.max_images
@@ -144,7 +153,7 @@ def _capabilities(application: Application) -> dict[str, Any]:
         "memory": {
             "budget_bytes": engine.planner.budget,
             "max_frames_per_pass": engine.planner.max_frames(side, side, most)
-            if engine.ready
+            if application.models.ready
             else None,
         },
         "authentication": "bearer" if application.restricted else "none",

@@ -6,6 +6,7 @@ import { element, part, percent } from "./elements.js";
 import { Gallery } from "./gallery.js";
 import { Growing } from "./growing.js";
 import { releaseImages } from "./images.js";
+import { Models } from "./models.js";
 import { Pictures } from "./pictures.js";
 import { Progress } from "./progress.js";
 import { copyLink, showResult } from "./result.js";
@@ -27,6 +28,7 @@ const urls = () => part("urls").value.split("\n").map(line => line.trim()).filte
 
 const pictures = new Pictures(count);
 const progress = new Progress();
+const models = new Models(name => describe(name).catch(fail));
 const gallery = new Gallery({ onOpen: id => open(id), onCompare: ids => compare(ids) });
 
 function count() {
@@ -169,7 +171,7 @@ async function begin() {
   part("urls").value = "";
   pictures.clear();
   only("start");
-  await gallery.show();
+  await Promise.all([gallery.show(), models.show().catch(() => {})]);
 }
 
 async function compare(ids) {
@@ -193,19 +195,19 @@ function licence(model) {
   return `${model.weights_licence ?? "licence not known"}${commercial ? `, ${commercial}` : ""}`;
 }
 
-async function describe() {
-  const { model, warnings, limits, refinement, urls: hosts, authentication, gallery: whose, exports: offered } = await getJson("capabilities");
+async function describe(model) {
+  const { model: served, warnings, limits, refinement, urls: hosts, authentication, gallery: whose, exports: offered } = await getJson(model ? `capabilities?model=${encodeURIComponent(model)}` : "capabilities");
   exports = offered;
   ownWarnings = warnings;
   if (part("result").hidden) warn(ownWarnings);
-  part("model").textContent = `${model.name} · ${model.precision.toUpperCase()} · ${model.kernels.split(" (")[0]} kernels · ${licence(model)}`;
+  part("model").textContent = `${served.name} · ${served.precision.toUpperCase()} · ${served.kernels.split(" (")[0]} kernels · ${licence(served)}`;
   part("model").hidden = false;
   pictures.limits = limits;
   gallery.whose = whose;
   part("most").textContent = limits.max_images;
   part("most-bytes").textContent = `${Math.round(limits.max_image_bytes / 2 ** 20)} MB`;
   part("refining").hidden = !refinement.installed;
-  part("refining").querySelector("select").value = refinement.default;
+  if (!model) part("refining").querySelector("select").value = refinement.default;
   part("hosts").textContent = hosts;
   part("addresses").hidden = hosts === "off";
   part("key-form").hidden = authentication === "none" || Boolean(sessionStorage.getItem("key"));

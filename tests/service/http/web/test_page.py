@@ -279,3 +279,23 @@ def test_a_long_scene_grows_while_it_is_worked_on(browser: Browser, serve: Serve
         expect(page.locator("#result")).to_be_visible()
         expect(page.locator("#growing")).to_be_hidden()
         expect(page.locator("#facts")).to_contain_text("6 pictures")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_where_there_are_several_models_one_is_chosen_on_the_page(
+    browser: Browser, serve: Serve, artifact: Path, width: int
+) -> None:
+    service = serve(model=(f"rooms={artifact}", f"again={artifact}"))
+    with visited(browser, service) as page:
+        page.set_viewport_size({"width": width, "height": 844})
+        expect(page.locator("#model-facts")).to_contain_text("vggt · not for photographs")
+        page.get_by_label("Model", exact=True).select_option("again")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        reconstructed(page)
+        id = page.url.rpartition("#")[2]
+        answer = service.client.get(f"/reconstructions/{id}")
+        assert answer.json()["options"]["model"] == "again"
+
+
+def test_where_there_is_one_model_nothing_is_to_be_chosen(page: Page) -> None:
+    expect(page.get_by_label("Model", exact=True)).to_be_hidden()

@@ -4,9 +4,9 @@ network.
     python -m benchmarks.calibration --json benchmarks/results/calibration.json
 
 Random weights, drawn when they are asked for (cost does not depend on their values); frames of
-518x392. One block of each kind is quantised by our recipe on two numbers of samples; a straight
-line through both gives the cost of `--full` samples, and the number of blocks of each kind that of
-the network.
+518x392. One block of each kind is quantised by our recipe, for 4-bit and 8-bit activations, on two
+numbers of samples; a straight line through both gives the time and the memory of `--full` samples,
+and the number of blocks of each kind the time of the network.
 """
 
 from __future__ import annotations
@@ -61,11 +61,15 @@ def main() -> int:
             0.02 if len(shapes[name]) > 1 else 0.1
         )
 
+    few, many = args.samples
+    if not 0 < few < many:
+        parser.error(f"--samples is {few} {many}; expected a number and a larger one")
     seconds: dict[str, list[float]] = {}
+    peaks = []
     for count in args.samples:
         for kind, spent in _blocks(read, count, args).items():
             seconds.setdefault(kind, []).append(spent)
-    few, many = args.samples
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     blocks = {"encoder": 24, "frame": 24, "global": 24}
     whole = 0.0
     for kind, (low, high) in seconds.items():
@@ -83,9 +87,12 @@ def main() -> int:
         "extrapolated": {
             "samples": args.full,
             "minutes": round(whole / 60, 1),
+            "peak_resident_bytes": round(
+                peaks[0] + (peaks[1] - peaks[0]) / (many - few) * (args.full - few)
+            ),
             "camera_head": "not included",
         },
-        "peak_resident_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_resident_bytes": peaks,
         "kernel_path": str(kernel_path(args.device)),
         "device": torch.cuda.get_device_name() if args.device.startswith("cuda") else args.device,
         "threads": torch.get_num_threads(),
@@ -108,16 +115,16 @@ def _blocks(read: object, count: int, args: argparse.Namespace) -> dict[str, flo
     ]
     config = PRESETS["vggt-1b"].with_heads(("camera",))
     walk = Walk(config, read, images, args.device)  # type: ignore[arg-type]
-    meant, seen = Stream(walk), Stream(walk)
+    meant, seen, wide = Stream(walk), Stream(walk), Stream(walk)
     spent: dict[str, float] = {}
     for stage in walk.stages:
         kind = _kind(stage)
         if kind in spent or stage.kind == "head":
             continue
-        for stream in (meant, seen):
+        for stream in (meant, seen, wide):
             stream.enter(stage)
         started = time.perf_counter()
-        quantize_stage(walk, stage, meant, seen, RECIPES["best"])
+        quantize_stage(walk, stage, meant, seen, RECIPES["best"], wide)
         if args.device.startswith("cuda"):
             torch.cuda.synchronize()
         spent[kind] = time.perf_counter() - started

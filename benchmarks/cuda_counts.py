@@ -9,7 +9,8 @@ of shared memory there are. Product: instructions of warps for a tile of the out
 over 1024 of depth and around it.
 
 Then a model of one pass on an H200, by no measurement: every kernel takes the longest of issuing
-its instructions, its matrix units and its memory. Its assumptions are the constants below.
+its instructions, its matrix units and its memory. Its assumptions are the constants below. At last
+what plain torch costs where a pass looks at 1 of 4 patches, queries and keys apart.
 """
 
 from __future__ import annotations
@@ -23,10 +24,14 @@ from operator import itemgetter
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from kernels import reference
 from kernels.cuda.backend import CudaBackend
 from kernels.cuda.build import find_compiler
 from kernels.cuda.tiles import Tile
+from model.network.keys import kept_tokens
 from tests.kernels.cuda.conftest import compile_emulation
 from tests.kernels.cuda.ptx.counts import Counts
 from tests.kernels.cuda.ptx.library import InterpretedLibrary, interpreted_backend
@@ -34,6 +39,7 @@ from tests.kernels.cuda.ptx.library import InterpretedLibrary, interpreted_backe
 TOKENS_PER_FRAME = 1374  # of 518 x 518 pixels: 37 x 37 patches and 5 special tokens
 BLOCKS = 72  # of the image encoder and the aggregator
 BLOCKS_WITH_ROPE = 48  # those of the aggregator
+GLOBAL_BLOCKS, SPECIAL_TOKENS, FRAMES_APART = 24, 5, 96
 HEADS = 16
 LAYERS = {"qkv": (1024, 3072), "proj": (1024, 1024), "fc1": (1024, 4096), "fc2": (4096, 1024)}
 PROLOGUES = {  # width, LayerNorm, GELU, type
@@ -85,6 +91,7 @@ def main() -> int:
         figures = (before, products, before + products, plain, 1e3 * turned / ISSUE)
         row = "  ".join(f"{figure:8.1f}" for figure in figures)
         print(f"{frames:6}  {row}  {' '.join(str(tile.index) for _, tile in chosen)}")
+    print_apart()
     return 0
 
 
@@ -161,6 +168,52 @@ def count_product(backend: CudaBackend, tile: Tile) -> tuple[int, int]:
         found = counted(backend, lambda backend, given=arguments: backend.linear(*given))
         totals.append(found[1].total)
     return totals[1] - totals[0], 2 * totals[0] - totals[1]
+
+
+def print_apart() -> None:
+    """Of a long pass with fewer keys, whose queries and keys are placed apart, in plain torch."""
+    tokens = FRAMES_APART * TOKENS_PER_FRAME
+    kept = len(kept_tokens(4, FRAMES_APART, 37, 37, SPECIAL_TOKENS))
+    moved = plain_bytes()
+    elements = (tokens + kept) * HEADS * 64 * GLOBAL_BLOCKS
+    attention = 4 * tokens * kept * HEADS * 64 * GLOBAL_BLOCKS / (BF16_OPERATIONS * REACHED)
+    print(
+        f"\n{FRAMES_APART} frames, keys 1 of 4, queries and keys of {GLOBAL_BLOCKS} global blocks"
+    )
+    for name, each in (("plain torch", moved), ("one kernel", 2 * torch.bfloat16.itemsize)):
+        seconds = elements * each / BYTES_PER_SECOND
+        print(f"{name}: {each:.0f} bytes an element, {1e3 * seconds:.1f} ms")
+    print(f"attention itself: {1e3 * attention:.0f} ms")
+
+
+class _Traffic(TorchDispatchMode):
+    """Bytes of arguments and results of every operation that is more than another view."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        given, made = (
+            [each for each in tree_leaves(tensors) if isinstance(each, torch.Tensor)]
+            for tensors in (args, found)
+        )
+        stores = {each.untyped_storage().data_ptr() for each in given}
+        if any(each.untyped_storage().data_ptr() not in stores for each in made):
+            self.bytes += sum(each.nbytes for each in (*given, *made))
+        return found
+
+
+def plain_bytes() -> float:
+    """Bytes that plain torch moves for an element of bfloat16 queries."""
+    x = torch.randn(1, 4 * TOKENS_PER_FRAME, HEADS, 64).bfloat16()
+    norm, table = torch.rand(64), torch.rand(TOKENS_PER_FRAME, 64)
+    with _Traffic() as traffic:
+        reference.norm_rope(x, norm, norm, 1e-5, table, table)
+    return traffic.bytes / x.numel()
 
 
 def prologue_time(name: str, frames: int, prologues: dict[str, Cost]) -> float:

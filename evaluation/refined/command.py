@@ -32,6 +32,7 @@ from refinement.photograph import photograph_of
 from refinement.run import refine
 from scenes.readers.colmap import read_colmap
 from scenes.readers.folder import read_folder
+from scenes.synthetic.distribution import SceneDistribution
 from scenes.synthetic.generator import SyntheticScenes
 
 READERS = {"folder": read_folder, "colmap": read_colmap}
@@ -66,6 +67,8 @@ def check(args: argparse.Namespace) -> None:
         )
     if args.subsets < 1:
         raise ValueError(f"--subsets is {args.subsets}; expected at least 1")
+    if args.movement != 1 and args.dataset != datasets.SYNTHETIC:
+        raise ValueError(f"--movement has no meaning for --dataset {args.dataset}; leave it out")
     if args.truth == COLMAP and args.dataset != "folder":
         raise ValueError("--truth colmap is for --dataset folder")
 
@@ -102,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
         "refine": args.refine,
         "subsets": args.subsets,
         "seed": args.seed,
+        "movement": args.movement,
         "results": {
             views: {
                 name: {**asdict(summary), "records": [asdict(r) for r in records[views][name]]}
@@ -140,7 +144,8 @@ def _sets(args: argparse.Namespace, views: int, notes: list[str]) -> Iterable[Pi
 def _synthetic(args: argparse.Namespace, views: int) -> Iterator[PictureSet]:
     height, width = args.size or _SYNTHETIC_SIZE
     count = args.scenes or datasets.SYNTHETIC_SCENES
-    for scene in SyntheticScenes(datasets.SPLIT, count, views, height, width, seed=args.seed):
+    rooms = SceneDistribution(movement=args.movement)
+    for scene in SyntheticScenes(datasets.SPLIT, count, views, height, width, args.seed, rooms):
         with on_disk(scene) as pictures:
             yield pictures
 

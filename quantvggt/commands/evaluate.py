@@ -137,6 +137,14 @@ def add_refinement_arguments(parser: argparse.ArgumentParser) -> None:
         "--colmap", action="store_true", help="also COLMAP alone, with its own defaults"
     )
     group.add_argument(
+        "--movement",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="synthetic: how far cameras are from each other, as a share of the usual; with 0.03 "
+        "they hardly do more than turn (default: %(default)s)",
+    )
+    group.add_argument(
         "--simulated",
         nargs="+",
         default=[],

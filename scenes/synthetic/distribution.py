@@ -161,6 +161,9 @@ class SceneDistribution:
     height_jitter: float = 0.35
     look_at_jitter: float = 0.4
     roll_sigma: float = 4.0
+    movement: float = 1.0
+    """Of rooms: how far the cameras are from each other, as a share of what the above makes of it;
+    with next to nothing they hardly do more than turn."""
     field_of_view: Range = (50.0, 80.0)
     """Of the longer image side."""
 
@@ -202,6 +205,7 @@ class SceneDistribution:
         )
         _check_share("natural_textures", self.natural_textures)
         _check_share("free_share", self.free_share)
+        _check_share("movement", self.movement)
         if self.half_range[1] > 180 or self.field_of_view[0] <= 0 or self.field_of_view[1] >= 180:
             raise ValueError(
                 f"half_range {self.half_range} must end by 180 degrees and "

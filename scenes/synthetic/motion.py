@@ -1,8 +1,8 @@
 """Camera paths through a room: orbit, dolly, hand-held.
 
 Room coordinates: x and z span the floor, y points down (OpenCV-like), the floor is y = 0, metres.
-No path puts two cameras (nearly) in one place: without a baseline the direction of translation is
-undefined.
+Unless `movement` asks for it, no path puts two cameras (nearly) in one place: without a baseline
+the direction of translation is undefined.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ def draw_path(
     else:
         centres = _handheld(rng, num_views, focus, reach)
     centres[:, 1] = eye_level + distribution.height_jitter * rng.uniform(-1, 1, num_views)
+    if distribution.movement < 1:
+        centres = centres.mean(axis=0) + distribution.movement * (centres - centres.mean(axis=0))
     targets = focus + distribution.look_at_jitter * rng.uniform(-1, 1, (num_views, 3))
     roll = np.deg2rad(distribution.roll_sigma) * rng.standard_normal(num_views)
     return CameraPath(motion, centres, look_at(centres, targets, roll), focus)

@@ -45,6 +45,8 @@ def test_refined_cameras_of_a_room_score_far_above_the_network(
         (["--dataset", "co3d", "--data", "."], "--refine needs whole pictures"),
         (["--subsets", "0"], "--subsets is 0; expected at least 1"),
         (["--truth", "colmap"], "--truth colmap is for --dataset folder"),
+        (["--dataset", "folder", "--data", ".", "--movement", "0.1"], "--movement has no meaning"),
+        (["--movement", "2"], "movement is 2.0; expected a number from 0 to 1"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(arguments: list[str], message: str) -> None:

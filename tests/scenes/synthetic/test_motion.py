@@ -30,6 +30,22 @@ def test_cameras_stay_off_the_walls(motion: str, num_views: int) -> None:
         assert (path.centres[:, 1] < -0.5).all()
 
 
+def test_less_movement_brings_cameras_together_that_still_look_at_the_same_place() -> None:
+    room = np.array([3.0, 1.3, 4.8])
+    for seed in range(20):
+        usual, still = (
+            draw_path(np.random.default_rng(seed), SceneDistribution(movement=share), 4, room)
+            for share in (1.0, 0.03)
+        )
+        away = still.centres - still.centres.mean(axis=0)
+        np.testing.assert_allclose(
+            away, 0.03 * (usual.centres - usual.centres.mean(axis=0)), atol=1e-12
+        )
+        towards = still.focus - still.centres
+        cosine = (still.rotations[:, 2] * towards).sum(1) / np.linalg.norm(towards, axis=1)
+        assert (cosine > 0.8).all()
+
+
 def test_orbit_cameras_are_spread_over_the_arc() -> None:
     for path, _ in paths("orbit", 4):
         offsets = path.centres - path.focus

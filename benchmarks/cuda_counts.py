@@ -1,6 +1,7 @@
 """What the CUDA kernels cost by counting: their PTX, run in an interpreter on a CPU.
 
-    python -m benchmarks.cuda_counts          # Hopper's kernels, on the layers of VGGT-1B
+    python -m benchmarks.cuda_counts                           # Hopper's kernels, on VGGT-1B
+    python -m benchmarks.cuda_counts --architecture sm_80      # without the model
 
 nvcc is needed, a GPU is not. Prologue and heads: instructions of a thread for an element, or of a
 warp for one head of a token; divisions among them, each of which becomes some twelve machine
@@ -8,9 +9,9 @@ instructions; how many times the least possible sectors of global memory and pas
 of shared memory there are. Product: instructions of warps for a tile of the output, in the loop
 over 1024 of depth and around it.
 
-Then a model of one pass on an H200, by no measurement: every kernel takes the longest of issuing
-its instructions, its matrix units and its memory. Its assumptions are the constants below. At last
-what plain torch costs where a pass looks at 1 of 4 patches, queries and keys apart.
+Then, for sm_90a, a model of one pass on an H200, by no measurement: every kernel takes the longest
+of issuing its instructions, its matrix units and its memory. Its assumptions are the constants
+below. At last what plain torch costs where a pass looks at 1 of 4 patches, queries and keys apart.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ def main() -> int:
     print("\nwarp instructions of a tile     loop over 1024   around it")
     for tile, (loop, around) in tiles.items():
         print(f"{tile!s:28}  {loop:16,}  {around:10,}")
+    if not any(tile.warpgroup for tile in tiles):
+        return 0
     print(f"\nmodel of an H200 [ms], linear layers of {BLOCKS} blocks")
     print("frames  prologue   product      W4A4  bfloat16     heads  tiles")
     for frames in args.frames:

@@ -8,78 +8,31 @@
 #include "arguments.h"
 #include "vectors.cuh"
 
-template <class T>
-struct alignas(2 * sizeof(T)) Pair {
-  T first, second;
-};
+#pragma nv_diag_suppress 20168  // a loop whose unrolling is left to the compiler, see StagedTile
 
-// Two neighbouring channels of the output, from an even one on, of type T; as int32_t the bare accumulators.
-template <class T>
-class OutputPair {
- public:
-  __device__ OutputPair(const GemmArguments& p, int64_t column) : p_(p), column_(column) {
-    if (column >= p.n) return;
-    if constexpr (!bare) {
-      const int64_t next = column + 1 < p.n ? column + 1 : column;
-      scale_ = {p.channel_scale[column], p.channel_scale[next]};
-      if (p.bias) bias_ = {p.bias[column], p.bias[next]};
-      if (p.layer_scale) layer_scale_ = {p.layer_scale[column], p.layer_scale[next]};
-    }
-  }
-
-  __device__ void store(int64_t row, int32_t first, int32_t second) const {
-    if (row >= p_.m || column_ >= p_.n) return;
-    const int64_t at = row * p_.n + column_;
-    T* output = static_cast<T*>(p_.output) + at;
-    const bool both = column_ + 1 < p_.n;
-    if constexpr (bare) {
-      output[0] = first;
-      if (both) output[1] = second;
-    } else {
-      const float token_scale = p_.token_scale[row];
-      Pair<float> y = {static_cast<float>(first) * token_scale * scale_.first,
-                       static_cast<float>(second) * token_scale * scale_.second};
-      if (p_.bias) y = {y.first + bias_.first, y.second + bias_.second};
-      if (p_.layer_scale) y = {y.first * layer_scale_.first, y.second * layer_scale_.second};
-      const T* residual = p_.residual ? static_cast<const T*>(p_.residual) + at : nullptr;
-      if (p_.n % 2 == 0) {  // then every pair is aligned
-        if (residual) {
-          const Pair<T> add = *reinterpret_cast<const Pair<T>*>(residual);
-          y = {y.first + to_float(add.first), y.second + to_float(add.second)};
-        }
-        *reinterpret_cast<Pair<T>*>(output) = {from_float<T>(y.first), from_float<T>(y.second)};
-      } else {
-        output[0] = from_float<T>(residual ? y.first + to_float(residual[0]) : y.first);
-        if (both) output[1] = from_float<T>(residual ? y.second + to_float(residual[1]) : y.second);
-      }
-    }
-  }
-
- private:
-  static constexpr bool bare = std::is_same_v<T, int32_t>;
-
-  const GemmArguments& p_;
-  int64_t column_;
-  Pair<float> scale_{}, bias_{}, layer_scale_{};
-};
-
-// A tile's accumulators in shared memory, [tokens, channels], on their way to the output. Rows are padded so that the
-// lanes of `put`, 4 pairs of tokens with 8 channels each, meet no bank twice. A warp stores a row at a time, each lane 4
-// neighbouring channels, whose parameters it keeps.
-template <int tokens, int threads>
+// Accumulators of a tile in shared memory, [tokens, channels], on their way to the output. Rows are `padding` further
+// apart than they are long, so that the lanes of a warp meet no bank twice: 4 where they put single values of 4 pairs of
+// tokens and 8 channels, 8 where they put pairs. Then each thread stores 4 neighbouring channels of a row, always the
+// same ones, whose parameters it keeps; of its rows so many are `unrolled`, 0: as the compiler likes.
+template <int tokens, int channels, int threads, int padding, int unrolled>
 class StagedTile {
  public:
-  static constexpr int channels = 128, stride = channels + 4, bytes = tokens * stride * 4;
+  static constexpr int stride = channels + padding, bytes = tokens * stride * 4;
 
   __device__ explicit StagedTile(unsigned char* shared) : values_(reinterpret_cast<int32_t*>(shared)) {}
 
   __device__ void put(int token, int channel, int32_t value) { values_[token * stride + channel] = value; }
 
+  // From an even channel on.
+  __device__ void put_pair(int token, int channel, int32_t first, int32_t second) {
+    *reinterpret_cast<Pair*>(values_ + token * stride + channel) = {first, second};
+  }
+
   // Every thread of the block must be done with `put`, behind a barrier.
   template <class T>
   __device__ void store(const GemmArguments& p, int64_t first_token, int64_t first_channel) const {
-    constexpr int step = threads / 32;
-    const int first = threadIdx.x / 32, place = threadIdx.x % 32 * kLaneChannels;
+    constexpr int threads_of_row = channels / kLaneChannels, step = threads / threads_of_row;
+    const int first = threadIdx.x / threads_of_row, place = threadIdx.x % threads_of_row * kLaneChannels;
     const int64_t column = first_channel + place, left = p.n - column;
     if (left <= 0) return;
     const int rows = static_cast<int>(p.m - first_token < tokens ? p.m - first_token : tokens);
@@ -89,6 +42,7 @@ class StagedTile {
     const T* residual = p.residual ? static_cast<const T*>(p.residual) + at : nullptr;
     const Channels<T> own(p, column);
     const bool whole = p.n % kLaneChannels == 0;  // then every vector is aligned, and inside
+#pragma unroll(unrolled)
     for (int row = first; row < rows; row += step) {
       const Vector<int32_t> sums = *reinterpret_cast<const Vector<int32_t>*>(source);
       if constexpr (std::is_same_v<T, int32_t>) {
@@ -110,6 +64,10 @@ class StagedTile {
 
  private:
   static constexpr int kLaneChannels = 4;
+
+  struct alignas(8) Pair {
+    int32_t first, second;
+  };
 
   template <class T>
   struct alignas(kLaneChannels * sizeof(T)) Four {

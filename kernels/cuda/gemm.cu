@@ -39,6 +39,8 @@ struct Gemm {
   static constexpr int activation_stage = T::m * activation_chunks * kChunk;
   static constexpr int stage_bytes = activation_stage + T::n * weight_chunks * kChunk;
   static constexpr int shared_bytes = T::stages * stage_bytes;
+  using Staged = StagedTile<T::m / T::warps_m, T::n, T::threads, 8, 1>;
+  static_assert(Staged::bytes <= shared_bytes, "a part of the result fits where the ring was");
 };
 
 // The warp's share of one stage: its tokens times its channels. Lane l brings the address of row l % 8 of matrix l / 8:
@@ -124,21 +126,29 @@ __global__ void __launch_bounds__(T::threads, T::resident) gemm_kernel(const Gem
   }
   wait_for_copies<0>();
 
-  // Lane l holds rows l / 4 and l / 4 + 8, columns 2 (l % 4) and the next, of each 16 x 8 fragment.
-  const int64_t row = origin.token + warp / T::warps_n * (T::m / T::warps_m) + lane / 4;
-  const int64_t column = origin.channel + warp % T::warps_n * (T::n / T::warps_n) + lane % 4 * 2;
-  for_output_type(p.output_dtype, [&](auto type) {
-#pragma unroll
-    for (int j = 0; j < T::fragments_n; ++j) {
-      const OutputPair<typename decltype(type)::type> pair(p, column + 8 * j);
+  // The tokens of one row of warps at a time, which fit where the ring was. Lane l holds tokens l / 4 and l / 4 + 8,
+  // channels 2 (l % 4) and the next, of each 16 x 8 fragment.
+  typename G::Staged staged(ring);
+  const int token = lane / 4, channel = warp % T::warps_n * (T::n / T::warps_n) + lane % 4 * 2;
+#pragma unroll 1
+  for (unsigned part = 0; part < T::warps_m; ++part) {
+    synchronize_block();  // all are done with the ring, or with the part before
+    if (part == warp / T::warps_n) {
 #pragma unroll
       for (int i = 0; i < T::fragments_m; ++i) {
-        const int32_t (&d)[4] = accumulators[i][j];
-        pair.store(row + 16 * i, d[0] >> O::shift, d[1] >> O::shift);
-        pair.store(row + 16 * i + 8, d[2] >> O::shift, d[3] >> O::shift);
+#pragma unroll
+        for (int j = 0; j < T::fragments_n; ++j) {
+          const int32_t (&d)[4] = accumulators[i][j];
+          staged.put_pair(16 * i + token, channel + 8 * j, d[0] >> O::shift, d[1] >> O::shift);
+          staged.put_pair(16 * i + token + 8, channel + 8 * j, d[2] >> O::shift, d[3] >> O::shift);
+        }
       }
     }
-  });
+    synchronize_block();
+    for_output_type(p.output_dtype, [&](auto type) {
+      staged.template store<typename decltype(type)::type>(p, origin.token + part * (T::m / T::warps_m), origin.channel);
+    });
+  }
 }
 
 template <int scheme, class T>

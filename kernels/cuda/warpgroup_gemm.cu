@@ -39,7 +39,7 @@ struct Layout {
   static constexpr int shared_bytes = stages * stage_bytes;
   static constexpr int shift = weight_bits == kPackedBits ? kWidening : 0;  // of codes that were widened to 16 times themselves
   static_assert(stage_bytes % 1024 == 0, "the swizzle repeats every 1024 bytes");
-  static_assert(StagedTile<tokens, kThreads>::bytes <= shared_bytes, "the result fits where the ring was");
+  static_assert(StagedTile<tokens, kChannels, kThreads, 4, 0>::bytes <= shared_bytes, "the result fits where the ring was");
 };
 
 // The weights of a warp's 16 channels in one slice, as wgmma takes them: its layout is that of the left operand of
@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(kThreads, Layout<weight_bits, tokens>::residen
   wait_for_copies<0>();
 
   // Lane l holds channels l / 4 and l / 4 + 8, tokens 2 (l % 4) and the next, of 16 x 8 accumulators.
-  StagedTile<tokens, kThreads> staged(ring);
+  StagedTile<tokens, kChannels, kThreads, 4, 0> staged(ring);
   synchronize_block();  // all products are done with the ring
   const int channel = warp * 16 + lane / 4, token = lane % 4 * 2;
 #pragma unroll

@@ -140,12 +140,15 @@ class Decoding:
             "bytes": 4 * largest,
         }
         self._process: socket.socket | None = None
+        self._begun: tuple[BinaryIO, Any] | None = None  # what it decodes now, and where to
 
-    def decode(self, file: BinaryIO, pixels: int) -> Image.Image:
-        """The picture in `file`, which has `pixels` by its header, as `upright` of
-        `model.scene.pictures` gives it. Raises DecodingError."""
+    def begin(self, file: BinaryIO, pixels: int) -> None:
+        """Have the picture decoded while the caller does something else; `decode` gives it. Raises
+        DecodingError."""
         seconds = _seconds(pixels)
         order = {"pixels": pixels, "seconds": seconds, "patience": _PATIENCE * seconds}
+        if self._process is None:
+            self._process = self._decoder.fork(self._limits)
         with ExitStack() as stack:
             picture = stack.enter_context(_memory_file())
             file.seek(0)
@@ -153,7 +156,24 @@ class Decoding:
             picture.flush()
             picture.seek(0)
             result = stack.enter_context(_memory_file())
-            found = self._ask(order, picture.fileno(), result.fileno())
+            files = [picture.fileno(), result.fileno()]
+            with suppress(OSError):  # it has ended, and will not answer
+                socket.send_fds(self._process, [json.dumps(order).encode()], files)
+            picture.close()
+            stack.pop_all()
+        self._begun = file, result
+
+    def decode(self, file: BinaryIO, pixels: int) -> Image.Image:
+        """The picture in `file`, which has `pixels` by its header, as `upright` of
+        `model.scene.pictures` gives it. Raises DecodingError."""
+        if self._begun is not None and self._begun[0] is not file:
+            self.close()  # nobody wants what it decodes any more
+        if self._begun is None:
+            self.begin(file, pixels)
+        assert self._begun is not None
+        (_, result), self._begun = self._begun, None
+        with result:
+            found = self._answer()
             if "error" in found:
                 raise DecodingError(found["error"])
             size, mode = tuple(found["size"]), found["mode"]
@@ -162,16 +182,17 @@ class Decoding:
 
     def close(self) -> None:
         """Let the process end, if there is one."""
+        if self._begun is not None:
+            self._begun[1].close()
+            self._begun = None
         if self._process is not None:
             self._process.close()
             self._process = None
 
-    def _ask(self, order: dict[str, int], picture: int, result: int) -> dict[str, Any]:
-        if self._process is None:
-            self._process = self._decoder.fork(self._limits)
+    def _answer(self) -> dict[str, Any]:
+        assert self._process is not None
         given = b""
         with suppress(OSError):  # it has ended
-            socket.send_fds(self._process, [json.dumps(order).encode()], [picture, result])
             given = self._process.recv(_LONGEST_ANSWER)
         if not given:
             self.close()

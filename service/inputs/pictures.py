@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import overload
 
 from PIL import Image, UnidentifiedImageError
@@ -18,8 +19,8 @@ from service.settings import Limits
 
 
 class DecodedPictures(Sequence[Image.Image]):
-    """Decodes a picture each time it is asked for and keeps none, so memory holds one whatever
-    their number.
+    """Decodes a picture each time it is asked for and keeps none, so memory holds one, and the next
+    one while it is being decoded, whatever their number.
 
     Pictures are 8-bit RGB, upright, over white. The constructor checks every header; both it and
     decoding raise UnsupportedPicture, BrokenPicture or TooManyPixels, naming the picture. To be
@@ -41,7 +42,9 @@ class DecodedPictures(Sequence[Image.Image]):
                 raise TooManyPixels(
                     f"The pictures have more than {limit} pixels together.", max_total_pixels=limit
                 )
+        self._pixels = pixels
         self._decoding = Decoding(decoder, pixels)
+        self._next = 0  # of those that were not asked for yet
 
     def __len__(self) -> int:
         return len(self.files)
@@ -57,6 +60,11 @@ class DecodedPictures(Sequence[Image.Image]):
         started = time.perf_counter()
         # opened anew: a container may hold another picture than its header says
         image = over_white(decoded(opened(file, index, self.limits), file, index, self._decoding))
+        if index == self._next:  # they are asked for in order, as far as anybody knows
+            self._next += 1
+            if self._next < len(self):
+                with suppress(DecodingError):  # it is tried again when it is asked for
+                    self._decoding.begin(self.files[self._next].file, self._pixels[self._next])
         self.decode_seconds += time.perf_counter() - started
         return image
 

@@ -96,6 +96,17 @@ def test_pictures_behind_one_that_was_the_end_of_its_process_are_decoded(
         assert several.decode(fine, 600).size == (30, 20)
 
 
+def test_a_picture_is_decoded_while_its_caller_does_something_else(decoder: Decoder) -> None:
+    pictures = [make_picture(30, 20, seed) for seed in range(3)]
+    files = [io.BytesIO(encode(picture)) for picture in pictures]
+    with closing(Decoding(decoder, [600] * 3)) as several:
+        several.begin(files[0], 600)
+        np.testing.assert_array_equal(np.asarray(several.decode(files[0], 600)), pictures[0])
+        several.begin(files[1], 600)  # in vain
+        np.testing.assert_array_equal(np.asarray(several.decode(files[2], 600)), pictures[2])
+        several.begin(files[1], 600)
+
+
 def test_what_earlier_pictures_took_is_not_counted_against_a_picture(
     decoder: Decoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

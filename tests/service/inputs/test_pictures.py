@@ -41,3 +41,23 @@ def test_every_header_is_checked_before_the_first_picture_is_decoded() -> None:
         DecodedPictures(
             [SentFile("a.png", io.BytesIO(fine)), SentFile("b.png", io.BytesIO(broken))], Limits()
         )
+
+
+def test_pictures_come_in_any_order_as_often_as_they_are_asked_for() -> None:
+    pictures = [make_picture(20 + seed, 10, seed) for seed in range(4)]
+    files = [SentFile(f"{i}.png", io.BytesIO(encode(each))) for i, each in enumerate(pictures)]
+    with closing(DecodedPictures(files, Limits())) as decoded:
+        for index in (0, 1, 3, 0, 2, 2, 3):
+            assert decoded[index].tobytes() == pictures[index].tobytes()
+        assert [each.size for each in decoded] == [each.size for each in pictures]
+
+
+def test_a_broken_picture_is_named_when_it_is_asked_for_and_those_behind_it_are_decoded() -> None:
+    data = [encode(make_picture(seed=seed)) for seed in range(3)]
+    data[1] = data[1][: len(data[1]) // 2]
+    files = [SentFile(f"{i}.png", io.BytesIO(each)) for i, each in enumerate(data)]
+    with closing(DecodedPictures(files, Limits())) as decoded:
+        assert decoded[0].size == (120, 90)
+        with pytest.raises(BrokenPicture, match=r"1\.png"):
+            decoded[1]
+        assert decoded[2].size == (120, 90)

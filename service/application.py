@@ -241,6 +241,8 @@ class Application:
     def check_serving(self) -> None:
         """Raises Draining, Wedged or NotReady if nothing new can be taken."""
         self.check_alive()
+        if self.failure is not None:
+            raise Draining(f"The service ends: {self.failure}")
         if self._draining:
             raise Draining("The service is shutting down.")
         self.models.check_ready()
@@ -291,12 +293,29 @@ class Application:
             return
         self._describe_build()  # only the loaded network knows its kernels for sure
         self._worker.start()
+        self._warn_of_long_passes()
         if self.storage.shared:
             for rounds in self._between_replicas:
                 rounds.start()
 
+    def _warn_of_long_passes(self) -> None:
+        """Say so if a stop may cut off a pass, whose work is then done again."""
+        patience = self.settings.server.shutdown_timeout
+        for name, engine in self.models.engines.items():
+            seconds = engine.planner.longest_seconds(engine.image_size, engine.image_size)
+            if seconds > patience:
+                _log.warning(
+                    "%s: a long pass may take %.0f s; one that still runs %d s after a stop "
+                    "(--shutdown-timeout) is begun again by the next process",
+                    name,
+                    seconds,
+                    patience,
+                )
+
     def _fail(self, error: Exception) -> None:
+        _log.critical("the process ends: %s", error)
         self.failure = error
+        self.drain()
         self._on_failure()
 
     def _describe_build(self) -> None:

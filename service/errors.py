@@ -347,6 +347,13 @@ class StorageFull(Unavailable):
     retry_after = 60.0
 
 
+class DeviceLost(ServiceError):
+    """The device that the network runs on has failed. The process ends and starts again, and what
+    it worked on is done again. Ask again in a moment."""
+
+    code = "device-lost"
+
+
 class ModelUnavailable(ServiceError):
     """The model that this reconstruction was accepted for is not served any more, or its files
     can't be read. Send the pictures again and name another model; GET /models lists them."""

@@ -27,8 +27,15 @@ from model.network.prediction import Prediction
 from model.network.threads import limit_threads
 from model.reconstruct import Cameras, decode, known_to_network
 from model.scene.preprocess import ImageTransform, PreprocessedImages
-from service.errors import InvalidOption, NonFiniteOutput, NoTracks, NotReady, OutOfMemory
+from service.errors import (
+    InvalidOption,
+    NonFiniteOutput,
+    NoTracks,
+    NotReady,
+    OutOfMemory,
+)
 from service.inference.cost import Cost, CostModel
+from service.inference.device import DeviceHealth
 from service.inference.gpu import prepare, sent
 from service.inference.graphs import SHARE, PassGraphs, capture_for
 from service.inference.memory import PeakMemory, free_budget
@@ -56,7 +63,7 @@ class Engine:
     The constructor reads only the manifest, so that a wrong path fails before anything listens;
     `load` reads the weights, runs the network a few times and learns from it what requests will
     cost. Both raise ArtifactError. `on_loss` is called, from any thread, if a loaded network is
-    lost for good, as one in this process never is.
+    lost for good.
     """
 
     def __init__(self, settings: InferenceSettings) -> None:
@@ -82,6 +89,7 @@ class Engine:
         self._schemes = {str(layer["scheme"]) for layer in self.manifest["layers"].values()}
         self._fallbacks: tuple[str, ...] | None = None
         self._bytes: int | None = None
+        self.health = DeviceHealth(self.device, lambda error: self.on_loss(error))
         self.load_seconds = 0.0
         """What the last load took; another one takes about as long."""
 
@@ -299,8 +307,8 @@ class Engine:
         `cameras` are known ones of all pictures, which only a network that `takes_cameras` is told;
         the scene is not moved onto them.
 
-        Raises NonFiniteOutput, OutOfMemory, NoTracks, InvalidOption, and whatever `observer` raises
-        to stop it.
+        Raises NonFiniteOutput, OutOfMemory, DeviceLost, NoTracks, InvalidOption, and whatever
+        `observer` raises to stop it.
         """
         if query_points is not None:
             self.check_tracks(*batch.images.shape[-2:])
@@ -313,6 +321,7 @@ class Engine:
         except (torch.OutOfMemoryError, MemoryError):
             count = len(batch.images)
         except RuntimeError as error:
+            self.health.check(error)
             # what the CPU allocator says, for want of a class of its own
             if "allocate memory" not in str(error):
                 raise
@@ -416,6 +425,7 @@ class Engine:
         attention_keys: int | None,
         done: Pass,
     ) -> None:
+        self.health.worked()
         # what tracking takes besides would mislead the plans of requests without
         if query_points is None:
             frames, _, height, width = batch.images.shape

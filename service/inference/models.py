@@ -157,13 +157,16 @@ class Models:
     @contextmanager
     def loaded(self, name: str) -> Iterator[Engine]:
         """Within the context the model is loaded. Raises ModelUnavailable if its files can't be
-        read any more."""
+        read any more, DeviceLost."""
         with self._changed:
             if not self.engines[name].ready and self.several:
                 try:
                     self._make_loaded(name)
                 except (ArtifactError, OSError) as error:
                     raise ModelUnavailable(f"The model {name} can't be loaded: {error}") from None
+                except RuntimeError as error:
+                    self.engines[name].health.check(error)
+                    raise
             self._users[name] += 1
         try:
             yield self.engines[name]

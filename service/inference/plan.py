@@ -150,6 +150,12 @@ class Planner:
         """How many frames of height x width network pixels fit into one pass, at most `limit`."""
         return self._most_frames(min(limit, self.pass_frames or limit), height, width)
 
+    def longest_seconds(self, height: int, width: int) -> float:
+        """Predicted seconds of the longest pass that is planned for pictures of height x width
+        network pixels, where a request does not say."""
+        most = max(self.max_frames(height, width, _LONGEST_PASS), 1)
+        return self.model.predict(most, height, width, self.attention_keys).seconds
+
     def rules(self, asked: Asked) -> dict[str, Any]:
         """What decides, beside the scene and the memory that there is, how it is run."""
         return {

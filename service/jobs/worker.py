@@ -17,6 +17,7 @@ from functools import partial
 from service.clock import clock
 from service.errors import (
     DeadlineExceeded,
+    DeviceLost,
     ServiceError,
     StoreUnavailable,
     Unavailable,
@@ -235,6 +236,10 @@ class Worker:
             )
             self._put_back(job)
             time.sleep(_IDLE_SECONDS)
+            return
+        except DeviceLost:
+            # it stays "running", and its attempt counts: a job that breaks devices ends sometime
+            _log.critical("job %s is left to the next process", job.id)
             return
         except ServiceError as error:
             failure = error

@@ -147,6 +147,7 @@ class Work:
                 problem = error
             self._metrics.out_of_memory.labels("false" if less is None else "true").inc()
             if less is None:
+                run.engine.health.exhausted()
                 raise problem
             _log.warning(
                 "out of memory with %d frames a pass; trying %s", plan.pass_frames, less.document()

@@ -4,6 +4,7 @@ it needs none."""
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from service.ray.transport import Description, Done, Order, Progress, Refused
 from service.settings import InferenceSettings
 from service.telemetry.logs import configure_logs
 
+_LOST = 70  # EX_SOFTWARE
 _REPORT_SECONDS = 0.05  # blocks of a small network are faster than anybody wants to read of them
 
 
@@ -40,6 +42,8 @@ class Replica:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="network")
         self._moved: float | None = None
         self._engine = Engine(settings)
+        # Ray Serve starts another replica, and the pass is sent there
+        self._engine.on_loss = lambda error: os._exit(_LOST)
         self._engine.check_kernels()
         self._engine.load()
 

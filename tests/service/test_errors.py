@@ -4,7 +4,7 @@ from service.errors import ERRORS, QueueFull, ServiceError, restored
 
 
 def test_every_error_has_a_code_of_its_own_and_says_what_to_do() -> None:
-    assert len(ERRORS) == 45
+    assert len(ERRORS) == 46
     assert all(ERRORS[code].code == code for code in ERRORS)
     assert len({kind.meaning() for kind in ERRORS.values()}) == len(ERRORS)
     assert all(kind.meaning().endswith(".") for kind in ERRORS.values())

@@ -62,6 +62,7 @@ KINDS = {
     "quota-exceeded": Kind(429, "Quota exceeded"),
     "non-finite-output": Kind(500, "Non-finite model output"),
     "interrupted": Kind(500, "Interrupted"),
+    "device-lost": Kind(503, "Device lost"),
     "model-unavailable": Kind(500, "Model unavailable"),
     "not-ready": Kind(503, "Not ready"),
     "draining": Kind(503, "Shutting down"),

@@ -85,7 +85,8 @@ def _kept(reference: Report, other: Report, figure: Figure) -> Interval | None:
 
     def share(indices: bootstrap.Indices) -> bootstrap.Values:
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.true_divide(100.0 * above(indices), below(indices))
+            shares = np.true_divide(100.0 * above(indices), below(indices))
+        return np.where(np.isfinite(shares), shares, np.nan)  # which makes the interval NaN, too
 
     found = bootstrap.interval(
         share,

@@ -258,8 +258,9 @@ def test_passes_that_a_killed_replica_had_finished_are_not_run_again_by_the_othe
     cluster: Cluster, pair: tuple[Replica, Replica]
 ) -> None:
     cluster.hold(after=2)
+    others = reversed(pictures(9))  # in another order, so that no earlier result is the answer
     answer = pair[0].client.post(
-        "/reconstruct", files=form(*pictures(9)), data={"passes": "4"}, headers=ASYNC
+        "/reconstruct", files=form(*others), data={"passes": "4"}, headers=ASYNC
     )
     id = answer.json()["id"]
     runner = cluster.runner(id)

@@ -20,6 +20,7 @@ BEST = "best"
 _TRAINED_ON = {  # by recipe
     "rooms": "drawn rooms with textured boxes and spheres",
     "free": "drawn rooms, objects and house fronts",
+    "mixed": "drawn rooms, objects and house fronts",
     "free-gpu": "drawn rooms, objects and house fronts",
 }
 

@@ -53,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=choices.TRAINING_RECIPES,
         default="rooms",
         help="rooms: standard rooms, from scratch or with --start; free: from rooms to free "
-        "cameras, 20 hours of a core; free-gpu: the same in minutes of a large GPU; default: rooms",
+        "cameras, 20 hours of a core; mixed: the same with more rooms, 1.5 hours of a core; "
+        "free-gpu: free in minutes of a large GPU; default: rooms",
     )
     train.add_argument("--steps", type=int, help="default: the recipe's")
     train.add_argument("--seed", type=int, help=f"default: {choices.TRAINING_SEED}")

@@ -104,7 +104,7 @@ class Application:
         watching = (self.store, self._worker, self._events)
         self._between_replicas = Heartbeat(*watching), Follower(*watching)
         self._watchdog = Watchdog(self._worker, settings.queue.stall_timeout, on_failure)
-        models.on_loss(self._fail)
+        models.on_loss(self._lose)
         self._draining = False
         self._on_failure = on_failure
         self.reconstructions = Reconstructions(
@@ -312,8 +312,11 @@ class Application:
                     patience,
                 )
 
-    def _fail(self, error: Exception) -> None:
+    def _lose(self, error: Exception) -> None:
         _log.critical("the process ends: %s", error)
+        self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
         self.failure = error
         self.drain()
         self._on_failure()

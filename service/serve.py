@@ -64,7 +64,11 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
 
     application = Application(settings, models, on_failure=stop)
     app = create_app(application)
-    listener = _listen(settings.server)
+    try:
+        listener = _listen(settings.server)
+    except SettingsError:
+        application.close()
+        raise
     host, port = listener.getsockname()[:2]
     announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
 

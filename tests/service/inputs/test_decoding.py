@@ -56,7 +56,7 @@ def test_many_scans_end_at_the_processor_time_that_a_picture_of_this_size_may_ta
     monkeypatch.setattr(decoding, "_SECONDS", 0.5)
     monkeypatch.setattr(decoding, "_SECONDS_A_MEGAPIXEL", 0.0)
     with pytest.raises(DecodingError, match="more time or memory"):
-        decoder.decode(io.BytesIO(of_many_scans(3000, 400)), 9_000_000)
+        decoder.decode(io.BytesIO(of_many_scans(3000, 4000)), 9_000_000)
     wait_until(lambda: children(decoder) == [])
 
 
@@ -92,7 +92,7 @@ def test_pictures_behind_one_that_was_the_end_of_its_process_are_decoded(
     with closing(Decoding(decoder, [600, 9_000_000, 600])) as several:
         several.decode(fine, 600)
         with pytest.raises(DecodingError, match="more time or memory"):
-            several.decode(io.BytesIO(of_many_scans(3000, 400)), 9_000_000)
+            several.decode(io.BytesIO(of_many_scans(3000, 4000)), 9_000_000)
         assert several.decode(fine, 600).size == (30, 20)
 
 
@@ -151,7 +151,7 @@ def test_the_service_refuses_such_a_picture_and_goes_on(
     monkeypatch.setattr(decoding, "_SECONDS", 0.5)
     monkeypatch.setattr(decoding, "_SECONDS_A_MEGAPIXEL", 0.0)
     service = serve()
-    hostile = service.client.post("/reconstruct", files=form(of_many_scans(3000, 400)))
+    hostile = service.client.post("/reconstruct", files=form(of_many_scans(3000, 4000)))
     assert problem(hostile, 422, "broken-picture")["index"] == 0
     fine = service.client.post("/reconstruct", files=form(encode(make_picture())))
     assert fine.status_code == 200

@@ -378,13 +378,13 @@ def test_a_refused_client_reads_the_answer_though_it_has_not_finished_sending(se
 def test_requests_run_one_after_the_other_and_a_full_queue_refuses(serve: Serve) -> None:
     service = serve(Gate, queue_limit=1)
 
-    def post() -> httpx.Response:
-        return service.client.post("/reconstruct", files=form(encode(make_picture())))
+    def post(seed: int) -> httpx.Response:
+        return service.client.post("/reconstruct", files=form(encode(make_picture(seed=seed))))
 
     with ThreadPoolExecutor() as pool:
-        admitted = [pool.submit(post) for _ in range(2)]
+        admitted = [pool.submit(post, seed) for seed in range(2)]
         wait_until(lambda: service.metric("quantvggt_queue_depth") == 2)
-        refused = post()
+        refused = post(2)
         assert problem(refused, 429, "queue-full")["queue_capacity"] == 2
         assert int(refused.headers["retry-after"]) > 0
         service.engine.opened.set()

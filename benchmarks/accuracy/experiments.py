@@ -45,7 +45,8 @@ def _methods() -> Iterator[Experiment]:
         yield Experiment(f"W4A4, {title}", RECIPES[name], all_views)
     yield Experiment("W4A4, ours, a tenth in W4A8", BEST, all_views, mixed=True)
     yield Experiment("W4A4 everywhere, ours", _everywhere("w4a4", BEST), (4,))
-    for scheme in ("w4a8", "w4a16", "w3a4", "w2a4"):
+    yield Experiment("W4A8, ours", BEST.with_parts(aggregator="w4a8"), all_views)
+    for scheme in ("w4a16", "w3a4", "w2a4"):
         yield Experiment(f"{scheme.upper()}, ours", BEST.with_parts(aggregator=scheme), (4,))
 
 

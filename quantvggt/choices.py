@@ -30,7 +30,7 @@ SAMPLINGS = ("nfds", "filter", "cluster", "random")
 SYNTHETIC_SCENES = 200
 DATASETS = ("synthetic", "co3d", "dtu", "7scenes", "nrgbd", "colmap", "folder")
 
-TRAINING_RECIPES = ("rooms", "free", "mixed", "free-gpu")
+TRAINING_RECIPES = ("rooms", "free", "mixed", "further", "free-gpu")
 TRAINING_SEED, TRAINING_PROCESSES = 0, 2
 
 TEST_SETS = ("std", "photo", "free", "free-photo", "relief", "facade")

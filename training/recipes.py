@@ -48,6 +48,14 @@ MIXED = replace(
 """The same in an hour and a half of a core; two scenes of three stay standard rooms, which score
 better too. The bundled weights come from it."""
 
+FURTHER = replace(
+    MIXED,
+    recipe="further",
+    steps=6_000,
+    batches=replace(MIXED.batches, dial_until=0.0, standard_share=0.5),
+)
+"""On from weights that know free cameras: every second scene has one, from the first step."""
+
 FREE_GPU = replace(
     FREE,
     recipe="free-gpu",
@@ -76,5 +84,6 @@ RECIPES: Mapping[str, TrainingConfig] = {
     "rooms": TrainingConfig(),
     "free": FREE,
     "mixed": MIXED,
+    "further": FURTHER,
     "free-gpu": FREE_GPU,
 }

@@ -54,7 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="rooms",
         help="rooms: standard rooms, from scratch or with --start; free: from rooms to free "
         "cameras, 20 hours of a core; mixed: the same with more rooms, 1.5 hours of a core; "
-        "free-gpu: free in minutes of a large GPU; default: rooms",
+        "further: on from weights that know free cameras; free-gpu: free in minutes of a large "
+        "GPU; default: rooms",
     )
     train.add_argument("--steps", type=int, help="default: the recipe's")
     train.add_argument("--seed", type=int, help=f"default: {choices.TRAINING_SEED}")

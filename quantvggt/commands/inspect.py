@@ -14,6 +14,7 @@ HELP = "print what is in an artifact"
 EXTRA = "network"
 
 _FULL_PRECISION = ("float", "float32")
+_OF_LICENCE = ("weights_licence", "commercial_use", "licence_source")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +75,11 @@ def summary(manifest: dict[str, Any]) -> dict[str, Any]:
             if value not in ({}, False)
         ),
         "calibration": _calibration(manifest["calibration"]),
-        "source": ", ".join(f"{key} {value}" for key, value in manifest["provenance"].items()),
+        "source": ", ".join(
+            f"{key} {value}"
+            for key, value in manifest["provenance"].items()
+            if key not in _OF_LICENCE
+        ),
         "bytes": tensors["bytes"],
         "sha256": tensors["sha256"],
     }

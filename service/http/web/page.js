@@ -195,12 +195,19 @@ function licence(model) {
   return `${model.weights_licence ?? "licence not known"}${commercial ? `, ${commercial}` : ""}`;
 }
 
+// What the name of a checkpoint leaves open: which network it is.
+function network(model) {
+  const kind = model.size ?? model.family;
+  return kind && !model.name.toLowerCase().includes(kind) ? `${kind} · ` : "";
+}
+
 async function describe(model) {
   const { model: served, warnings, limits, refinement, urls: hosts, authentication, gallery: whose, exports: offered } = await getJson(model ? `capabilities?model=${encodeURIComponent(model)}` : "capabilities");
   exports = offered;
   ownWarnings = warnings;
   if (part("result").hidden) warn(ownWarnings);
-  part("model").textContent = `${served.name} · ${served.precision.toUpperCase()} · ${served.kernels.split(" (")[0]} kernels · ${licence(served)}`;
+  part("model").textContent = `${served.name} · ${network(served)}${served.precision.toUpperCase()} · ${served.kernels.split(" (")[0]} kernels · ${licence(served)}`;
+  part("model").title = served.licence_source ? `Licence: ${served.licence_source}` : "";
   part("model").hidden = false;
   pictures.limits = limits;
   gallery.whose = whose;

@@ -17,6 +17,7 @@ def test_an_artifact_shows_the_licence_that_it_inherits(
     tmp_path: Path, commercial: bool | None, word: str
 ) -> None:
     provenance = {
+        "checkpoint": "someone/Some",
         "weights_licence": "Some-1.0",
         "commercial_use": commercial,
         "licence_source": "its card",
@@ -25,5 +26,6 @@ def test_an_artifact_shows_the_licence_that_it_inherits(
     save(made, tmp_path / "artifact", provenance=provenance)
     found = summary(read(tmp_path / "artifact"))
     assert found["licence"] == f"Some-1.0, commercial use: {word} (its card)"
+    assert found["source"] == "checkpoint someone/Some"
     assert found["family"] == "depth_anything_3"
     assert found["heads"] == "camera, depth"

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from model import families
 from model.families.depth_anything_3 import backbone as backbone_module
+from model.families.depth_anything_3 import network as network_module
 from model.families.depth_anything_3 import reference_view
 from model.families.depth_anything_3.backbone import Backbone
 from model.families.depth_anything_3.cameras import (
@@ -28,7 +29,8 @@ from model.families.depth_anything_3.rays import cameras_from_rays
 from model.families.depth_anything_3.sky import with_far_sky
 from model.families.family import Geometry
 from model.network import dpt_head
-from tests.model.golden import Fixture, cases, fixtures
+from model.rotations import quaternion_to_matrix
+from tests.model.golden import PARITY, Fixture, cases, fixtures
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +39,7 @@ def without_gradients() -> Iterator[None]:
         yield
 
 
-def _config(module: dict[str, Any]) -> DepthAnything3Config:
+def _config(module: dict[str, Any], rays: bool) -> DepthAnything3Config:
     backbone, head = module["backbone"], module["head"]
     any_view = head["kind"] == "dual"
     return DepthAnything3Config(
@@ -49,18 +51,25 @@ def _config(module: dict[str, Any]) -> DepthAnything3Config:
         features=head["features"],
         out_channels=head["out_channels"],
         camera_encoder_heads=module["cam_enc"]["num_heads"] if any_view else 16,
-        heads=("camera", "depth", "rays") if any_view else ("depth",),
+        heads=("camera", "depth", *(["rays"] if rays else [])) if any_view else ("depth",),
     )
 
 
-def _network(fixture: Fixture) -> DepthAnything3:
+def _network(fixture: Fixture, rays: bool = True) -> DepthAnything3:
     """The network with the fixture's weights, none of which is left over."""
-    config = _config(fixture.config["module"])
+    config = _config(fixture.config["module"], rays)
     family, net = families.of(config), DepthAnything3(config)
     named = {family.tensor_name(config, name): value for name, value in fixture.weights.items()}
     used = {k: v for k, v in named.items() if not k.startswith(family.ignored(config))}
     net.load_state_dict(used, strict=True)
     return net.eval()
+
+
+def _known(fixture: Fixture, case: str) -> tuple[Tensor, Tensor] | None:
+    """The case's own cameras, if it has any."""
+    if f"{case}.extrinsics" not in fixture.inputs:
+        return None
+    return fixture.inputs[f"{case}.extrinsics"], fixture.inputs[f"{case}.intrinsics"]
 
 
 def _check(net: DepthAnything3, fixture: Fixture, case: str) -> None:
@@ -72,9 +81,8 @@ def _check(net: DepthAnything3, fixture: Fixture, case: str) -> None:
 
     images = fixture.inputs[f"{case}.images"]
     size, frames = (images.shape[-2], images.shape[-1]), images.shape[:2]
-    known = None
-    if f"{case}.extrinsics" in fixture.inputs:
-        cameras = [fixture.inputs[f"{case}.{name}"] for name in ("extrinsics", "intrinsics")]
+    known, cameras = None, _known(fixture, case)
+    if cameras is not None:
         known = net.cam_enc(cameras_to_encoding(*cameras, size))
         check("cam_enc", known)
     check("tokens_in", net.backbone.embed(images).unflatten(0, frames))
@@ -118,17 +126,38 @@ def test_every_step_of_a_pass_is_the_public_networks(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", fixtures("da3"))
-def test_a_whole_pass_gives_what_its_steps_give(folder: Path) -> None:
+def test_a_whole_pass_gives_what_its_steps_give(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the public network is given cameras as they are; who calls it normalises them
+    monkeypatch.setattr(network_module, "normalised", lambda extrinsics: extrinsics)
     fixture = Fixture(folder)
-    net = _network(fixture)
+    net = _network(fixture, rays=False)
     for case, _ in cases(fixture):
-        if f"{case}.extrinsics" not in fixture.inputs:
-            found = net(fixture.inputs[f"{case}.images"])
-            name = "depth" if net.config.any_view else "head.depth"
-            fixture.check(f"{case}.{name}", found.depth[..., 0])
-            if net.config.any_view:
-                fixture.check(f"{case}.depth_conf", found.depth_conf)
-                assert found.pose_enc.shape == (*found.depth.shape[:2], 9)
+        found = net(fixture.inputs[f"{case}.images"], cameras=_known(fixture, case))
+        if not net.config.any_view:
+            fixture.check(f"{case}.head.depth", found.depth[..., 0])
+            continue
+        fixture.check(f"{case}.depth", found.depth[..., 0])
+        fixture.check(f"{case}.depth_conf", found.depth_conf)
+        fixture.check(f"{case}.pose_enc", found.pose_enc)
+
+
+def test_world_and_unit_of_known_cameras_do_not_matter_to_a_pass() -> None:
+    fixture = Fixture(PARITY / "da3_anyview")
+    net = _network(fixture, rays=False)
+    case = next(case for case, _ in cases(fixture) if _known(fixture, case))
+    images, known = fixture.inputs[f"{case}.images"], _known(fixture, case)
+    assert known is not None
+    extrinsics, intrinsics = known[0].double(), known[1].double()
+    turned = torch.eye(4, dtype=torch.float64)
+    turned[:3, :3] = quaternion_to_matrix(torch.tensor([0.1, 0.7, -0.3, 0.4], dtype=torch.float64))
+    turned[:3, 3] = torch.tensor([30.0, -20, 10])
+    moved = extrinsics @ turned
+    moved[..., :3, 3] *= 7
+    found, again = (net(images, cameras=(each, intrinsics)) for each in (extrinsics, moved))
+    torch.testing.assert_close(again.pose_enc, found.pose_enc, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(again.depth, found.depth, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("folder", fixtures("da3_reference_view"))

@@ -12,9 +12,13 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from model.files.artifact import save
+from quantization.convert import quantize_network
+from quantization.recipe import RECIPES
 from service.inference.engine import Engine
 from service.inference.network_pass import Pass
 from service.keys import add_key
+from tests.model.families.networks import TINY
 from tests.service.http.web.visitor import (
     SAMPLES,
     changed,
@@ -295,6 +299,24 @@ def test_where_there_are_several_models_one_is_chosen_on_the_page(
         id = page.url.rpartition("#")[2]
         answer = service.client.get(f"/reconstructions/{id}")
         assert answer.json()["options"]["model"] == "again"
+
+
+def test_the_page_says_which_network_is_served_and_under_what_licence(
+    browser: Browser, serve: Serve, tmp_path: Path
+) -> None:
+    facts = {
+        "checkpoint": "model.safetensors",
+        "weights_licence": "Some-1.0",
+        "commercial_use": False,
+        "licence_source": "its card",
+    }
+    made = quantize_network(TINY["any-view"](), RECIPES["rtn"])
+    save(made, tmp_path / "any-view", provenance=facts)
+    with visited(browser, serve(artifact=tmp_path / "any-view")) as page:
+        model = page.locator("#model")
+        expect(model).to_contain_text("model.safetensors · depth_anything_3 · W4A")
+        expect(model).to_contain_text("Some-1.0, not for commercial use")
+        expect(model).to_have_attribute("title", "Licence: its card")
 
 
 def test_where_there_is_one_model_nothing_is_to_be_chosen(page: Page) -> None:

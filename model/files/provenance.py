@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,23 @@ from model.files.artifact import sha256
 from model.files.checkpoint import locate
 from model.files.weights import files_of
 
+_SAID = "said when the checkpoint was quantised"
+
 
 def describe(location: str, licence: str | None = None) -> dict[str, Any]:
     """Name, licence and SHA-256 of a checkpoint and, in a git checkout, the commit of this code.
 
-    Without `licence` it is that of a checkpoint known by name, else None; whether it allows
-    commercial use is known of these only. `licence_source` says where.
+    Without `licence` it is that of a checkpoint known by name, else None. A copy of such a
+    checkpoint has its licence if `licence` is that name. Whether it allows commercial use is known
+    of these only. `licence_source` says where.
     """
     path = locate(location)
     known = families.LICENCES.get(re.split("[@:]", location)[0])
-    if licence:
-        known = Licence(licence, None, "said when the checkpoint was quantised")
+    copied = families.LICENCES.get(licence or "")
+    if copied is not None:
+        known = replace(copied, source=f"{_SAID}, as that of {licence}: {copied.source}")
+    elif licence:
+        known = Licence(licence, None, _SAID)
     named = location if location == "demo" or not Path(location).exists() else path.name
     return {
         "checkpoint": named,

@@ -90,7 +90,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights-licence",
         metavar="NAME",
-        help="licence of the weights, if they are not known ones",
+        help="licence of the weights, if they are not known ones; of a copy of known ones, the "
+        "hub repository that they are from",
     )
     parser.add_argument("--device", default="cpu", help="default: %(default)s")
     parser.add_argument(

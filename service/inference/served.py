@@ -38,9 +38,15 @@ def check_commercial(model: ModelDocument) -> None:
     """Raises SettingsError if the licence of the weights is not known to allow commercial use."""
     if model.commercial_use:
         return
-    allowed = "does not allow" if model.commercial_use is False else "is not known to allow"
+    allowed, otherwise = "does not allow", ""
+    if model.commercial_use is None:
+        allowed = "is not known to allow"
+        otherwise = (
+            "; if it is a copy of public weights, quantise it with --weights-licence and the name "
+            "of their hub repository"
+        )
     raise SettingsError(
         f"weights for commercial use are required; the licence of {model.name}, "
         f"{model.weights_licence or 'which is not known'}, {allowed} it: serve another "
-        "artifact, or leave out --require-commercial."
+        f"artifact, or leave out --require-commercial{otherwise}."
     )

@@ -244,7 +244,11 @@ def test_a_model_for_single_pictures_refuses_several(metric: Running) -> None:
 
 
 @pytest.mark.parametrize(
-    ("commercial", "words"), [(False, "does not allow"), (None, "is not known to allow")]
+    ("commercial", "words"),
+    [
+        (False, "does not allow it: serve another artifact, or leave out --require-commercial.$"),
+        (None, "is not known to allow it: .*; if it is a copy of public weights, quantise it with"),
+    ],
 )
 def test_weights_for_commercial_use_can_be_required(
     tmp_path: Path, commercial: bool | None, words: str

@@ -31,6 +31,18 @@ def test_a_local_file_is_named_without_its_folder(tmp_path: Path) -> None:
     assert found["licence_source"] == "said when the checkpoint was quantised"
 
 
+def test_a_copy_of_a_public_checkpoint_has_its_licence_if_that_is_said(tmp_path: Path) -> None:
+    save_file({"x": torch.zeros(1)}, tmp_path / "mine.safetensors")
+    path = str(tmp_path / "mine.safetensors")
+    small, large = (describe(path, f"depth-anything/DA3-{size}") for size in ("SMALL", "LARGE"))
+    assert (small["weights_licence"], small["commercial_use"]) == ("Apache-2.0", True)
+    assert (large["weights_licence"], large["commercial_use"]) == ("CC-BY-NC-4.0", False)
+    assert small["licence_source"].startswith(
+        "said when the checkpoint was quantised, as that of depth-anything/DA3-SMALL: README"
+    )
+    assert small["checkpoint"] == "mine.safetensors"
+
+
 def test_shards_are_hashed_as_the_list_of_their_hashes(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "model-00001-of-00001.safetensors")
     index = tmp_path / "model.safetensors.index.json"

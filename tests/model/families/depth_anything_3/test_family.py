@@ -41,6 +41,26 @@ def test_a_public_checkpoint_has_the_networks_tensors_and_ignored_ones(name: str
     assert used == {key: tuple(value.shape) for key, value in built.items()}
 
 
+@pytest.mark.parametrize(
+    ("name", "heads", "start", "layers"),
+    [
+        ("da3-small", 6, 4, (5, 7, 9, 11)),
+        ("da3-base", 12, 4, (5, 7, 9, 11)),
+        ("da3-large", 16, 8, (11, 15, 19, 23)),
+        ("da3-giant", 24, 13, (19, 27, 33, 39)),
+        ("da3mono-large", 16, None, (4, 11, 17, 23)),
+        ("da3metric-large", 16, None, (4, 11, 17, 23)),
+    ],
+)
+def test_what_no_tensor_tells_is_as_the_public_code_has_it(
+    name: str, heads: int, start: int | None, layers: tuple[int, ...]
+) -> None:
+    config = PRESETS[name]
+    assert (config.num_heads, config.alt_start, config.out_layers) == (heads, start, layers)
+    assert (config.camera_encoder_heads, config.rope_freq) == (16, 100)
+    assert config.reference_view == "saddle_balanced"
+
+
 def test_size_is_known_without_a_config_json_and_metric_depth_is_not() -> None:
     assert families.recognise(None, _listed("da3-base")) == PRESETS["da3-base"]
     metric = _listed("da3metric-large")

@@ -30,6 +30,13 @@ def test_a_public_checkpoint_has_the_networks_tensors_and_ignored_ones(name: str
 
 
 @pytest.mark.parametrize("name", PRESETS)
+def test_what_no_tensor_tells_is_as_the_public_code_has_it(name: str) -> None:
+    config = PRESETS[name]
+    assert (config.encoder_heads, config.decoder_heads, config.head_heads) == (16, 16, 16)
+    assert (config.metric_heads, config.rope_freq) == (8, 100)
+
+
+@pytest.mark.parametrize("name", PRESETS)
 def test_every_layer_of_a_block_belongs_to_one_part(name: str) -> None:
     net = build_empty(PRESETS[name])
     family = families.of(net.config)

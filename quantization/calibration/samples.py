@@ -179,7 +179,7 @@ def describe(
     stream = Stream(walk)
     means: list[list[float]] = [[] for _ in found]
     deviations: list[list[float]] = [[] for _ in found]
-    for stage in track(walk.stages, "looking at candidates"):
+    for stage in track(walk.stages, f"looking at {len(found)} candidates, block"):
         stream.enter(stage)
         if stage in walk.steps.deep:
             for i, tokens in enumerate(stream.tokens):

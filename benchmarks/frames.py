@@ -73,7 +73,12 @@ def main() -> int:
         help="measure this too, such as 'all keys:200'",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", required=True)
-    parser.add_argument("--one", nargs=2, metavar=("WAY", "FRAMES"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--one",
+        nargs=2,
+        metavar=("WAY", "FRAMES"),
+        help="measure only this, print it and write no FILE",
+    )
     args = parser.parse_args()
     if args.one:
         print(json.dumps(measure(args.narrow, args.pairs, args.one[0], int(args.one[1]))))

@@ -35,21 +35,16 @@ from typing import Any
 
 import httpx
 import torch
-import uvicorn
 from PIL import Image
 from sqlalchemy import Engine as Database
 from sqlalchemy import event
 
+from benchmarks.served import served
 from model import VGGT
 from model.families.vggt.presets import PRESETS
 from model.files.artifact import save
 from quantization.convert import quantize_network
 from quantization.recipe import Recipe
-from service.application import Application
-from service.http.app import create_app
-from service.inference.engine import Engine
-from service.inference.models import Models
-from service.settings import Settings
 
 _ROOT = str(Path(__file__).parents[1]) + os.sep
 _OWN = __file__
@@ -121,24 +116,13 @@ def main() -> None:
     counts.install()
     with tempfile.TemporaryDirectory() as folder:
         artifact = options.artifact or _small(Path(folder) / "artifact")
-        settings = Settings.of(artifact=artifact, data_dir=Path(folder) / "data", log_level="error")
-        models = Models.of(settings, Engine)
-        engine = models.usual
-        app = create_app(Application(settings, models))
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        while not (server.started and engine.ready):
-            time.sleep(0.05)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=600
-        ) as client:
+        with (
+            served(artifact) as (address, _),
+            httpx.Client(base_url=address, trust_env=False, timeout=600) as client,
+        ):
             _post(client, 0)  # what is made once is made now
             with counts.counting():
                 _post(client, 1)
-        server.should_exit = True
-        thread.join()
     if options.list:
         for title, names in (
             ("files", counts.files),

@@ -14,38 +14,20 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
-import shutil
-import tempfile
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import httpx
 import torch
-import uvicorn
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
+from benchmarks.chromium import chromium_page, processor_seconds
+from benchmarks.served import served
 from scenes.synthetic.walk import walk
-from service.application import Application
-from service.http.app import create_app
-from service.inference.engine import Engine
-from service.inference.models import Models
-from service.settings import Settings
 
 _SIDE = 96  # pixels of a picture, all of which become points
-_WINDOW = {"width": 1280, "height": 800}
-FLAGS = [
-    "--no-sandbox",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-]
 # the page says after every drawing how many points it drew
 _WATCH = """() => {
   window.drawings = [];
@@ -65,14 +47,10 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=112, help=f"of {_SIDE} x {_SIDE} pixels")
     parser.add_argument("--seconds", type=int, default=10)
     options = parser.parse_args()
-    with _served(options.artifact) as address, sync_playwright() as playwright:
+    with served(options.artifact) as (address, _), chromium_page() as page:
         id = _reconstructed(address, options.pictures)
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
-        page = browser.new_page(viewport=_WINDOW)
-        page.set_default_timeout(120_000)
         page.goto(f"{address}/#{id}")
         found = _turned(page, options.seconds)
-        browser.close()
     for second, (frames, drawn) in enumerate(found["each_second"], 1):
         print(f"second {second:2}: {frames:3} frames, {drawn:,} points")
     print(
@@ -82,32 +60,6 @@ def main() -> None:
         f"{found['settled_ms']:.0f} ms after the turning stopped"
     )
     print(json.dumps(found))
-
-
-def find_chromium() -> str:
-    """Raises SystemExit where there is none."""
-    found = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
-    if found is None:
-        raise SystemExit("there is no Chromium on the PATH")
-    return found
-
-
-@contextmanager
-def _served(artifact: Path) -> Iterator[str]:
-    with tempfile.TemporaryDirectory() as folder:
-        settings = Settings.of(artifact=artifact, data_dir=Path(folder), log_level="error")
-        models = Models.of(settings, Engine)
-        app = create_app(Application(settings, models))
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        while not (server.started and models.ready):
-            time.sleep(0.05)
-        try:
-            yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 def _reconstructed(address: str, pictures: int) -> str:
@@ -155,23 +107,6 @@ def _turned(page: Page, seconds: int) -> dict[str, Any]:
         "settled_ms": settled - stopped,
         "each_second": each,
     }
-
-
-def processor_seconds() -> float:
-    """Of all processes that this one has started, the browser's among them (Linux)."""
-    parents, used = {}, {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it has ended
-            pid, rest = stat.parent.name, stat.read_text().rpartition(")")[2].split()
-            parents[pid], used[pid] = rest[1], int(rest[11]) + int(rest[12])
-    own, ours = str(os.getpid()), set()
-    for pid in used:
-        line = [pid]
-        while line[-1] in parents and line[-1] != own:
-            line.append(parents[line[-1]])
-        if line[-1] == own:
-            ours.update(line[:-1])
-    return sum(used[pid] for pid in ours) / os.sysconf("SC_CLK_TCK")
 
 
 def _points(said: str) -> int:

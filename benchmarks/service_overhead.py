@@ -15,22 +15,16 @@ import argparse
 import io
 import json
 import statistics
-import tempfile
-import threading
 import time
 from pathlib import Path
 
 import httpx
 import torch
-import uvicorn
 
+from benchmarks.served import served
 from model.reconstruct import decode
 from model.scene.preprocess import preprocess_images
-from service.application import Application
-from service.http.app import create_app
 from service.inference.engine import Engine
-from service.inference.models import Models
-from service.settings import Settings
 
 
 def main() -> None:
@@ -45,34 +39,22 @@ def main() -> None:
     paths = sorted(path for path in options.pictures.iterdir() if path.suffix in (".png", ".jpg"))
     contents = [paths[i % len(paths)].read_bytes() for i in range(options.views)]
 
-    with tempfile.TemporaryDirectory() as folder:
-        settings = Settings.of(artifact=options.artifact, data_dir=Path(folder), log_level="error")
-        models = Models.of(settings, Engine)
-        engine = models.usual
-        app = create_app(Application(settings, models))
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        while not (server.started and engine.ready):
-            time.sleep(0.05)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=600
-        ) as client:
-            whole, bare, network, processor = [], [], [], []
-            for run in range(options.runs + 1):
-                began = time.process_time()
-                seconds, inside = _bare(engine, contents)
-                between = time.process_time()
-                asked = _asked(client, contents)
-                more = time.process_time() - between - (between - began)
-                if run:  # the first warms up both
-                    whole.append(asked)
-                    bare.append(seconds)
-                    network.append(inside)
-                    processor.append(more)
-        server.should_exit = True
-        thread.join()
+    with (
+        served(options.artifact) as (address, engine),
+        httpx.Client(base_url=address, trust_env=False, timeout=600) as client,
+    ):
+        whole, bare, network, processor = [], [], [], []
+        for run in range(options.runs + 1):
+            began = time.process_time()
+            seconds, inside = _bare(engine, contents)
+            between = time.process_time()
+            asked = _asked(client, contents)
+            more = time.process_time() - between - (between - began)
+            if run:  # the first warms up both
+                whole.append(asked)
+                bare.append(seconds)
+                network.append(inside)
+                processor.append(more)
 
     medians = {
         "service": statistics.median(whole),

@@ -13,9 +13,9 @@ from __future__ import annotations
 import argparse
 import json
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
-from benchmarks.page import FLAGS, find_chromium, processor_seconds
+from benchmarks.chromium import chromium_page, processor_seconds
 from service.http.routes.page import WEB
 
 _CLOUD = 1_000_000
@@ -56,17 +56,13 @@ def main() -> None:
     parser.add_argument("--points", type=int, nargs="+", default=[20000, 75000, 150000, _CLOUD])
     options = parser.parse_args()
     found = {}
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 800})
-        page.set_default_timeout(120_000)
+    with chromium_page() as page:
         page.route("http://page/*", lambda route: route.fulfill(**_file(route.request.url)))
         page.goto("http://page/")
         page.evaluate(_SHOW, _CLOUD)
         for points in options.points:
             found[points] = cost = _cost(page, points)
             print(f"{points:9,} points: {1000 * cost:6.0f} ms a frame, {1 / cost:5.1f} a second")
-        browser.close()
     print(json.dumps(found))
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from service.access import Client
 from service.clock import clock
 from service.errors import QueueFull
-from service.jobs.store import Held, JobStore
+from service.jobs.bounds import Held
+from service.jobs.store import JobStore
 from service.storage.folder import Storage
 
 

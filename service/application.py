@@ -30,12 +30,13 @@ from service.inputs.decoding import decoder
 from service.inputs.prepared import PreparedScene
 from service.inputs.remote.fetcher import Fetcher
 from service.intake import DryRun, Intake
+from service.jobs.bounds import Bounds
 from service.jobs.database import Database
 from service.jobs.events import Events
 from service.jobs.job import new_id
 from service.jobs.lease import Follower, Heartbeat
 from service.jobs.retention import Retention
-from service.jobs.store import Bounds, JobStore
+from service.jobs.store import JobStore
 from service.jobs.webhooks import Webhooks, read_secret
 from service.jobs.worker import Watchdog, Worker
 from service.keys import Used, ensure_keys

@@ -53,7 +53,7 @@ class Source(Generic[O]):
 class Export(Generic[O]):
     """One file that can be had of a result; with ``{index}`` in its name, one for each picture.
 
-    Adding an export is a writer and one of these in `service.exports.records.EXPORTS`.
+    Adding an export is a writer and one of these in `scene_records` or `picture_records`.
     """
 
     name: str

@@ -14,11 +14,9 @@ import torch
 from torch import Tensor
 
 from kernels import DequantizedLinear, QuantizedLinear, kernel_path
-from kernels.widths import FREE, wide_cost
 from model import families
 from model.errors import ReconstructionError
-from model.families.family import Grid
-from model.files.artifact import layer_shapes, load, read_manifest
+from model.files.artifact import load
 from model.network.descriptor import described
 from model.network.execution import autocast, fallbacks
 from model.network.network import Network
@@ -27,13 +25,8 @@ from model.network.prediction import Prediction
 from model.network.threads import limit_threads
 from model.reconstruct import Cameras, decode, known_to_network
 from model.scene.preprocess import ImageTransform, PreprocessedImages
-from service.errors import (
-    InvalidOption,
-    NonFiniteOutput,
-    NoTracks,
-    NotReady,
-    OutOfMemory,
-)
+from service.errors import NonFiniteOutput, NotReady, OutOfMemory
+from service.inference.activations import chosen_activations
 from service.inference.cost import Cost, CostModel
 from service.inference.device import DeviceHealth
 from service.inference.gpu import prepare, sent
@@ -41,14 +34,9 @@ from service.inference.graphs import SHARE, PassGraphs, capture_for
 from service.inference.memory import PeakMemory, free_budget
 from service.inference.network_pass import Pass, tracks_of
 from service.inference.plan import Planner
-from service.inference.served import check_commercial, digest_of, served_configuration
+from service.inference.served import ServedNetwork, check_commercial
 from service.inference.warm_up import warm_up
-from service.result.document import (
-    ActivationsDocument,
-    DomainDocument,
-    ModelDocument,
-    Unit,
-)
+from service.result.document import ActivationsDocument, DomainDocument, ModelDocument
 from service.settings import InferenceSettings, SettingsError
 from service.states import NETWORK_STAGES
 
@@ -57,7 +45,7 @@ Observer = Callable[[str, float], None]
 _log = logging.getLogger("service")
 
 
-class Engine:
+class Engine(ServedNetwork):
     """A quantised network on one device.
 
     The constructor reads only the manifest, so that a wrong path fails before anything listens;
@@ -67,17 +55,12 @@ class Engine:
     """
 
     def __init__(self, settings: InferenceSettings) -> None:
+        super().__init__(settings.artifact)
         self.settings = settings
-        self.artifact = settings.artifact
         self.device = settings.device
-        self.manifest = read_manifest(settings.artifact)
-        self._config = served_configuration(self.manifest, settings.artifact)
-        self.family = families.of(self._config)
-        self._grid = self.family.grid(self._config)
-        self.digest = digest_of(settings.artifact)
         self.on_loss: Callable[[Exception], None] = lambda error: None
         self.planner = Planner(
-            CostModel(self.patch_size, self.family.special_tokens(self._config)),
+            CostModel(self.patch_size, self.family.special_tokens(self.config)),
             settings.memory_budget,
             settings.pass_frames,
             settings.attention_keys or None,
@@ -98,41 +81,6 @@ class Engine:
         """What two services have in common if they give the same answers."""
         return f"{self.digest} {self.settings.activations}"
 
-    @property
-    def grid(self) -> Grid:
-        """What pictures are brought onto."""
-        return self._grid
-
-    @property
-    def image_size(self) -> int:
-        """Longer side of the network's input in pixels."""
-        return self._grid.longer_side
-
-    @property
-    def patch_size(self) -> int:
-        """Side of a patch in pixels."""
-        return self._grid.patch_size
-
-    @property
-    def heads(self) -> tuple[str, ...]:
-        """Heads of the network: camera and depth, perhaps point and track."""
-        return self._config.heads
-
-    @property
-    def unit(self) -> Unit:
-        """Of the lengths that the network predicts."""
-        return self.family.scale(self._config)
-
-    @property
-    def single_pictures(self) -> bool:
-        """Whether the network takes one picture, and does not predict its focal length."""
-        return self.family.single_pictures(self._config)
-
-    @property
-    def takes_cameras(self) -> bool:
-        """Whether the network can be told the cameras of its pictures."""
-        return self.family.takes_cameras(self._config)
-
     def document(self) -> ModelDocument:
         """What results and /capabilities say about the model."""
         provenance, domain = self.manifest["provenance"], self.manifest["domain"]
@@ -146,7 +94,7 @@ class Engine:
             name=str(provenance.get("checkpoint") or self.artifact.resolve().name),
             artifact=self.digest,
             family=self.family.name,
-            size=families.size_of(self._config),
+            size=families.size_of(self.config),
             weights_licence=provenance.get("weights_licence"),
             commercial_use=provenance.get("commercial_use"),
             licence_source=provenance.get("licence_source"),
@@ -202,8 +150,9 @@ class Engine:
         threads = limit_threads(self.settings.threads)
         # points are made from depth: those of a head of their own would be read by nobody
         known = self._activations
-        wide = self._choose_activations() if known is None else known.wide
-        net = load(self.artifact, self.device, without=("point",), wide_activations=wide)
+        chosen = known or chosen_activations(self.artifact, self.device, self.settings.activations)
+        self._activations = chosen
+        net = load(self.artifact, self.device, without=("point",), wide_activations=chosen.wide)
         prepare(net, torch.device(self.device), self.image_size)
         self._describe(net)
         self.load_seconds = time.perf_counter() - started
@@ -261,16 +210,6 @@ class Engine:
             self._graphs = PassGraphs(capture, self.planner.budget // SHARE)
             self.planner.budget -= self._graphs.allowance
 
-    def _choose_activations(self) -> bool:
-        """Whether 4-bit activations are to have 8 bits."""
-        asked = self.settings.activations
-        cost = None
-        if asked == "auto":
-            cost = wide_cost(layer_shapes(self.artifact), self.device)
-        wide = asked == "8" or (cost is not None and cost <= FREE)
-        self._activations = ActivationsDocument(asked=asked, wide=wide, cost=cost)
-        return wide
-
     def close(self) -> None:
         """Release what `load` has started outside of this process: here, nothing."""
 
@@ -287,7 +226,7 @@ class Engine:
             self._wait()
             seconds = time.perf_counter() - started
             with suppress(ReconstructionError):  # of a grey picture; requests are told if of theirs
-                decode(self._config, prediction, batch)
+                decode(self.config, prediction, batch)
         return Cost(self._peak.bytes, seconds)
 
     def infer(
@@ -334,23 +273,6 @@ class Engine:
             f"{count} pictures don't fit into the device's memory; send fewer.", pictures=count
         )
 
-    def check_tracks(self, height: int, width: int) -> None:
-        """Raises NoTracks without a track head, InvalidOption if it can't follow points in so few
-        network pixels."""
-        if "track" not in self.heads:
-            raise NoTracks(
-                f"This model has no track head; it has {', '.join(self.heads)}.",
-                heads=list(self.heads),
-            )
-        least = self.family.least_tracked_side(self._config)
-        if min(height, width) < least:
-            raise InvalidOption(
-                f"Points can't be followed in pictures of {width} x {height} network pixels; this "
-                "model's tracker "
-                f"needs {least} a side. Leave query_points out, or send less thin pictures.",
-                option="query_points",
-            )
-
     def _infer(
         self,
         batch: PreprocessedImages,
@@ -392,7 +314,7 @@ class Engine:
                     prediction = net(images, queries, attention_keys, **known)
             self._wait()
             marks.append(time.perf_counter())
-            reconstruction = decode(self._config, prediction, batch)
+            reconstruction = decode(self.config, prediction, batch)
             marks.append(time.perf_counter())
         tracks = None if queries is None else tracks_of(prediction)
         if len(marks) == 4:  # a pass that can't be watched: all of it counts as aggregator

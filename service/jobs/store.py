@@ -9,56 +9,35 @@ the database's clock says when a lease is over.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
-    Select,
     and_,
     delete,
     func,
     insert,
     or_,
     select,
-    update,
 )
 
-from service.errors import Interrupted, KeyReused, QueueFull
-from service.jobs import chunk_events
+from service.errors import Interrupted
+from service.jobs import chunk_events, twins
 from service.jobs import quota as counted
+from service.jobs.bounds import Bounds, Held, check_room, check_share
 from service.jobs.database import Database
 from service.jobs.events import Event
 from service.jobs.job import Job
+from service.jobs.rows import ROW, UNDER_WAY, columns, every, number, one, position, written
 from service.jobs.schema import idempotency_keys, jobs, names, webhooks
 from service.keys import Quota, Used
 from service.states import ENDED, JobState
 
 _ATTEMPTS = 3
-_UNDER_WAY = jobs.c.state.not_in(ENDED)
 _RUNNING = (JobState.RUNNING, JobState.CANCELLING)
-_ROW = select(*(jobs.c[field.name] for field in fields(Job)))
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """How much may be under way at once: jobs, and predicted seconds of them."""
-
-    jobs: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Held:
-    """The requests that are still being read: of one client, whose share is bounded, and of all."""
-
-    client: str
-    own: int
-    all: int
 
 
 class JobStore:
@@ -77,9 +56,9 @@ class JobStore:
             return
         with self.database.transaction() as connection:
             now = self.database.now(connection)
-            for job in self._all(connection, _ROW.where(jobs.c.state.in_(_RUNNING))):
+            for job in every(connection, ROW.where(jobs.c.state.in_(_RUNNING))):
                 if not self._given_up(connection, job, now):
-                    self._write(connection, replace(job, state=JobState.QUEUED))
+                    written(connection, replace(job, state=JobState.QUEUED))
 
     def begin(self) -> None:
         """From here on an `unused` database is another one, or was emptied."""
@@ -98,9 +77,9 @@ class JobStore:
         """Raises QueueFull if nothing can wait beside `uploads` requests that are still being
         read, or not for a client that already holds as much as is free."""
         with self.database.transaction() as connection:
-            self._check_room(connection, uploads)
+            check_room(connection, self.bounds, uploads)
             if share is not None:
-                self._check_share(connection, share)
+                check_share(connection, self.bounds, share)
 
     def check_quota(self, client: str, quota: Quota | None, now: float) -> None:
         """Raises QuotaExceeded if nothing is left of the client's megapixels."""
@@ -133,7 +112,7 @@ class JobStore:
         """
         with self.database.transaction() as connection:
             self.database.alone(connection)
-            return self._known(connection, client, fingerprint, key, reuse)
+            return twins.known(connection, client, fingerprint, key, reuse)
 
     def add(
         self, job: Job, key: str | None = None, reuse: bool = False, quota: Quota | None = None,
@@ -146,17 +125,17 @@ class JobStore:
         """
         with self.database.transaction() as connection:
             self.database.alone(connection)
-            known = self._known(connection, job.client, job.fingerprint, key, reuse)
+            known = twins.known(connection, job.client, job.fingerprint, key, reuse)
             if known is not None:
                 return known
-            self._check_room(connection)
+            check_room(connection, self.bounds)
             if quota is not None:
                 now = job.created
                 counted.check(connection, job.client, quota, now, megapixels, 1, stores=True)
                 counted.spend(connection, job.client, now, megapixels, 1)
-            job = replace(job, event=_number(job, self.database.now(connection)))
-            connection.execute(insert(jobs).values(_columns(job)))
-            self._bind(connection, job, key)
+            job = replace(job, event=number(job, self.database.now(connection)))
+            connection.execute(insert(jobs).values(columns(job)))
+            twins.bind(connection, job, key)
         return job
 
     def claim(self, worker: str = "", besides: Collection[str] = ()) -> Job | None:
@@ -170,20 +149,17 @@ class JobStore:
             abandoned = and_(jobs.c.state.in_(_RUNNING), over)
             free = and_(or_(jobs.c.state == JobState.QUEUED, abandoned), jobs.c.id.not_in(besides))
             first = (
-                _ROW.where(free)
-                .order_by(jobs.c.position)
-                .limit(1)
-                .with_for_update(skip_locked=True)
+                ROW.where(free).order_by(jobs.c.position).limit(1).with_for_update(skip_locked=True)
             )
-            while (job := self._one(connection, first)) is not None:
+            while (job := one(connection, first)) is not None:
                 if job.state != JobState.QUEUED and self._given_up(connection, job, now):
                     continue
                 taken = replace(
                     job, state=JobState.RUNNING, attempts=job.attempts + 1, token=job.token + 1,
                     worker=worker, started=now, lease_end=self._lease_end(now), stage=None,
-                    progress=0.0, event=_number(job, now),
+                    progress=0.0, event=number(job, now),
                 )  # fmt: skip
-                return self._write(connection, taken)
+                return written(connection, taken)
             return None
 
     def renew(
@@ -208,7 +184,7 @@ class JobStore:
                         progress=job.progress,
                         event=max(held.event, job.event),
                     )
-                    self._write(connection, replace(updated, lease_end=self._lease_end(now)))
+                    written(connection, replace(updated, lease_end=self._lease_end(now)))
                     chunk_events.record(connection, job.id, chunks.get(job.id, ()))
         return states
 
@@ -253,21 +229,21 @@ class JobStore:
                 return self._end(connection, held, JobState.CANCELLED, now)
             back = replace(
                 held, state=JobState.QUEUED, attempts=held.attempts - 1, started=None,
-                lease_end=None, stage=None, progress=0.0, event=_number(held, now),
+                lease_end=None, stage=None, progress=0.0, event=number(held, now),
             )  # fmt: skip
-            return self._write(connection, back)
+            return written(connection, back)
 
     def cancel(self, id: str, after: int = 0) -> Job | None:
         """A queued job is cancelled at once, a running one as soon as its worker sees it. Returns
         the job as it is."""
         with self.database.transaction() as connection:
-            job = self._one(connection, _ROW.where(jobs.c.id == id).with_for_update())
+            job = one(connection, ROW.where(jobs.c.id == id).with_for_update())
             if job is not None and job.state == JobState.QUEUED:
                 return self._end(
                     connection, job, JobState.CANCELLED, self.database.now(connection), after=after
                 )
             if job is not None and job.state == JobState.RUNNING:
-                return self._write(connection, replace(job, state=JobState.CANCELLING))
+                return written(connection, replace(job, state=JobState.CANCELLING))
             return job
 
     def forget(self, id: str) -> None:
@@ -296,12 +272,12 @@ class JobStore:
 
     def get(self, id: str) -> Job | None:
         with self.database.transaction() as connection:
-            return self._one(connection, _ROW.where(jobs.c.id == id))
+            return one(connection, ROW.where(jobs.c.id == id))
 
     def several(self, ids: Collection[str]) -> dict[str, Job]:
         """Those of the jobs that are there, by their ids."""
         with self.database.transaction() as connection:
-            return {job.id: job for job in self._all(connection, _ROW.where(jobs.c.id.in_(ids)))}
+            return {job.id: job for job in every(connection, ROW.where(jobs.c.id.in_(ids)))}
 
     def chunks(self, after: Mapping[str, int]) -> dict[str, list[Event]]:
         """Events of the finished chunks of jobs that run, those numbered above what `after` says
@@ -313,101 +289,39 @@ class JobStore:
         self, client: str, limit: int, before: str | None, state: JobState | None
     ) -> list[Job]:
         """A client's jobs, newest first; those before job `before`, if given."""
-        wanted = _ROW.where(jobs.c.client == client).order_by(jobs.c.position.desc()).limit(limit)
+        wanted = ROW.where(jobs.c.client == client).order_by(jobs.c.position.desc()).limit(limit)
         if before is not None:
-            wanted = wanted.where(jobs.c.position < _position(before, jobs.c.client == client))
+            wanted = wanted.where(jobs.c.position < position(before, jobs.c.client == client))
         if state is not None:
             wanted = wanted.where(jobs.c.state == state)
         with self.database.transaction() as connection:
-            return self._all(connection, wanted)
+            return every(connection, wanted)
 
     def ahead(self, id: str) -> list[Job]:
         """The jobs that a queued one waits for, in order."""
         with self.database.transaction() as connection:
-            return self._all(
+            return every(
                 connection,
-                _ROW.where(_UNDER_WAY, jobs.c.position < _position(id)).order_by(jobs.c.position),
+                ROW.where(UNDER_WAY, jobs.c.position < position(id)).order_by(jobs.c.position),
             )
 
     def waiting(self) -> list[Job]:
         """Every job that has not ended, in order."""
         with self.database.transaction() as connection:
-            return self._all(connection, _ROW.where(_UNDER_WAY).order_by(jobs.c.position))
+            return every(connection, ROW.where(UNDER_WAY).order_by(jobs.c.position))
 
     def ended(self) -> list[Job]:
         """Every job that has ended, oldest end first."""
         with self.database.transaction() as connection:
-            return self._all(
-                connection, _ROW.where(jobs.c.state.in_(ENDED)).order_by(jobs.c.finished)
-            )
+            return every(connection, ROW.where(jobs.c.state.in_(ENDED)).order_by(jobs.c.finished))
 
     def depth(self) -> int:
         """How many jobs have not ended."""
         with self.database.transaction() as connection:
-            return int(connection.scalar(select(func.count()).where(_UNDER_WAY)) or 0)
+            return int(connection.scalar(select(func.count()).where(UNDER_WAY)) or 0)
 
     def close(self) -> None:
         self.database.close()
-
-    def _known(
-        self, connection: Connection, client: str, fingerprint: str, key: str | None, reuse: bool
-    ) -> Job | None:
-        if key is not None:
-            keys = idempotency_keys.c
-            bound = connection.execute(
-                select(keys.fingerprint, keys.job).where(keys.client == client, keys.key == key)
-            ).one_or_none()
-            if bound is not None:
-                if bound.fingerprint != fingerprint:
-                    raise KeyReused(
-                        "This Idempotency-Key was sent before with other pictures or options."
-                    )
-                return self._one(connection, _ROW.where(jobs.c.id == bound.job))
-        if not reuse:
-            return None
-        equal = and_(
-            jobs.c.fingerprint == fingerprint,
-            jobs.c.client == client,
-            jobs.c.state == JobState.SUCCEEDED,
-        )
-        twin = self._one(connection, _ROW.where(equal).order_by(jobs.c.position.desc()).limit(1))
-        if twin is not None:
-            self._bind(connection, twin, key)
-        return twin
-
-    def _bind(self, connection: Connection, job: Job, key: str | None) -> None:
-        if key is not None:
-            row = {"client": job.client, "key": key, "fingerprint": job.fingerprint, "job": job.id}
-            connection.execute(insert(idempotency_keys).values(row))
-
-    def _check_room(self, connection: Connection, uploads: int = 0) -> None:
-        counted = select(
-            func.count(), func.coalesce(func.sum(jobs.c.predicted_seconds), 0.0)
-        ).where(_UNDER_WAY)
-        count, seconds = connection.execute(counted).one()
-        if count + uploads >= self.bounds.jobs:
-            raise QueueFull(
-                f"{count + uploads} requests are under way and no more can wait.",
-                retry_after=seconds / max(count, 1),
-                queue_capacity=self.bounds.jobs,
-            )
-        if count and seconds >= self.bounds.seconds:
-            raise QueueFull(
-                f"{seconds:.0f} seconds of work are waiting; no more is taken.",
-                retry_after=seconds - self.bounds.seconds,
-                max_queue_seconds=self.bounds.seconds,
-            )
-
-    def _check_share(self, connection: Connection, share: Held) -> None:
-        of_client = func.count().filter(jobs.c.client == share.client)
-        count, own = connection.execute(select(func.count(), of_client).where(_UNDER_WAY)).one()
-        free = self.bounds.jobs - int(count) - share.all
-        if int(own) + share.own >= free:
-            raise QueueFull(
-                f"This API key has {int(own) + share.own} requests under way; what is left of the "
-                "queue is kept for others.",
-                queue_capacity=self.bounds.jobs,
-            )
 
     def _given_up(self, connection: Connection, job: Job, now: float) -> bool:
         """End a job whose worker is gone, if it was being cancelled or has been tried too often."""
@@ -426,7 +340,7 @@ class JobStore:
         """The job as it is, locked, if its latest token is still that of `job` and it has not
         ended."""
         latest = and_(jobs.c.id == job.id, jobs.c.token == job.token, jobs.c.state.in_(_RUNNING))
-        return self._one(connection, _ROW.where(latest).with_for_update())
+        return one(connection, ROW.where(latest).with_for_update())
 
     def _end(
         self, connection: Connection, job: Job, state: JobState, now: float,
@@ -438,41 +352,10 @@ class JobStore:
             finished=max(now, job.created),  # whatever clock says so
             problem=problem,
             lease_end=None,
-            event=_number(job, now, after),
+            event=number(job, now, after),
         )
         chunk_events.forget(connection, job.id)
-        return self._write(connection, ended)
+        return written(connection, ended)
 
     def _lease_end(self, now: float) -> float | None:
         return None if self.lease is None else now + self.lease
-
-    def _write(self, connection: Connection, job: Job) -> Job:
-        connection.execute(update(jobs).where(jobs.c.id == job.id).values(_columns(job)))
-        return job
-
-    def _one(self, connection: Connection, wanted: Select) -> Job | None:
-        found = self._all(connection, wanted)
-        return found[0] if found else None
-
-    def _all(self, connection: Connection, wanted: Select) -> list[Job]:
-        return [_job(dict(row)) for row in connection.execute(wanted).mappings()]
-
-
-def _columns(job: Job) -> dict[str, Any]:
-    problem = None if job.problem is None else json.dumps(job.problem)
-    return {**asdict(job), "state": job.state.value, "problem": problem}
-
-
-def _job(row: dict[str, Any]) -> Job:
-    problem = None if row["problem"] is None else json.loads(row["problem"])
-    return Job(**{**row, "state": JobState(row["state"]), "problem": problem})
-
-
-def _number(job: Job, now: float, after: int = 0) -> int:
-    """The number of a job's next event: the milliseconds of its time, and above all that came
-    before."""
-    return max(int(1000 * now), job.event + 1, after + 1)
-
-
-def _position(id: str, *conditions: ColumnElement[bool]) -> Any:
-    return select(jobs.c.position).where(jobs.c.id == id, *conditions).scalar_subquery()

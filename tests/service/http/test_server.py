@@ -14,8 +14,9 @@ import httpx
 import pytest
 
 from quantvggt.client import Client
+from service.jobs.bounds import Bounds
 from service.jobs.database import Database
-from service.jobs.store import Bounds, JobStore
+from service.jobs.store import JobStore
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import PATIENCE, Serve
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import logging
 from pathlib import Path
 from typing import Literal
@@ -9,7 +8,6 @@ import pytest
 import torch
 
 from model import VGGT
-from model.errors import ArtifactError
 from model.families.vggt.presets import PRESETS
 from model.files.artifact import save
 from model.network import dpt_head, execution
@@ -18,31 +16,11 @@ from model.scene.preprocess import PreprocessedImages
 from quantization.convert import quantize_network
 from quantization.recipe import Recipe
 from service.errors import NoTracks, NotReady, OutOfMemory
-from service.inference import engine as engine_module
 from service.inference.engine import Engine
 from service.inference.graphs import PassGraphs
 from service.settings import InferenceSettings
 from tests.service.inference.test_graphs import Machine
 from tests.service.pictures import make_picture
-
-
-def test_a_network_without_a_camera_head_is_refused_before_loading(tmp_path: Path) -> None:
-    config = dataclasses.replace(
-        PRESETS["demo"], depth=1, camera_head=None, depth_head=None, point_head=None
-    )
-    save(quantize_network(VGGT(config), Recipe()), tmp_path / "headless")
-    with pytest.raises(ArtifactError, match="without camera and depth head"):
-        Engine(InferenceSettings(artifact=tmp_path / "headless"))
-
-
-def test_the_digest_follows_the_weights(artifact: Path, tmp_path: Path) -> None:
-    torch.manual_seed(1)
-    save(quantize_network(VGGT(PRESETS["demo"]), Recipe()), tmp_path / "other")
-    digests = [
-        Engine(InferenceSettings(artifact=path)).digest
-        for path in (artifact, artifact, tmp_path / "other")
-    ]
-    assert digests[0] == digests[1] != digests[2]
 
 
 @pytest.fixture(scope="module")
@@ -102,18 +80,6 @@ def test_the_width_of_activations_is_chosen_and_said(
     assert document.precision == precision
     assert document.activations is not None
     assert document.activations.model_dump() == {"asked": asked, "wide": asked == "8", "cost": None}
-
-
-@pytest.mark.parametrize(("cost", "wide"), [(1.04, True), (1.06, False)])
-def test_by_default_the_measured_cost_chooses_the_width(
-    artifact: Path, monkeypatch: pytest.MonkeyPatch, cost: float, wide: bool
-) -> None:
-    monkeypatch.setattr(engine_module, "wide_cost", lambda shapes, device: cost)
-    engine = Engine(InferenceSettings(artifact=artifact))
-    engine.load()
-    document = engine.document()
-    assert document.activations is not None
-    assert document.activations.model_dump() == {"asked": "auto", "wide": wide, "cost": cost}
 
 
 def test_another_width_of_activations_is_another_result(artifact: Path) -> None:

@@ -11,9 +11,10 @@ from sqlalchemy import make_url
 from service.errors import FetchFailed, QueueFull
 from service.jobs import batches
 from service.jobs.batches import BatchStore, SceneRequest, Standing
+from service.jobs.bounds import Bounds
 from service.jobs.database import Database
 from service.jobs.job import Job, new_id
-from service.jobs.store import Bounds, JobStore
+from service.jobs.store import JobStore
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

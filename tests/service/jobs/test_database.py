@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import make_url, text
 
 from service.errors import StorageFull, StoreUnavailable
+from service.jobs.bounds import Bounds
 from service.jobs.database import Database
-from service.jobs.store import Bounds, JobStore
+from service.jobs.store import JobStore
 from tests.service.jobs.test_store import job
 from tests.service.running import wait_until
 from tests.service.servers import Postgres, free_port

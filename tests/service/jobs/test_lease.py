@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from service.errors import StoreUnavailable
+from service.jobs.bounds import Bounds
 from service.jobs.database import Database
 from service.jobs.events import Event, Events
 from service.jobs.job import Job
 from service.jobs.lease import Follower, Heartbeat
 from service.jobs.retention import Retention
-from service.jobs.store import Bounds, JobStore
+from service.jobs.store import JobStore
 from service.jobs.worker import Worker
 from service.pipeline.task import Task
 from service.settings import StorageSettings

@@ -9,9 +9,10 @@ import pytest
 from sqlalchemy import make_url
 
 from service.errors import QuotaExceeded
+from service.jobs.bounds import Bounds
 from service.jobs.database import Database
 from service.jobs.job import Job, new_id
-from service.jobs.store import Bounds, JobStore
+from service.jobs.store import JobStore
 from service.keys import Quota, Used
 from service.states import JobState
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from service.jobs.bounds import Bounds
 from service.jobs.database import Database
 from service.jobs.retention import Retention, _surplus
-from service.jobs.store import Bounds, JobStore
+from service.jobs.store import JobStore
 from service.settings import StorageSettings
 from service.storage.folder import Storage
 from tests.service.jobs.test_store import job

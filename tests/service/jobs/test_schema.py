@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from service.jobs.bounds import Bounds
 from service.jobs.database import Database
 from service.jobs.schema import VERSION, SchemaError
-from service.jobs.store import Bounds, JobStore
+from service.jobs.store import JobStore
 from service.states import JobState
 from tests.service.jobs.test_store import job
 

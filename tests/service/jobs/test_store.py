@@ -11,9 +11,10 @@ import pytest
 from sqlalchemy import make_url
 
 from service.errors import KeyReused, QueueFull
+from service.jobs.bounds import Bounds, Held
 from service.jobs.database import Database
 from service.jobs.job import Job, new_id
-from service.jobs.store import Bounds, Held, JobStore
+from service.jobs.store import JobStore
 from service.states import JobState
 
 LEASE = 60.0

@@ -17,9 +17,10 @@ from sqlalchemy import make_url
 
 from service.inputs.remote.fetcher import Fetcher
 from service.jobs import webhooks
+from service.jobs.bounds import Bounds
 from service.jobs.database import Database
 from service.jobs.job import Job, new_id
-from service.jobs.store import Bounds, JobStore
+from service.jobs.store import JobStore
 from service.jobs.webhooks import Webhooks
 from service.settings import AccessSettings, Limits, SettingsError
 from service.telemetry.metrics import Metrics

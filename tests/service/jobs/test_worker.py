@@ -12,10 +12,11 @@ import pytest
 from sqlalchemy import text
 
 from service.errors import OutOfMemory, StorageFull
+from service.jobs.bounds import Bounds
 from service.jobs.database import Database
 from service.jobs.events import Events
 from service.jobs.retention import Retention
-from service.jobs.store import Bounds, JobStore
+from service.jobs.store import JobStore
 from service.jobs.worker import Watchdog, Worker
 from service.pipeline.task import Task
 from service.settings import StorageSettings

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.jobs.bounds import Bounds
 from service.jobs.database import Database
-from service.jobs.store import Bounds, JobStore
+from service.jobs.store import JobStore
 from service.local import reconstruct_here
 from service.settings import Settings
 from tests.service.pictures import encode, make_picture

@@ -7,7 +7,8 @@ nvcc is needed, a GPU is not. Prologue and heads: instructions of a thread for a
 warp for one head of a token; divisions among them, each of which becomes some twelve machine
 instructions; how many times the least possible sectors of global memory and passes over the banks
 of shared memory there are. Product: instructions of warps for a tile of the output, in the loop
-over 1024 of depth and around it.
+over 1024 of depth and around it. Beside VGGT-1B's prologues stands that of Depth Anything 3's Giant
+behind SwiGLU.
 
 Then, for sm_90a, a model of one pass on an H200, by no measurement: every kernel takes the longest
 of issuing its instructions, its matrix units and its memory. Its assumptions are the constants
@@ -43,11 +44,28 @@ BLOCKS_WITH_ROPE = 48  # those of the aggregator
 GLOBAL_BLOCKS, SPECIAL_TOKENS, FRAMES_APART = 24, 5, 96
 HEADS = 16
 LAYERS = {"qkv": (1024, 3072), "proj": (1024, 1024), "fc1": (1024, 4096), "fc2": (4096, 1024)}
-PROLOGUES = {  # width, LayerNorm, GELU, type
-    "qkv": (1024, True, False, torch.bfloat16),
-    "proj": (1024, False, False, torch.bfloat16),
-    "fc1": (1024, True, False, torch.float32),
-    "fc2": (4096, False, True, torch.bfloat16),
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokens:
+    """What a layer is given, and what is done to it before its rotation."""
+
+    width: int
+    dtype: torch.dtype = torch.bfloat16
+    norm: bool = False
+    gelu: bool = False
+    gated: bool = False
+
+
+GATED, APART = "w3 of Giant", "w3, gated before"
+GATED_BLOCKS = 40  # of Depth Anything 3's Giant
+PROLOGUES = {
+    "qkv": Tokens(1024, norm=True),
+    "proj": Tokens(1024),
+    "fc1": Tokens(1024, torch.float32, norm=True),
+    "fc2": Tokens(4096, gelu=True),
+    GATED: Tokens(4096, gated=True),
+    APART: Tokens(4096, torch.float32),
 }
 
 # an H200 (NVIDIA H100 Tensor Core GPU Architecture, data sheet of the H200)
@@ -71,7 +89,7 @@ def main() -> int:
     backend = interpreted_backend(
         compile_emulation("-O3", "-march=native"), args.architecture, most_blocks=1
     )
-    prologues = {name: count_prologue(backend, *case) for name, case in PROLOGUES.items()}
+    prologues = {name: count_prologue(backend, case) for name, case in PROLOGUES.items()}
     heads = count_heads(backend)
     print("instructions of which      divisions   sectors   bank passes")
     for name, cost in {**prologues, "queries and keys": heads}.items():
@@ -94,6 +112,7 @@ def main() -> int:
         figures = (before, products, before + products, plain, 1e3 * turned / ISSUE)
         row = "  ".join(f"{figure:8.1f}" for figure in figures)
         print(f"{frames:6}  {row}  {' '.join(str(tile.index) for _, tile in chosen)}")
+    print_gate(prologues)
     print_apart()
     return 0
 
@@ -132,16 +151,15 @@ def counted(backend: CudaBackend, run: Callable[[CudaBackend], Any]) -> list[Cou
     return list(backend.library.launches)
 
 
-def count_prologue(
-    backend: CudaBackend, width: int, norm: bool, gelu: bool, dtype: torch.dtype
-) -> Cost:
-    """Of a rotated row of `width`, by the element."""
+def count_prologue(backend: CudaBackend, tokens: Tokens) -> Cost:
+    """Of a rotated row, by the element."""
+    width = tokens.width
     rows = max(1, 128 * 16 // width)
-    parameters = [torch.rand(width) if norm else None for _ in range(2)]
+    parameters = [torch.rand(width) if tokens.norm else None for _ in range(2)]
     signs = torch.ones(width, dtype=torch.int8)
     weight = torch.zeros(8, width // 2, dtype=torch.uint8)
-    arguments = (weight, torch.ones(8), None, 4, 4, *parameters, 1e-5, gelu, signs)
-    x = torch.randn(rows, width).to(dtype)
+    arguments = (weight, torch.ones(8), None, 4, 4, *parameters, 1e-5, tokens.gelu, signs)
+    x = torch.randn(rows, width * (1 + tokens.gated)).to(tokens.dtype)
     found = counted(backend, lambda backend: backend.linear(x, *arguments, *[None] * 4))
     return cost_of(found[0], 32 / (rows * width))
 
@@ -171,6 +189,25 @@ def count_product(backend: CudaBackend, tile: Tile) -> tuple[int, int]:
         found = counted(backend, lambda backend, given=arguments: backend.linear(*given))
         totals.append(found[1].total)
     return totals[1] - totals[0], 2 * totals[0] - totals[1]
+
+
+def print_gate(prologues: dict[str, Cost]) -> None:
+    """Of the gate in front of Giant's w3: in the prologue, and in plain torch in front of it."""
+    width = PROLOGUES[GATED].width
+    x = torch.randn(4, 2 * width).bfloat16()
+    with _Traffic() as traffic:
+        reference.gated(x)
+    each = traffic.bytes / (len(x) * width)
+    elements = 10 * TOKENS_PER_FRAME * width * GATED_BLOCKS
+    before, now = (
+        1e3 * GATED_BLOCKS * prologue_time(name, 10, prologues) for name in (APART, GATED)
+    )
+    apart = 1e3 * elements * each / BYTES_PER_SECOND
+    print(f"\nSwiGLU before w3 of {GATED_BLOCKS} blocks of Giant, 10 frames")
+    print(
+        f"plain torch: {each:.0f} bytes an element, {apart:.1f} ms, and {before:.1f} ms of prologue"
+    )
+    print(f"in the prologue: {now:.1f} ms")
 
 
 def print_apart() -> None:
@@ -221,9 +258,10 @@ def plain_bytes() -> float:
 
 def prologue_time(name: str, frames: int, prologues: dict[str, Cost]) -> float:
     """Seconds of a layer's prologue."""
-    cost, elements = prologues[name], frames * TOKENS_PER_FRAME * LAYERS[name][0]
+    cost, tokens = prologues[name], PROLOGUES[name]
+    elements = frames * TOKENS_PER_FRAME * tokens.width
     machine = cost.instructions + cost.divisions * (MACHINE_DIVISION - 1) - cost.names
-    moved = torch.finfo(PROLOGUES[name][3]).bits // 8 + 1
+    moved = tokens.dtype.itemsize * (1 + tokens.gated) + 1
     return max(machine * elements / 32 / ISSUE, moved * elements / BYTES_PER_SECOND)
 
 

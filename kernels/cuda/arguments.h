@@ -43,7 +43,7 @@ struct GemmArguments {
 };
 
 struct PrologueArguments {
-  const void* input;         // [M, K]
+  const void* input;         // [M, K], or [M, 2, K] where it is `gated`
   const float* norm_weight;  // [K] or null: no LayerNorm
   const float* norm_bias;    // [K] or null
   const int8_t* signs;       // [K] or null: no rotation
@@ -55,6 +55,7 @@ struct PrologueArguments {
   int64_t m, k;
   float epsilon, normalizer;  // normalizer: K^-0.5
   int32_t input_dtype, gelu;
+  int32_t gated;         // input is (a, b) of every token: what counts is silu(a) * b
   int32_t largest_code;  // that a token's extreme gets
   int32_t layout;
 };

@@ -32,7 +32,14 @@ from kernels.cuda.products import PRODUCTS, takes
 from kernels.cuda.targets import Target
 from kernels.cuda.tiles import Tile, choose_tile
 from kernels.fastest import Fastest
-from kernels.formats import FLOAT_ACTIVATIONS, PACKED, PACKED_BITS, WHOLE, largest_code
+from kernels.formats import (
+    BYTE_BITS,
+    FLOAT_ACTIVATIONS,
+    PACKED,
+    PACKED_BITS,
+    WHOLE,
+    largest_code,
+)
 
 WIDEST_ROW = 4096  # of the prologue: 256 threads with 16 elements each
 HEAD_WIDTHS = (32, 64, 128, 256)
@@ -72,6 +79,11 @@ def _prologue_fits(width: int, rotated: bool) -> bool:
 
 def _product_fits(depth: int) -> bool:
     return depth % _GROUP == 0
+
+
+def _depth(weight: Tensor, weight_bits: int) -> int:
+    """Features that a layer with this stored weight takes."""
+    return weight.shape[1] * (BYTE_BITS // weight_bits)
 
 
 def fits(width: int, rotated: bool) -> bool:
@@ -156,9 +168,7 @@ class CudaBackend:
         dtype: torch.dtype | None = None,
     ) -> Tensor:
         dtype = x.dtype if dtype is None else dtype
-        if reference.is_gated(x, weight, weight_bits):
-            x = reference.gated(x)
-        if activation_bits == FLOAT_ACTIVATIONS or not _product_fits(x.shape[1]):
+        if activation_bits == FLOAT_ACTIVATIONS or not _product_fits(_depth(weight, weight_bits)):
             return reference.linear(
                 x,
                 weight,
@@ -194,8 +204,9 @@ class CudaBackend:
     ) -> Tensor:
         """`linear` by the tile or the product of torch that `way` names."""
         activation_bits = prologue[-1]
+        gated = reference.is_gated(x, weight, weight_bits)
         if way in PRODUCTS:
-            codes, token_scale = self.quantize(x, prologue, Layout.BYTES)
+            codes, token_scale = self.quantize(x, prologue, Layout.BYTES, gated)
             sums = PRODUCTS[way](codes, reference.weight_codes(weight))
             weight_scale, bias, layer_scale, residual = epilogue
             y = reference.scale_accumulators(sums, token_scale, weight_scale, bias)
@@ -203,7 +214,7 @@ class CudaBackend:
         tile = self._tiles[way]
         scheme, layout = self.scheme_for(activation_bits, weight_bits, tile)
         output = x.new_empty((x.shape[0], weight.shape[0]), dtype=dtype)
-        codes, token_scale = self.quantize(x, prologue, layout)
+        codes, token_scale = self.quantize(x, prologue, layout, gated)
         self.multiply(codes, weight, scheme, tile, output, token_scale, *epilogue)
         return output
 
@@ -221,9 +232,10 @@ class CudaBackend:
         rows, channels = len(x), len(weight)
         if rows and self.times is not None:
             about = 1 << (rows - 1).bit_length()  # one measurement up to twice as many rows
+            gate = "gated " if reference.is_gated(x, weight, weight_bits) else ""
             what = (
-                f"w{weight_bits}a{activation_bits} {about} x {x.shape[1]} x {channels} "
-                f"{x.dtype} {dtype}"
+                f"w{weight_bits}a{activation_bits} {gate}{about} x {_depth(weight, weight_bits)} x "
+                f"{channels} {x.dtype} {dtype}"
             )
             way = self.times.chosen(what)
             if way is not None:
@@ -279,11 +291,14 @@ class CudaBackend:
             return Scheme.W4A8, Layout.EVEN_ODD
         return (Scheme.W4A4 if self.target.int4 else Scheme.W4A4_WIDENED), Layout.PACKED
 
-    def quantize(self, x: Tensor, prologue: Prologue, layout: Layout) -> tuple[Tensor, Tensor]:
+    def quantize(
+        self, x: Tensor, prologue: Prologue, layout: Layout, gated: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """`quantize_rows` of tokens `[M, K]`, or of those that `gated` ones `[M, 2K]` stand for."""
         norm_weight, norm_bias, norm_eps, gelu, signs, smoothing, clip, bits = prologue
-        rows, width = x.shape
+        rows, width = len(x), x.shape[1] // (1 + gated)
         if not _prologue_fits(width, rotated=signs is not None):
-            codes, scale = reference.quantize_rows(x, *prologue)
+            codes, scale = reference.quantize_rows(reference.gated(x) if gated else x, *prologue)
             return arrange_codes(codes, layout), scale
         x = _aligned(x)
         parameters = [_aligned(given) for given in (norm_weight, norm_bias, signs, smoothing)]
@@ -300,6 +315,7 @@ class CudaBackend:
             width**-0.5,
             DTYPES[x.dtype],
             gelu,
+            gated,
             largest_code(bits),
             layout,
         )

@@ -51,7 +51,7 @@ class PrologueArguments(ctypes.Structure):
         *((name, _POINTER) for name in ("codes", "scale", "stream")),
         *((name, _INT64) for name in ("m", "k")),
         *((name, _FLOAT) for name in ("epsilon", "normalizer")),
-        *((name, _INT32) for name in ("input_dtype", "gelu", "largest_code", "layout")),
+        *((name, _INT32) for name in ("input_dtype", "gelu", "gated", "largest_code", "layout")),
     )
 
 

@@ -1,6 +1,6 @@
-// Codes of a quantised layer's input in one pass: LayerNorm or GELU, rotation, smoothing, per-token scale, rounding,
-// packing. One group of threads owns a row, each thread 16 of its elements, all in float32 and in the order of
-// `reference.py`, so that a row without LayerNorm or GELU gets the definition's very codes.
+// Codes of a quantised layer's input in one pass: gate, LayerNorm or GELU, rotation, smoothing, per-token scale,
+// rounding, packing. One group of threads owns a row, each thread 16 of its elements, all in float32 and in the order of
+// `reference.py`, so that a row without gate, LayerNorm or GELU gets the definition's very codes.
 //
 // Widths that are powers of two have kernels of their own: every index but the thread's is known to the compiler then.
 // The others are not rotated, and share one kernel.
@@ -34,6 +34,7 @@ __host__ __device__ constexpr int threads_per_row(int64_t width) {
 }
 
 __device__ inline float gelu(float x) { return 0.5f * x * (1.0f + erff(x * 0.70710678118654752f)); }
+__device__ inline float silu(float x) { return x / (1.0f + expf(-x)); }
 
 // The row that this thread works on, its share of it, and the row's scratch in shared memory.
 struct Row {
@@ -104,6 +105,15 @@ __device__ void divide(float (&x)[kElements], float divisor, bool ordinary) {
     }
     x[e] = quotient;
   }
+}
+
+// silu(x) times the values at `source`.
+template <class T>
+__device__ void gate(const T* source, float (&x)[kElements]) {
+  float value[kElements];
+  load_values(source, value);
+#pragma unroll
+  for (int e = 0; e < kElements; ++e) x[e] = silu(x[e]) * value[e];
 }
 
 // Parameters of this thread's elements when these are `1 << shift` apart.
@@ -307,7 +317,11 @@ __global__ void __launch_bounds__(kLargestWidth / kElements, kBlocks) prologue_k
   row.partials = scratch + padded(row.width);
 
   float x[kElements] = {};
-  if (row.active) load_values(static_cast<const T*>(p.input) + index * row.width + row.first<0>(), x);
+  if (row.active) {
+    const T* const own = static_cast<const T*>(p.input) + index * row.width * (p.gated ? 2 : 1) + row.first<0>();
+    load_values(own, x);
+    if (p.gated) gate(own + row.width, x);
+  }
   if (p.norm_weight) normalize<(log_width > 0)>(p, row, x);
   if (p.gelu) {
 #pragma unroll

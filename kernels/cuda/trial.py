@@ -20,7 +20,7 @@ from torch import Tensor
 
 from kernels import reference
 from kernels.cuda.backend import HEAD_WIDTHS, CudaBackend
-from kernels.cuda.library import KernelLibrary
+from kernels.cuda.library import KernelLibrary, Layout
 from kernels.cuda.products import PRODUCTS as OF_TORCH
 from kernels.cuda.products import takes
 from kernels.cuda.targets import find_target
@@ -156,12 +156,13 @@ def _layer(activation_bits: int, weight_bits: int, dtype: torch.dtype) -> tuple[
     )
 
 
-def _prologue_cases() -> Iterator[tuple[int, bool, bool, torch.dtype]]:
+def _prologue_cases() -> Iterator[tuple[int, bool, bool, bool, torch.dtype]]:
     for width in _WIDTHS:
-        for norm in (False, True):
-            for gelu in (False, True):
-                for dtype in FLOATS:
-                    yield width, norm, gelu, dtype
+        for dtype in FLOATS:
+            for norm in (False, True):
+                for gelu in (False, True):
+                    yield width, norm, gelu, False, dtype
+            yield width, False, False, True, dtype
 
 
 def _prologue_is_right(
@@ -170,15 +171,16 @@ def _prologue_is_right(
     width: int,
     norm: bool,
     gelu: bool,
+    gated: bool,
     dtype: torch.dtype,
 ) -> bool:
-    """Code by code; after LayerNorm and GELU, whose rounding is not exact, a code may be its
-    neighbour."""
+    """Code by code; after LayerNorm, GELU or a gate, whose rounding is not exact, a code may be
+    its neighbour."""
     random = torch.Generator().manual_seed(width)
     weights = [torch.rand(width, generator=random) + 0.5 if norm else None for _ in range(2)]
     rotated = width & (width - 1) == 0
-    case: tuple[Any, ...] = (
-        torch.randn(_ROWS, width, generator=random).to(dtype),
+    x = torch.randn(_ROWS, width * (1 + gated), generator=random).to(dtype)
+    prologue: tuple[Any, ...] = (
         *weights,
         1e-5,
         gelu,
@@ -187,9 +189,10 @@ def _prologue_is_right(
         None,
         BYTE_BITS,
     )
-    codes, scale = (value.cpu() for value in backend.quantize_rows(*_moved(case, device)))
-    expected = reference.quantize_rows(*case)
-    if not (norm or gelu):
+    moved = tuple(_moved(prologue, device))
+    codes, scale = (y.cpu() for y in backend.quantize(x.to(device), moved, Layout.BYTES, gated))
+    expected = reference.quantize_rows(reference.gated(x) if gated else x, *prologue)
+    if not (norm or gelu or gated):
         return torch.equal(codes, expected[0]) and torch.equal(scale, expected[1])
     near = (codes.int() - expected[0].int()).abs().max() <= 1
     return bool(near) and torch.allclose(scale, expected[1], rtol=1e-5, atol=0)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from kernels import reference
+from kernels.cuda.library import Layout
 from kernels.cuda.tiles import TILES, Tile, tiles_of
 from kernels.hadamard import hadamard_matrix
 
@@ -212,6 +213,28 @@ def test_codes_after_layer_norm_and_gelu_are_the_nearest_of_the_exact_value(
     assert (codes - exact / expected_scale).abs().max() <= 0.5 + 127 * 4e-6
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("width", [96, 128, 4096])
+def test_codes_of_gated_tokens_are_the_nearest_of_the_exact_value(
+    machine: Any, width: int, dtype: torch.dtype
+) -> None:
+    # from gates that are shut, where the exponential overflows, to ones that are open
+    gate, value = 20 * torch.randn(6, width) ** 3, torch.randn(6, width)
+    x = torch.cat((gate, value), dim=-1).to(dtype)
+    signs, smoothing = _signs(width) if width != 96 else None, torch.rand(width) + 0.5
+    prologue = (None, None, 1e-5, False, *machine(signs, smoothing), None, 8)
+    (tokens,) = machine(x)
+    codes, scale = machine.backend.quantize(tokens, prologue, Layout.BYTES, gated=True)
+    gate, value = x.double().chunk(2, dim=-1)
+    exact = F.silu(gate) * value
+    if signs is not None:
+        exact = (exact * signs) @ _hadamard(width)
+    exact = exact / smoothing
+    expected_scale = exact.abs().amax(dim=1, keepdim=True) / 127
+    torch.testing.assert_close(scale.cpu().double(), expected_scale, rtol=2e-6, atol=0)
+    assert (codes.cpu() - exact / expected_scale).abs().max() <= 0.5 + 127 * 4e-6
+
+
 @pytest.mark.parametrize("bits", [4, 8])
 def test_quotients_beside_a_tie_round_as_division_does(machine: Any, bits: int) -> None:
     """A code is the nearest to a rounded quotient, which may lie on a tie that the exact one lies
@@ -295,6 +318,19 @@ def test_each_part_of_the_epilogue_may_be_missing(machine: Any, missing: tuple[i
     for position in missing:
         arguments[position] = None
     assert torch.equal(_linear(machine, arguments), reference.linear(*arguments))
+
+
+@pytest.mark.parametrize("width", [128, 384])  # with a prologue of their own, and without one
+def test_a_gated_layer_is_the_layer_of_the_gated_tokens(
+    machine: Any, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = _linear_arguments((8, 4), 21, width, 73, torch.float32)
+    # gates so far open that silu changes nothing: no rounding differs
+    expected = reference.linear(arguments[0] * 1024, *arguments[1:])
+    arguments[0] = torch.cat((torch.full((21, width), 1024.0), arguments[0]), dim=1)
+    if width == 128:
+        monkeypatch.delattr(reference, "gated")  # plain torch has no part in it
+    assert torch.equal(_linear(machine, arguments), expected)
 
 
 def test_float_activations_compute_as_the_definition(machine: Any) -> None:

@@ -15,7 +15,7 @@ import torch
 from kernels import reference
 from kernels.cuda.backend import CudaBackend
 from kernels.cuda.build import find_compiler
-from kernels.cuda.library import KernelLibrary
+from kernels.cuda.library import KernelLibrary, Layout
 from kernels.cuda.targets import find_target
 from kernels.cuda.tiles import TILES, Tile, tiles_of
 from tests.kernels.cuda.ptx.fault import Fault
@@ -94,12 +94,36 @@ def _check_codes(
     expected: tuple[torch.Tensor, torch.Tensor],
     exact: bool,
 ) -> None:
-    """LayerNorm sums in another order than torch, and erf is rounded otherwise: a code may be that
-    of the neighbour then."""
+    """LayerNorm sums in another order than torch, and erf and exp are rounded otherwise: a code may
+    be that of the neighbour then."""
     torch.testing.assert_close(scale, expected[1], rtol=0 if exact else 2e-6, atol=0)
     difference = (codes.int() - expected[0].int()).abs()
     assert difference.max() <= (0 if exact else 1)
     assert difference.sum() <= 0.001 * difference.numel()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    ("tokens", "width", "dtype", "bits"),
+    [
+        (1, 4096, BF16, 4),  # w3 of Depth Anything 3's Giant
+        (1, 4096, F16, 8),
+        (2, 2048, F32, 4),
+        (3, 128, BF16, 8),
+        (3, 96, F32, 8),  # not rotated
+    ],
+)
+def test_gated_tokens_have_the_definitions_codes(
+    interpret: Any, architecture: str, tokens: int, width: int, dtype: torch.dtype, bits: int
+) -> None:
+    torch.manual_seed(width)
+    # from gates that are shut, where the exponential overflows, to ones that are open
+    gate, value = 20 * torch.randn(tokens, width) ** 3, torch.randn(tokens, width)
+    x = torch.cat((gate, value), dim=-1).to(dtype)
+    prologue = (*_prologue(width, False, False, rotated=width & (width - 1) == 0), bits)
+    codes, scale = interpret(architecture).quantize(x, prologue, Layout.BYTES, gated=True)
+    expected = reference.quantize_rows(reference.gated(x), *prologue)
+    _check_codes(codes, scale, expected, exact=False)
 
 
 @pytest.mark.parametrize("width", [96, 672, 4064])
@@ -331,6 +355,15 @@ def test_the_prologue_keeps_its_budget_of_instructions(
     x = torch.randn(2, width).to(BF16)
     backend.quantize_rows(x, *_prologue(width, norm, gelu)[:5], None, None, 4)
     assert 32 * backend.library.launches[0].total / x.numel() <= most
+
+
+def test_the_prologue_of_gated_tokens_keeps_its_budget_of_instructions(interpret: Any) -> None:
+    """Of a thread, for an element of the product."""
+    backend = interpret("sm_90a")
+    x = torch.randn(2, 2 * 4096).to(BF16)
+    prologue = (*_prologue(4096, False, False)[:5], None, None, 4)
+    backend.quantize(x, prologue, Layout.EVEN_ODD, gated=True)
+    assert 32 * backend.library.launches[0].total / (2 * 4096) <= 75
 
 
 def test_queries_and_keys_keep_their_budget_of_instructions(interpret: Any) -> None:

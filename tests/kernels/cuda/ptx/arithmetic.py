@@ -33,7 +33,7 @@ class Arithmetic:
 def arithmetic(parts: tuple[str, ...]) -> Arithmetic | None:
     """What an opcode computes; None where it is no instruction of this kind."""
     name, kind = parts[0], parts[-1]
-    if name in _SIMPLE:
+    if name in _SIMPLE and not _OTHER_ROUNDING.intersection(parts[1:-1]):
         count, compute = _SIMPLE[name]
         return Arithmetic(kind, (kind,) * count, compute)
     family = _FAMILIES.get(name)
@@ -47,10 +47,20 @@ def _quotient(x: Array, y: Array) -> Array:
     return np.where((x < 0) != (y < 0), -whole, whole).astype(x.dtype)  # towards zero
 
 
-def _fused(x: Array, y: Array, z: Array) -> Array:
-    """x y + z, rounded once but for ties that 64 bits of significand do not see."""
-    exact = x.astype(np.longdouble) * y.astype(np.longdouble) + z.astype(np.longdouble)
-    return exact.astype(np.float32)
+def _fused(parts: tuple[str, ...]) -> Arithmetic | None:
+    """fma: x y + z, rounded once but for ties that 64 bits of significand do not see."""
+    kind, rounding = parts[-1], parts[1]
+    if parts[2:-1] or rounding not in ("rn", "rm"):
+        return None
+
+    def fused(x: Array, y: Array, z: Array) -> Array:
+        exact = x.astype(np.longdouble) * y.astype(np.longdouble) + z.astype(np.longdouble)
+        nearest = exact.astype(np.float32)
+        if rounding == "rn":
+            return nearest
+        return np.where(nearest > exact, np.nextafter(nearest, np.float32(-np.inf)), nearest)
+
+    return Arithmetic(kind, (kind,) * 3, fused)
 
 
 def _not(x: Array) -> Array:
@@ -69,11 +79,14 @@ _SIMPLE: dict[str, tuple[int, Callable[..., Array]]] = {
     **{"add": (2, np.add), "sub": (2, np.subtract), "min": (2, _minimum), "max": (2, _maximum)},
     **{"and": (2, np.bitwise_and), "or": (2, np.bitwise_or), "xor": (2, np.bitwise_xor)},
     **{"not": (1, _not), "neg": (1, np.negative), "abs": (1, np.abs), "sqrt": (1, np.sqrt)},
-    **{"div": (2, _quotient), "rem": (2, np.fmod), "fma": (3, _fused)},
+    **{"div": (2, _quotient), "rem": (2, np.fmod)},
     **{"ex2": (1, np.exp2), "rcp": (1, np.reciprocal)},
     "copysign": (2, lambda sign, magnitude: np.copysign(magnitude, sign)),
     "mov": (1, lambda x: x),
 }
+
+
+_OTHER_ROUNDING = frozenset({"rm", "rp", "rz", "sat"})  # than what `_SIMPLE` does
 
 
 def _product(parts: tuple[str, ...]) -> Arithmetic:
@@ -189,6 +202,8 @@ def _to_integer(x: Array, element: type[np.generic], towards_zero: bool) -> Arra
 def _conversion(parts: tuple[str, ...]) -> Arithmetic:
     given, taken = parts[-2], parts[-1]
     element = TYPES[given]
+    if parts[1:] == ("sat", "f32", "f32"):  # to 0 to 1, and 0 where it is no number
+        return Arithmetic(given, (taken,), lambda x: np.fmin(np.fmax(x, element(0)), element(1)))
 
     def converted(x: Array) -> Array:
         if taken == "bf16":
@@ -206,9 +221,10 @@ def _conversion(parts: tuple[str, ...]) -> Arithmetic:
     return Arithmetic(given, (taken,), converted)
 
 
-_FAMILIES: dict[str, Callable[[tuple[str, ...]], Arithmetic]] = {
+_FAMILIES: dict[str, Callable[[tuple[str, ...]], Arithmetic | None]] = {
     **{"mul": _product, "mad": _product, "shl": _shift, "shr": _shift},
     **{"setp": _comparison, "selp": _selection, "cvt": _conversion},
+    "fma": _fused,
     **{"bfi": _bit_field, "prmt": _permutation, "lop3": _lookup},
     "cvta": lambda parts: Arithmetic("u64", ("u64",), lambda x: x),
 }

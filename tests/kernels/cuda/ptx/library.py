@@ -84,7 +84,7 @@ def _sizes(arguments: ctypes.Structure) -> dict[str, int]:
         }
     if isinstance(a, PrologueArguments):
         return {
-            "input": _FLOAT_BYTES[a.input_dtype] * a.m * a.k,
+            "input": _FLOAT_BYTES[a.input_dtype] * a.m * a.k * (2 if a.gated else 1),
             **dict.fromkeys(("norm_weight", "norm_bias", "smoothing"), 4 * a.k),
             **{"signs": a.k, "clip": 8, "scale": 4 * a.m},
             "codes": a.m * a.k // (2 if a.layout == CodeLayout.PACKED else 1),

@@ -32,6 +32,7 @@ from service.inputs.remote.fetcher import Fetcher
 from service.intake import DryRun, Intake
 from service.jobs.bounds import Bounds
 from service.jobs.database import Database
+from service.jobs.deliveries import Deliveries
 from service.jobs.events import Events
 from service.jobs.job import new_id
 from service.jobs.lease import Follower, Heartbeat
@@ -88,6 +89,8 @@ class Application:
         device = settings.inference.device if here else None
         self.metrics = Metrics(device, bounds.jobs, OUTPUTS)
         self.webhooks = Webhooks(self.store.database, fetcher, secret, self.metrics)
+        sends = fetcher if settings.access.send_outputs else None
+        self.deliveries = Deliveries(self.store, self.catalogue, sends, self.metrics)
         self._events = Events()
         self._refiner = Refiner(
             settings.refinement, _refining_threads(settings), device or "cpu", self.metrics
@@ -136,6 +139,7 @@ class Application:
             self._intake,
             self._worker,
             self.webhooks,
+            self.deliveries,
             self.metrics,
             self.check_serving,
         )
@@ -171,6 +175,8 @@ class Application:
         self._background = [asyncio.create_task(self._load()), asyncio.create_task(self._tidy())]
         if self.webhooks.on:
             self._background.append(asyncio.create_task(self.webhooks.run()))
+        if self.deliveries.on:
+            self._background.append(asyncio.create_task(self.deliveries.run()))
         if self.fetcher is not None:
             self._background.append(asyncio.create_task(self.batches.run()))
         await asyncio.to_thread(decoder.start)
@@ -194,6 +200,7 @@ class Application:
         for rounds in self._between_replicas:
             await asyncio.to_thread(rounds.stop)
         await asyncio.to_thread(self.submissions.close)
+        await asyncio.to_thread(self.deliveries.close)
         await asyncio.to_thread(self.models.close)
         if ended:
             self.close()

@@ -198,7 +198,7 @@ class Batches:
         options = read_options(scene.options or {})
         if options.dry_run:
             raise _no_dry_run()
-        self._submissions.check_callback(options)
+        self._submissions.check_addresses(options)
         if scene.urls and self._fetcher is None:
             raise URLsOff(
                 "This service fetches nothing by URL; leave urls out and send each scene's "

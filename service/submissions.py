@@ -15,6 +15,7 @@ from service.inputs.body import Upload
 from service.inputs.options import Options, read_options
 from service.inputs.prepared import PreparedScene, prepare
 from service.intake import DryRun, Intake, Submitted, Terms
+from service.jobs.deliveries import Deliveries
 from service.jobs.webhooks import Webhooks
 from service.jobs.worker import Worker
 from service.settings import Settings
@@ -32,6 +33,7 @@ class Submissions:
         intake: Intake,
         worker: Worker,
         webhooks: Webhooks,
+        deliveries: Deliveries,
         metrics: Metrics,
         check_serving: Callable[[], None],
     ) -> None:
@@ -41,6 +43,7 @@ class Submissions:
         self._intake = intake
         self._worker = worker
         self._webhooks = webhooks
+        self._deliveries = deliveries
         self._metrics = metrics
         self.check_serving = check_serving
         self._pictures = FairPool(2, "pictures")
@@ -74,13 +77,14 @@ class Submissions:
                 seconds = time.perf_counter() - began
                 self._metrics.stages.labels("upload").observe(seconds)
                 chosen = read_options({**options, **sent.options})
-                self.check_callback(chosen)
+                self.check_addresses(chosen)
                 work = partial(self._take_up, slot, sent, chosen, terms, seconds)
                 return await asyncio.wrap_future(self._pictures.submit(terms.client.name, work))
 
-    def check_callback(self, options: Options) -> None:
-        """Raises InvalidOption for an address that is never called from here."""
+    def check_addresses(self, options: Options) -> None:
+        """Raises InvalidOption for an address that nothing is ever sent to from here."""
         self._webhooks.check(options.callback_url)
+        self._deliveries.check(options.output_urls)
 
     def prepare(self, upload: Upload, options: Options) -> PreparedScene:
         """Decode and pre-process one scene, to be closed by the caller. Raises a ServiceError."""
@@ -104,10 +108,12 @@ class Submissions:
         self, slot: UploadSlot, upload: Upload, options: Options, terms: Terms, seconds: float
     ) -> Submitted | DryRun:
         """From an upload that has arrived to a job; on a thread, for all of it blocks."""
+        self._deliveries.check_room(terms.client.name, options.output_urls)
         with closing(self.prepare(upload, options)) as scene:
             scene.seconds["upload"] = seconds
             submitted = self._intake.take(slot, scene, terms)
         if isinstance(submitted, Submitted):
             self._webhooks.order(submitted.job.id, options.callback_url)
+            self._deliveries.order(submitted.job.id, options.output_urls)
         self._worker.notify()
         return submitted

@@ -44,3 +44,5 @@ BY_NAME = {export.name: export for export in EXPORTS}
 OUTPUTS = tuple(export.name for export in EXPORTS if export.orderable)
 """Files that a request can order, to be ready as soon as it is done. Others are made when asked
 for."""
+SCENE_FILES = tuple(export.name for export in EXPORTS if not export.per_picture)
+"""Files that there is one of for the whole scene."""

@@ -22,7 +22,7 @@ from pydantic import (
 
 from service.errors import InvalidOption
 from service.exports.options import Finite, PointOptions, Positive
-from service.exports.records import OUTPUTS
+from service.exports.records import OUTPUTS, SCENE_FILES
 from service.inputs.remote.hosts import URL_LENGTH
 
 Mode = Literal["fit", "crop", "pad", "public"]
@@ -111,6 +111,23 @@ def _passes(text: str) -> str:
     return text
 
 
+def _output_urls(urls: dict[str, str]) -> dict[str, str]:
+    unknown = [name for name in urls if name not in SCENE_FILES]
+    if unknown:
+        raise ValueError(
+            f"{unknown[0][:_NAME_LENGTH]!r} is not one of {', '.join(SCENE_FILES)}; files of "
+            "single pictures are in everything.zip"
+        )
+    if len(set(urls.values())) < len(urls):
+        raise ValueError("each file needs a URL of its own")
+    return urls
+
+
+OutputURLs = Annotated[
+    dict[str, Annotated[str, Field(max_length=URL_LENGTH)]],
+    Field(min_length=1),
+    AfterValidator(_output_urls),
+]
 QueryPoints = Annotated[list[tuple[Finite, Finite]], Field(min_length=1, max_length=1024)]
 
 
@@ -245,6 +262,12 @@ class Options(PointOptions):
         description="address that gets a signed POST once the reconstruction has ended, where the "
         "service calls addresses (`callbacks` of /capabilities)",
     )
+    output_urls: Json[OutputURLs] | None = Field(
+        None,
+        description="https URLs that files of the result are sent to by PUT, by the files' names, "
+        "as JSON, where the service sends files (`output_urls` of /capabilities)",
+        examples=['{"scene.glb": "https://bucket.example.org/kitchen.glb?signature=5f1c"}'],
+    )
     dry_run: bool = Field(False, examples=[True], description="only predict memory and time")
 
     def knows_intrinsic(self, picture: int) -> bool:
@@ -257,10 +280,13 @@ class Options(PointOptions):
         return list(dict.fromkeys(self.outputs.split(","))) if self.outputs else []
 
     def text(self) -> dict[str, Any]:
-        """As it was sent, without what was not given and without `callback_url`, which is nobody
-        else's business; ``Options.model_validate`` reads it again."""
+        """As it was sent, without what was not given and without addresses, which are nobody else's
+        business; ``Options.model_validate`` reads it again."""
         return self.model_dump(
-            mode="json", round_trip=True, exclude_unset=True, exclude={"callback_url"}
+            mode="json",
+            round_trip=True,
+            exclude_unset=True,
+            exclude={"callback_url", "output_urls"},
         )
 
 

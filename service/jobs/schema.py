@@ -113,6 +113,29 @@ webhooks = Table(
 """Addresses that are still to be told of a job's end. Older versions know nothing of it, and tell
 nobody."""
 
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column(
+        "number",
+        BigInteger().with_variant(Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=True,
+    ),
+    Column("job", Text, nullable=False),
+    Column("file", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("url", Text),  # only while it is needed: it may be a secret
+    Column("state", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due", Double, nullable=False),
+    Column("reason", Text),
+    Index("deliveries_by_job", "job"),
+    Index("deliveries_by_state", "state", "due"),
+)
+"""Files of results that are to be sent to URLs, or were. Older versions know nothing of it, and
+send nothing."""
+
 chunks = Table(
     "chunks",
     metadata,

@@ -32,7 +32,7 @@ from service.jobs.database import Database
 from service.jobs.events import Event
 from service.jobs.job import Job
 from service.jobs.rows import ROW, UNDER_WAY, columns, every, number, one, position, written
-from service.jobs.schema import idempotency_keys, jobs, names, webhooks
+from service.jobs.schema import deliveries, idempotency_keys, jobs, names, webhooks
 from service.keys import Quota, Used
 from service.states import ENDED, JobState
 
@@ -254,6 +254,7 @@ class JobStore:
                 connection.execute(delete(idempotency_keys).where(idempotency_keys.c.job == id))
                 connection.execute(delete(names).where(names.c.job == id))
                 connection.execute(delete(webhooks).where(webhooks.c.job == id))
+                connection.execute(delete(deliveries).where(deliveries.c.job == id))
                 chunk_events.forget(connection, id)  # an older version ended it
 
     def rename(self, id: str, name: str | None) -> None:

@@ -13,11 +13,9 @@ import hashlib
 import hmac
 import json
 import logging
-import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpcore
 from sqlalchemy import delete, insert, select, update
 
 from service.clock import clock
@@ -25,12 +23,12 @@ from service.errors import InvalidOption, Unavailable
 from service.inputs.remote.fetcher import Fetcher
 from service.inputs.remote.hosts import URLRefusedError, read_url
 from service.jobs.database import Database
+from service.jobs.retries import NOT_REACHED, WAITS
 from service.jobs.schema import jobs, webhooks
 from service.settings import SettingsError
 from service.states import ENDED
 from service.telemetry.metrics import Metrics
 
-_WAITS = (15.0, 60.0, 300.0, 1800.0, 3 * 3600.0, 12 * 3600.0)  # seconds before the next attempt
 _AT_ONCE = 16
 _LOOK_SECONDS = 0.5
 _LEAST_SECRET = 16  # characters
@@ -154,7 +152,7 @@ class Webhooks:
                 for each in connection.execute(due)
             ]
             for call in calls:
-                wait = _WAITS[min(call.attempts, len(_WAITS) - 1)]
+                wait = WAITS[min(call.attempts, len(WAITS) - 1)]
                 connection.execute(
                     update(webhooks)
                     .where(webhooks.c.job == call.job, webhooks.c.url == call.url)
@@ -167,14 +165,12 @@ class Webhooks:
         body = call.body()
         try:
             headers = signed(self._secret, call.job, int(clock.now()), body)
-            status = await self._fetcher.post(call.url, headers, body)
+            seconds = self._fetcher.access.fetch_timeout
+            status = await self._fetcher.send("POST", call.url, headers, body, seconds)
             why = "" if 200 <= status < 300 else f"answered with status {status}"
-        except (
-            URLRefusedError, TimeoutError, ssl.SSLError, httpcore.TimeoutException,
-            httpcore.NetworkError, httpcore.ProtocolError,
-        ) as error:  # fmt: skip
+        except NOT_REACHED as error:
             why = f"was not reached: {error!r}"
-        last = call.attempts >= len(_WAITS)
+        last = call.attempts >= len(WAITS)
         outcome = "delivered" if not why else "given-up" if last else "failed"
         self._metrics.webhooks.labels(outcome).inc()
         if why:

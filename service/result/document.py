@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from model.scene.reconstruction import Reconstruction
 from refinement.result import NETWORK, VERIFIED, Reason, Refinement
+from service.result.delivery import DeliveryDocument
 from service.states import JobState
 
 _WORLD_OF_KNOWN_CAMERAS = (
@@ -263,6 +264,7 @@ class ReconstructionDocument(_Document):
     )
     refinement: RefinementDocument | None = Field(None, description="null if it was not asked for")
     warnings: list[WarningDocument] = []
+    deliveries: list[DeliveryDocument] = Field([], description="files of `output_urls`")
     timings: dict[str, float]
     pictures: list[PictureDocument]
     links: Links = Field(

@@ -77,11 +77,15 @@ class AccessSettings:
         10.0,
         gt=0,
     )
-
     webhook_secret: Path | None = setting(
         "file with the secret that callbacks (`callback_url`) are signed with; without it none are "
         "made",
         None,
+    )
+    send_outputs: bool = setting(
+        "send files of results to URLs that a request names (`output_urls`), which are checked as "
+        "those to fetch from",
+        False,
     )
 
     @property

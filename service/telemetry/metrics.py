@@ -135,6 +135,12 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+        self.deliveries = Counter(
+            "quantvggt_deliveries",
+            "Files sent to URLs of requests: delivered, failed and tried again, or given up.",
+            ["outcome"],
+            registry=registry,
+        )
         self.artifact_bytes = Counter(
             "quantvggt_artifact_bytes", "Bytes of files made.", ["format"], registry=registry
         )
@@ -167,6 +173,7 @@ class Metrics:
             (self.degraded, ("chunked", "reduced-resolution")),
             (self.refinements, REFINEMENT_OUTCOMES),
             (self.webhooks, ("delivered", "failed", "given-up")),
+            (self.deliveries, ("delivered", "failed", "given-up")),
             (self.artifact_bytes, files),
         ):
             for value in values:

@@ -16,7 +16,7 @@ from service import __version__
 from service.application import Application
 from service.errors import ERRORS, NotFound
 from service.exports.export import Kind, Need
-from service.exports.records import EXPORTS, OUTPUTS
+from service.exports.records import EXPORTS, OUTPUTS, SCENE_FILES
 from service.http.protocol.problems import KINDS
 from service.http.routes.documentation import SERVICE, documented
 from service.inputs.options import Options
@@ -122,13 +122,14 @@ def _capabilities(application: Application, name: str | None) -> dict[str, Any]:
         },
         "urls": _urls(settings.access),
         "callbacks": application.webhooks.on,
+        "output_urls": application.deliveries.on,
         "output_formats": {
             **{
                 kind: [export.formats[kind] for export in exports if kind in export.formats]
                 for kind in get_args(Kind)
             },
             "depth_grids": list(get_args(Grid)),
-            "files": [export.name for export in exports if not export.per_picture],
+            "files": [export.name for export in exports if export.name in SCENE_FILES],
             "orderable": list(OUTPUTS),
         },
         "exports": [export.describe() for export in exports],

@@ -133,7 +133,9 @@ def _answer(
             timings = timings or document.timings  # it ran on another replica
         headers |= {"Content-Location": address(job.id), **_server_timing(timings)}
         served = served_at(document, address(job.id))
-        served = served.model_copy(update={"reused": submitted.known})
+        deliveries = application.deliveries.of(job.id)
+        update = {"reused": submitted.known, "deliveries": deliveries}
+        served = served.model_copy(update=update)
         return JSONResponse(served.model_dump(mode="json"), headers=headers), "ok"
     error: ServiceError | None = None
     if job.state == JobState.FAILED:

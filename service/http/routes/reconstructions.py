@@ -155,6 +155,8 @@ def reconstructions_router(application: Application) -> APIRouter:
         headers = {"Vary": "Accept"}
         if job.state == JobState.SUCCEEDED:
             document = served_at(application.reconstructions.result(job), address(id))
+            deliveries = application.deliveries.of(id)
+            document = document.model_copy(update={"deliveries": deliveries})
             return JSONResponse(document.model_dump(mode="json"), headers=headers)
         status = application.reconstructions.status(job)
         if not job.ended:

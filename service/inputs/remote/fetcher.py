@@ -11,7 +11,7 @@ import logging
 import math
 import ssl
 import tempfile
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from functools import cached_property
 from typing import BinaryIO, cast
 
@@ -79,11 +79,19 @@ class Fetcher:
             raise
         return files
 
-    async def post(self, text: str, headers: Mapping[str, str], body: bytes) -> int:
-        """Send `body` to a URL, which is checked like those to fetch from, and return the answer's
-        status. Redirects are not followed.
+    async def send(
+        self,
+        method: str,
+        text: str,
+        headers: Mapping[str, str],
+        body: bytes | AsyncIterator[bytes],
+        seconds: float,
+    ) -> int:
+        """Send `body` to a URL, which is checked like those to fetch from, within so many seconds,
+        and return the answer's status. Redirects are not followed.
 
-        Raises URLRefusedError, TimeoutError, ssl.SSLError, and httpcore's errors.
+        Raises URLRefusedError, TimeoutError, ssl.SSLError, httpcore's errors, and what `body`
+        raises.
         """
         url = read_url(text)
         origin = self.hosts.origin(url)
@@ -95,12 +103,15 @@ class Fetcher:
             ("User-Agent", f"quantvggt/{__version__}"),
             *headers.items(),
         ]
-        with anyio.fail_after(self.access.fetch_timeout):
+        each = dict.fromkeys(("connect", "read", "write", "pool"), self.access.fetch_timeout)
+        with anyio.fail_after(seconds):
             async with (
                 httpcore.AsyncConnectionPool(
                     self._encryption, network_backend=self._network
                 ) as pool,
-                pool.stream("POST", target, headers=sent, content=body) as answer,
+                pool.stream(
+                    method, target, headers=sent, content=body, extensions={"timeout": each}
+                ) as answer,
             ):
                 return answer.status
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from service.jobs.webhooks import Webhooks
 from service.settings import AccessSettings, Limits, SettingsError
 from service.telemetry.metrics import Metrics
 from tests.service.pictures import encode, form, make_picture
+from tests.service.receiver import Receiver, receiving
 from tests.service.running import Running, Serve, problem, wait_until
 from tests.service.stress.conftest import Start, start
 
@@ -34,35 +33,10 @@ SECRET = "of-sixteen-characters-at-least"
 DOCS = Path(__file__).parents[3] / "docs" / "serving.md"
 
 
-class Receiver:
-    """A server that keeps what is sent to it and answers with `status`."""
-
-    def __init__(self) -> None:
-        self.status = 200
-        self.calls: list[tuple[str, dict[str, str], bytes]] = []
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.calls.append((self.path, dict(self.headers), body))
-                self.send_response(receiver.status)
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.host = f"http://127.0.0.1:{self.server.server_port}"
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-    yield receiver
-    receiver.server.shutdown()
-    receiver.server.server_close()
+    with receiving() as receiver:
+        yield receiver
 
 
 @pytest.fixture
@@ -128,7 +102,7 @@ def test_a_request_that_gets_an_earlier_result_is_told_of_it_too(
 def test_a_call_that_fails_is_made_again_until_it_is_given_up(
     service: Running, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhooks, "_WAITS", (0.01, 0.01))
+    monkeypatch.setattr(webhooks, "WAITS", (0.01, 0.01))
     receiver.status = 500
     ask(service.client, f"{receiver.host}/down")
     wait_until(lambda: service.metric('quantvggt_webhooks_total{outcome="given-up"}') == 1)
@@ -141,7 +115,7 @@ def test_a_call_that_fails_is_made_again_until_it_is_given_up(
 def test_a_call_that_is_due_survives_a_restart(
     serve: Serve, receiver: Receiver, secret: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhooks, "_WAITS", (1.0,) * 100)
+    monkeypatch.setattr(webhooks, "WAITS", (1.0,) * 100)
     settings = {"webhook_secret": secret, "fetch_hosts": receiver.host}
     service = serve(**settings)
     receiver.status = 503

@@ -1,0 +1,295 @@
+"""Sending files of results to URLs that a request names: presigned ones of an object store, say.
+
+What is still to be sent is in the database of jobs, so a kill loses none of it; a file may be sent
+more than once. It is made as for a download, and read piece by piece while it is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from sqlalchemy import and_, delete, func, insert, or_, select, update
+
+from service.errors import InvalidOption, QueueFull, Refusal, ServiceError, Unavailable
+from service.exports.catalogue import Catalogue
+from service.exports.records import BY_NAME
+from service.inputs.remote.fetcher import Fetcher
+from service.inputs.remote.hosts import URLRefusedError, read_url
+from service.jobs.job import Job
+from service.jobs.retries import NOT_REACHED, WAITS
+from service.jobs.schema import deliveries, jobs
+from service.jobs.store import JobStore
+from service.result.delivery import DeliveryDocument
+from service.states import ENDED, JobState
+from service.telemetry.metrics import Metrics
+
+_AT_ONCE = 8
+_LOOK_SECONDS = 0.5
+_MOST_PENDING = 1000  # of one client
+_HELD_SECONDS = 180.0  # before another replica may send it, too
+_SLOWEST = 2**17  # bytes a second that a server has to take, or else it has failed
+_CHUNK = 2**18
+
+_log = logging.getLogger("service")
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One attempt at sending a file of a job's result to `url`, after so many others."""
+
+    number: int
+    job: Job
+    file: str
+    url: str
+    attempts: int
+
+
+class Deliveries:
+    """Sends what is due, again and again with longer and longer waits, until it is answered with a
+    status from 200 to 299 or given up. Without a `fetcher`, whose checks addresses have to pass,
+    nothing is sent."""
+
+    def __init__(
+        self, store: JobStore, catalogue: Catalogue, fetcher: Fetcher | None, metrics: Metrics
+    ) -> None:
+        self._store = store
+        self._database = store.database
+        self._catalogue = catalogue
+        self._fetcher = fetcher
+        self._metrics = metrics
+        self._making = ThreadPoolExecutor(1, thread_name_prefix="deliveries")
+        if self.on and not self._database.shared:  # what an earlier process was sending is due
+            with self._database.transaction() as connection:
+                connection.execute(update(deliveries).values(due=0.0))
+
+    @property
+    def on(self) -> bool:
+        """Whether anything is sent."""
+        return self._fetcher is not None
+
+    def close(self) -> None:
+        """Wait for the file that is being made."""
+        self._making.shutdown()
+
+    # What is asked for
+
+    def check(self, urls: Mapping[str, str] | None) -> None:
+        """Raises InvalidOption if nothing is ever sent to one of these URLs from here, or one of
+        these files is never made."""
+        if urls is None:
+            return
+        if self._fetcher is None:
+            raise InvalidOption(
+                "output_urls: this service sends files to no URLs. Download them instead, or have "
+                "it run with --send-outputs.",
+                option="output_urls",
+            )
+        for file, url in urls.items():
+            if not BY_NAME[file].installed:
+                raise InvalidOption(
+                    f"output_urls: this service can't make {file}: it lacks the Python package "
+                    f"{BY_NAME[file].package}.",
+                    option="output_urls",
+                )
+            try:
+                self._fetcher.hosts.origin(read_url(url))
+            except URLRefusedError as error:
+                raise InvalidOption(
+                    f"output_urls: the URL of {file} {error}.", option="output_urls"
+                ) from None
+
+    def check_room(self, client: str, urls: Mapping[str, str] | None) -> None:
+        """Raises QueueFull if so many of the client's files are still to be sent that these would
+        be too many."""
+        if urls is None:
+            return
+        pending = (
+            select(func.count())
+            .select_from(deliveries.join(jobs, jobs.c.id == deliveries.c.job))
+            .where(deliveries.c.state == "pending", jobs.c.client == client)
+        )
+        with self._database.transaction() as connection:
+            waiting = connection.scalar(pending) or 0
+        if waiting + len(urls) > _MOST_PENDING:
+            raise QueueFull(
+                f"{waiting} files of yours are still to be sent to URLs; at most {_MOST_PENDING} "
+                "may be.",
+                retry_after=600.0,
+            )
+
+    def order(self, job: str, urls: Mapping[str, str] | None) -> None:
+        """Have files of a job's result sent, also if it has ended already. What was sent of the
+        same files before is forgotten; what is still to be sent elsewhere stays."""
+        if urls is None:
+            return
+        with self._database.transaction() as connection:
+            self._database.alone(connection)
+            for file, url in urls.items():
+                connection.execute(
+                    delete(deliveries).where(
+                        deliveries.c.job == job,
+                        deliveries.c.file == file,
+                        or_(deliveries.c.state != "pending", deliveries.c.url == url),
+                    )
+                )
+                connection.execute(
+                    insert(deliveries).values(
+                        job=job,
+                        file=file,
+                        host=read_url(url).host,
+                        url=url,
+                        state="pending",
+                        attempts=0,
+                        due=0.0,
+                    )
+                )
+
+    def of(self, job: str) -> list[DeliveryDocument]:
+        """How far the files of a job are."""
+        columns = [deliveries.c[name] for name in DeliveryDocument.model_fields]
+        rows = select(*columns).where(deliveries.c.job == job).order_by(deliveries.c.number)
+        with self._database.transaction() as connection:
+            return [
+                DeliveryDocument.model_validate(row) for row in connection.execute(rows).mappings()
+            ]
+
+    # Sending
+
+    async def run(self) -> None:
+        """Send what is due, until cancelled."""
+        sending: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                try:
+                    for delivery in await asyncio.to_thread(self.take, _AT_ONCE - len(sending)):
+                        sending.add(asyncio.create_task(self._send(delivery)))
+                except Unavailable:
+                    pass  # it has been logged
+                except Exception:
+                    _log.exception("files could not be sent to URLs; trying again")
+                if sending:
+                    ended, sending = await asyncio.wait(
+                        sending, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    for task in ended:
+                        task.result()
+                else:
+                    await asyncio.sleep(_LOOK_SECONDS)
+        finally:
+            for task in sending:
+                task.cancel()
+
+    def take(self, most: int) -> list[Delivery]:
+        """What is due now, the longest first. It is due again after a while, unless it is held: so
+        it is neither lost with this process nor sent by two replicas at once."""
+        if most <= 0:
+            return []
+        of_job = jobs.c.id == deliveries.c.job
+        unfinished = select(jobs.c.id).where(
+            jobs.c.state.in_(ENDED), jobs.c.state != JobState.SUCCEEDED
+        )
+        with self._database.transaction() as connection:
+            connection.execute(delete(deliveries).where(deliveries.c.job.in_(unfinished)))
+            now = self._database.now(connection)
+            due = (
+                select(deliveries)
+                .join(jobs, of_job)
+                .where(
+                    deliveries.c.state == "pending",
+                    deliveries.c.due <= now,
+                    jobs.c.state == JobState.SUCCEEDED,
+                )
+                .order_by(deliveries.c.due, deliveries.c.number)
+                .limit(most)
+                .with_for_update(skip_locked=True, of=deliveries)
+            )
+            rows = connection.execute(due).all()
+            for row in rows:
+                connection.execute(
+                    update(deliveries)
+                    .where(deliveries.c.number == row.number)
+                    .values(attempts=row.attempts + 1, due=now + _HELD_SECONDS)
+                )
+        found = self._store.several([row.job for row in rows])
+        return [
+            Delivery(row.number, found[row.job], row.file, row.url, row.attempts)
+            for row in rows
+            if row.job in found
+        ]
+
+    async def _send(self, delivery: Delivery) -> None:
+        """One attempt, and what is to be recorded of it."""
+        holding = asyncio.create_task(self._hold(delivery))
+        why, final = "", False
+        try:
+            why = await self._put(delivery)
+        except Refusal as error:  # there is no such file
+            why, final = error.message, True
+        except ServiceError as error:
+            why = error.message
+        except Exception:
+            _log.exception("%s of job %s could not be sent", delivery.file, delivery.job.id)
+            why = "The file could not be made or read."
+        finally:
+            holding.cancel()
+        final = final or delivery.attempts >= len(WAITS)
+        outcome = "delivered" if not why else "given-up" if final else "failed"
+        self._metrics.deliveries.labels(outcome).inc()
+        with suppress(Unavailable):  # it has been logged, and the file is sent again
+            await asyncio.to_thread(self._record, delivery, outcome, why or None)
+
+    async def _put(self, delivery: Delivery) -> str:
+        """Send the file; returns why it was not taken, or nothing. Raises a ServiceError."""
+        assert self._fetcher is not None
+        export = BY_NAME[delivery.file]
+        files = await asyncio.to_thread(self._catalogue.files, delivery.job.result, insist=True)
+        loop = asyncio.get_running_loop()
+        made = await loop.run_in_executor(self._making, files.file, export)
+        headers = {"Content-Type": export.media_type, "Content-Length": str(made.bytes)}
+        seconds = self._fetcher.access.fetch_timeout + made.bytes / _SLOWEST
+        with made.path.open("rb") as file:
+            try:
+                status = await self._fetcher.send(
+                    "PUT", delivery.url, headers, _pieces(file), seconds
+                )
+            except NOT_REACHED as error:
+                _log.info("%s of job %s was not sent: %r", delivery.file, delivery.job.id, error)
+                return "Its server was not reached, or did not take it in time."
+        return "" if 200 <= status < 300 else f"Its server answered with status {status}."
+
+    async def _hold(self, delivery: Delivery) -> None:
+        """Keep other replicas from sending it, until cancelled."""
+        while True:
+            await asyncio.sleep(_HELD_SECONDS / 3)
+            try:
+                await asyncio.to_thread(self._postpone, delivery, _HELD_SECONDS)
+            except Unavailable:
+                continue  # it has been logged
+
+    def _postpone(self, delivery: Delivery, seconds: float) -> None:
+        this = and_(deliveries.c.number == delivery.number, deliveries.c.state == "pending")
+        with self._database.transaction() as connection:
+            due = self._database.now(connection) + seconds
+            connection.execute(update(deliveries).where(this).values(due=due))
+
+    def _record(self, delivery: Delivery, outcome: str, reason: str | None) -> None:
+        this = deliveries.c.number == delivery.number
+        with self._database.transaction() as connection:
+            if outcome == "failed":
+                due = self._database.now(connection) + WAITS[delivery.attempts]
+                values = {"reason": reason, "due": due}
+            else:
+                state = "delivered" if outcome == "delivered" else "failed"
+                values = {"reason": reason, "state": state, "url": None}
+            connection.execute(update(deliveries).where(this).values(values))
+
+
+async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
+    while piece := await asyncio.to_thread(file.read, _CHUNK):
+        yield piece

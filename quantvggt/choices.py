@@ -48,7 +48,7 @@ OPTIONS = (
     "frames", "points", "mode", "order", "manifest", "fps", "video_frames", "drop_blurred",
     "attention_keys", "passes", "close_loops", "cameras", "known_distance", "query_points",
     "refine", "refine_camera", "refine_distortion", "refine_pixels", "refine_seconds",
-    "outputs", "model", "timeout", "callback_url", "output_urls", "dry_run",
+    "outputs", "model", "timeout", "callback_url", "output_urls", "output", "dry_run",
 )  # fmt: skip
 """Options of a reconstruction."""
 

@@ -49,6 +49,7 @@ from service.reconstructions import Reconstructions
 from service.settings import AccessSettings, Settings, StorageSettings
 from service.storage.bucket import Bucket
 from service.storage.folder import Storage
+from service.storage.outputs import Outputs
 from service.storage.shared import SharedStorage
 from service.submissions import Submissions
 from service.telemetry.metrics import Metrics
@@ -90,7 +91,8 @@ class Application:
         self.metrics = Metrics(device, bounds.jobs, OUTPUTS)
         self.webhooks = Webhooks(self.store.database, fetcher, secret, self.metrics)
         sends = fetcher if settings.access.send_outputs else None
-        self.deliveries = Deliveries(self.store, self.catalogue, sends, self.metrics)
+        outputs = Outputs(settings.storage.output_prefixes)
+        self.deliveries = Deliveries(self.store, self.catalogue, sends, outputs, self.metrics)
         self._events = Events()
         self._refiner = Refiner(
             settings.refinement, _refining_threads(settings), device or "cpu", self.metrics

@@ -84,7 +84,7 @@ class Submissions:
     def check_addresses(self, options: Options) -> None:
         """Raises InvalidOption for an address that nothing is ever sent to from here."""
         self._webhooks.check(options.callback_url)
-        self._deliveries.check(options.output_urls)
+        self._deliveries.check(options)
 
     def prepare(self, upload: Upload, options: Options) -> PreparedScene:
         """Decode and pre-process one scene, to be closed by the caller. Raises a ServiceError."""
@@ -108,12 +108,12 @@ class Submissions:
         self, slot: UploadSlot, upload: Upload, options: Options, terms: Terms, seconds: float
     ) -> Submitted | DryRun:
         """From an upload that has arrived to a job; on a thread, for all of it blocks."""
-        self._deliveries.check_room(terms.client.name, options.output_urls)
+        self._deliveries.check_room(terms.client.name, options.targets)
         with closing(self.prepare(upload, options)) as scene:
             scene.seconds["upload"] = seconds
             submitted = self._intake.take(slot, scene, terms)
         if isinstance(submitted, Submitted):
             self._webhooks.order(submitted.job.id, options.callback_url)
-            self._deliveries.order(submitted.job.id, options.output_urls)
+            self._deliveries.order(submitted.job.id, options.targets)
         self._worker.notify()
         return submitted

@@ -29,6 +29,7 @@ Mode = Literal["fit", "crop", "pad", "public"]
 Refine = Literal["off", "cameras", "dense"]
 
 _NAME_LENGTH = 120
+_PREFIX_LENGTH = 512
 
 
 # beyond these bounds no scene lies, and 32-bit numbers lose what is measured
@@ -268,6 +269,13 @@ class Options(PointOptions):
         "as JSON, where the service sends files (`output_urls` of /capabilities)",
         examples=['{"scene.glb": "https://bucket.example.org/kitchen.glb?signature=5f1c"}'],
     )
+    output: str | None = Field(
+        None,
+        max_length=_PREFIX_LENGTH,
+        examples=["s3://bucket/results/kitchen"],
+        description="prefix of an object store that the files of `outputs`, or without it "
+        "everything.zip, are copied below, where the service does so (`output` of /capabilities)",
+    )
     dry_run: bool = Field(False, examples=[True], description="only predict memory and time")
 
     def knows_intrinsic(self, picture: int) -> bool:
@@ -279,6 +287,15 @@ class Options(PointOptions):
     def output_names(self) -> list[str]:
         return list(dict.fromkeys(self.outputs.split(","))) if self.outputs else []
 
+    @property
+    def targets(self) -> list[tuple[str, str]]:
+        """Files that are to be sent somewhere, each with the URL that it is sent to."""
+        targets = list((self.output_urls or {}).items())
+        if self.output is not None:
+            prefix = self.output.rstrip("/")
+            targets += [(f, f"{prefix}/{f}") for f in self.output_names or ["everything.zip"]]
+        return targets
+
     def text(self) -> dict[str, Any]:
         """As it was sent, without what was not given and without addresses, which are nobody else's
         business; ``Options.model_validate`` reads it again."""
@@ -286,7 +303,7 @@ class Options(PointOptions):
             mode="json",
             round_trip=True,
             exclude_unset=True,
-            exclude={"callback_url", "output_urls"},
+            exclude={"callback_url", "output_urls", "output"},
         )
 
 

@@ -1,4 +1,5 @@
-"""Sending files of results to URLs that a request names: presigned ones of an object store, say.
+"""Sending files of results to where a request wants them: presigned URLs, or a prefix of an object
+store.
 
 What is still to be sent is in the database of jobs, so a kill loses none of it; a file may be sent
 more than once. It is made as for a download, and read piece by piece while it is sent.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,9 +17,17 @@ from typing import BinaryIO
 
 from sqlalchemy import and_, delete, func, insert, or_, select, update
 
-from service.errors import InvalidOption, QueueFull, Refusal, ServiceError, Unavailable
+from service.errors import (
+    InvalidOption,
+    QueueFull,
+    Refusal,
+    ServiceError,
+    StoreUnavailable,
+    Unavailable,
+)
 from service.exports.catalogue import Catalogue
 from service.exports.records import BY_NAME
+from service.inputs.options import Options
 from service.inputs.remote.fetcher import Fetcher
 from service.inputs.remote.hosts import URLRefusedError, read_url
 from service.jobs.job import Job
@@ -27,6 +36,7 @@ from service.jobs.schema import deliveries, jobs
 from service.jobs.store import JobStore
 from service.result.delivery import DeliveryDocument
 from service.states import ENDED, JobState
+from service.storage.outputs import Outputs, is_output
 from service.telemetry.metrics import Metrics
 
 _AT_ONCE = 8
@@ -52,16 +62,22 @@ class Delivery:
 
 class Deliveries:
     """Sends what is due, again and again with longer and longer waits, until it is answered with a
-    status from 200 to 299 or given up. Without a `fetcher`, whose checks addresses have to pass,
-    nothing is sent."""
+    status from 200 to 299 or given up. `fetcher` sends to URLs that pass its checks, without one
+    nothing is; `outputs` writes to object stores."""
 
     def __init__(
-        self, store: JobStore, catalogue: Catalogue, fetcher: Fetcher | None, metrics: Metrics
+        self,
+        store: JobStore,
+        catalogue: Catalogue,
+        fetcher: Fetcher | None,
+        outputs: Outputs,
+        metrics: Metrics,
     ) -> None:
         self._store = store
         self._database = store.database
         self._catalogue = catalogue
         self._fetcher = fetcher
+        self._outputs = outputs
         self._metrics = metrics
         self._making = ThreadPoolExecutor(1, thread_name_prefix="deliveries")
         if self.on and not self._database.shared:  # what an earlier process was sending is due
@@ -71,7 +87,7 @@ class Deliveries:
     @property
     def on(self) -> bool:
         """Whether anything is sent."""
-        return self._fetcher is not None
+        return self._fetcher is not None or self._outputs.on
 
     def close(self) -> None:
         """Wait for the file that is being made."""
@@ -79,18 +95,19 @@ class Deliveries:
 
     # What is asked for
 
-    def check(self, urls: Mapping[str, str] | None) -> None:
-        """Raises InvalidOption if nothing is ever sent to one of these URLs from here, or one of
-        these files is never made."""
-        if urls is None:
-            return
-        if self._fetcher is None:
+    def check(self, options: Options) -> None:
+        """Raises InvalidOption if nothing is ever sent from here to where the options say, or one
+        of the files is never made."""
+        if options.output is not None:
+            self._outputs.check(options.output)
+        urls = options.output_urls
+        if urls is not None and self._fetcher is None:
             raise InvalidOption(
                 "output_urls: this service sends files to no URLs. Download them instead, or have "
                 "it run with --send-outputs.",
                 option="output_urls",
             )
-        for file, url in urls.items():
+        for file, url in (urls or {}).items():
             if not BY_NAME[file].installed:
                 raise InvalidOption(
                     f"output_urls: this service can't make {file}: it lacks the Python package "
@@ -98,16 +115,17 @@ class Deliveries:
                     option="output_urls",
                 )
             try:
+                assert self._fetcher is not None
                 self._fetcher.hosts.origin(read_url(url))
             except URLRefusedError as error:
                 raise InvalidOption(
                     f"output_urls: the URL of {file} {error}.", option="output_urls"
                 ) from None
 
-    def check_room(self, client: str, urls: Mapping[str, str] | None) -> None:
+    def check_room(self, client: str, targets: Sequence[tuple[str, str]]) -> None:
         """Raises QueueFull if so many of the client's files are still to be sent that these would
         be too many."""
-        if urls is None:
+        if not targets:
             return
         pending = (
             select(func.count())
@@ -116,21 +134,20 @@ class Deliveries:
         )
         with self._database.transaction() as connection:
             waiting = connection.scalar(pending) or 0
-        if waiting + len(urls) > _MOST_PENDING:
+        if waiting + len(targets) > _MOST_PENDING:
             raise QueueFull(
-                f"{waiting} files of yours are still to be sent to URLs; at most {_MOST_PENDING} "
-                "may be.",
+                f"{waiting} files of yours are still to be sent; at most {_MOST_PENDING} may be.",
                 retry_after=600.0,
             )
 
-    def order(self, job: str, urls: Mapping[str, str] | None) -> None:
-        """Have files of a job's result sent, also if it has ended already. What was sent of the
-        same files before is forgotten; what is still to be sent elsewhere stays."""
-        if urls is None:
+    def order(self, job: str, targets: Sequence[tuple[str, str]]) -> None:
+        """Have files of a job's result sent, each to its URL, also if it has ended already. What
+        was sent of the same files before is forgotten; what is still to be sent elsewhere stays."""
+        if not targets:
             return
         with self._database.transaction() as connection:
             self._database.alone(connection)
-            for file, url in urls.items():
+            for file, url in targets:
                 connection.execute(
                     delete(deliveries).where(
                         deliveries.c.job == job,
@@ -246,11 +263,18 @@ class Deliveries:
 
     async def _put(self, delivery: Delivery) -> str:
         """Send the file; returns why it was not taken, or nothing. Raises a ServiceError."""
-        assert self._fetcher is not None
         export = BY_NAME[delivery.file]
         files = await asyncio.to_thread(self._catalogue.files, delivery.job.result, insist=True)
         loop = asyncio.get_running_loop()
         made = await loop.run_in_executor(self._making, files.file, export)
+        if is_output(delivery.url):
+            try:
+                await self._outputs.put(delivery.url, made.path, export.media_type)
+            except StoreUnavailable:
+                return "The object store did not take it."
+            return ""
+        if self._fetcher is None:
+            return "This service no longer sends files to URLs."
         headers = {"Content-Type": export.media_type, "Content-Length": str(made.bytes)}
         seconds = self._fetcher.access.fetch_timeout + made.bytes / _SLOWEST
         with made.path.open("rb") as file:

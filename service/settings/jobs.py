@@ -95,6 +95,12 @@ class StorageSettings:
         ge=1,
     )
 
+    output_prefixes: str | None = setting(
+        "prefixes of object stores that requests may have files copied below (`output`), for "
+        "example s3://bucket/results, with commas between them; without it none",
+        None,
+    )
+
     def shared_database(self) -> URL | None:
         """Where jobs of all replicas are recorded; None for a process by itself. Raises
         SettingsError."""

@@ -100,6 +100,13 @@ class Bucket:
         with self._reached():
             self._obstore.put(self._store, f"{folder}/{file.name}", file)
 
+    async def put(self, file: Path, path: str, media_type: str) -> None:
+        """Store `file` at `path`, read piece by piece."""
+        with self._reached():
+            await self._obstore.put_async(
+                self._store, path, file, attributes={"Content-Type": media_type}
+            )
+
     def fetch(self, folder: str, target: Path) -> None:
         """Write every object of `folder` into the folder `target`. Raises FileNotFoundError if
         there is none."""

@@ -150,9 +150,7 @@ def batches_router(application: Application) -> APIRouter:
                                     f"{application.settings.limits.max_images} are taken.",
                                     option="urls")  # fmt: skip
         scenes = [
-            SceneRequest(
-                scene.name, tuple(scene.urls), _texts({**manifest.options, **scene.options})
-            )
+            SceneRequest(scene.name, tuple(scene.urls), _texts(_options(manifest, scene)))
             for scene in manifest.scenes
         ]
         batch = await asyncio.to_thread(batches.create, client, scenes)
@@ -312,6 +310,14 @@ def _manifest_body() -> dict[str, Any]:
     for part in (schema, line):  # else generated clients have the titles in their classes' names
         del part["title"]
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _options(manifest: BatchManifest, scene: SceneManifest) -> dict[str, Any]:
+    """Those of a scene, of which each has a folder of its own below the batch's `output`."""
+    common = manifest.options
+    if isinstance(common.get("output"), str):
+        common = {**common, "output": f"{common['output'].rstrip('/')}/{scene.name}"}
+    return {**common, **scene.options}
 
 
 def _texts(options: dict[str, Any]) -> dict[str, str]:

@@ -122,7 +122,8 @@ def _capabilities(application: Application, name: str | None) -> dict[str, Any]:
         },
         "urls": _urls(settings.access),
         "callbacks": application.webhooks.on,
-        "output_urls": application.deliveries.on,
+        "output_urls": settings.access.send_outputs,
+        "output": storage.output_prefixes is not None,
         "output_formats": {
             **{
                 kind: [export.formats[kind] for export in exports if kind in export.formats]

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import obstore
 import pytest
-from obstore.store import S3Store
+from obstore.store import S3Store, from_url
 from sqlalchemy import make_url, select
 
 from service.inputs.remote.fetcher import Fetcher
@@ -26,6 +26,8 @@ from service.jobs.schema import deliveries
 from service.jobs.store import JobStore
 from service.settings import AccessSettings, Limits
 from service.states import JobState
+from service.storage import bucket
+from service.storage.outputs import Outputs
 from service.telemetry.metrics import Metrics
 from tests.service.pictures import encode, form, make_picture
 from tests.service.receiver import Receiver, receiving
@@ -212,12 +214,14 @@ def test_a_file_is_taken_by_one_replica_once_its_job_has_succeeded(
     now = time.time()
     fetcher = Fetcher(AccessSettings(), Limits())
     catalogue: Any = None  # nothing is made here
-    replicas = [Deliveries(store, catalogue, fetcher, Metrics(None, 1)) for _ in range(2)]
+    replicas = [
+        Deliveries(store, catalogue, fetcher, Outputs(), Metrics(None, 1)) for _ in range(2)
+    ]
     good = store.add(Job(new_id(), "", "good", 2, 1.0, now + 60, now))
     bad = store.add(Job(new_id(), "", "bad", 2, 1.0, now + 60, now))
     for job in (good, bad):
         for _ in range(2):  # the second order is the first again
-            replicas[0].order(job.id, {"points.ply": "https://example.org/a"})
+            replicas[0].order(job.id, [("points.ply", "https://example.org/a")])
     assert replicas[0].take(8) == []
     store.cancel(bad.id)
     running = store.claim("worker")
@@ -291,6 +295,66 @@ def test_scenes_of_a_batch_are_sent_each_to_its_own_urls(
     bad = [{"name": "a", "options": {"output_urls": {"points.ply": "https://example.org/"}}}]
     refused = service.client.post("/batches", json={"scenes": bad})
     assert problem(refused, 422, "invalid-option")["detail"].startswith("a: output_urls")
+
+
+def objects(object_store: str) -> dict[str, bytes]:
+    """What lies in the object store, by path."""
+    store = from_url(object_store, client_options={"allow_http": True})
+    paths = [meta["path"] for metas in obstore.list(store) for meta in metas]
+    return {path: bytes(obstore.get(store, path).bytes()) for path in paths}
+
+
+def test_files_are_copied_below_a_prefix_of_an_object_store(
+    serve: Serve, object_store: str
+) -> None:
+    service = serve(output_prefixes=object_store)
+    data = {"output": f"{object_store}/my kitchen/", "outputs": "scene.glb,points.ply"}
+    files = form(encode(make_picture()))
+    answer = service.client.post("/reconstruct", files=files, data=data).json()
+    assert "output" not in answer["options"]
+    wait_for(service, answer["id"], "delivered", "delivered")
+    stored = objects(object_store)
+    assert set(stored) == {"my kitchen/scene.glb", "my kitchen/points.ply"}
+    for path, content in stored.items():
+        name = path.rpartition("/")[2]
+        assert content == service.client.get(f"/reconstructions/{answer['id']}/{name}").content
+
+
+def test_each_scene_of_a_batch_has_its_own_folder_below_the_prefix(
+    serve: Serve, object_store: str
+) -> None:
+    service = serve(output_prefixes=object_store)
+    scenes = [{"name": "kitchen"}, {"name": "hall", "options": {"outputs": "points.ply"}}]
+    batch = service.client.post(
+        "/batches", json={"options": {"output": f"{object_store}/today"}, "scenes": scenes}
+    ).json()["id"]
+    for number in range(2):
+        service.client.post(
+            f"/batches/{batch}/scenes/{number}", files=form(encode(make_picture(seed=number)))
+        )
+    expected = {"today/kitchen/everything.zip", "today/hall/points.ply"}
+    wait_until(lambda: set(objects(object_store)) == expected)
+
+
+def test_an_object_store_that_is_away_gets_the_files_later(
+    serve: Serve, object_server: ObjectServer, object_store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(bucket._RETRIES, "max_retries", 0)
+    monkeypatch.setattr(room, "WAITS", (0.1,) * 1000)
+    service = serve(output_prefixes=object_store)
+    object_server.hide()
+    try:
+        id = service.client.post(
+            "/reconstruct",
+            files=form(encode(make_picture())),
+            data={"output": object_store, "outputs": "points.ply"},
+        ).json()["id"]
+        wait_until(lambda: told(service, id)[0]["reason"] is not None)
+        assert told(service, id)[0]["reason"] == "The object store did not take it."
+    finally:
+        object_server.show()
+    wait_for(service, id, "delivered")
+    assert set(objects(object_store)) == {"points.ply"}
 
 
 @pytest.mark.slow

@@ -20,7 +20,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from itertools import repeat
 from operator import itemgetter
 from typing import Any
@@ -32,6 +34,7 @@ from torch.utils._pytree import tree_leaves
 from kernels import reference
 from kernels.cuda.backend import CudaBackend
 from kernels.cuda.build import find_compiler
+from kernels.cuda.products import PRODUCTS
 from kernels.cuda.tiles import Tile
 from model.network.keys import kept_tokens
 from tests.kernels.cuda.conftest import compile_emulation
@@ -44,6 +47,7 @@ BLOCKS_WITH_ROPE = 48  # those of the aggregator
 GLOBAL_BLOCKS, SPECIAL_TOKENS, FRAMES_APART = 24, 5, 96
 HEADS = 16
 LAYERS = {"qkv": (1024, 3072), "proj": (1024, 1024), "fc1": (1024, 4096), "fc2": (4096, 1024)}
+SURROUNDED = ("proj", "fc2")  # those with LayerScale and residual; the others have a bias only
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +116,7 @@ def main() -> int:
         figures = (before, products, before + products, plain, 1e3 * turned / ISSUE)
         row = "  ".join(f"{figure:8.1f}" for figure in figures)
         print(f"{frames:6}  {row}  {' '.join(str(tile.index) for _, tile in chosen)}")
+    print_products_of_torch(args.frames, count_epilogue(backend))
     print_gate(prologues)
     print_apart()
     return 0
@@ -191,6 +196,87 @@ def count_product(backend: CudaBackend, tile: Tile) -> tuple[int, int]:
     return totals[1] - totals[0], 2 * totals[0] - totals[1]
 
 
+def count_epilogue(backend: CudaBackend) -> Cost:
+    """Behind a product of torch, of a bfloat16 output with all that may stand there, by the
+    element."""
+    tokens, channels = 64, 128
+    vector, residual = torch.ones(channels), torch.zeros(tokens, channels).bfloat16()
+    sums = torch.zeros(tokens, channels, dtype=torch.int32)
+    surroundings = (vector, vector, vector, residual)
+    (found,) = counted(
+        backend,
+        lambda backend: backend.finish(sums, torch.ones(tokens, 1), surroundings, torch.bfloat16),
+    )
+    return cost_of(found, 32 / sums.numel())
+
+
+def print_products_of_torch(frames: list[int], epilogue: Cost) -> None:
+    """What torch's products take with all that follows them, in operations apart and in one."""
+    print(
+        f"\nepilogue behind a product of torch: {epilogue.instructions:.1f} instructions, "
+        f"{epilogue.sectors:.2f} times the least sectors"
+    )
+    print(f"model of an H200 [ms], products of torch in {BLOCKS} blocks")
+    print("frames  product        multiplied  widening  epilogue apart  in one pass")
+    for count in frames:
+        for product in PRODUCTS:
+            costs = [torch_times(product, name, count, epilogue) for name in LAYERS]
+            figures = [1e3 * BLOCKS * sum(column) for column in zip(*costs, strict=True)]
+            print(
+                "{:6}  {}  {:10.1f}  {:8.1f}  {:14.1f}  {:11.1f}".format(count, product, *figures)
+            )
+
+
+def torch_times(product: str, name: str, frames: int, epilogue: Cost) -> tuple[float, ...]:
+    """Seconds of a layer: its product, what torch does for it before, its epilogue in operations of
+    torch, and in one of ours."""
+    depth, channels = LAYERS[name]
+    rows = frames * TOKENS_PER_FRAME
+    surrounded = name in SURROUNDED
+    multiply, widen = product_bytes(product, depth, channels, rows)
+    multiplied = 2 * rows * depth * channels / (INT8_OPERATIONS * REACHED)
+    elements = rows * channels
+    plain = epilogue_bytes(surrounded) * elements / BYTES_PER_SECOND
+    least = (4 + 2 * (1 + surrounded)) * elements / BYTES_PER_SECOND
+    machine = epilogue.instructions + epilogue.divisions * (MACHINE_DIVISION - 1) - epilogue.names
+    return (
+        max(multiplied, multiply / BYTES_PER_SECOND),
+        widen / BYTES_PER_SECOND,
+        plain,
+        max(machine * elements / 32 / ISSUE, least),
+    )
+
+
+@cache
+def product_bytes(product: str, depth: int, channels: int, rows: int) -> tuple[float, float]:
+    """Bytes that a product of torch moves, and those that its operands' conversions do."""
+    weight = torch.zeros(channels, depth // 2, dtype=torch.uint8)
+    moved = []
+    for few in (32, 64):
+        codes = torch.zeros(few, depth, dtype=torch.int8)
+        with _Traffic() as traffic:
+            PRODUCTS[product](codes, reference.weight_codes(weight))
+        multiply = sum(traffic.moved[name] for name in ("aten::_int_mm", "aten::_scaled_mm"))
+        moved.append((multiply, traffic.bytes - multiply))
+    slopes = [(more - less) / 32 for less, more in zip(*moved, strict=True)]
+    own, widened = (
+        less + slope * (rows - 32) for less, slope in zip(moved[0], slopes, strict=True)
+    )
+    return own, widened
+
+
+@cache
+def epilogue_bytes(surrounded: bool) -> float:
+    """Those that the definition in plain torch moves for an element of a bfloat16 output."""
+    sums = torch.zeros(512, 128, dtype=torch.int32)
+    vector = torch.ones(128)
+    residual = torch.zeros(512, 128).bfloat16() if surrounded else None
+    with _Traffic() as traffic:
+        y = reference.scale_accumulators(sums, torch.ones(512, 1), vector, vector)
+        reference.surround(y, vector if surrounded else None, residual, torch.bfloat16)
+    return traffic.bytes / sums.numel()
+
+
 def print_gate(prologues: dict[str, Cost]) -> None:
     """Of the gate in front of Giant's w3: in the prologue, and in plain torch in front of it."""
     width = PROLOGUES[GATED].width
@@ -231,7 +317,11 @@ class _Traffic(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.bytes = 0
+        self.moved: Counter[str] = Counter()  # by operation
+
+    @property
+    def bytes(self) -> int:
+        return self.moved.total()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -243,7 +333,7 @@ class _Traffic(TorchDispatchMode):
         )
         stores = {each.untyped_storage().data_ptr() for each in given}
         if any(each.untyped_storage().data_ptr() not in stores for each in made):
-            self.bytes += sum(each.nbytes for each in (*given, *made))
+            self.moved[func._schema.name] += sum(each.nbytes for each in (*given, *made))
         return found
 
 

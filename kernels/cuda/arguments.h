@@ -42,6 +42,20 @@ struct GemmArguments {
   int32_t scheme, tile, output_dtype;
 };
 
+// What follows a product whose sums are in memory: those of the first N of `pitch` channels.
+struct EpilogueArguments {
+  const void* sums;            // [M, pitch] whole numbers, of kInt32 or kFloat32; pitch is a multiple of 4
+  const float* token_scale;    // [M]
+  const float* channel_scale;  // [N]
+  const float* bias;           // [N] or null
+  const float* layer_scale;    // [N] or null
+  const void* residual;        // [M, N] of the output's type, or null
+  void* output;                // [M, N]
+  void* stream;
+  int64_t m, n, pitch;
+  int32_t sums_dtype, output_dtype;
+};
+
 struct PrologueArguments {
   const void* input;         // [M, K], or [M, 2, K] where it is `gated`
   const float* norm_weight;  // [K] or null: no LayerNorm
@@ -77,8 +91,9 @@ struct QkNormRopeArguments {
 
 extern "C" {
 int quantvggt_gemm(const GemmArguments* arguments);
+int quantvggt_epilogue(const EpilogueArguments* arguments);
 int quantvggt_prologue(const PrologueArguments* arguments);
 int quantvggt_qk_norm_rope(const QkNormRopeArguments* arguments);
 const char* quantvggt_error(int error);
-int64_t quantvggt_arguments_bytes(int structure);  // 0 gemm, 1 prologue, 2 qk-norm + rope
+int64_t quantvggt_arguments_bytes(int structure);  // 0 gemm, 1 epilogue, 2 prologue, 3 qk-norm + rope
 }

@@ -21,6 +21,7 @@ from torch import Tensor
 from kernels import reference
 from kernels.cuda.library import (
     DTYPES,
+    EpilogueArguments,
     GemmArguments,
     KernelLibrary,
     Layout,
@@ -208,9 +209,7 @@ class CudaBackend:
         if way in PRODUCTS:
             codes, token_scale = self.quantize(x, prologue, Layout.BYTES, gated)
             sums = PRODUCTS[way](codes, reference.weight_codes(weight))
-            weight_scale, bias, layer_scale, residual = epilogue
-            y = reference.scale_accumulators(sums, token_scale, weight_scale, bias)
-            return reference.surround(y, layer_scale, residual, dtype)
+            return self.finish(sums, token_scale, epilogue, dtype)
         tile = self._tiles[way]
         scheme, layout = self.scheme_for(activation_bits, weight_bits, tile)
         output = x.new_empty((x.shape[0], weight.shape[0]), dtype=dtype)
@@ -322,6 +321,19 @@ class CudaBackend:
         self.library.prologue(PrologueArguments(*pointers, self.stream(x.device), *numbers))
         return codes, scale
 
+    def finish(
+        self, sums: Tensor, token_scale: Tensor, epilogue: Epilogue, dtype: torch.dtype
+    ) -> Tensor:
+        """The layer's output `[M, N]` of whole sums, int32 or float32, whose rows are a multiple of
+        4 apart."""
+        m, n = sums.shape
+        output = sums.new_empty((m, n), dtype=dtype)
+        given = [_aligned(tensor) for tensor in (token_scale, *epilogue)]
+        pointers = map(_pointer, (sums, *given, output))
+        numbers = (m, n, sums.stride(0), DTYPES[sums.dtype], DTYPES[dtype])
+        self.library.epilogue(EpilogueArguments(*pointers, self.stream(sums.device), *numbers))
+        return output
+
     def multiply(
         self,
         codes: Tensor,
@@ -335,13 +347,10 @@ class CudaBackend:
         layer_scale: Tensor | None = None,
         residual: Tensor | None = None,
     ) -> None:
-        codes, weight = _aligned(codes), _aligned(weight)
-        residual = _aligned(residual)
         m, n = output.shape
         k = weight.shape[1] * (WHOLE if scheme is Scheme.W8A8 else PACKED)
-        pointers = map(
-            _pointer,
-            (codes, weight, token_scale, channel_scale, bias, layer_scale, residual, output),
-        )
+        surroundings = (token_scale, channel_scale, bias, layer_scale, residual)
+        given = [_aligned(tensor) for tensor in (codes, weight, *surroundings)]
+        pointers = map(_pointer, (*given, output))
         numbers = (m, n, k, scheme, tile.index, DTYPES[output.dtype])
         self.library.gemm(GemmArguments(*pointers, self.stream(output.device), *numbers))

@@ -5,10 +5,10 @@
 #include <device.cuh>
 
 #include "arguments.h"
-#include "epilogue.cuh"
 #include "operands.cuh"
 #include "raster.cuh"
 #include "slices.cuh"
+#include "staged.cuh"
 
 int launch_warpgroup_gemm(const GemmArguments& p);  // warpgroup_gemm.cu
 

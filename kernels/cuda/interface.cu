@@ -8,6 +8,7 @@ extern "C" const char* quantvggt_error(int error) {
 }
 
 extern "C" int64_t quantvggt_arguments_bytes(int structure) {
-  constexpr int64_t bytes[] = {sizeof(GemmArguments), sizeof(PrologueArguments), sizeof(QkNormRopeArguments)};
-  return structure >= 0 && structure < 3 ? bytes[structure] : 0;
+  constexpr int64_t bytes[] = {sizeof(GemmArguments), sizeof(EpilogueArguments), sizeof(PrologueArguments),
+                               sizeof(QkNormRopeArguments)};
+  return structure >= 0 && structure < 4 ? bytes[structure] : 0;
 }

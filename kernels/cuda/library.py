@@ -42,6 +42,15 @@ class GemmArguments(ctypes.Structure):
     )
 
 
+class EpilogueArguments(ctypes.Structure):
+    _fields_ = (
+        *((name, _POINTER) for name in ("sums", "token_scale", "channel_scale", "bias")),
+        *((name, _POINTER) for name in ("layer_scale", "residual", "output", "stream")),
+        *((name, _INT64) for name in ("m", "n", "pitch")),
+        *((name, _INT32) for name in ("sums_dtype", "output_dtype")),
+    )
+
+
 class PrologueArguments(ctypes.Structure):
     _fields_ = (
         *(
@@ -68,6 +77,9 @@ class QkNormRopeArguments(ctypes.Structure):
     )
 
 
+_STRUCTURES = (GemmArguments, EpilogueArguments, PrologueArguments, QkNormRopeArguments)
+
+
 class KernelError(RuntimeError):
     """A kernel could not be started."""
 
@@ -82,7 +94,7 @@ class KernelLibrary:
         self._error.restype = ctypes.c_char_p
         size = self.handle.quantvggt_arguments_bytes
         size.restype = ctypes.c_int64
-        for index, structure in enumerate((GemmArguments, PrologueArguments, QkNormRopeArguments)):
+        for index, structure in enumerate(_STRUCTURES):
             if size(index) != ctypes.sizeof(structure):
                 raise KernelError(
                     f"{path}: {structure.__name__} has {size(index)} bytes there; rebuild the "
@@ -91,6 +103,9 @@ class KernelLibrary:
 
     def gemm(self, arguments: GemmArguments) -> None:
         self._call("quantvggt_gemm", arguments)
+
+    def epilogue(self, arguments: EpilogueArguments) -> None:
+        self._call("quantvggt_epilogue", arguments)
 
     def prologue(self, arguments: PrologueArguments) -> None:
         self._call("quantvggt_prologue", arguments)

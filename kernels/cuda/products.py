@@ -1,6 +1,6 @@
 """Products of codes by kernels that torch brings, exact like ours: where they are faster, they run.
 
-Their sums come out whole and are scaled afterwards, in the definition's own order.
+Their sums come out whole and go through `epilogue.cu` afterwards.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ from kernels.formats import BYTE_BITS, PRODUCTS, largest_code
 PROLOGUES, HEADS = "prologues", "queries and keys"
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 # more than one of most tiles, more than a ring of slices, ragged edges
-_TOKENS, _DEPTH, _CHANNELS = 130, 1024, 138
+_TOKENS, _DEPTH = 130, 1024
+_CHANNELS = dict(zip(FLOATS, (138, 140, 140), strict=True))  # multiples of a vector, and not
 _WIDTHS = (32, 64, 96, 128, 256, 512, 1024, 2048, 4096)
 _ROWS = 5
 
@@ -77,7 +78,10 @@ def is_right(backend: CudaBackend, device: torch.device, part: str) -> bool:
         )
     if part in OF_TORCH:
         return all(
-            _product_is_right(part, device, *bits) for bits in PRODUCTS if takes(part, *bits)
+            _product_is_right(part, device, *bits)
+            and all(_way_is_right(backend, device, part, *bits, dtype) for dtype in FLOATS)
+            for bits in PRODUCTS
+            if takes(part, *bits)
         )
     tile = next(tile for tile in backend.tiles if tile_part(tile.index) == part)
     only = replace(backend, tiles=(tile,))
@@ -106,12 +110,35 @@ def _product_is_right(
                 worst_codes(rows, depth, bits)
                 if extreme
                 else random_codes(rows, depth, bits, random)
-                for rows, bits in ((_TOKENS, activation_bits), (_CHANNELS, weight_bits))
+                for rows, bits in ((_TOKENS, activation_bits), (_TOKENS + 8, weight_bits))
             )
             sums = OF_TORCH[name](codes.to(device), weight.to(device)).cpu()
             if not torch.equal(sums.double(), codes.double() @ weight.double().T):
                 return False
     return True
+
+
+def _way_is_right(
+    backend: CudaBackend,
+    device: torch.device,
+    name: str,
+    activation_bits: int,
+    weight_bits: int,
+    dtype: torch.dtype,
+) -> bool:
+    """Of a whole layer, behind the product."""
+    case = _layer(activation_bits, weight_bits, dtype)
+    x, weight, scale, bias, _, _, *prologue, layer_scale, residual = _moved(case, device)
+    output = backend.linear_by(
+        x,
+        weight,
+        weight_bits,
+        (*prologue, activation_bits),
+        (scale, bias, layer_scale, residual),
+        dtype,
+        name,
+    )
+    return torch.equal(output.cpu(), reference.linear(*case))
 
 
 def random_codes(rows: int, depth: int, bits: int, random: torch.Generator) -> Tensor:
@@ -136,12 +163,13 @@ def _signs(width: int, random: torch.Generator) -> Tensor:
 def _layer(activation_bits: int, weight_bits: int, dtype: torch.dtype) -> tuple[Any, ...]:
     """The arguments of `linear`, without LayerNorm and GELU, whose rounding is not exact."""
     random = torch.Generator().manual_seed(activation_bits * weight_bits)
-    codes = random_codes(_CHANNELS, _DEPTH, weight_bits, random)
+    channels = _CHANNELS[dtype]
+    codes = random_codes(channels, _DEPTH, weight_bits, random)
     return (
         torch.randn(_TOKENS, _DEPTH, generator=random).to(dtype),
         reference.stored_weight(codes, BYTE_BITS // weight_bits),
-        torch.rand(_CHANNELS, generator=random),
-        torch.randn(_CHANNELS, generator=random),
+        torch.rand(channels, generator=random),
+        torch.randn(channels, generator=random),
         activation_bits,
         weight_bits,
         None,
@@ -151,8 +179,8 @@ def _layer(activation_bits: int, weight_bits: int, dtype: torch.dtype) -> tuple[
         _signs(_DEPTH, random),
         torch.rand(_DEPTH, generator=random) + 0.5,
         None,
-        torch.randn(_CHANNELS, generator=random),
-        torch.randn(_TOKENS, _CHANNELS, generator=random).to(dtype),
+        torch.randn(channels, generator=random),
+        torch.randn(_TOKENS, channels, generator=random).to(dtype),
     )
 
 

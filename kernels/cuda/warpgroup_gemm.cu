@@ -6,10 +6,10 @@
 #include <device.cuh>
 
 #include "arguments.h"
-#include "epilogue.cuh"
 #include "operands.cuh"
 #include "raster.cuh"
 #include "slices.cuh"
+#include "staged.cuh"
 
 namespace {
 

@@ -16,6 +16,7 @@ from kernels import reference
 from kernels.cuda.backend import CudaBackend
 from kernels.cuda.build import find_compiler
 from kernels.cuda.library import KernelLibrary, Layout
+from kernels.cuda.products import PRODUCTS as OF_TORCH
 from kernels.cuda.targets import find_target
 from kernels.cuda.tiles import TILES, Tile, tiles_of
 from tests.kernels.cuda.ptx.fault import Fault
@@ -222,6 +223,56 @@ def test_a_layer_is_the_definition_bit_for_bit(
     assert torch.equal(backend.linear(*arguments), reference.linear(*arguments))
 
 
+def _by_torch(backend: CudaBackend, name: str, arguments: list[Any]) -> torch.Tensor:
+    """A layer whose product is torch's own on this CPU, and all else ours."""
+    x, weight, scale, bias, activation_bits, weight_bits, *prologue, layer_scale, residual = (
+        arguments
+    )
+    return backend.linear_by(
+        x,
+        weight,
+        weight_bits,
+        (*prologue, activation_bits),
+        (scale, bias, layer_scale, residual),
+        x.dtype,
+        name,
+    )
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("name", OF_TORCH)
+@pytest.mark.parametrize(
+    ("product", "missing"),
+    [
+        ((1, 32, 1, F32), ()),
+        ((70, 32, 138, F16), ()),  # rows of half types that are not aligned
+        ((3, 32, 132, BF16), ()),
+        ((65, 32, 260, F32), (3,)),
+        ((2, 32, 8, BF16), (3, -2, -1)),
+    ],
+)
+def test_sums_of_torch_become_the_definitions_output_bit_for_bit(
+    interpret: Any,
+    architecture: str,
+    name: str,
+    product: tuple[int, int, int, torch.dtype],
+    missing: tuple[int, ...],
+) -> None:
+    arguments = _layer((4, 4), *product)
+    for position in missing:
+        arguments[position] = None
+    got = _by_torch(interpret(architecture), name, arguments)
+    assert torch.equal(got, reference.linear(*arguments))
+
+
+def test_sums_of_torch_are_read_once_and_the_output_is_written_once(interpret: Any) -> None:
+    backend = interpret("sm_90a")
+    arguments = _layer((4, 4), 64, 32, 256, BF16)
+    _by_torch(backend, "int8 of torch", arguments)
+    requests = backend.library.launches[-1].requests
+    assert all(request.actual <= request.least for request in requests.values()), requests
+
+
 def _accumulators(backend: CudaBackend) -> tuple[torch.Tensor, torch.Tensor]:
     """Those of a deep product by the smaller warpgroup tile, and what the definition has."""
     torch.manual_seed(0)
@@ -364,6 +415,15 @@ def test_the_prologue_of_gated_tokens_keeps_its_budget_of_instructions(interpret
     prologue = (*_prologue(4096, False, False)[:5], None, None, 4)
     backend.quantize(x, prologue, Layout.EVEN_ODD, gated=True)
     assert 32 * backend.library.launches[0].total / (2 * 4096) <= 75
+
+
+def test_the_epilogue_behind_torchs_products_keeps_its_budget_of_instructions(
+    interpret: Any,
+) -> None:
+    """Of a thread, for a value of the output with bias, layer scale and residual."""
+    backend = interpret("sm_90a")
+    _by_torch(backend, "int8 of torch", _layer((4, 4), 64, 32, 256, BF16))
+    assert 32 * backend.library.launches[-1].total / (64 * 256) <= 20
 
 
 def test_queries_and_keys_keep_their_budget_of_instructions(interpret: Any) -> None:

@@ -24,12 +24,14 @@ int quantvggt_gemm(const GemmArguments* p) {
   while (p->tile == 3) pause();
   return 0;
 }
+int quantvggt_epilogue(const EpilogueArguments*) { return 0; }
 int quantvggt_prologue(const PrologueArguments*) { return 0; }
 int quantvggt_qk_norm_rope(const QkNormRopeArguments*) { return 0; }
 const char* quantvggt_error(int) { return ""; }
 int64_t quantvggt_arguments_bytes(int i) {
   const int64_t bytes[] = {
-    sizeof(GemmArguments), sizeof(PrologueArguments), sizeof(QkNormRopeArguments)};
+    sizeof(GemmArguments), sizeof(EpilogueArguments), sizeof(PrologueArguments),
+    sizeof(QkNormRopeArguments)};
   return bytes[i];
 }
 """

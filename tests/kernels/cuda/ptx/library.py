@@ -13,6 +13,7 @@ from kernels.cache import cache_folder
 from kernels.cuda.backend import CudaBackend
 from kernels.cuda.build import SOURCES, digest_of, find_compiler, ptx_command
 from kernels.cuda.library import (
+    EpilogueArguments,
     GemmArguments,
     KernelLibrary,
     PrologueArguments,
@@ -78,6 +79,14 @@ def _sizes(arguments: ctypes.Structure) -> dict[str, int]:
         return {
             "activation": a.m * a.k // (2 if four_bits else 1),
             "weight": a.n * a.k // (1 if a.scheme == Scheme.W8A8 else 2),
+            "token_scale": 4 * a.m,
+            **dict.fromkeys(("channel_scale", "bias", "layer_scale"), 4 * a.n),
+            **dict.fromkeys(("residual", "output"), element * a.m * a.n),
+        }
+    if isinstance(a, EpilogueArguments):
+        element = _FLOAT_BYTES[a.output_dtype]
+        return {
+            "sums": 4 * a.m * a.pitch,
             "token_scale": 4 * a.m,
             **dict.fromkeys(("channel_scale", "bias", "layer_scale"), 4 * a.n),
             **dict.fromkeys(("residual", "output"), element * a.m * a.n),

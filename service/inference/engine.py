@@ -66,6 +66,7 @@ class Engine(ServedNetwork):
             settings.attention_keys or None,
         )
         self._peak: PeakMemory | None = None
+        self._disturbed = False
         self._net: Network | None = None
         self._activations: ActivationsDocument | None = None
         self._graphs = PassGraphs(None, 0)
@@ -181,9 +182,11 @@ class Engine(ServedNetwork):
         if torch.device(self.device).type == "cuda":
             torch.cuda.empty_cache()
 
-    def measure_afresh(self) -> None:
-        """From here on peaks of passes are above what the device holds now."""
+    def measure_afresh(self, disturbed: bool = False) -> None:
+        """From here on peaks of passes are above what the device holds now; nothing is learnt from
+        passes that run while it is `disturbed` by something else that takes memory."""
         self._peak = PeakMemory(self.device)
+        self._disturbed = disturbed
 
     def plan_within(self, budget: int) -> None:
         """From here on a pass, with what graphs hold, may take so many bytes."""
@@ -282,7 +285,7 @@ class Engine(ServedNetwork):
         attention_keys: int | None,
         cameras: Cameras | None,
     ) -> Pass:
-        net, peak = self.net, self._peak
+        net, peak, disturbed = self.net, self._peak, self._disturbed
         assert peak is not None
         marks = [time.perf_counter()]
 
@@ -325,7 +328,8 @@ class Engine(ServedNetwork):
         }
         bytes = peak.bytes if graphed is None else graphed[1]
         done = Pass(reconstruction, descriptors[0] if describe else None, tracks, seconds, bytes)
-        if graphed is None:
+        self.health.worked()
+        if graphed is None and not disturbed and peak is self._peak:
             self._learn(batch, query_points, attention_keys, done)
         return done
 
@@ -347,7 +351,6 @@ class Engine(ServedNetwork):
         attention_keys: int | None,
         done: Pass,
     ) -> None:
-        self.health.worked()
         # what tracking takes besides would mislead the plans of requests without
         if query_points is None:
             frames, _, height, width = batch.images.shape

@@ -34,7 +34,7 @@ class Models:
         self.memory = memory
         self._ready = False
         self._changed = threading.Condition()
-        self._loading: str | None = None
+        self._loading: set[str] = set()
         self._users: Counter[str] = Counter()
         self._used = dict.fromkeys(self.engines, 0.0)  # monotonic
         self.on_load: Callable[[str], None] = lambda name: None
@@ -98,7 +98,7 @@ class Models:
         if not self.several:
             return self.usual.replicas
         running = sum(engine.ready for engine in self.engines.values())
-        return {"running": running, "starting": int(self._loading is not None)}
+        return {"running": running, "starting": len(self._loading)}
 
     @property
     def ready(self) -> bool:
@@ -143,7 +143,8 @@ class Models:
         SettingsError and what else loading raises."""
         for name in reversed(self.engines):
             with self._changed:
-                self._make_loaded(name)
+                self._reserve(name)
+            self._load_reserved(name)
             self.check_memory()
         if self.several:
             self._share_memory()
@@ -159,16 +160,17 @@ class Models:
         """Within the context the model is loaded. Raises ModelUnavailable if its files can't be
         read any more, DeviceLost."""
         with self._changed:
-            if not self.engines[name].ready and self.several:
+            to_load = self.several and self._reserve(name)
+            self._users[name] += 1
+        try:
+            if to_load:
                 try:
-                    self._make_loaded(name)
+                    self._load_reserved(name)
                 except (ArtifactError, OSError) as error:
                     raise ModelUnavailable(f"The model {name} can't be loaded: {error}") from None
                 except RuntimeError as error:
                     self.engines[name].health.check(error)
                     raise
-            self._users[name] += 1
-        try:
             yield self.engines[name]
         finally:
             with self._changed:
@@ -180,31 +182,50 @@ class Models:
         """What a job has to wait for its model as things are now."""
         return 0.0 if engine.ready else engine.load_seconds
 
-    def _make_loaded(self, name: str) -> None:
-        """With the lock held: load the model once there is room."""
-        engine = self.engines[name]
-        while (leaving := self._in_the_way(name)) is None:
-            self._changed.wait()
-        for other in leaving:
-            self.engines[other].unload()
-            _log.info("the model %s makes room for %s", other, name)
-        self._loading = name
+    def _reserve(self, name: str) -> bool:
+        """With the lock held: wait until the model is there, or there is room for it. True: whoever
+        asked is the one who loads it."""
+        while name in self._loading or not self.engines[name].ready:
+            leaving = None if name in self._loading else self._in_the_way(name)
+            if leaving is None:
+                self._changed.wait()
+                continue
+            for other in leaving:
+                self.engines[other].unload()
+                _log.info("the model %s makes room for %s", other, name)
+            self._loading.add(name)
+            self._tell_disturbed()
+            return True
+        return False
+
+    def _load_reserved(self, name: str) -> None:
+        """Without the lock, so that passes of others begin and end meanwhile."""
         try:
-            engine.load()
+            self.engines[name].load()
         finally:
-            self._loading = None
+            with self._changed:
+                self._loading.discard(name)
+                self._used[name] = time.monotonic()
+                self._tell_disturbed()
+                self._changed.notify_all()
         self.on_load(name)
-        self._used[name] = time.monotonic()
+
+    def _tell_disturbed(self) -> None:
+        """With the lock held: while a model is loaded, what passes of others take is not known."""
         if self.several:
-            for there in filter(lambda each: each.ready, self.engines.values()):
-                there.measure_afresh()
+            for engine in filter(lambda each: each.ready, self.engines.values()):
+                engine.measure_afresh(disturbed=bool(self._loading))
 
     def _in_the_way(self, name: str) -> list[str] | None:
         """Who has to leave before the model is loaded, unused for longest first; None if too much
         is in use for now."""
         if self.memory is None:
             return []
-        there = {other: engine.bytes for other, engine in self.engines.items() if engine.ready}
+        there = {
+            other: engine.bytes
+            for other, engine in self.engines.items()
+            if engine.ready or other in self._loading
+        }
         surplus = sum(there.values()) + self.engines[name].bytes - self.memory
         leaving = []
         for other in sorted(there, key=lambda each: self._used[each]):

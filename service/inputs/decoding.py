@@ -1,6 +1,6 @@
 """Decodes pictures in processes that can be ended: one that takes more processor time or memory
 than a picture of its size needs, or breaks its decoder, takes nothing down with it. All pictures of
-a request have one process, since starting it costs as much as decoding a small picture.
+a `Decoding` have one process, since starting it costs as much as decoding a small picture.
 
 A progressive JPEG of a few hundred kilobytes may ask for minutes of work, and no decoder can be
 stopped from outside while it works on a thread.

@@ -1,4 +1,4 @@
-"""Picture files to decoded pictures, one at a time, with every limit checked on all headers
+"""Picture files to decoded pictures, given one at a time, with every limit checked on all headers
 first."""
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from service.inputs.decoding import Decoder, Decoding, DecodingError, decoder
 from service.inputs.signatures import kind_of
 from service.settings import Limits
 
+_AT_ONCE = 2
+_PIXELS_AT_ONCE = 16_000_000  # of the largest picture; larger ones would take much memory
+
 
 class DecodedPictures(Sequence[Image.Image]):
     """Decodes a picture each time it is asked for and keeps none, so memory holds one, and the next
-    one while it is being decoded, whatever their number.
+    one or two while they are being decoded, whatever their number.
 
     Pictures are 8-bit RGB, upright, over white. The constructor checks every header; both it and
     decoding raise UnsupportedPicture, BrokenPicture or TooManyPixels, naming the picture. To be
@@ -43,8 +46,10 @@ class DecodedPictures(Sequence[Image.Image]):
                     f"The pictures have more than {limit} pixels together.", max_total_pixels=limit
                 )
         self._pixels = pixels
-        self._decoding = Decoding(decoder, pixels)
+        at_once = _AT_ONCE if max(pixels) <= _PIXELS_AT_ONCE else 1
+        self._decodings = [Decoding(decoder, pixels) for _ in range(at_once)]
         self._next = 0  # of those that were not asked for yet
+        self._begun = 0  # how many were begun before they were asked for
 
     def __len__(self) -> int:
         return len(self.files)
@@ -59,18 +64,30 @@ class DecodedPictures(Sequence[Image.Image]):
         file = self.files[index]
         started = time.perf_counter()
         # opened anew: a container may hold another picture than its header says
-        image = over_white(decoded(opened(file, index, self.limits), file, index, self._decoding))
+        picture = opened(file, index, self.limits)
         if index == self._next:  # they are asked for in order, as far as anybody knows
+            self._begin_until(index + len(self._decodings))
+        image = over_white(decoded(picture, file, index, self._by(index)))
+        if index == self._next:
             self._next += 1
-            if self._next < len(self):
-                with suppress(DecodingError):  # it is tried again when it is asked for
-                    self._decoding.begin(self.files[self._next].file, self._pixels[self._next])
+            self._begin_until(self._next + len(self._decodings))
         self.decode_seconds += time.perf_counter() - started
         return image
 
     def close(self) -> None:
-        """Let the process end that decodes them."""
-        self._decoding.close()
+        """Let the processes end that decode them."""
+        for decoding in self._decodings:
+            decoding.close()
+
+    def _begin_until(self, end: int) -> None:
+        """Have those before `end` decoded, each as soon as the one before it was fetched."""
+        for index in range(self._begun, min(end, len(self))):
+            with suppress(DecodingError):  # it is tried again when it is asked for
+                self._by(index).begin(self.files[index].file, self._pixels[index])
+        self._begun = max(self._begun, min(end, len(self)))
+
+    def _by(self, index: int) -> Decoding:
+        return self._decodings[index % len(self._decodings)]
 
 
 def opened(file: SentFile, index: int, limits: Limits) -> Image.Image:

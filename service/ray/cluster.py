@@ -149,6 +149,7 @@ class ClusterEngine(Engine):
                 observer("transfer", 0.0)
                 time.sleep(_AGAIN_SECONDS)
             else:
+                self.health.worked()
                 self._learn(batch, query_points, attention_keys, done)
                 return done
         raise Interrupted(

@@ -49,9 +49,12 @@ class Replica:
         Client(self.url).wait_until_ready(120)
         return self
 
-    def post(self, seed: int, headers: dict[str, str] = ASYNC) -> httpx.Response:
+    def post(
+        self, seed: int, headers: dict[str, str] = ASYNC, model: str | None = None
+    ) -> httpx.Response:
         files = form(*(encode(make_picture(seed=seed + number)) for number in range(2)))
-        return self.client.post("/reconstruct", files=files, headers=headers)
+        data = {} if model is None else {"model": model}
+        return self.client.post("/reconstruct", files=files, data=data, headers=headers)
 
     def state(self, id: str) -> dict[str, Any]:
         found: dict[str, Any] = self.client.get(f"/reconstructions/{id}").json()
@@ -98,7 +101,7 @@ class Cluster:
         self.object_store = objects.url()
         self._objects = objects
         settings = {
-            "artifact": artifact,
+            **({} if "model" in flags else {"artifact": artifact}),
             "port": 0,
             "log-level": "warning",
             "lease": 2,
@@ -108,7 +111,8 @@ class Cluster:
         words = [
             word
             for name, value in settings.items()
-            for word in (f"--{name.replace('_', '-')}", str(value))
+            for each in (value if isinstance(value, tuple) else (value,))
+            for word in (f"--{name.replace('_', '-')}", str(each))
         ]
         self._command = [
             sys.executable,

@@ -15,7 +15,9 @@ from service.inference.models import Models
 from service.settings import Settings, SettingsError
 from tests.model.families.networks import TINY
 from tests.service.pictures import encode, form, make_picture
+from tests.service.replicas import Cluster, Replica
 from tests.service.running import Gate, Running, Serve, problem, wait_until
+from tests.service.servers import ObjectServer, Postgres
 
 PICTURES = [encode(make_picture(120, 90, seed)) for seed in range(2)]
 
@@ -167,6 +169,43 @@ def test_a_model_whose_files_went_away_is_told_and_the_others_go_on(
     detail = problem(answer, 500, "model-unavailable")["detail"]
     assert detail.startswith("The model wild can't be loaded: ")
     assert reconstruct(service, "rooms")["model"]["family"] == "vggt"
+
+
+@pytest.mark.slow
+def test_a_job_accepted_by_one_replica_is_done_by_another_which_loads_its_model_for_it(
+    artifact: Path,
+    both: tuple[str, ...],
+    tight: Running,
+    tmp_path: Path,
+    postgres: Postgres,
+    object_server: ObjectServer,
+) -> None:
+    limit = tight.application.models.memory
+    cluster = Cluster(artifact, tmp_path, postgres, object_server, model=both, model_memory=limit)
+
+    def there(replica: Replica) -> list[str]:
+        models = replica.client.get("/models").json()["models"]
+        return [model["name"] for model in models if model["loaded"]]
+
+    try:
+        started = [cluster.start() for _ in range(2)]
+        for replica in started:
+            replica.wait_until_ready()
+        cluster.hold()
+        rooms = started[0].post(seed=0).json()["id"]
+        busy = cluster.runner(rooms)
+        wild = busy.post(seed=0, model="wild").json()["id"]
+        runner = cluster.runner(wild)
+        assert runner is not busy
+        runner.wait_for_stage(wild, "aggregator")
+        assert (there(busy), there(runner)) == (["rooms"], ["wild"])
+        cluster.let_go()
+        for id, family in ((rooms, "vggt"), (wild, "depth_anything_3")):
+            found = [replica.wait_for_state(id, "succeeded", "failed") for replica in started]
+            assert found[0] == found[1]
+            assert found[0]["model"]["family"] == family
+    finally:
+        cluster.stop()
 
 
 @pytest.mark.parametrize("served", ["the same models", "the other order", "without it"])

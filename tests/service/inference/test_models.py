@@ -9,6 +9,8 @@ import pytest
 from service.inference.engine import Engine
 from service.inference.models import Models
 from service.settings import Settings
+from tests.service.inference.test_engine import batch
+from tests.service.running import PATIENCE
 
 
 @pytest.fixture
@@ -62,6 +64,59 @@ def test_one_that_is_in_use_stays_and_a_further_one_waits_for_its_end(models: Mo
     assert arrived.wait(30)
     waiting.join()
     assert "c" in there(models)
+
+
+def test_a_pass_of_one_model_begins_and_ends_while_another_one_is_loaded(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    b, c = models.engines["b"], models.engines["c"]
+    load = c.load
+
+    def slow_load() -> None:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        load()
+
+    def run(name: str) -> None:
+        with models.loaded(name) as engine:
+            engine.infer(batch(engine))
+
+    monkeypatch.setattr(c, "load", slow_load)
+    loading, working = (threading.Thread(target=run, args=(name,)) for name in ("c", "b"))
+    loading.start()
+    assert begun.wait(PATIENCE)
+    predicted = b.planner.model.predict(1, 96, 96)
+    working.start()
+    working.join(PATIENCE)
+    assert not working.is_alive()
+    assert there(models) == {"b"}
+    assert models.replicas == {"running": 1, "starting": 1}
+    assert b.planner.model.predict(1, 96, 96) == predicted, "nothing is learnt beside a load"
+    go_on.set()
+    loading.join(PATIENCE)
+    assert there(models) == {"b", "c"}
+    run("b")
+    assert b.planner.model.predict(1, 96, 96) != predicted
+
+
+def test_who_comes_while_a_model_is_loaded_waits_for_it_and_does_not_load_it_again(
+    models: Models,
+) -> None:
+    loads: list[str] = []
+    models.on_load = loads.append
+    found = []
+
+    def run() -> None:
+        with models.loaded("c") as engine:
+            found.append(engine.ready)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert (found, loads) == ([True] * 4, ["c"])
 
 
 def test_room_is_left_beside_a_pass_for_every_model_that_may_be_loaded(models: Models) -> None:

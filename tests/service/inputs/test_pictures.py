@@ -7,9 +7,12 @@ import pytest
 from PIL.PngImagePlugin import PngInfo
 
 from service.errors import BrokenPicture
+from service.inputs import pictures
 from service.inputs.body import SentFile
+from service.inputs.decoding import decoder
 from service.inputs.pictures import DecodedPictures
 from service.settings import Limits
+from tests.service.inputs.test_decoding import children
 from tests.service.pictures import encode, make_picture
 
 
@@ -44,12 +47,12 @@ def test_every_header_is_checked_before_the_first_picture_is_decoded() -> None:
 
 
 def test_pictures_come_in_any_order_as_often_as_they_are_asked_for() -> None:
-    pictures = [make_picture(20 + seed, 10, seed) for seed in range(4)]
-    files = [SentFile(f"{i}.png", io.BytesIO(encode(each))) for i, each in enumerate(pictures)]
+    made = [make_picture(20 + seed, 10, seed) for seed in range(4)]
+    files = [SentFile(f"{i}.png", io.BytesIO(encode(each))) for i, each in enumerate(made)]
     with closing(DecodedPictures(files, Limits())) as decoded:
         for index in (0, 1, 3, 0, 2, 2, 3):
-            assert decoded[index].tobytes() == pictures[index].tobytes()
-        assert [each.size for each in decoded] == [each.size for each in pictures]
+            assert decoded[index].tobytes() == made[index].tobytes()
+        assert [each.size for each in decoded] == [each.size for each in made]
 
 
 def test_a_broken_picture_is_named_when_it_is_asked_for_and_those_behind_it_are_decoded() -> None:
@@ -61,3 +64,16 @@ def test_a_broken_picture_is_named_when_it_is_asked_for_and_those_behind_it_are_
         with pytest.raises(BrokenPicture, match=r"1\.png"):
             decoded[1]
         assert decoded[2].size == (120, 90)
+
+
+@pytest.mark.parametrize(("most", "processes"), [(10_800, 2), (10_799, 1)])
+def test_two_pictures_are_decoded_at_a_time_unless_they_are_large(
+    monkeypatch: pytest.MonkeyPatch, most: int, processes: int
+) -> None:
+    monkeypatch.setattr(pictures, "_PIXELS_AT_ONCE", most)
+    made = [make_picture(120, 90, seed) for seed in range(5)]
+    files = [SentFile(f"{i}.png", io.BytesIO(encode(each))) for i, each in enumerate(made)]
+    with closing(DecodedPictures(files, Limits())) as decoded:
+        for index, picture in enumerate(made):
+            assert decoded[index].tobytes() == picture.tobytes()
+            assert len(children(decoder)) == processes

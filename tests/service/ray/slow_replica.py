@@ -1,5 +1,5 @@
 """A service on a local Ray cluster whose passes take a second or two, and wait in their middle
-while a file is there.
+while a file is there. While there is one named broken beside it, the device of each replica fails.
 
 HOLD=FILE python -m tests.service.ray.slow_replica serve --engine ray ...
 """
@@ -16,6 +16,7 @@ import torch
 
 from quantvggt.command import main
 from service.ray.replica import Replica
+from tests.service.failing_service import ILLEGAL
 
 SLEEP_SECONDS = 0.2  # after each of the blocks that attend within a frame
 ROOM = 8
@@ -41,6 +42,8 @@ def _wait(*_: Any) -> None:
 
 def _refuse(net: Any, arguments: Any) -> None:
     frames = arguments[0].shape[-4]
+    if Path(os.environ["HOLD"]).with_name("broken").exists():
+        raise RuntimeError(ILLEGAL)
     if frames == DEADLY:
         os._exit(1)
     if frames > ROOM:

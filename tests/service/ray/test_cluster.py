@@ -85,6 +85,24 @@ def test_a_killed_replica_loses_nothing_and_is_replaced(cluster: Cluster) -> Non
     assert set(cluster.replicas()) - set(before)
 
 
+def test_a_device_that_fails_is_told_its_replicas_are_replaced_and_the_job_is_done_again(
+    cluster: Cluster, folder: Path
+) -> None:
+    before = cluster.replicas()
+    broken = folder / "broken"
+    broken.touch()
+    id = cluster.submit(2, 25)
+    try:
+        cluster.wait(lambda: cluster.client.get("/readyz").status_code == 503, "no replica")
+        assert cluster.look(id)["state"] == "running"
+    finally:
+        broken.unlink()
+    assert cluster.ended(id)["state"] == "succeeded"
+    cluster.wait(lambda: cluster.running() == 2 and len(cluster.replicas()) == 2, "new replicas")
+    assert not set(cluster.replicas()) & set(before)
+    assert cluster.client.get("/readyz").status_code == 200
+
+
 def test_a_pass_is_stopped_when_its_job_is_cancelled(cluster: Cluster) -> None:
     with cluster.held():
         ids = [cluster.submit(2, seed) for seed in (30, 40)]

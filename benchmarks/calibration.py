@@ -1,5 +1,6 @@
 """What calibrating VGGT-1B takes: seconds a block and peak memory, extrapolated to the whole
-network.
+network. On a CPU these are processor seconds, of all threads together, so that whatever else runs
+on the machine does not count.
 
     python -m benchmarks.calibration --json benchmarks/results/calibration.json
 
@@ -123,13 +124,18 @@ def _blocks(read: object, count: int, args: argparse.Namespace) -> dict[str, flo
             continue
         for stream in (meant, seen, wide):
             stream.enter(stage)
-        started = time.perf_counter()
+        started = _seconds(args.device)
         quantize_stage(walk, stage, meant, seen, RECIPES["best"], wide)
-        if args.device.startswith("cuda"):
-            torch.cuda.synchronize()
-        spent[kind] = time.perf_counter() - started
+        spent[kind] = _seconds(args.device) - started
         print(f"{count} samples, {stage.name}: {spent[kind]:.1f} s", file=sys.stderr, flush=True)
     return spent
+
+
+def _seconds(device: str) -> float:
+    if not device.startswith("cuda"):
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def _kind(stage: Stage) -> str:

@@ -40,11 +40,18 @@ class Observed:
     def spread(self, samples: Sequence[Tensor]) -> Tensor:
         """The rows of anything that has one `[..., X]` for every token, in the order of the
         samples."""
-        rows = torch.cat([sample.flatten(0, -2) for sample in samples])
+        parts = [sample.flatten(0, -2) for sample in samples]
+        count, device = sum(map(len, parts)), parts[0].device
         # a prime stride visits all positions within a frame, unlike one that divides its number of
         # tokens
-        order = torch.arange(min(len(rows), SEARCH_ROWS), device=rows.device) * _STRIDE % len(rows)
-        return rows[order]
+        order = torch.arange(min(count, SEARCH_ROWS), device=device) * _STRIDE % count
+        rows = parts[0].new_empty(len(order), parts[0].shape[-1])
+        first = 0
+        for part in parts:
+            inside = (first <= order) & (order < first + len(part))
+            rows[inside] = part[order[inside] - first]
+            first += len(part)
+        return rows
 
 
 @dataclass(frozen=True)

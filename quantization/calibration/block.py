@@ -100,10 +100,13 @@ def quantize_stage(
             )
         )
         if recipe.wide and with_wide_activations(scheme) is not None:
+            del observed  # or its inputs would be held beside the ones that come now
             met = wanted
             if wide_seen is not None and wide_module is not None:
                 met = observe(walk, stage, wide_module, [name], wide_seen)[name]
-            wide[name] = widened(quantised, layer.weight, layer.bias, Observed(wanted, met), recipe)
+            observed = Observed(wanted, met)
+            del met
+            wide[name] = widened(quantised, layer.weight, layer.bias, observed, recipe)
         if wide_module is not None:
             wide_module.set_submodule(name, wide.get(name, quantised))
         module.set_submodule(name, quantised)

@@ -38,6 +38,17 @@ def test_rotations_depend_on_seed_and_layer_only() -> None:
     assert not torch.equal(rotation_signs(64, "a", 0), rotation_signs(64, "a", 1))
 
 
+def test_rows_are_spread_over_all_samples_whatever_their_number_of_tokens() -> None:
+    numbers = torch.arange(6000, dtype=torch.float32).view(-1, 2)
+    samples = [part.view(2, -1, 2) for part in numbers.split([600, 2000, 400])]
+    rows = Observed(samples, [-sample for sample in samples]).rows()
+    assert torch.equal(rows[0], -rows[1])
+    assert len(rows[0].unique(dim=0)) == len(rows[0]) == SEARCH_ROWS
+    owner = torch.bucketize(rows[0][:, 0].contiguous(), torch.tensor([1200.0, 5200.0]), right=True)
+    expected = torch.tensor([600.0, 2000.0, 400.0]) / 3000
+    torch.testing.assert_close(owner.bincount() / SEARCH_ROWS, expected, atol=0.03, rtol=0)
+
+
 def test_without_inputs_a_layer_is_rounded_as_the_definition_does(weight: Tensor) -> None:
     signs = rotation_signs(64, "layer", 0)
     ours = quantize_layer(weight, None, W4A4, Recipe(), signs)

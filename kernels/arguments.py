@@ -28,8 +28,10 @@ def check_bits(op: str, name: str, bits: int, allowed: tuple[int, ...]) -> None:
 
 
 def _matches(got: Tensor, shape: tuple[int | None, ...]) -> bool:
-    return got.dim() == len(shape) and all(
-        want in (None, size) for size, want in zip(got.shape, shape, strict=True)
+    sizes = got.shape
+    return sizes == shape or (
+        len(sizes) == len(shape)
+        and all(want in (None, size) for size, want in zip(sizes, shape, strict=True))
     )
 
 

@@ -228,7 +228,7 @@ class CudaBackend:
     ) -> str:
         """The name of the tile or the product of torch by which a layer is the fastest; `run` runs
         it by one of them."""
-        rows, channels = len(x), len(weight)
+        rows, channels = x.shape[0], weight.shape[0]
         if rows and self.times is not None:
             about = 1 << (rows - 1).bit_length()  # one measurement up to twice as many rows
             gate = "gated " if reference.is_gated(x, weight, weight_bits) else ""
@@ -267,7 +267,7 @@ class CudaBackend:
             return reference.qk_norm_rope(
                 qkv, q_weight, q_bias, k_weight, k_bias, norm_eps, cos, sin
             )
-        if cos is not None and sin is not None:
+        if cos is not None and sin is not None and cos.shape[0] != tokens:
             cos, sin = (table.repeat(tokens // len(table), 1) for table in (cos, sin))
         q, k = (qkv.new_empty((batch, heads, tokens, width)) for _ in range(2))
         given = map(_aligned, (qkv, q_weight, q_bias, k_weight, k_bias, cos, sin))
@@ -295,7 +295,7 @@ class CudaBackend:
     ) -> tuple[Tensor, Tensor]:
         """`quantize_rows` of tokens `[M, K]`, or of those that `gated` ones `[M, 2K]` stand for."""
         norm_weight, norm_bias, norm_eps, gelu, signs, smoothing, clip, bits = prologue
-        rows, width = len(x), x.shape[1] // (1 + gated)
+        rows, width = x.shape[0], x.shape[1] // (1 + gated)
         if not _prologue_fits(width, rotated=signs is not None):
             codes, scale = reference.quantize_rows(reference.gated(x) if gated else x, *prologue)
             return arrange_codes(codes, layout), scale

@@ -367,3 +367,11 @@ def test_queries_and_keys_are_normalised_and_turned_as_defined(
     tolerance = 4e-6 if dtype == torch.float32 else torch.finfo(dtype).eps
     for ours, expected in zip(got, reference.qk_norm_rope(qkv, *norms, 1e-5, *tables), strict=True):
         torch.testing.assert_close(ours.cpu(), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_positions_begin_anew_where_their_table_ends(machine: Any) -> None:
+    qkv, tables = torch.randn(1, 6, 3, 2, 64), [torch.randn(3, 64) for _ in range(2)]
+    norms = [None] * 4
+    got = machine.backend.qk_norm_rope(*machine(qkv), *norms, 1e-5, *machine(*tables))
+    for ours, expected in zip(got, reference.qk_norm_rope(qkv, *norms, 1e-5, *tables), strict=True):
+        torch.testing.assert_close(ours.cpu(), expected, rtol=4e-6, atol=4e-6)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+
+import pytest
 import torch
 from torch import Tensor
 
@@ -26,6 +29,19 @@ def test_a_floor_seen_at_a_low_angle_jumps_in_depth_but_is_no_edge() -> None:
     points = torch.stack((x * depth, y * depth, depth), dim=-1)[None]
     assert depth_edges(points[..., 2], _everything(points)).all()
     assert not edges(points, _everything(points)).any()
+
+
+@pytest.mark.parametrize(("degrees", "turns"), [(8, False), (14, True)])
+def test_a_hinge_is_an_edge_where_normals_turn_by_five_degrees(degrees: float, turns: bool) -> None:
+    """A pixel on the hinge has the mean of both normals, so a pixel turns by half of it."""
+    rows = torch.linspace(-1, 1, 41)[24:]
+    hinge, angle = 0.5 / rows[8], math.radians(degrees)
+    along = (0.5 - rows * hinge) / (math.sin(angle) + rows * math.cos(angle))
+    depth = torch.where(along > 0, hinge + along * math.cos(angle), 0.5 / rows)
+    depth = depth[:, None].expand(-1, 21)
+    y, x = torch.meshgrid(rows, torch.linspace(-1, 1, 21), indexing="ij")
+    points = torch.stack((x * depth, y * depth, depth), dim=-1)[None]
+    assert bool(edges(points, _everything(points)).any()) == turns
 
 
 def test_an_object_before_a_wall_has_edges_around_its_outline_only() -> None:

@@ -98,6 +98,8 @@ def _check(net: DepthAnything3, fixture: Fixture, case: str) -> None:
     if f"{case}.reference_view" in fixture.outputs:
         chosen.assert_called_once()
         check("reference_view", chosen.call_args.args[0])
+    if cameras is not None:
+        chosen.assert_not_called()
     check("camera_token", first)
     depth, second, *rays = net.head(levels, size)
     check("head.depth", depth[..., 0])

@@ -111,6 +111,9 @@ build/kubernetes-models/node_modules:
 	npm install --silent --no-save --prefix build/kubernetes-models \
 	  @kubernetes-models/keda@2.0.0 @kubernetes-models/prometheus-operator@6.0.0
 
+build/tus/node_modules:  # the tus protocol's own client, for tests
+	npm install --silent --no-save --prefix build/tus tus-js-client@4.3.1
+
 build/axe/node_modules:  # the rules that the page is checked by
 	npm install --silent --no-save --prefix build/axe axe-core@4.14.1
 

@@ -29,6 +29,7 @@ from service.inference.models import Models
 from service.inputs.decoding import decoder
 from service.inputs.prepared import PreparedScene
 from service.inputs.remote.fetcher import Fetcher
+from service.inputs.resumable import ResumableUploads
 from service.intake import DryRun, Intake
 from service.jobs.bounds import Bounds
 from service.jobs.database import Database
@@ -75,6 +76,7 @@ class Application:
         self._access = _access(settings.access)
         fetcher = Fetcher(settings.access, settings.limits)
         secret = read_secret(settings.access.webhook_secret)
+        outputs = Outputs(settings.storage.output_prefixes)
         self.fetcher = fetcher if settings.access.fetch_urls else None
         bounds = Bounds(settings.queue.queue_limit + models.lanes, settings.queue.max_queue_seconds)
         with ExitStack() as opened:  # and closed again, unless all of it can be used
@@ -84,6 +86,9 @@ class Application:
             opened.callback(self.store.close)
             self._retention = Retention(self.store, self.storage, settings.storage)
             self._retention.recover()
+            self.uploads = ResumableUploads(
+                settings.queue, settings.limits, settings.storage, self.storage.root
+            )
             opened.pop_all()
         self.catalogue = Catalogue(self.storage, settings.limits.export_memory)
         here = settings.inference.engine == "local"
@@ -91,7 +96,6 @@ class Application:
         self.metrics = Metrics(device, bounds.jobs, OUTPUTS)
         self.webhooks = Webhooks(self.store.database, fetcher, secret, self.metrics)
         sends = fetcher if settings.access.send_outputs else None
-        outputs = Outputs(settings.storage.output_prefixes)
         self.deliveries = Deliveries(self.store, self.catalogue, sends, outputs, self.metrics)
         self._events = Events()
         self._refiner = Refiner(
@@ -357,6 +361,7 @@ class Application:
             await asyncio.sleep(_SWEEP_SECONDS)
             try:
                 await asyncio.to_thread(self._retention.tidy)
+                await asyncio.to_thread(self.uploads.tidy)
                 await asyncio.to_thread(self.batches.tidy, self.settings.storage.keep_hours)
             except Unavailable:
                 continue  # it has been logged

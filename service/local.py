@@ -13,7 +13,8 @@ from service.exports.catalogue import write_files
 from service.exports.links import in_folder
 from service.inference.engine import Engine
 from service.inference.models import Models
-from service.inputs.body import SentFile, Upload, display_name
+from service.inputs.body import SentFile, Upload
+from service.inputs.names import display_name
 from service.inputs.options import read_options
 from service.inputs.prepared import PreparedScene
 from service.result.document import ReconstructionDocument

@@ -23,6 +23,7 @@ from service.http.routes.operations import operations_router
 from service.http.routes.page import page_router
 from service.http.routes.reconstruct import reconstruct_router
 from service.http.routes.reconstructions import reconstructions_router
+from service.http.routes.uploads import uploads_router
 from service.http.routes.usage import usage_router
 from service.result.warnings import warnings_about
 from service.settings import refinement_version
@@ -37,6 +38,10 @@ _REQUEST_HEADERS = (
     "Owner-Token",
     "Prefer",
     "Range",
+    "Tus-Resumable",
+    "Upload-Length",
+    "Upload-Metadata",
+    "Upload-Offset",
 )
 _ANSWER_HEADERS = (
     "Content-Disposition",
@@ -47,6 +52,9 @@ _ANSWER_HEADERS = (
     "Preference-Applied",
     "Retry-After",
     "Server-Timing",
+    "Tus-Resumable",
+    "Upload-Length",
+    "Upload-Offset",
     "X-Depth-Scale",
     "X-Request-ID",
 )
@@ -93,6 +101,8 @@ def create_app(application: Application) -> FastAPI:
         page_router(),
     ):
         app.include_router(router)
+    if application.uploads.on:
+        app.include_router(uploads_router(application.uploads))
     server, access = application.settings.server, application.settings.access
     if access.cors_origins:
         app.add_middleware(

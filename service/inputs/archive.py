@@ -11,7 +11,8 @@ from typing import BinaryIO
 
 from model.scene.pictures import SUFFIXES
 from service.errors import BrokenArchive, TooManyBytes
-from service.inputs.body import SentFile, display_name, too_many_pictures
+from service.inputs.body import SentFile, too_many_pictures
+from service.inputs.names import display_name
 from service.inputs.signatures import HEAD_BYTES, kind_of_head
 from service.settings import Limits
 

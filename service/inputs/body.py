@@ -10,7 +10,15 @@ from __future__ import annotations
 import asyncio
 import errno
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, TypeVar
@@ -31,6 +39,7 @@ from service.errors import (
     UploadTimeout,
     URLsOff,
 )
+from service.inputs.names import display_name
 from service.inputs.options import Options
 from service.settings import Limits
 
@@ -39,10 +48,10 @@ T = TypeVar("T")
 PICTURE_FIELDS = ("images", "files")
 CONTAINER_FIELDS = ("archive", "video")
 URL_FIELD = "urls"
+UPLOAD_FIELD = "upload"
 MASK_FIELD = "masks"
 
-_NAME_LENGTH = 120  # characters of a file's or a folder's name
-_PATH_LENGTH = 240
+_NAME_LENGTH = 120  # of a field that is repeated to the client
 _OPTION_BYTES = 2**20
 _LONG_FILENAME = re.compile(rb";\s*filename\*\s*=\s*\"?([\w-]*)'[^']*'([^;\"]*)", re.IGNORECASE)
 _LINGER_SECONDS = 1.0
@@ -72,6 +81,10 @@ class Fetcher(Protocol):
     """Brings what URLs name; see `service.inputs.remote.fetcher`."""
 
     async def fetch(self, urls: Mapping[int, str], spent: int) -> dict[int, UploadFile]: ...
+
+
+OpenUpload = Callable[[str], UploadFile]
+"""Opens a file that was sent before, by its id. Raises InvalidOption."""
 
 
 class Body:
@@ -136,16 +149,16 @@ class Body:
 
 @asynccontextmanager
 async def receive(
-    body: Body, limits: Limits, fetcher: Fetcher | None = None
+    body: Body, limits: Limits, fetcher: Fetcher | None = None, uploads: OpenUpload | None = None
 ) -> AsyncIterator[Upload]:
-    """The form in `body`, its URLs fetched; spooled files are closed, and so removed, when the
-    context ends.
+    """The form in `body`, its URLs fetched and its uploads opened; spooled files are closed, and so
+    removed, when the context ends.
 
     Raises a ServiceError for a body that is malformed, too large, too slow or without pictures, for
     a URL that is refused or gives nothing, and ClientDisconnect if the client goes away.
     """
     try:
-        form = await asyncio.wait_for(_parse(body, limits, fetcher), limits.upload_timeout)
+        form = await asyncio.wait_for(_parse(body, limits, fetcher, uploads), limits.upload_timeout)
     except asyncio.TimeoutError:  # another class than TimeoutError on Python 3.10
         raise UploadTimeout(
             f"The body, and what its URLs name, did not arrive within {limits.upload_timeout:g} "
@@ -195,7 +208,9 @@ class _Form:
             part.file.close()
 
 
-async def _parse(body: Body, limits: Limits, fetcher: Fetcher | None) -> _Form:
+async def _parse(
+    body: Body, limits: Limits, fetcher: Fetcher | None, uploads: OpenUpload | None
+) -> _Form:
     content_type = body.headers.get("content-type", "")
     if content_type.partition(";")[0].strip().lower() != "multipart/form-data":
         raise UnsupportedBody(
@@ -209,12 +224,25 @@ async def _parse(body: Body, limits: Limits, fetcher: Fetcher | None) -> _Form:
         fields = await parser.parse()
     form = _Form([], [], {})
     urls: dict[int, str] = {}
+    spent = parser.total
     try:
         for field, value in fields.multi_items():
             if isinstance(value, UploadFile) and field in (*PICTURE_FIELDS, *CONTAINER_FIELDS):
                 form.files.append(value)
             elif isinstance(value, str) and field == URL_FIELD:
                 urls[len(form.files) + len(urls)] = value
+            elif isinstance(value, str) and field == UPLOAD_FIELD:
+                if uploads is None:
+                    raise InvalidOption(
+                        "upload: this service takes no files before the request. Send them in the "
+                        "form, or have it run with --upload-bytes.",
+                        option=UPLOAD_FIELD,
+                    )
+                if len(form.files) >= limits.max_images:
+                    raise too_many_pictures(limits)
+                form.files.append(uploads(value))
+                spent += form.files[-1].size or 0
+                _check_total(spent, limits)
             elif isinstance(value, UploadFile) and field == MASK_FIELD:
                 form.masks.append(value)
             elif (
@@ -238,11 +266,12 @@ async def _parse(body: Body, limits: Limits, fetcher: Fetcher | None) -> _Form:
             )
         if urls and fetcher is not None:
             with _readable():
-                fetched = await fetcher.fetch(urls, parser.total)
+                fetched = await fetcher.fetch(urls, spent)
             # in rising order, so each lands where the form has it
             for index, file in fetched.items():
                 form.files.insert(index, file)
     except BaseException:
+        form.close()
         await fields.close()
         raise
     return form
@@ -267,7 +296,7 @@ def _unexpected(field: str, value: UploadFile | str, *, again: bool) -> InvalidO
     return InvalidOption(
         f"The form has a {kind} field {field[:_NAME_LENGTH]!r}; pictures are file parts named "
         "images, archive, video "
-        "or masks, or text parts named urls, and the text options are "
+        "or masks, or text parts named urls or upload, and the text options are "
         f"{', '.join(Options.model_fields)}.",
         option=field[:_NAME_LENGTH],
     )
@@ -363,23 +392,3 @@ def too_many_pictures(limits: Limits) -> TooManyPictures:
         f"More than {limit} pictures were sent; send fewer, or a video with a lower fps.",
         max_images=limit,
     )
-
-
-def display_name(name: str | None, index: int) -> str:
-    """A file name fit to be echoed: without control characters and of bounded length.
-
-    A path is kept if it only leads down ("left/1.jpg"), of any other its last component.
-    """
-    path = (name or "").replace("\\", "/")
-    parts = [_printable(part) for part in path.split("/")]
-    if path.startswith("/") or ".." in parts or re.match("[A-Za-z]:/", path):
-        parts = parts[-1:]
-    kept = [part for part in parts if part not in ("", ".", "..")]
-    while len("/".join(kept)) > _PATH_LENGTH:
-        del kept[0]
-    return "/".join(kept) or f"picture-{index}"
-
-
-def _printable(part: str) -> str:
-    shown = "".join(character for character in part if character.isprintable()).strip()
-    return shown[-_NAME_LENGTH:]

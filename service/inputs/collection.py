@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 from service.errors import InvalidOption, NoPictures
 from service.inputs.archive import unpack
-from service.inputs.body import SentFile, Upload, display_name, too_many_pictures
+from service.inputs.body import SentFile, Upload, too_many_pictures
 from service.inputs.masks import match_masks
+from service.inputs.names import display_name
 from service.inputs.options import Options
 from service.inputs.signatures import kind_of
 from service.inputs.video import read_frames

@@ -22,6 +22,12 @@ class QueueSettings:
         ge=0,
     )
     max_uploads: int = setting("requests whose bodies are read at the same time", 8, ge=1)
+    upload_bytes: int = setting(
+        "bytes of disk for files that are sent in pieces (tus) before the request that names them; "
+        "0 for none; needs the extra `uploads`",
+        0,
+        ge=0,
+    )
     max_queue_seconds: float = setting(
         "most predicted seconds of work that may wait",
         14_400.0,

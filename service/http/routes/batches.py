@@ -212,7 +212,8 @@ def batches_router(application: Application) -> APIRouter:
         body = Body(request)
         outcome = ServiceError.code
         try:
-            upload = receive(body, application.settings.limits, application.fetcher)
+            opener = application.uploads.opener(client)
+            upload = receive(body, application.settings.limits, application.fetcher, opener)
             await body.unless_gone(batches.send(client, id, number, upload))
             await body.linger()
             outcome = "accepted"

@@ -135,6 +135,14 @@ def form_body() -> dict[str, Any]:
             "/capabilities says so.",
             "examples": [["https://images.example.org/left.jpg"]],
         },
+        "upload": {
+            "type": "array",
+            "items": {"type": "string", "maxLength": 36},
+            "description": "ids of files that were sent to /uploads by the tus protocol, one part "
+            "each, in one order with `images`. Only where the operator allows it: "
+            "`resumable_uploads` of /capabilities says so.",
+            "examples": [["4c63c5b9-2a3d-4d5c-8f0e-6a1de0d8a1f2"]],
+        },
         "masks": {
             "type": "array",
             "items": _FILE,

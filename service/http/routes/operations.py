@@ -121,6 +121,7 @@ def _capabilities(application: Application, name: str | None) -> dict[str, Any]:
             "video": ["MP4", "QuickTime", "Matroska", "WebM", "AVI"],
         },
         "urls": _urls(settings.access),
+        "resumable_uploads": application.uploads.on,
         "callbacks": application.webhooks.on,
         "output_urls": settings.access.send_outputs,
         "output": storage.output_prefixes is not None,

@@ -109,7 +109,8 @@ async def _reconstructed(
     application: Application, request: Request, body: Body, terms: Terms, preference: Preference
 ) -> tuple[Response, str]:
     """The answer, and what to count it as."""
-    upload = receive(body, application.settings.limits, application.fetcher)
+    opener = application.uploads.opener(terms.client)
+    upload = receive(body, application.settings.limits, application.fetcher, opener)
     submitted = await application.submissions.submit(upload, request.query_params, terms)
     if isinstance(submitted, DryRun):
         return JSONResponse(submitted.plan), "ok"

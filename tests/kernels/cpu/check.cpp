@@ -136,6 +136,62 @@ int wrong_when_packed(const Kernels& kernels, int64_t tokens, int64_t width) {
     return wrong;
 }
 
+// Six numbers that lie `step` apart, as kernels/winograd.py changes inputs to factors of products ...
+void to_factors(float* v, int step) {
+    const float d0 = v[0], d1 = v[step], d2 = v[2 * step], d3 = v[3 * step], d4 = v[4 * step], d5 = v[5 * step];
+    const float outer = d4 - d2, inner = d3 - d1, even = d4 - 4 * d2, odd = d3 - 4 * d1;
+    v[0] = outer + 4 * (d0 - d2);
+    v[step] = even + odd;
+    v[2 * step] = even - odd;
+    v[3 * step] = outer + 2 * inner;
+    v[4 * step] = outer - 2 * inner;
+    v[5 * step] = (d5 - d3) - 4 * inner;
+}
+
+// ... and products to four outputs.
+void to_outputs(float* v, int step) {
+    const float m0 = v[0], m1 = v[step], m2 = v[2 * step], m3 = v[3 * step], m4 = v[4 * step], m5 = v[5 * step];
+    const float sum = m1 + m2, difference = m1 - m2, far_sum = m3 + m4, far_difference = m3 - m4;
+    v[0] = (m0 + sum) + far_sum;
+    v[step] = difference + 2 * far_difference;
+    v[2 * step] = sum + 4 * far_sum;
+    v[3 * step] = (difference + 8 * far_difference) + m5;
+}
+
+// Tiles of a convolution, from the second row of tiles on.
+int wrong_tiles(const Kernels& kernels, int height, int width, int channels, bool with_bias) {
+    const int across = (width + 3) / 4, first = 1, rows = (height + 3) / 4 - first, count = rows * across;
+    std::vector<float> map(height * width * channels), made(map.size()), bias(channels);
+    std::vector<float> factors(36 * count * channels), products(factors.size());
+    for (auto* values : {&map, &bias, &products})
+        for (auto& value : *values) value = uniform();
+    const float* added = with_bias ? bias.data() : nullptr;
+    kernels.tile_factors({map.data(), factors.data(), nullptr, height, width, channels, first, rows}, 2);
+    kernels.tile_outputs({made.data(), products.data(), added, height, width, channels, first, rows}, 2);
+    int wrong = 0;
+    for (int tile = 0; tile < count; ++tile)
+        for (int channel = 0; channel < channels; ++channel) {
+            const int top = (first + tile / across) * 4, left = tile % across * 4;
+            const auto place = [&](int y, int x) { return ((top + y) * width + left + x) * channels + channel; };
+            const auto inside = [&](int y, int x) {
+                return top + y >= 0 && top + y < height && left + x >= 0 && left + x < width;
+            };
+            float in[36], out[36];
+            for (int i = 0; i < 36; ++i) {
+                in[i] = inside(i / 6 - 1, i % 6 - 1) ? map[place(i / 6 - 1, i % 6 - 1)] : 0;
+                out[i] = products[(i * count + tile) * channels + channel];
+            }
+            for (int i = 0; i < 6; ++i) to_factors(in + i, 6), to_outputs(out + i, 6);
+            for (int i = 0; i < 6; ++i) to_factors(in + 6 * i, 1), to_outputs(out + 6 * i, 1);
+            for (int i = 0; i < 36; ++i) wrong += factors[(i * count + tile) * channels + channel] != in[i];
+            for (int y = 0; y < 4; ++y)
+                for (int x = 0; x < 4; ++x)
+                    if (inside(y, x))
+                        wrong += made[place(y, x)] != out[6 * y + x] + (with_bias ? bias[channel] : 0);
+        }
+    return wrong;
+}
+
 }  // namespace
 
 int main() {
@@ -151,6 +207,7 @@ int main() {
         for (int bits : {4, 8}) wrong += wrong_codes(*kernels, features, bits);
     wrong += attention_error(*kernels, 70, 64) > 0.02;
     for (int64_t tokens : {1, 64, 100}) wrong += wrong_when_packed(*kernels, tokens, 64);
+    for (bool with_bias : {false, true}) wrong += wrong_tiles(*kernels, 9, 14, 16, with_bias);
     std::printf("%s: %d wrong results\n", quantvggt_path_name(0), wrong);
     return wrong ? 1 : 0;
 }

@@ -199,11 +199,15 @@ inline void weigh(int32_t* scores, const float* key_scale, const int32_t* key_of
     const Vector start = fma(-top, scale, broadcast(kLog2OfLargestAttentionCode));
     Integers code_total = {};
     for (int64_t i = 0; i < kKeys; i += 4, panel += 4 * kTile) {
+        Vector v[4];
+#pragma GCC unroll 4
+        for (int64_t j = 0; j < 4; ++j)
+            v[j] = fma(load(reinterpret_cast<float*>(scores + (i + j) * kBlock)), scale, start);
+        powers_of_two(v);
         Integers quad = {};
 #pragma GCC unroll 4
         for (int64_t j = 0; j < 4; ++j) {
-            const Vector v = load(reinterpret_cast<float*>(scores + (i + j) * kBlock));
-            const Integers code = round_to_integer(power_of_two(fma(v, scale, start)));
+            const Integers code = round_to_integer(v[j]);
             code_total += code;
             quad |= code << int(8 * j);
         }

@@ -201,12 +201,21 @@ struct Smoothing {
 // The first pass over a token, `count` vectors at a time: GELU, signs, and the spans of the rotation within them.
 template <int count, bool with_gelu, bool with_lanes>
 inline void enter(const float* x, const int8_t* signs, int64_t n, float* row) {
+    constexpr int some = count < 4 ? count : 4;
     for (int64_t k = 0; k < n; k += count * kLanes) {
         Vector v[count];
+#pragma GCC unroll 4
+        for (int first = 0; with_gelu && first < count; first += some) {
+            Vector part[some];
+#pragma GCC unroll 4
+            for (int i = 0; i < some; ++i) part[i] = load(x + k + (first + i) * kLanes);
+            gelu(part);
+#pragma GCC unroll 4
+            for (int i = 0; i < some; ++i) v[first + i] = part[i];
+        }
 #pragma GCC unroll 8
         for (int i = 0; i < count; ++i) {
-            v[i] = load(x + k + i * kLanes);
-            if (with_gelu) v[i] = gelu(v[i]);
+            if (!with_gelu) v[i] = load(x + k + i * kLanes);
             if (signs) v[i] = with_signs(v[i], signs + k + i * kLanes);
             if (with_lanes) v[i] = rotate_lanes(v[i]);
         }
@@ -306,7 +315,9 @@ inline float quantize_row(const float* x, const Rows& rows, const Smoothing& smo
     if (body < n) {
         float rest[kLanes] = {};
         std::memcpy(rest, x + body, size_t(n - body) * sizeof(float));
-        if (rows.gelu) store(rest, gelu(load(rest)));
+        Vector last[] = {load(rest)};
+        if (rows.gelu) gelu(last);
+        store(rest, last[0]);
         for (int64_t k = body; k < n; ++k) row[k] = rows.signs ? rest[k - body] * float(rows.signs[k]) : rest[k - body];
     }
     if (rows.signs && size < kLanes) {

@@ -133,30 +133,52 @@ inline void store_codes(int8_t* p, const Integers (&v)[64 / kLanes]) {
 #endif
 }
 
-// The polynomial with coefficients c, the constant one last.
-template <int count>
-inline Vector polynomial(Vector x, const float (&c)[count]) {
-    Vector p = broadcast(c[0]);
+// Functions of several vectors do one step for all of them before the next: a step waits for the one before, and a
+// processor looks only so far ahead for others. Here polynomials with coefficients c, the constant one last.
+template <int vectors, int count>
+inline void polynomials(const Vector (&x)[vectors], const float (&c)[count], Vector (&p)[vectors]) {
+    for (Vector& v : p) v = broadcast(c[0]);
 #pragma GCC unroll 8
-    for (int i = 1; i < count; ++i) p = fma(p, x, broadcast(c[i]));
-    return p;
+    for (int i = 1; i < count; ++i)
+#pragma GCC unroll 8
+        for (int j = 0; j < vectors; ++j) p[j] = fma(p[j], x[j], broadcast(c[i]));
 }
 
 // 2^x for x <= 7 with relative error below 3e-7; next to nothing far below. Minimax polynomials of degree 5.
-inline Vector power_of_two(Vector x) {
+template <int vectors>
+inline void powers_of_two(Vector (&x)[vectors]) {
+    Vector r[vectors], p[vectors];
 #if defined(__AVX512F__)
     constexpr float kPower[] = {1.877575065e-03f, 8.989344351e-03f, 5.582631379e-02f,  // on [0, 1]
                                 2.401536256e-01f, 6.931530833e-01f, 9.999999404e-01f};
-    const Vector r = (Vector)_mm512_reduce_ps((__m512)x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-    return (Vector)_mm512_scalef_ps((__m512)polynomial(r, kPower), (__m512)x);
+#pragma GCC unroll 8
+    for (int i = 0; i < vectors; ++i)
+        r[i] = (Vector)_mm512_reduce_ps((__m512)x[i], _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    polynomials(r, kPower, p);
+#pragma GCC unroll 8
+    for (int i = 0; i < vectors; ++i) x[i] = (Vector)_mm512_scalef_ps((__m512)p[i], (__m512)x[i]);
 #else
     constexpr float kWhole = 12582912.0f;  // 3 * 2^22: a sum with it is a whole number, in the lowest bits
     constexpr float kPower[] = {1.327645785e-03f, 9.675541222e-03f, 5.550713317e-02f,  // on [-1/2, 1/2]
                                 2.402211973e-01f, 6.931469670e-01f, 1.000000072e+00f};
-    x = maximum(x, broadcast(-125.0f));
-    const Vector n = x + broadcast(kWhole), p = polynomial(x - (n - broadcast(kWhole)), kPower);
-    return (Vector)((Integers)p + ((Integers)n << 23));  // of the constant's own bits none is left
+#pragma GCC unroll 8
+    for (int i = 0; i < vectors; ++i) {
+        r[i] = maximum(x[i], broadcast(-125.0f));
+        x[i] = r[i] + broadcast(kWhole);
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < vectors; ++i) r[i] = r[i] - (x[i] - broadcast(kWhole));
+    polynomials(r, kPower, p);
+#pragma GCC unroll 8
+    for (int i = 0; i < vectors; ++i)
+        x[i] = (Vector)((Integers)p[i] + ((Integers)x[i] << 23));  // of the constant's own bits none is left
 #endif
+}
+
+inline Vector power_of_two(Vector x) {
+    Vector v[] = {x};
+    powers_of_two(v);
+    return v[0];
 }
 
 constexpr float kLog2E = 1.44269504f;
@@ -172,13 +194,23 @@ inline Vector reciprocal(Vector x) {
 }
 
 // x / 2 * (1 + erf(x / sqrt 2)); erf by Abramowitz and Stegun 7.1.26, absolute error below 1.5e-7.
-inline Vector gelu(Vector x) {
-    const Vector z = absolute(x) * 0.70710678f;
-    const Vector t = reciprocal(fma(z, broadcast(0.3275911f), broadcast(1.0f)));
+template <int vectors>
+inline void gelu(Vector (&x)[vectors]) {
     constexpr float kTail[] = {1.061405429f, -1.453152027f, 1.421413741f, -0.284496736f, 0.254829592f};
-    const Vector half_tail = polynomial(t, kTail) * t * power_of_two(z * z * -kLog2E) * 0.5f;  // (1 - erf z) / 2
-    const Vector gain = x < 0 ? half_tail : broadcast(1.0f) - half_tail;
-    return x * gain;
+    Vector t[vectors], power[vectors], tail[vectors];
+#pragma GCC unroll 8
+    for (int i = 0; i < vectors; ++i) {
+        const Vector z = absolute(x[i]) * 0.70710678f;
+        t[i] = reciprocal(fma(z, broadcast(0.3275911f), broadcast(1.0f)));
+        power[i] = z * z * -kLog2E;
+    }
+    polynomials(t, kTail, tail);
+    powers_of_two(power);
+#pragma GCC unroll 8
+    for (int i = 0; i < vectors; ++i) {
+        const Vector half_tail = tail[i] * t[i] * power[i] * 0.5f;  // (1 - erf z) / 2
+        x[i] *= x[i] < 0 ? half_tail : broadcast(1.0f) - half_tail;
+    }
 }
 
 // x / (1 + exp(-x)), by the exponential of -|x|, which does not overflow.

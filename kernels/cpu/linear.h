@@ -243,10 +243,78 @@ inline void finish(const int32_t* block, const Tokens& tokens, int64_t token, in
         }
 }
 
+#if defined(__AVX2__)
+
+constexpr int64_t kFewRows = 4;      // for which laying out a packed weight takes longer than multiplying it as it is
+constexpr int64_t kNarrowTiles = 4;  // whose sums fit 16 bits
+static_assert(4 * (2 * kLargestPackedCode + 1) * (kLargestWholeCode + 1) * kNarrowTiles <= INT16_MAX, "");
+
+// Products of `rows` tokens and a column of a packed weight. `codes` has 64 of each token in turn, even ones first.
+template <int rows>
+inline void multiply_column(const int8_t* codes, const Product& product, int64_t features, int64_t column,
+                            int32_t* sums) {
+    const uint8_t* packed = static_cast<const uint8_t*>(product.weight) + column * features / kCodesToAByte;
+    const __m256i mask = _mm256_set1_epi8(kPackedMask), shift = _mm256_set1_epi8(kLargestPackedCode + 1);
+    __m256i wide[rows] = {};
+    for (int64_t k = 0; k < features;) {
+        __m256i narrow[rows] = {};
+        for (int64_t tile = 0; tile < kNarrowTiles && k < features; ++tile, k += kTileDepth) {
+            __m256i v = {};
+            if (features - k >= kTileDepth)
+                v = _mm256_loadu_si256((const __m256i*)(packed + k / kCodesToAByte));
+            else
+                std::memcpy(&v, packed + k / kCodesToAByte, size_t((features - k) / kCodesToAByte));
+            const __m256i even = _mm256_xor_si256(_mm256_and_si256(v, mask), shift);
+            const __m256i odd = _mm256_xor_si256(_mm256_and_si256(_mm256_srli_epi16(v, kPackedBits), mask), shift);
+#pragma GCC unroll 4
+            for (int i = 0; i < rows; ++i, codes += kTileDepth) {
+                const __m256i left = _mm256_load_si256((const __m256i*)codes);
+                const __m256i right = _mm256_load_si256((const __m256i*)codes + 1);
+                narrow[i] = _mm256_add_epi16(narrow[i], _mm256_maddubs_epi16(even, left));
+                narrow[i] = _mm256_add_epi16(narrow[i], _mm256_maddubs_epi16(odd, right));
+            }
+        }
+#pragma GCC unroll 4
+        for (int i = 0; i < rows; ++i)
+            wide[i] = _mm256_add_epi32(wide[i], _mm256_madd_epi16(narrow[i], _mm256_set1_epi16(1)));
+    }
+    for (int i = 0; i < rows; ++i) {
+        __m128i v = _mm_add_epi32(_mm256_castsi256_si128(wide[i]), _mm256_extracti128_si256(wide[i], 1));
+        v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0x4e));
+        sums[i * kBlock] = _mm_cvtsi128_si32(v) + _mm_extract_epi32(v, 1);
+    }
+}
+
+// Product of a few quantised tokens and a packed weight, whose way from memory takes most of the time.
+inline void multiply_few(const Tokens& tokens, int64_t features, int64_t first_row, const Product& product,
+                         int threads) {
+    constexpr decltype(&multiply_column<1>) kColumn[kFewRows] = {multiply_column<1>, multiply_column<2>,
+                                                                 multiply_column<3>, multiply_column<4>};
+    auto* codes = static_cast<int8_t*>(scratch(Scratch::panel, size_t(tokens.rows * tokens.tiles * kTileDepth)));
+    for (int64_t chunk = 0; chunk < tokens.rows * tokens.tiles; ++chunk) {
+        const int8_t* tile = tokens.row(chunk % tokens.rows) + chunk / tokens.rows * kTileBytes;
+        for (int64_t k = 0; k < kTileDepth; ++k)
+            codes[chunk * kTileDepth + k % 2 * kTileDepth / 2 + k / 2] = tile[k];
+    }
+    parallel((product.outputs + kBlock - 1) / kBlock, threads, [&](int64_t task) {
+        alignas(64) int32_t block[kFewRows * kBlock];
+        const int64_t first = task * kBlock;
+        for (int64_t column = 0; column < kBlock && first + column < product.outputs; ++column)
+            kColumn[tokens.rows - 1](codes, product, features, first + column, block + column);
+        finish(block, tokens, 0, tokens.rows, product, first_row, first, kLargestPackedCode + 1);
+    });
+}
+
+#endif
+
 // Product of quantised tokens, rows `first_row` onwards of the output.
 template <class Isa>
 inline void multiply(const Tokens& tokens, const Rows& rows, int64_t first_row, const Product& product, int threads) {
     const int bits = weight_bits(product);
+#if defined(__AVX2__)
+    if (bits == kPackedBits && tokens.rows && tokens.rows <= kFewRows)
+        return multiply_few(tokens, rows.features, first_row, product, threads);
+#endif
     const int64_t column_bytes = tokens.tiles * kTileDepth * Isa::panels(bits);
     int64_t width = kPanelBytes / column_bytes;
     const int64_t share = (product.outputs + 2 * threads - 1) / (2 * threads);

@@ -62,7 +62,7 @@ def test_accumulators_of_every_layer_are_exact(
 ) -> None:
     torch.manual_seed(0)
     features_in, features_out = LAYERS[layer]
-    for rows in (1, 37):
+    for rows in (1, 4, 37):
         activation, weight = (
             _codes((rows, features_in), activation_bits),
             _codes((features_out, features_in), weight_bits),

@@ -14,11 +14,12 @@ import asyncio
 import base64
 import importlib.util
 import json
+import os
 import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
@@ -106,13 +107,12 @@ class ResumableUploads:
 
     def _recover(self) -> None:
         """Move what arrived whole just before an earlier process was killed."""
-        for path in self._partial.glob(f"*{_RECORD}"):
-            id = path.name.removesuffix(_RECORD)
-            record, file = self._record(self._partial, id), self._partial / id
-            if record["offset"] == record["length"] and file.exists():
-                shutil.copy(path, self._complete / path.name)
-                file.rename(self._complete / id)
-                path.unlink()
+        for id, record in self._records(self._partial):
+            if record["offset"] == record["length"]:
+                name = f"{id}{_RECORD}"
+                shutil.copy(self._partial / name, self._complete / name)
+                (self._partial / id).rename(self._complete / id)
+                (self._partial / name).unlink()
 
     # The protocol
 
@@ -192,15 +192,15 @@ class ResumableUploads:
             folder = self._check_owner(client, id)
             if folder == self._partial:
                 raise InvalidOption(f"upload {id} has not arrived whole.", option="upload")
-            file: BinaryIO = (folder / id).open("rb")
             record = self._record(folder, id)
+            file: BinaryIO = (folder / id).open("rb")
         except (NotFound, FileNotFoundError):
             raise InvalidOption(
                 f"upload: there is no upload {id[:40]!r} of yours; it may have been removed after "
                 f"{KEPT_HOURS} hours.",
                 option="upload",
             ) from None
-        size = (folder / id).stat().st_size
+        size = os.fstat(file.fileno()).st_size
         most = self._limits.max_image_bytes
         if size > most and kind_of(file) not in ("archive", "video"):
             file.close()
@@ -237,11 +237,7 @@ class ResumableUploads:
         sizes: dict[str, int] = {}
         files = 0
         for folder in (self._partial, self._complete):
-            for path in folder.glob(f"*{_RECORD}"):
-                try:
-                    record = self._record(folder, path.name.removesuffix(_RECORD))
-                except FileNotFoundError:
-                    continue
+            for _, record in self._records(folder):
                 owner = record["server_metadata"].get("client", "")
                 sizes[owner] = sizes.get(owner, 0) + record["length"]
                 files += 1
@@ -280,9 +276,21 @@ class ResumableUploads:
                     continue
         raise NotFound("There is no such upload, or it was removed.")
 
+    def _records(self, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The files of a folder by their ids."""
+        for path in list(folder.iterdir()):
+            if _ID.fullmatch(path.name):
+                with suppress(FileNotFoundError):
+                    yield path.name, self._record(folder, path.name)
+
     @staticmethod
     def _record(folder: Path, id: str) -> dict[str, Any]:
-        return dict(json.loads((folder / f"{id}{_RECORD}").read_text()))
+        """What is recorded of a file. Raises FileNotFoundError, too, for a record that was cut off
+        by a kill or a power cut: the file is then nobody's, and goes with age."""
+        try:
+            return dict(json.loads((folder / f"{id}{_RECORD}").read_text()))
+        except ValueError:
+            raise FileNotFoundError(id) from None
 
 
 def _with_plain_filename(metadata: str) -> tuple[bytes, str]:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from sqlalchemy import and_, delete, func, insert, or_, select, update
+from sqlalchemy import and_, delete, exists, func, insert, or_, select, update
 
 from service.errors import (
     InvalidOption,
@@ -168,7 +168,9 @@ class Deliveries:
                 )
 
     def of(self, job: str) -> list[DeliveryDocument]:
-        """How far the files of a job are."""
+        """How far the files of a job are; none where nothing is sent."""
+        if not self.on:
+            return []
         columns = [deliveries.c[name] for name in DeliveryDocument.model_fields]
         rows = select(*columns).where(deliveries.c.job == job).order_by(deliveries.c.number)
         with self._database.transaction() as connection:
@@ -208,11 +210,14 @@ class Deliveries:
         if most <= 0:
             return []
         of_job = jobs.c.id == deliveries.c.job
-        unfinished = select(jobs.c.id).where(
-            jobs.c.state.in_(ENDED), jobs.c.state != JobState.SUCCEEDED
+        without_result = (
+            exists()
+            .where(of_job, jobs.c.state.in_(ENDED), jobs.c.state != JobState.SUCCEEDED)
+            .correlate(deliveries)
         )
+        vain = delete(deliveries).where(deliveries.c.state == "pending", without_result)
         with self._database.transaction() as connection:
-            connection.execute(delete(deliveries).where(deliveries.c.job.in_(unfinished)))
+            connection.execute(vain)
             now = self._database.now(connection)
             due = (
                 select(deliveries)

@@ -37,6 +37,7 @@ from service.errors import (
     NotFound,
     QueueFull,
     StorageFull,
+    TooManyBytes,
     TooManyConnections,
     UploadTimeout,
 )
@@ -125,7 +126,16 @@ class ResumableUploads:
         return answer
 
     async def receive(self, request: Request, client: Client, id: str) -> Response:
-        """Take one piece (PATCH). Raises NotFound, TooManyConnections and UploadTimeout."""
+        """Take one piece (PATCH). Raises NotFound, TooManyBytes, TooManyConnections and
+        UploadTimeout."""
+        if len(length := request.headers.get("content-length", "")) > 18 or (
+            length.isdecimal() and int(length) > PIECE_BYTES
+        ):
+            raise TooManyBytes(
+                f"The piece has {length[:40]} bytes; at most {PIECE_BYTES} are taken at a time. "
+                "Have the client send smaller ones: tus-js-client calls their size chunkSize.",
+                max_piece_bytes=PIECE_BYTES,
+            )
         await asyncio.to_thread(self._check_owner, client, id)
         mine = self._at_once // 2 if client.limited else self._at_once
         arriving = self._arriving

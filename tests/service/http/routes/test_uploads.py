@@ -138,6 +138,16 @@ def test_a_piece_at_the_wrong_place_is_refused_and_changes_nothing(
     assert service.client.head(url, headers=tus()).headers["upload-offset"] == "100"
 
 
+def test_a_piece_that_is_too_large_is_refused_with_what_to_set(
+    service: Running, video: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resumable, "PIECE_BYTES", 1000)
+    url = create(service.client, len(video)).headers["location"]
+    refused = problem(send(service.client, url, video[:1001], 0), 413, "too-many-bytes")
+    assert "chunkSize" in refused["detail"]
+    assert send(service.client, url, video[:1000], 0).status_code == 204
+
+
 def test_an_upload_belongs_to_the_key_or_token_that_it_was_made_with(
     serve: Serve, video: bytes, tmp_path: Path
 ) -> None:

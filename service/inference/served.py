@@ -83,17 +83,16 @@ def check_commercial(model: ModelDocument) -> None:
     """Raises SettingsError if the licence of the weights is not known to allow commercial use."""
     if model.commercial_use:
         return
-    allowed, otherwise = "does not allow", ""
-    if model.commercial_use is None:
-        allowed = "is not known to allow"
-        otherwise = (
-            "; if it is a copy of public weights, quantise it with --weights-licence and the name "
-            "of their hub repository"
-        )
+    allows = "does not allow it" if model.commercial_use is False else "is not known to allow it"
+    found = f", {model.weights_licence}, {allows}" if model.weights_licence else " is not known"
+    copied = (
+        "; if it is a copy of public weights, quantise it with --weights-licence and the name of "
+        "their hub repository"
+    )
     raise SettingsError(
-        f"weights for commercial use are required; the licence of {model.name}, "
-        f"{model.weights_licence or 'which is not known'}, {allowed} it: serve another "
-        f"artifact, or leave out --require-commercial{otherwise}."
+        f"weights for commercial use are required; the licence of {model.name}{found}: serve "
+        "another artifact, or leave out --require-commercial"
+        f"{'' if model.commercial_use is False else copied}."
     )
 
 

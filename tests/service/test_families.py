@@ -244,18 +244,25 @@ def test_a_model_for_single_pictures_refuses_several(metric: Running) -> None:
 
 
 @pytest.mark.parametrize(
-    ("commercial", "words"),
+    ("licence", "commercial", "words"),
     [
-        (False, "does not allow it: serve another artifact, or leave out --require-commercial.$"),
-        (None, "is not known to allow it: .*; if it is a copy of public weights, quantise it with"),
+        (
+            "Some-1.0",
+            False,
+            "licence of other, Some-1.0, does not allow it: serve another artifact, or leave out "
+            "--require-commercial.$",
+        ),
+        ("Some-1.0", None, "licence of other, Some-1.0, is not known to allow it: "),
+        (None, None, "licence of other is not known: .* if it is a copy of public weights"),
     ],
 )
 def test_weights_for_commercial_use_can_be_required(
-    tmp_path: Path, commercial: bool | None, words: str
+    tmp_path: Path, licence: str | None, commercial: bool | None, words: str
 ) -> None:
     net = TINY["any-view"]()
     for name, allowed in (("other", commercial), ("free", True)):
-        _saved(net, tmp_path / name, checkpoint=name, commercial_use=allowed)
+        facts = {"checkpoint": name, "weights_licence": licence, "commercial_use": allowed}
+        _saved(net, tmp_path / name, **facts)
     required = {"require_commercial": True}
     Engine(InferenceSettings(artifact=tmp_path / "free", **required)).check_licence()
     Engine(InferenceSettings(artifact=tmp_path / "other")).check_licence()

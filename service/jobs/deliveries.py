@@ -197,7 +197,8 @@ class Deliveries:
                         sending, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
                     )
                     for task in ended:
-                        task.result()
+                        if (error := task.exception()) is not None:  # it is due again later
+                            _log.error("a file could not be sent to a URL", exc_info=error)
                 else:
                     await asyncio.sleep(_LOOK_SECONDS)
         finally:

@@ -16,6 +16,8 @@ import pytest
 from obstore.store import S3Store, from_url
 from sqlalchemy import make_url, select
 
+from quantvggt import Client
+from quantvggt.command import main
 from service.inputs.remote.fetcher import Fetcher
 from service.jobs import deliveries as room
 from service.jobs.bounds import Bounds
@@ -277,6 +279,18 @@ def test_nothing_is_sent_unless_the_operator_says_so(serve: Serve) -> None:
     answer = ask(service.client, {"points.ply": "https://example.org/"})
     assert "--send-outputs" in problem(answer, 422, "invalid-option")["detail"]
     assert service.client.get("/capabilities").json()["output_urls"] is False
+
+
+def test_the_python_client_and_the_command_have_files_sent(
+    service: Running, receiver: Receiver, tmp_path: Path
+) -> None:
+    picture, address = tmp_path / "a.png", f"http://127.0.0.1:{service.port}"
+    picture.write_bytes(encode(make_picture()))
+    Client(address).reconstruct([picture], output_urls={"points.ply": f"{receiver.host}/python"})
+    text = json.dumps({"points.ply": f"{receiver.host}/command"})
+    arguments = ["reconstruct", str(picture), "--server", address, "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--option", f"output_urls={text}"]) == 0
+    wait_until(lambda: {call[0] for call in receiver.calls} == {"/python", "/command"})
 
 
 def test_scenes_of_a_batch_are_sent_each_to_its_own_urls(

@@ -21,6 +21,7 @@ import sys
 import time
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,15 +29,17 @@ from torch import Tensor
 
 from kernels import kernel_path
 from model import families
+from model.families.vggt.config import VGGTConfig
 from model.families.vggt.presets import PRESETS
 from model.files.checkpoint import build_empty
 from model.files.provenance import commit
 from model.network.network import Stage
 from quantization.calibration.block import quantize_stage
-from quantization.calibration.stages import Stream, Walk
+from quantization.calibration.stages import Read, Stream, Walk
 from quantization.recipe import RECIPES
 
 HEIGHT, WIDTH = 392, 518
+_HEAD = 64  # channels
 
 
 def main() -> int:
@@ -52,8 +55,16 @@ def main() -> int:
     )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
+    parser.add_argument(
+        "--width",
+        type=int,
+        help="a multiple of 64: of a narrower network, to see sooner how memory grows with "
+        "samples; tokens take less in proportion, pictures the same (default: VGGT-1B's 1024)",
+    )
     args = parser.parse_args()
-    config = PRESETS["vggt-1b"].with_heads(("camera",))
+    if args.width is not None and (args.width < _HEAD or args.width % _HEAD):
+        parser.error(f"--width is {args.width}; expected a multiple of {_HEAD}")
+    config = _config(args.width)
     shapes = {name: tuple(p.shape) for name, p in build_empty(config).named_parameters()}
 
     def read(name: str) -> Tensor:
@@ -68,7 +79,7 @@ def main() -> int:
     seconds: dict[str, list[float]] = {}
     peaks = []
     for count in args.samples:
-        for kind, spent in _blocks(read, count, args).items():
+        for kind, spent in _blocks(config, read, count, args).items():
             seconds.setdefault(kind, []).append(spent)
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     blocks = {"encoder": 24, "frame": 24, "global": 24}
@@ -78,7 +89,8 @@ def main() -> int:
         whole += blocks[kind] * (low + slope * (args.full - few))
     report = {
         "command": f"python -m benchmarks.calibration --samples {few} {many} --frames "
-        f"{args.frames} --full {args.full}",
+        f"{args.frames} --full {args.full}"
+        + ("" if args.width is None else f" --width {args.width}"),
         "recipe": RECIPES["best"].of(families.of(config)).to_dict(),
         "seconds_a_block": {
             kind: [round(value, 1) for value in both] for kind, both in seconds.items()
@@ -108,14 +120,27 @@ def main() -> int:
     return 0
 
 
-def _blocks(read: object, count: int, args: argparse.Namespace) -> dict[str, float]:
+def _config(width: int | None) -> VGGTConfig:
+    whole = PRESETS["vggt-1b"].with_heads(("camera",))
+    if width is None:
+        return whole
+    assert whole.encoder is not None
+    heads = width // _HEAD
+    encoder = replace(whole.encoder, embed_dim=width, num_heads=heads)
+    return replace(
+        whole, embed_dim=width, num_heads=heads, patch_embed="dino_vit", patch_embed_vit=encoder
+    )
+
+
+def _blocks(
+    config: VGGTConfig, read: Read, count: int, args: argparse.Namespace
+) -> dict[str, float]:
     """Seconds that the first block of each kind takes on `count` samples."""
     generator = torch.Generator().manual_seed(0)
     images: Sequence[Tensor] = [
         torch.rand(args.frames, 3, HEIGHT, WIDTH, generator=generator) for _ in range(count)
     ]
-    config = PRESETS["vggt-1b"].with_heads(("camera",))
-    walk = Walk(config, read, images, args.device)  # type: ignore[arg-type]
+    walk = Walk(config, read, images, args.device)
     meant, seen, wide = Stream(walk), Stream(walk), Stream(walk)
     spent: dict[str, float] = {}
     for stage in walk.stages:

@@ -5,7 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from model.families.depth_anything_3.cameras import cameras_to_encoding, encoding_to_cameras
+from model.families.depth_anything_3.cameras import (
+    cameras_to_encoding,
+    encoding_to_cameras,
+    normalised,
+)
 from model.reconstruct import reconstruct
 from tests.model.families.networks import TINY, depth_anything_3, filled
 
@@ -35,6 +39,21 @@ def test_a_camera_comes_back_out_of_its_encoding() -> None:
 def test_a_field_of_view_of_nothing_has_a_focal_length() -> None:
     _, intrinsics = encoding_to_cameras(torch.tensor([0.0, 0, 0, 0, 0, 0, 1, 0, 0]), (60, 80))
     assert intrinsics.isfinite().all()
+
+
+def test_known_cameras_at_nearly_one_place_are_moved_apart_by_so_much_only() -> None:
+    extrinsics = torch.eye(4).repeat(1, 3, 1, 1)
+    extrinsics[0, :, 0, 3] = torch.tensor([0, 0.01, 0.02])
+    found = normalised(extrinsics)
+    torch.testing.assert_close(found[0, :, 0, 3], torch.tensor([0, 0.1, 0.2]))
+
+
+@torch.no_grad()
+def test_a_predicted_field_of_view_is_not_negative() -> None:
+    decoder = filled(depth_anything_3()).cam_dec
+    tokens = torch.randn(1, 4, decoder.fc_t.in_features)
+    decoder.fc_fov[0].bias.fill_(-100)
+    assert torch.equal(decoder(tokens)[..., 7:], torch.zeros(1, 4, 2))
 
 
 def test_known_cameras_change_the_answer_and_their_world_becomes_its_own() -> None:

@@ -10,6 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from model.families.depth_anything_3.metric import in_metres
+from model.families.family import Geometry
 from model.files.artifact import load, save
 from model.network.network import Network
 from model.reconstruct import reconstruct
@@ -75,6 +77,32 @@ def test_the_metric_network_gives_a_scene_of_several_pictures_its_scale_and_sky(
     assert torch.equal(scene.depth_conf[~sky], plain.depth_conf[~sky])
     assert (scene.depth_conf[sky] == 1).all()
     assert (scene.depth[sky] >= scene.depth[~sky].quantile(0.98)).all()
+
+
+def _flat_scene() -> tuple[Geometry, torch.Tensor, torch.Tensor]:
+    """100 pixels from 1 to 10 away, what a metric network says of them, fifty times as much, and no
+    sky."""
+    depth = torch.linspace(1, 10, 100).view(1, 10, 10)
+    intrinsics = torch.tensor([[[300.0, 0, 5], [0, 300, 5], [0, 0, 1]]])
+    scene = Geometry(torch.eye(3, 4)[None], intrinsics, depth, torch.full_like(depth, 2), None)
+    return scene, 50 * depth, torch.zeros_like(depth)
+
+
+def test_depths_of_next_to_nothing_have_no_say_in_the_factor() -> None:
+    scene, metric, sky = _flat_scene()
+    assert scene.depth is not None
+    scene.depth[0, 0, 0], metric[0, 0, 0] = 0.0009, 1e9
+    scene.depth[0, 0, 1], metric[0, 0, 1] = 1e3, 0.009
+    assert in_metres(scene, metric, sky)[1] == pytest.approx(50)
+
+
+def test_the_sky_is_at_most_200_metres_away() -> None:
+    scene, metric, sky = _flat_scene()
+    sky[0, :5] = 1
+    found, _ = in_metres(scene, metric, sky)
+    assert found.depth is not None
+    assert (found.depth[0, :5] == 200).all()
+    assert found.depth[0, 5:].max() == pytest.approx(500)
 
 
 def test_only_a_metric_network_of_the_family_gives_metres(

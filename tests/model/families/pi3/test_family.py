@@ -36,6 +36,14 @@ def test_what_no_tensor_tells_is_as_the_public_code_has_it(name: str) -> None:
     assert (config.metric_heads, config.rope_freq) == (8, 100)
 
 
+def test_norms_of_the_convolutional_head_are_over_all_channels_then_over_groups_of_32() -> None:
+    net = build_empty(PRESETS["pi3x"])
+    norms = [module for module in net.modules() if isinstance(module, torch.nn.GroupNorm)]
+    groups = {(norm.num_channels, norm.num_groups) for norm in norms}
+    firsts, seconds = {(256, 1), (128, 1), (64, 1)}, {(512, 16), (256, 8), (128, 4)}
+    assert groups == firsts | seconds
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_layer_of_a_block_belongs_to_one_part(name: str) -> None:
     net = build_empty(PRESETS[name])

@@ -2,7 +2,7 @@
 
     python -m benchmarks.parts --json benchmarks/results/cpu/parts.json
 
-"float32" is this project's own network with all heads of the public one. "as served" has W4A4
+"float32" is this project's own network with all heads of the public one. "served" has W4A4
 layers, 8-bit attention, dense heads that may be bfloat16 (on a CPU that is slow in it: float32 with
 fewer products) and no point head, which nobody reads. Frames are 518x392 pixels, weights random.
 
@@ -46,6 +46,7 @@ WHOLE = 24  # blocks of each kind in VGGT-1B
 LINEAR, ATTENTION, PLACED = "linear layers, norms, GELU", "attention", "queries and keys"
 OF_BLOCKS = (LINEAR, ATTENTION, PLACED)
 CONVOLUTIONS, REST = "convolutions of the {} head", "the rest"
+PLAIN, SERVED = "float32", "served"  # the networks
 
 
 def main() -> int:
@@ -53,6 +54,7 @@ def main() -> int:
     parser.add_argument("--frames", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--blocks", type=int, default=2, help="blocks of each kind")
+    parser.add_argument("--only", choices=(PLAIN, SERVED), help="this network, not both in turn")
     parser.add_argument(
         "--slow-bfloat16", action="store_true", help="dense heads as on a CPU that is slow in it"
     )
@@ -62,14 +64,15 @@ def main() -> int:
     torch.set_num_threads(1)
     report: dict[str, Any] = {"machine": machine(), "size": [HEIGHT, WIDTH], "frames": {}}
     report["bfloat16"] = computes_bfloat16(torch.device("cpu")) and not args.slow_bfloat16
-    networks = {
-        "float32": random_network(None, network_config(args.blocks, HEADS)),
-        "as served": random_network(Recipe(), network_config(args.blocks, ("camera", "depth"))),
-    }
-    served = networks["as served"]
-    served.attention, served.dense_heads = "int8", "bfloat16"
-    for head in served.dense() if args.slow_bfloat16 else ():
-        head.dtype = lambda device: torch.float32
+    networks = {}
+    if args.only != SERVED:
+        networks[PLAIN] = random_network(None, network_config(args.blocks, HEADS))
+    if args.only != PLAIN:
+        served = random_network(Recipe(), network_config(args.blocks, ("camera", "depth")))
+        served.attention, served.dense_heads = "int8", "bfloat16"
+        for head in served.dense() if args.slow_bfloat16 else ():
+            head.dtype = lambda device: torch.float32
+        networks[SERVED] = served
     for frames in args.frames:
         seconds = measure(networks, torch.rand(frames, 3, HEIGHT, WIDTH), args.rounds, args.blocks)
         report["frames"][str(frames)] = seconds
@@ -186,12 +189,12 @@ def _around(part: str, seconds: Counter[str]) -> tuple[Callable[..., None], Call
 
 
 def _print(frames: int, seconds: dict[str, dict[str, float]]) -> None:
-    plain, served = seconds["float32"], seconds["as served"]
-    print(f"{frames} frame(s), one thread: seconds in float32, as served, how many times faster")
-    for part, before in plain.items():
-        now = served.get(part, 0.0)
-        speed = f"{before / now:5.2f}x" if now else "  left out"
-        print(f"  {part:32} {before:8.2f} {now:8.2f}   {speed}")
+    print(f"{frames} frame(s), one thread: seconds in {', '.join(seconds)}")
+    for part in next(iter(seconds.values())):
+        taken = [of.get(part, 0.0) for of in seconds.values()]
+        speed = f"{taken[0] / taken[-1]:5.2f}x" if taken[-1] else "  left out"
+        columns = " ".join(f"{value:8.2f}" for value in taken)
+        print(f"  {part:32} {columns}" + (f"   {speed}" if len(taken) > 1 else ""))
 
 
 if __name__ == "__main__":

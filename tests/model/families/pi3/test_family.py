@@ -10,6 +10,7 @@ from model import families
 from model.families.pi3.config import PRESETS
 from model.files.checkpoint import build_empty
 from model.network.prediction import Prediction
+from tests.model.families.networks import filled, pi3
 
 NAMES = Path(__file__).parents[3] / "parity" / "names"
 
@@ -34,6 +35,14 @@ def test_what_no_tensor_tells_is_as_the_public_code_has_it(name: str) -> None:
     config = PRESETS[name]
     assert (config.encoder_heads, config.decoder_heads, config.head_heads) == (16, 16, 16)
     assert (config.metric_heads, config.rope_freq) == (8, 100)
+
+
+@torch.no_grad()
+def test_depth_of_pi3x_ends_at_the_exponential_of_15() -> None:
+    net = filled(pi3(conv=True))
+    net.point_head.output_block[1][2].bias.fill_(40)
+    patches = torch.rand(1, 6, net.config.head_dim)
+    assert net.local_points(patches, (28, 42))[..., 2].max() == torch.tensor(15.0).exp()
 
 
 def test_norms_of_the_convolutional_head_are_over_all_channels_then_over_groups_of_32() -> None:

@@ -17,12 +17,8 @@ from training.run import Run
 from training.state import load_state, section, write_json
 
 BEST = "best"
-_TRAINED_ON = {  # by recipe
-    "rooms": "drawn rooms with textured boxes and spheres",
-    "free": "drawn rooms, objects and house fronts",
-    "mixed": "drawn rooms, objects and house fronts",
-    "free-gpu": "drawn rooms, objects and house fronts",
-}
+_ROOMS = "drawn rooms with textured boxes and spheres"
+_FREE = "drawn rooms, objects and house fronts"  # what the scenes' dial turns to
 
 
 def train(
@@ -86,7 +82,7 @@ def export(out: Path, checkpoint: Path) -> None:
     checkpoint.mkdir(parents=True, exist_ok=True)
     save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
     write_json(checkpoint / "config.json", net.config.to_dict())
-    seen = _TRAINED_ON.get(manifest["config"].get("recipe", "rooms"), "drawn scenes")
+    seen = _ROOMS if manifest["config"]["batches"].get("dial_until") is None else _FREE
     write_json(checkpoint / DOMAIN, Domain(seen, photographs=False).to_dict())
     records = read_log(Path(out))
     latest = {key: [r for r in records if key in r][-1:] for key in ("losses", "validation")}

@@ -45,6 +45,14 @@ def test_depth_of_pi3x_ends_at_the_exponential_of_15() -> None:
     assert net.local_points(patches, (28, 42))[..., 2].max() == torch.tensor(15.0).exp()
 
 
+@torch.no_grad()
+def test_depth_of_pi3_has_no_such_end() -> None:
+    net = filled(pi3())
+    net.point_head.proj.bias.fill_(20)
+    patches = torch.rand(1, 6, net.config.head_dim)
+    assert net.local_points(patches, (28, 42))[..., 2].min() > torch.tensor(15.0).exp()
+
+
 def test_norms_of_the_convolutional_head_are_over_all_channels_then_over_groups_of_32() -> None:
     net = build_empty(PRESETS["pi3x"])
     norms = [module for module in net.modules() if isinstance(module, torch.nn.GroupNorm)]

@@ -92,6 +92,15 @@ def test_a_bad_name_is_refused(service: Running, name: object) -> None:
     problem(rename(service, id, name), 422, "invalid-option")  # type: ignore[arg-type]
 
 
+def test_a_body_that_is_no_text_is_refused_as_a_wrong_option_is(service: Running) -> None:
+    answer = service.client.patch(
+        f"/reconstructions/{post(service, 11)}",
+        content=b"\xff\xfe",
+        headers={"Content-Type": "application/json"},
+    )
+    assert "JSON" in problem(answer, 422, "invalid-option")["detail"]
+
+
 @pytest.mark.parametrize("token", ["", "short", "x" * 129, "with blank with blank"])
 def test_a_bad_token_is_refused(service: Running, token: str) -> None:
     answer = service.client.get("/reconstructions", headers={"Owner-Token": token})

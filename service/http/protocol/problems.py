@@ -136,6 +136,8 @@ def answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 400:  # the framework says so of what is not even text
+            return refuse(InvalidOption("The body is not JSON in UTF-8.", option="body"))
         document = {"type": "about:blank", "title": error.detail, "status": error.status_code}
         return JSONResponse(
             document, error.status_code, headers=error.headers, media_type=MEDIA_TYPE

@@ -44,7 +44,9 @@ _LINKED = {
 
 def documented(*problems: str) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may answer with these problems, and with those that any route
-    may."""
+    may. One that asks for a key also reads headers that may be wrong."""
+    if "key-required" in problems:
+        problems += ("invalid-option",)
     answers: dict[int | str, dict[str, Any]] = {}
     for problem in (KINDS[code] for code in dict.fromkeys((*problems, "internal-error"))):
         known = answers.get(problem.status, {}).get("description")

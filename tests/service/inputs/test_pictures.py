@@ -14,6 +14,7 @@ from service.inputs.pictures import DecodedPictures
 from service.settings import Limits
 from tests.service.inputs.test_decoding import children
 from tests.service.pictures import encode, make_picture
+from tests.service.running import wait_until
 
 
 def test_pictures_are_upright_and_over_white() -> None:
@@ -70,6 +71,7 @@ def test_a_broken_picture_is_named_when_it_is_asked_for_and_those_behind_it_are_
 def test_two_pictures_are_decoded_at_a_time_unless_they_are_large(
     monkeypatch: pytest.MonkeyPatch, most: int, processes: int
 ) -> None:
+    wait_until(lambda: decoder._process is None or children(decoder) == [])  # of tests before
     monkeypatch.setattr(pictures, "_PIXELS_AT_ONCE", most)
     made = [make_picture(120, 90, seed) for seed in range(5)]
     files = [SentFile(f"{i}.png", io.BytesIO(encode(each))) for i, each in enumerate(made)]

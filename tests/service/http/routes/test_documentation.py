@@ -58,6 +58,16 @@ def test_the_multipart_body_and_the_problems_are_documented(
     assert set(map(str, statuses)) <= set(post["responses"])
 
 
+def test_where_a_key_may_be_missing_a_header_may_be_wrong(
+    operations: dict[str, dict[str, Any]],
+) -> None:
+    for name, operation in operations.items():
+        if "401" in operation["responses"]:
+            assert list(operation["responses"]["422"]["content"]) == ["application/problem+json"], (
+                name
+            )
+
+
 def test_every_operation_has_a_tag_a_summary_and_an_id_to_call_a_function_by(
     openapi: dict[str, Any], operations: dict[str, dict[str, Any]]
 ) -> None:

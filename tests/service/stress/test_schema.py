@@ -20,14 +20,16 @@ from tests.service.stress.conftest import Start
 
 pytestmark = pytest.mark.stress
 
+SCENES = "/batches/{id}/scenes/{number}"
+
 
 @pytest.mark.parametrize(
     "part",
     [
         # Forms with files that are wrong on purpose break schemathesis 4.32;
         # test_hostile_uploads.py sends such.
-        ("--include-path", "/reconstruct", "--mode", "positive"),
-        ("--exclude-path", "/reconstruct"),
+        ("--include-path", "/reconstruct", "--include-path", SCENES, "--mode", "positive"),
+        ("--exclude-path", "/reconstruct", "--exclude-path", SCENES),
     ],
     ids=["uploads", "everything else"],
 )

@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -31,8 +30,8 @@ from service.inputs.options import Options
 from service.inputs.remote.fetcher import Fetcher
 from service.inputs.remote.hosts import URLRefusedError, read_url
 from service.jobs.job import Job
-from service.jobs.retries import NOT_REACHED, WAITS
 from service.jobs.schema import deliveries, jobs
+from service.jobs.sending import NOT_REACHED, WAITS, keep_sending, outcome
 from service.jobs.store import JobStore
 from service.result.delivery import DeliveryDocument
 from service.states import ENDED, JobState
@@ -40,7 +39,6 @@ from service.storage.outputs import Outputs, is_output
 from service.telemetry.metrics import Metrics
 
 _AT_ONCE = 8
-_LOOK_SECONDS = 0.5
 _MOST_PENDING = 1000  # of one client
 _HELD_SECONDS = 180.0  # before another replica may send it, too
 _SLOWEST = 2**17  # bytes a second that a server has to take, or else it has failed
@@ -182,34 +180,11 @@ class Deliveries:
 
     async def run(self) -> None:
         """Send what is due, until cancelled."""
-        sending: set[asyncio.Task[None]] = set()
-        try:
-            while True:
-                try:
-                    for delivery in await asyncio.to_thread(self.take, _AT_ONCE - len(sending)):
-                        sending.add(asyncio.create_task(self._send(delivery)))
-                except Unavailable:
-                    pass  # it has been logged
-                except Exception:
-                    _log.exception("files could not be sent to URLs; trying again")
-                if sending:
-                    ended, sending = await asyncio.wait(
-                        sending, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED
-                    )
-                    for task in ended:
-                        if (error := task.exception()) is not None:  # it is due again later
-                            _log.error("a file could not be sent to a URL", exc_info=error)
-                else:
-                    await asyncio.sleep(_LOOK_SECONDS)
-        finally:
-            for task in sending:
-                task.cancel()
+        await keep_sending("files of results", _AT_ONCE, self.take, self._send)
 
     def take(self, most: int) -> list[Delivery]:
         """What is due now, the longest first. It is due again after a while, unless it is held: so
         it is neither lost with this process nor sent by two replicas at once."""
-        if most <= 0:
-            return []
         of_job = jobs.c.id == deliveries.c.job
         without_result = (
             exists()
@@ -261,11 +236,9 @@ class Deliveries:
             why = "The file could not be made or read."
         finally:
             holding.cancel()
-        final = final or delivery.attempts >= len(WAITS)
-        outcome = "delivered" if not why else "given-up" if final else "failed"
-        self._metrics.deliveries.labels(outcome).inc()
-        with suppress(Unavailable):  # it has been logged, and the file is sent again
-            await asyncio.to_thread(self._record, delivery, outcome, why or None)
+        result = outcome(why, last=final or delivery.attempts >= len(WAITS))
+        self._metrics.deliveries.labels(result).inc()
+        await asyncio.to_thread(self._record, delivery, result, why or None)
 
     async def _put(self, delivery: Delivery) -> str:
         """Send the file; returns why it was not taken, or nothing. Raises a ServiceError."""
@@ -308,14 +281,14 @@ class Deliveries:
             due = self._database.now(connection) + seconds
             connection.execute(update(deliveries).where(this).values(due=due))
 
-    def _record(self, delivery: Delivery, outcome: str, reason: str | None) -> None:
+    def _record(self, delivery: Delivery, result: str, reason: str | None) -> None:
         this = deliveries.c.number == delivery.number
         with self._database.transaction() as connection:
-            if outcome == "failed":
+            if result == "failed":
                 due = self._database.now(connection) + WAITS[delivery.attempts]
                 values = {"reason": reason, "due": due}
             else:
-                state = "delivered" if outcome == "delivered" else "failed"
+                state = "delivered" if result == "delivered" else "failed"
                 values = {"reason": reason, "state": state, "url": None}
             connection.execute(update(deliveries).where(this).values(values))
 

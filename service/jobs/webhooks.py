@@ -16,21 +16,20 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import ColumnElement, delete, insert, select, update
 
 from service.clock import clock
-from service.errors import InvalidOption, Unavailable
+from service.errors import InvalidOption
 from service.inputs.remote.fetcher import Fetcher
 from service.inputs.remote.hosts import URLRefusedError, read_url
 from service.jobs.database import Database
-from service.jobs.retries import NOT_REACHED, WAITS
 from service.jobs.schema import jobs, webhooks
+from service.jobs.sending import NOT_REACHED, WAITS, keep_sending, outcome
 from service.settings import SettingsError
 from service.states import ENDED
 from service.telemetry.metrics import Metrics
 
 _AT_ONCE = 16
-_LOOK_SECONDS = 0.5
 _LEAST_SECRET = 16  # characters
 
 _log = logging.getLogger("service")
@@ -126,26 +125,16 @@ class Webhooks:
 
     async def run(self) -> None:
         """Call what is due, until cancelled."""
-        while True:
-            calls: list[Call] = []
-            try:
-                calls = await asyncio.to_thread(self.take)
-                await asyncio.gather(*map(self._make, calls))
-            except Unavailable:
-                pass  # it has been logged; what was taken is due again later
-            except Exception:
-                _log.exception("webhooks could not be called; trying again")
-            if not calls:
-                await asyncio.sleep(_LOOK_SECONDS)
+        await keep_sending("callbacks", _AT_ONCE, self.take, self._make)
 
-    def take(self) -> list[Call]:
-        """What is due now. It is due again after a wait, unless its address is reached before: so
-        it is neither lost with this process nor called by two replicas at once."""
+    def take(self, most: int) -> list[Call]:
+        """What is due now, the longest first. It is due again after the call's time and a wait: so
+        it is neither lost with this process nor made by two replicas at once."""
         row = select(webhooks, jobs.c.state, jobs.c.problem).join(jobs, jobs.c.id == webhooks.c.job)
         with self._database.transaction() as connection:
             now = self._database.now(connection)
             due = row.where(jobs.c.state.in_(ENDED), webhooks.c.due <= now)
-            due = due.order_by(webhooks.c.due).limit(_AT_ONCE)
+            due = due.order_by(webhooks.c.due).limit(most)
             due = due.with_for_update(skip_locked=True, of=webhooks)
             calls = [
                 Call(each.job, each.url, each.attempts, each.state, each.problem)
@@ -153,11 +142,9 @@ class Webhooks:
             ]
             for call in calls:
                 wait = WAITS[min(call.attempts, len(WAITS) - 1)]
-                connection.execute(
-                    update(webhooks)
-                    .where(webhooks.c.job == call.job, webhooks.c.url == call.url)
-                    .values(attempts=call.attempts + 1, due=now + wait)
-                )
+                due_again = now + self._fetcher.access.fetch_timeout + wait
+                values = {"attempts": call.attempts + 1, "due": due_again}
+                connection.execute(update(webhooks).where(*_this(call)).values(values))
         return calls
 
     async def _make(self, call: Call) -> None:
@@ -170,15 +157,21 @@ class Webhooks:
             why = "" if 200 <= status < 300 else f"answered with status {status}"
         except NOT_REACHED as error:
             why = f"was not reached: {error!r}"
-        last = call.attempts >= len(WAITS)
-        outcome = "delivered" if not why else "given-up" if last else "failed"
-        self._metrics.webhooks.labels(outcome).inc()
+        result = outcome(why, last=call.attempts >= len(WAITS))
+        self._metrics.webhooks.labels(result).inc()
         if why:
-            _log.warning("the callback of job %s %s%s", call.job, why, "; given up" * last)
-        if outcome != "failed":
-            await asyncio.to_thread(self._done, call)
+            given_up = "; given up" if result == "given-up" else ""
+            _log.warning("the callback of job %s %s%s", call.job, why, given_up)
+        await asyncio.to_thread(self._record, call, again=result == "failed")
 
-    def _done(self, call: Call) -> None:
-        same = (webhooks.c.job == call.job, webhooks.c.url == call.url)
+    def _record(self, call: Call, again: bool) -> None:
         with self._database.transaction() as connection:
-            connection.execute(delete(webhooks).where(*same))
+            if again:
+                due = self._database.now(connection) + WAITS[call.attempts]
+                connection.execute(update(webhooks).where(*_this(call)).values(due=due))
+            else:
+                connection.execute(delete(webhooks).where(*_this(call)))
+
+
+def _this(call: Call) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return webhooks.c.job == call.job, webhooks.c.url == call.url

@@ -109,7 +109,7 @@ def test_a_call_that_fails_is_made_again_until_it_is_given_up(
     assert service.metric('quantvggt_webhooks_total{outcome="failed"}') == 2
     assert len(receiver.calls) == 3
     assert len({headers["Webhook-Id"] for _, headers, _ in receiver.calls}) == 1
-    assert service.application.webhooks.take() == []
+    assert service.application.webhooks.take(8) == []
 
 
 def test_a_call_that_is_due_survives_a_restart(
@@ -142,15 +142,15 @@ def test_a_call_is_taken_by_one_replica_once_its_job_has_ended(
     replicas = [Webhooks(store.database, fetcher, b"secret", Metrics(None, 1)) for _ in range(2)]
     for url in ("https://example.org/a", "https://example.org/b", "https://example.org/a"):
         replicas[0].order(job.id, url)
-    assert replicas[0].take() == []
+    assert replicas[0].take(8) == []
     store.cancel(job.id)
-    taken = replicas[1].take()
+    taken = replicas[1].take(8)
     assert sorted(call.url for call in taken) == ["https://example.org/a", "https://example.org/b"]
     assert {(call.job, call.state, call.attempts) for call in taken} == {(job.id, "cancelled", 0)}
-    assert replicas[0].take() == []
+    assert replicas[0].take(8) == []
     replicas[0].order(job.id, "https://example.org/a")
     store.forget(job.id)  # with its result whoever made it takes the call back
-    assert replicas[0].take() == []
+    assert replicas[0].take(8) == []
     store.close()
 
 

@@ -1,11 +1,9 @@
 """Large files that arrive in pieces and go on after an interruption: the tus protocol 1.0.0
 (tus.io), with its extensions creation and termination, by the library tussi.
 
-    partial/{id}     a file of its full length, of which so much has arrived as its record says
-    complete/{id}    one that has arrived; each beside its record, ``{id}.meta``
-
-The library speaks the protocol and writes the files. What it leaves open is here: whose a file is,
-how much room there is, how many pieces are in memory at a time, and when a file goes.
+The library speaks the protocol and writes the files. What it leaves open is here and in
+`upload_files`: whose a file is, how much room there is, how many pieces are in memory at a time,
+and when a file goes.
 """
 
 from __future__ import annotations
@@ -13,18 +11,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import importlib.util
-import json
-import os
 import re
-import shutil
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from starlette.datastructures import UploadFile
@@ -34,14 +28,11 @@ from starlette.responses import Response
 from service.access import Client
 from service.errors import (
     InvalidOption,
-    NotFound,
-    QueueFull,
-    StorageFull,
     TooManyBytes,
     TooManyConnections,
     UploadTimeout,
 )
-from service.inputs.signatures import kind_of
+from service.inputs.upload_files import UploadFiles
 from service.settings import Limits, QueueSettings, SettingsError, StorageSettings
 
 if TYPE_CHECKING:
@@ -49,12 +40,6 @@ if TYPE_CHECKING:
 
 PIECE_BYTES = 16 * 2**20
 """Most bytes of one piece; each is held in memory while it arrives."""
-KEPT_HOURS = 24
-"""How long a file is kept after its last piece."""
-
-_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_MOST_FILES = 1000
-_RECORD = ".meta"
 
 _asking: ContextVar[Client] = ContextVar("asking")
 _filename: ContextVar[str] = ContextVar("filename")
@@ -68,10 +53,10 @@ class ResumableUploads:
         self, queue: QueueSettings, limits: Limits, storage: StorageSettings, root: Path
     ) -> None:
         folder = root / "uploads"
-        self._partial, self._complete = folder / "partial", folder / "complete"
+        self._files = UploadFiles(folder, queue.upload_bytes, storage.min_free_bytes)
+        self.on = queue.upload_bytes > 0
+        """Whether any are taken."""
         self._limits = limits
-        self._most_bytes = queue.upload_bytes
-        self._min_free_bytes = storage.min_free_bytes
         self._at_once = queue.max_uploads
         self._arriving: Counter[str] = Counter()  # pieces, by client
         self._creating = asyncio.Lock()
@@ -88,32 +73,18 @@ class ResumableUploads:
             )
         folder.mkdir(exist_ok=True)
         self._protocol = self._speak()
-        self._recover()
-
-    @property
-    def on(self) -> bool:
-        """Whether any are taken."""
-        return self._most_bytes > 0
+        self._files.recover()
 
     def _speak(self) -> TUSApp:
         from tussi import FilesystemStorage, TUSApp  # not installed with every service
 
         return TUSApp(
-            FilesystemStorage(self._partial, directory_mode=0o700),
-            self._complete,
+            FilesystemStorage(self._files.partial, directory_mode=0o700),
+            self._files.complete,
             on_create=self._admit,
             max_size=self._limits.max_total_bytes,
             max_chunk_size=PIECE_BYTES,
         )
-
-    def _recover(self) -> None:
-        """Move what arrived whole just before an earlier process was killed."""
-        for id, record in self._records(self._partial):
-            if record["offset"] == record["length"]:
-                name = f"{id}{_RECORD}"
-                shutil.copy(self._partial / name, self._complete / name)
-                (self._partial / id).rename(self._complete / id)
-                (self._partial / name).unlink()
 
     # The protocol
 
@@ -136,7 +107,7 @@ class ResumableUploads:
                 "Have the client send smaller ones: tus-js-client calls their size chunkSize.",
                 max_piece_bytes=PIECE_BYTES,
             )
-        await asyncio.to_thread(self._check_owner, client, id)
+        await asyncio.to_thread(self._files.folder_of, client, id)
         mine = self._at_once // 2 if client.limited else self._at_once
         arriving = self._arriving
         if arriving.total() >= self._at_once or arriving[client.name] >= max(mine, 1):
@@ -157,10 +128,10 @@ class ResumableUploads:
 
     async def tell(self, request: Request, client: Client, id: str) -> Response:
         """Say how much has arrived (HEAD). Raises NotFound."""
-        folder = await asyncio.to_thread(self._check_owner, client, id)
-        if folder == self._partial:
+        folder = await asyncio.to_thread(self._files.folder_of, client, id)
+        if folder == self._files.partial:
             return await self._answer(request, client, "HEAD")
-        length = str((self._complete / id).stat().st_size)
+        length = str((self._files.complete / id).stat().st_size)
         headers = {"Upload-Offset": length, "Upload-Length": length, "Cache-Control": "no-store"}
         return Response(status_code=204, headers={"Tus-Resumable": "1.0.0", **headers})
 
@@ -172,9 +143,7 @@ class ResumableUploads:
 
     def remove(self, client: Client, id: str) -> Response:
         """Remove a file (DELETE). Raises NotFound."""
-        folder = self._check_owner(client, id)
-        for path in (folder / id, folder / f"{id}{_RECORD}"):
-            path.unlink(missing_ok=True)
+        self._files.remove(client, id)
         return Response(status_code=204, headers={"Tus-Resumable": "1.0.0"})
 
     async def _answer(self, request: Request, client: Client, method: str) -> Response:
@@ -193,45 +162,14 @@ class ResumableUploads:
 
     def opener(self, client: Client) -> Callable[[str], UploadFile] | None:
         """What opens the client's files by their ids; None where none are taken."""
-        return partial(self.open, client) if self.on else None
-
-    def open(self, client: Client, id: str) -> UploadFile:
-        """A file that has arrived, to be read as if it were part of a form. Raises
-        InvalidOption."""
-        try:
-            folder = self._check_owner(client, id)
-            if folder == self._partial:
-                raise InvalidOption(f"upload {id} has not arrived whole.", option="upload")
-            record = self._record(folder, id)
-            file: BinaryIO = (folder / id).open("rb")
-        except (NotFound, FileNotFoundError):
-            raise InvalidOption(
-                f"upload: there is no upload {id[:40]!r} of yours; it may have been removed after "
-                f"{KEPT_HOURS} hours.",
-                option="upload",
-            ) from None
-        size = os.fstat(file.fileno()).st_size
-        most = self._limits.max_image_bytes
-        if size > most and kind_of(file) not in ("archive", "video"):
-            file.close()
-            raise InvalidOption(
-                f"upload {id} is no archive or video, and has more than {most} bytes.",
-                option="upload",
-            )
-        return UploadFile(file, size=size, filename=record["server_metadata"]["filename"])
+        if not self.on:
+            return None
+        return partial(self._files.open, client, most_bytes=self._limits.max_image_bytes)
 
     def tidy(self) -> None:
         """Remove what has not changed for too long."""
-        if not self.on:
-            return
-        oldest = time.time() - 3600 * KEPT_HOURS
-        for folder in (self._partial, self._complete):
-            for path in folder.iterdir():
-                try:
-                    if path.stat().st_mtime < oldest:
-                        path.unlink()
-                except FileNotFoundError:
-                    continue  # it has just arrived, or was removed
+        if self.on:
+            self._files.tidy()
 
     async def _admit(self, headers: Mapping[str, str], metadata: object) -> dict[str, str]:
         """What is recorded beside a new file. Raises InvalidOption, QueueFull and StorageFull."""
@@ -240,67 +178,8 @@ class ResumableUploads:
             raise InvalidOption(
                 f"Upload-Length: {length[:40]!r} is not a number of bytes.", option="Upload-Length"
             )
-        await asyncio.to_thread(self._check_room, client, int(length))
+        await asyncio.to_thread(self._files.check_room, client, int(length))
         return {"client": client.name, "filename": _filename.get()}
-
-    def _check_room(self, client: Client, length: int) -> None:
-        sizes: dict[str, int] = {}
-        files = 0
-        for folder in (self._partial, self._complete):
-            for _, record in self._records(folder):
-                owner = record["server_metadata"].get("client", "")
-                sizes[owner] = sizes.get(owner, 0) + record["length"]
-                files += 1
-        most = self._most_bytes
-        mine = most // 2 if client.limited else most
-        if (
-            files >= _MOST_FILES
-            or sum(sizes.values()) + length > most
-            or sizes.get(client.name, 0) + length > mine
-        ):
-            raise QueueFull(
-                f"{sum(sizes.values())} bytes in {files} files of uploads are kept, "
-                f"{sizes.get(client.name, 0)} of them yours; with {length} more that would be too "
-                f"many. At most {most} bytes are kept, {mine} of yours, in {_MOST_FILES} files. "
-                "Remove some, or wait.",
-                retry_after=600.0,
-            )
-        free = shutil.disk_usage(self._partial).free
-        if free < length + self._min_free_bytes:
-            raise StorageFull(
-                f"{free} bytes are free; {length} are needed and {self._min_free_bytes} kept in "
-                "reserve."
-            )
-
-    def _check_owner(self, client: Client, id: str) -> Path:
-        """The folder where a file of the client's lies. Raises NotFound, for another's as for
-        none."""
-        if _ID.fullmatch(id):
-            for folder in (self._partial, self._complete, self._complete):  # it may move meanwhile
-                if not (folder / id).exists():
-                    continue
-                try:
-                    if self._record(folder, id)["server_metadata"].get("client") == client.name:
-                        return folder
-                except FileNotFoundError:
-                    continue
-        raise NotFound("There is no such upload, or it was removed.")
-
-    def _records(self, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The files of a folder by their ids."""
-        for path in list(folder.iterdir()):
-            if _ID.fullmatch(path.name):
-                with suppress(FileNotFoundError):
-                    yield path.name, self._record(folder, path.name)
-
-    @staticmethod
-    def _record(folder: Path, id: str) -> dict[str, Any]:
-        """What is recorded of a file. Raises FileNotFoundError, too, for a record that was cut off
-        by a kill or a power cut: the file is then nobody's, and goes with age."""
-        try:
-            return dict(json.loads((folder / f"{id}{_RECORD}").read_text()))
-        except ValueError:
-            raise FileNotFoundError(id) from None
 
 
 def _with_plain_filename(metadata: str) -> tuple[bytes, str]:

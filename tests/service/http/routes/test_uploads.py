@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.inputs import resumable
+from service.inputs import resumable, upload_files
 from service.keys import add_key
 from tests.service.pictures import encode, form, make_picture
 from tests.service.rooms import standing_video
@@ -231,7 +231,7 @@ def test_a_large_file_that_is_no_container_is_refused(serve: Serve) -> None:
 def test_old_uploads_are_removed(service: Running, video: bytes) -> None:
     old, young = create(service.client, 10).headers["location"], sent(service.client, video)
     for path in (service.data_dir / "uploads" / "partial").iterdir():
-        age = time.time() - 3600 * resumable.KEPT_HOURS - 1
+        age = time.time() - 3600 * upload_files.KEPT_HOURS - 1
         os.utime(path, (age, age))
     service.application.uploads.tidy()
     problem(service.client.get(old, headers=tus()), 404, "not-found")

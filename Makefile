@@ -1,5 +1,5 @@
 # Everything runs in an environment of its own, .venv. On a machine without a GPU install PyTorch's CPU build into it
-# first, or tell pip where it is (README, "Installing"); else Linux gets the CUDA build, several gigabytes large.
+# first, or tell pip where it is (README, "Try it"); else Linux gets the CUDA build, several gigabytes large.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--pictures", type=Path, default=Path(__file__).parents[1] / "service" / "samples"
+        "--pictures", type=Path, default=Path(__file__).parents[1] / "service" / "samples" / "rooms"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     options = parser.parse_args()

@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=8)
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument(
-        "--pictures", type=Path, default=Path(__file__).parents[1] / "service" / "samples"
+        "--pictures", type=Path, default=Path(__file__).parents[1] / "service" / "samples" / "rooms"
     )
     options = parser.parse_args()
     paths = sorted(path for path in options.pictures.iterdir() if path.suffix in (".png", ".jpg"))

@@ -46,7 +46,7 @@ MIXED = replace(
     batches=replace(FREE.batches, standard_share=0.65, large_from=0.8),
 )
 """The same in an hour and a half of a core; two scenes of three stay standard rooms, which score
-better too. The bundled weights come from it."""
+better too."""
 
 FURTHER = replace(
     MIXED,
@@ -54,7 +54,8 @@ FURTHER = replace(
     steps=6_000,
     batches=replace(MIXED.batches, dial_until=0.0, standard_share=0.5),
 )
-"""On from weights that know free cameras: every second scene has one, from the first step."""
+"""On from weights that know free cameras: every second scene has one, from the first step.
+The bundled weights come from it."""
 
 FREE_GPU = replace(
     FREE,

@@ -1,7 +1,8 @@
-"""Where compiled kernels are kept."""
+"""Where compiled kernels are kept, and what was measured and tried of them."""
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from functools import cache
@@ -25,3 +26,17 @@ def cache_folder() -> Path:
     except OSError:
         _temporary.append(tempfile.TemporaryDirectory(prefix="quantvggt-"))
         return Path(_temporary[0].name)
+
+
+def keep(path: Path, document: object) -> None:
+    """Writes `document` as JSON, whole or not at all. A folder that can't be written is no error:
+    the next start finds nothing."""
+    made = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as made:
+            json.dump(document, made)
+        os.replace(made.name, path)
+    except OSError:
+        if made is not None:
+            Path(made.name).unlink(missing_ok=True)

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import statistics
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from kernels.cache import cache_folder
+from kernels.cache import cache_folder, keep
 from kernels.machine import describe
 
 Way = Callable[[], object]
@@ -80,15 +78,7 @@ class Fastest:
     def _write(self) -> None:
         """Puts all times in place at once; what another process has measured since stays."""
         self._times = self._read() | self._times
-        made = None
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self.file.parent, delete=False) as made:
-                json.dump({"machine": self._machine, "times": self._times}, made)
-            os.replace(made.name, self.file)
-        except OSError:  # a folder that can't be written: measured again at the next start
-            if made is not None:
-                Path(made.name).unlink(missing_ok=True)
+        keep(self.file, {"machine": self._machine, "times": self._times})
 
 
 @cache

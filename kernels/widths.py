@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
-import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import NamedTuple
 
 import torch
 
-from kernels.cache import cache_folder
+from kernels.cache import cache_folder, keep
 from kernels.formats import NumberFormat, with_wide_activations
 from kernels.linear import QuantizedLinear
 from kernels.path import kernel_path
@@ -55,10 +52,7 @@ def wide_cost(layers: Mapping[LayerShape, int], device: str | torch.device = "cp
         return float(json.loads(file.read_text())["cost"])
     except (OSError, ValueError, KeyError, TypeError):
         cost = round(_measure(layers, device), 3)
-    with suppress(OSError), tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as made:
-        made.write(json.dumps({"cost": cost}))
-        made.flush()
-        os.replace(made.name, file)
+    keep(file, {"cost": cost})
     return cost
 
 

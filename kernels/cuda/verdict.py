@@ -3,7 +3,8 @@
 A kernel that traps or touches memory that is not its own spoils its process for good: every later
 CUDA call fails. So a part that ends the trial's process, or lets it run out of time, is left out,
 and a new process goes on with the parts behind it. What was found is kept beside the compiled
-object, by the device, its driver and torch, until one of them changes.
+object, by the device, its driver and torch, until one of them changes. Where nothing can be kept,
+each start tries again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
+
+from kernels.cache import keep as keep_file
 
 OK, WRONG, CRASHED, TIMED_OUT = "ok", "wrong", "crashed", "timed out"
 TIME_LIMIT = 60.0  # seconds for all parts; starting CUDA takes some of them
@@ -40,21 +44,23 @@ def judge(
     """
     digest = hashlib.sha256(f"{path.name} {machine} {parts}".encode()).hexdigest()[:12]
     kept = path.with_name(f"verdict-{digest}.json")
-    if keep and kept.exists():
-        found: dict[str, str] = json.loads(kept.read_text())
+    if keep and (found := _read(kept, parts)):
         return found
     verdict = _try(path, target, device, parts, limit)
     if (
         keep and TIMED_OUT not in verdict.values()
     ):  # a busy machine may be slow; nothing else changes
-        _keep(kept, verdict)
+        keep_file(kept, verdict)
     return verdict
 
 
-def _keep(path: Path, verdict: dict[str, str]) -> None:
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        json.dump(verdict, file)
-    os.replace(file.name, path)
+def _read(path: Path, parts: tuple[str, ...]) -> dict[str, str] | None:
+    """The verdict that was kept; a file that is damaged counts as none."""
+    with suppress(OSError, ValueError):
+        found = json.loads(path.read_text())
+        if isinstance(found, dict) and set(found) == set(parts):
+            return found
+    return None
 
 
 def _try(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -78,3 +80,28 @@ def test_a_verdict_is_kept_for_its_machine(faulty: Path, emulated_library: Kerne
     path.unlink()
     assert judge(path, *given, "one machine", limit=300) == {HEADS: "ok"}
     assert judge(path, *given, "another machine", limit=300) == {HEADS: "crashed"}
+
+
+@pytest.mark.parametrize("damaged", ["", "{", "[]", '{"tile 0": "ok"}'])
+def test_a_damaged_verdict_counts_as_none(
+    emulated_library: KernelLibrary, tmp_path: Path, damaged: str
+) -> None:
+    path = Path(shutil.copy(emulated_library.handle._name, tmp_path))
+    given = (path, "sm_90a", "cpu", (HEADS,), "a machine")
+    judge(*given, limit=300)
+    (kept,) = tmp_path.glob("verdict-*")
+    kept.write_text(damaged)
+    assert judge(*given, limit=300) == {HEADS: "ok"}
+    assert json.loads(kept.read_text()) == {HEADS: "ok"}
+
+
+def test_a_folder_that_cannot_be_written_is_no_obstacle(
+    emulated_library: KernelLibrary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    path = Path(shutil.copy(emulated_library.handle._name, tmp_path))
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", refuse)  # root may write anywhere
+    assert judge(path, "sm_90a", "cpu", (HEADS,), "a machine", limit=300) == {HEADS: "ok"}
+    assert list(tmp_path.iterdir()) == [path]

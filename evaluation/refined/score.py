@@ -58,11 +58,20 @@ def pose_record(
 
 
 def network_depth_error(pictures: PictureSet, depth: Sequence[NDArray[np.float32]]) -> float | None:
-    """AbsRel of depth maps on the pictures' own grids, NaN where there is none."""
+    """AbsRel of depth maps on the pictures' own grids, NaN where there is none; None where no true
+    depth is known.
+
+    The grid of true depth may be another: it is read at the pixels' centres.
+    """
     if pictures.depth is None:
         return None
-    predicted, true = _flat(depth), _flat(pictures.depth)
+    predicted = _flat(depth)
+    true = _flat(
+        [_nearest(one, view.shape) for one, view in zip(pictures.depth, depth, strict=True)]
+    )
     valid = predicted.isfinite()
+    if not bool((valid & (true > 0)).any()):
+        return None
     return depth_errors(predicted.nan_to_num(), true, valid).abs_rel
 
 

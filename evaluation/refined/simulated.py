@@ -45,8 +45,8 @@ def simulate(pictures: PictureSet, base: Reconstruction, level: str, seed: int) 
     """What a network with the errors of `level` would say of these pictures.
 
     `base` is any network's answer for them; its grid and colours are kept, cameras and depth are
-    replaced. Without true depth each picture has one depth everywhere: the distance to the place
-    that the optical axes meet nearest.
+    replaced. A picture without true depth has one depth everywhere: the distance to the place that
+    the optical axes meet nearest.
     """
     errors = LEVELS[level]
     draw = np.random.default_rng(random.Random(f"{level} {seed} {pictures.name}").getrandbits(63))
@@ -90,13 +90,14 @@ def _depth(
     meeting = _meeting(pictures.extrinsics, centres)
     for i, transform in enumerate(base.transforms):
         (sx, sy), (ox, oy) = transform.scale, transform.offset
-        if pictures.depth is None:
+        true = None if pictures.depth is None else pictures.depth[i]
+        if true is None or not (true > 0).any():
             z = float((pictures.extrinsics[i] @ np.append(meeting, 1.0))[2])
             maps.append(np.full((height, width), max(z, 1e-3)))
             continue
-        true = pictures.depth[i]
-        x = ((np.arange(width) + 0.5 - ox) / sx).clip(0, true.shape[1] - 1).astype(int)
-        y = ((np.arange(height) + 0.5 - oy) / sy).clip(0, true.shape[0] - 1).astype(int)
+        rows, columns = (t / o for t, o in zip(true.shape, transform.original_size, strict=True))
+        x = ((np.arange(width) + 0.5 - ox) / sx * columns).clip(0, true.shape[1] - 1).astype(int)
+        y = ((np.arange(height) + 0.5 - oy) / sy * rows).clip(0, true.shape[0] - 1).astype(int)
         values = true[y[:, None], x[None]].astype(np.float64)
         values = np.where(values > 0, values, np.median(true[true > 0]))
         nodes = torch.from_numpy(draw.normal(size=(1, 1, _DEPTH_NODES, _DEPTH_NODES)))

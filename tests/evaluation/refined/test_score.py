@@ -87,3 +87,15 @@ def test_a_networks_depth_is_compared_where_it_saw_the_picture() -> None:
     said = np.array([[2, 4, 6, np.nan]], np.float32)
     assert network_depth_error(pictures(1, (true,)), [said]) == pytest.approx(0)
     assert network_depth_error(pictures(1), [said]) is None
+
+
+def test_true_depth_on_a_smaller_grid_is_read_at_the_pixels_centres() -> None:
+    true = np.array([[1, 2], [3, 0]], np.float32)
+    predicted = 5 * np.repeat(np.repeat(np.array([[1, 2], [3, 4]], np.float32), 2, 0), 2, 1)
+    assert network_depth_error(pictures(1, (true,)), [predicted]) == pytest.approx(0)
+
+
+def test_a_network_has_no_depth_error_where_no_true_depth_is_known() -> None:
+    assert network_depth_error(pictures(1), [np.ones((2, 2), np.float32)]) is None
+    unknown = (np.zeros((2, 2), np.float32),)
+    assert network_depth_error(pictures(1, unknown), [np.ones((2, 2), np.float32)]) is None

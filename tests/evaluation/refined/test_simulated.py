@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,3 +66,26 @@ def test_without_true_depth_every_picture_has_one_depth(
     for depth in found.depth:
         assert float(depth.min()) == float(depth.max()) > 0
     assert np.isfinite(found.world_points.numpy()).all()
+
+
+def test_true_depth_may_have_a_smaller_grid_than_the_pictures(
+    scene: tuple[PictureSet, Reconstruction],
+) -> None:
+    pictures, base = scene
+    assert pictures.depth is not None
+    columns = np.arange(80, dtype=np.float32) // 4 + 1  # the same for all pixels of a smaller grid
+    full = tuple(np.tile(columns, (60, 1)) for _ in pictures.depth)
+    small = tuple(depth[::4, ::4] for depth in full)
+    found = [simulate(replace(pictures, depth=d), base, "p2", seed=0).depth for d in (full, small)]
+    assert torch.equal(*found)
+
+
+def test_a_picture_without_known_depth_has_one_depth_beside_others_that_have_theirs(
+    scene: tuple[PictureSet, Reconstruction],
+) -> None:
+    pictures, base = scene
+    assert pictures.depth is not None
+    holes = (np.zeros_like(pictures.depth[0]), *pictures.depth[1:])
+    found = simulate(replace(pictures, depth=holes), base, "p2", seed=0)
+    assert float(found.depth[0].min()) == float(found.depth[0].max()) > 0
+    assert float(found.depth[1].min()) < float(found.depth[1].max())

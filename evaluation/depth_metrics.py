@@ -28,7 +28,9 @@ def depth_errors(predicted: Tensor, true: Tensor, valid: Tensor | None = None) -
     `predicted`, `true`: any equal shape, usually [S, H, W]. `valid`: bool of that shape, further
     restricting the pixels whose true depth is finite and positive. A network's scale may be free:
     the prediction is multiplied by the median of true / predicted over all valid pixels of all
-    frames: one scale for the whole scene, so that frames which disagree in scale are punished.
+    frames: one scale for the whole scene, so that frames which disagree in scale are punished. A
+    scale is positive: pixels that are predicted at or behind the camera have no part in it, and are
+    wrong under any; if there are no others it is 1.
     Raises ValueError if no pixel has ground truth or a prediction is not finite.
     """
     if predicted.shape != true.shape:
@@ -49,7 +51,8 @@ def depth_errors(predicted: Tensor, true: Tensor, valid: Tensor | None = None) -
             "pixels"
         )
     # torch's median takes the lower of the two middle values
-    scale = float(np.median((t / p).cpu().numpy()))
+    ahead = p > 0
+    scale = float(np.median((t / p)[ahead].cpu().numpy())) if bool(ahead.any()) else 1.0
     p = p * scale
     ratio = torch.maximum(p / t, t / p)
     delta = ((p > 0) & (ratio < DELTA_THRESHOLD)).double().mean()

@@ -69,3 +69,15 @@ def test_bad_input_is_refused_by_name(true: torch.Tensor) -> None:
         depth_errors(true * torch.nan, true)
     with pytest.raises(ValueError, match="one shape"):
         depth_errors(true[0], true)
+
+
+def test_a_scale_is_positive_so_a_scene_behind_the_camera_is_wrong() -> None:
+    true = torch.tensor([[1.0, 2.0, 4.0]])
+    found = depth_errors(-true, true)
+    assert (found.abs_rel, found.delta, found.scale) == (2.0, 0.0, 1.0)
+
+
+def test_pixels_that_are_predicted_at_the_camera_have_no_part_in_the_scale() -> None:
+    true = torch.tensor([[1.0, 2.0, 4.0, 8.0]])
+    found = depth_errors(torch.tensor([[0.0, 0.0, 0.0, 4.0]]), true)
+    assert (found.abs_rel, found.delta, found.scale) == (0.75, 0.25, 2.0)

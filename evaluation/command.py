@@ -16,6 +16,7 @@ from torch import Tensor
 from evaluation import datasets
 from evaluation.bootstrap import Interval
 from evaluation.evaluate import Deviation, compare, evaluate
+from evaluation.fairness import refuse_calibration_data
 from evaluation.figure import draw
 from evaluation.kept import kept
 from evaluation.raised import matching, raised
@@ -48,6 +49,10 @@ class Subject:
 
     def answer(self, images: Tensor) -> Geometry:
         return geometry(self.net, images)
+
+    def refuse(self, scene: str, split: str) -> None:
+        """Raises ValueError if it was calibrated on this scene or split."""
+        refuse_calibration_data(scene, split, self.calibration_splits, self.calibration_scenes)
 
 
 def run(args: argparse.Namespace) -> int:

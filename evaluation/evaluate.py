@@ -14,6 +14,7 @@ from torch import Tensor
 from evaluation import bootstrap
 from evaluation.bootstrap import Interval
 from evaluation.depth_metrics import constant_depth_errors, depth_errors
+from evaluation.fairness import refuse_calibration_data
 from evaluation.point_metrics import SurfaceErrors, icp, point_errors, scene_scale, surface_errors
 from evaluation.pose_metrics import relative_pose_errors, relative_to_first
 from evaluation.report import Example, Report, SceneRecord, summarise
@@ -188,12 +189,9 @@ class _Admission:
 
     def __call__(self, scenes: Iterable[Scene]) -> Iterator[Scene]:
         for scene in scenes:
-            if scene.split in self.calibration_splits or scene.name in self.calibration_scenes:
-                raise ValueError(
-                    f"scene {scene.name!r} of split {scene.split!r} belongs to the data that this "
-                    "model was "
-                    "calibrated on; evaluate on another split"
-                )
+            refuse_calibration_data(
+                scene.name, scene.split, self.calibration_splits, self.calibration_scenes
+            )
             if scene.images.shape[0] < 2:
                 self.skipped.append((scene.name, "a relative pose needs at least 2 frames"))
                 continue

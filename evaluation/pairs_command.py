@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evaluation.command import load_subject
+from evaluation.command import Subject, load_subject
 from evaluation.datasets import SPLIT
 from evaluation.pairs import all_pairs, by_turn, pair_errors, predict_pairs, sideways
 from model import families
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         )
     results: dict[str, Any] = {}
     grid = families.of(subject.net.config).grid(subject.net.config)
-    for name, images, cameras in _sources(args, grid):
+    for name, images, cameras in _sources(args, grid, subject):
         predicted = predict_pairs(subject.answer, images)
         results[name] = {
             "model": by_turn(pair_errors(predicted, cameras)),
@@ -55,8 +55,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _sources(args: argparse.Namespace, grid: Grid) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Name, images [P, 2, 3, H, W] and cameras [P, 2, 3, 4] of every set and folder."""
+def _sources(
+    args: argparse.Namespace, grid: Grid, subject: Subject
+) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Name, images [P, 2, 3, H, W] and cameras [P, 2, 3, 4] of every set and folder. Raises
+    ValueError for a scene that the subject was calibrated on."""
     side = grid.longer_side
     for name in args.sets:
         starts = range(args.seed, args.seed + args.scenes, _RENDERED)
@@ -81,6 +84,7 @@ def _sources(args: argparse.Namespace, grid: Grid) -> Iterator[tuple[str, Tensor
         for skipped, reason in recorded.skipped:
             print(f"{skipped} left out: {reason}", file=sys.stderr)
         for scene in recorded:
+            subject.refuse(scene.name, scene.split)
             if len(scene.images) < 2:
                 print(f"{scene.name} left out: a pair needs 2 frames", file=sys.stderr)
                 continue

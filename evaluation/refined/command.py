@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     notes: list[str] = []
     for views in dict.fromkeys(args.views):
         found: dict[str, list[Record]] = {}
-        for pictures in track(_sets(args, views, notes), f"{views} pictures"):
+        for pictures in track(_sets(args, views, starts, notes), f"{views} pictures"):
             for name, record in _score(args, pictures, starts):
                 found.setdefault(name, []).append(record)
         records[str(views)] = found
@@ -123,13 +123,17 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _sets(args: argparse.Namespace, views: int, notes: list[str]) -> Iterable[PictureSet]:
+def _sets(
+    args: argparse.Namespace, views: int, starts: Sequence[_Start], notes: list[str]
+) -> Iterable[PictureSet]:
     """The sets of `views` pictures that the arguments ask for; what can't be used goes to
-    `notes`."""
+    `notes`. Raises ValueError for a scene that one of `starts` was calibrated on."""
     if args.dataset == datasets.SYNTHETIC:
         return _synthetic(args, views)
     found = []
     for pictures in _recorded(args, notes):
+        for start in starts:
+            start.subject.refuse(pictures.name, datasets.SPLIT)
         try:
             chosen = subsets(len(pictures.pictures), views, args.subsets, args.seed)
         except ValueError as reason:

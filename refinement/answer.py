@@ -44,6 +44,11 @@ _SPARSE: dict[str, tuple[type, tuple[int, ...]]] = {  # type and shape of one ro
     "pixel": (np.float64, (2,)),
 }
 
+_DAMAGED = (  # what a file raises that was not written by `write_answer`
+    SafetensorError, OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError,
+    RecursionError,
+)  # fmt: skip
+
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -100,7 +105,7 @@ def read_answer(
         return _refinement(document, arrays, photographs)
     except AnswerError:
         raise
-    except (SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except _DAMAGED as error:
         raise AnswerError(f"{type(error).__name__}: {str(error)[:200]}") from None
 
 

@@ -109,6 +109,10 @@ WORDS: dict[str, dict[str, Any]] = {
     "a picture is nothing": {"pictures": [None, None]},
     "a reason is none": {"reason": {"code": 1}},
     "seconds are no numbers": {"seconds": {"dense": "long"}},
+    "seconds are a list": {"seconds": [1]},
+    "a number is too large": {"support": 10**400},
+    "a count is infinite": {"pictures": [["network", 0.5, float("inf"), 1.0, None]] * 2},
+    "a fit is empty": {"pictures": [["network", 0.5, 5, 1.0, []]] * 2},
 }
 
 

@@ -22,13 +22,14 @@ def undistort(places: NDArray[np.float64], k: float) -> NDArray[np.float64]:
     """
     if k == 0:
         return places
-    wanted = np.linalg.norm(places, axis=-1)
-    largest = np.inf
+    given = np.linalg.norm(places, axis=-1)
+    wanted, largest = given, np.inf
     if k < 0:
         largest = 1 / np.sqrt(-3 * k)
-        wanted = np.minimum(wanted, largest * 2 / 3)
+        wanted = np.minimum(given, largest * 2 / 3)
     radius = wanted.copy()
     for _ in range(_ROUNDS):
         slope = np.maximum(1 + 3 * k * radius * radius, 1e-9)
         radius = np.clip(radius - (radius + k * radius**3 - wanted) / slope, 0, largest)
-    return places / (1 + k * radius * radius)[..., None]
+    growth = np.divide(radius, given, out=np.ones_like(given), where=given > 0)
+    return places * growth[..., None]

@@ -104,7 +104,7 @@ def dense_depth(
     surfaces = _matched(
         photographs, pictures, sparse, networks, largest, chosen, matcher, report, effort
     )
-    needed = 2 if len(pictures) > 2 else 1
+    needed = 2 if len(surfaces) > 2 else 1
     maps = []
     for index, (picture, network) in enumerate(zip(pictures, networks, strict=True)):
         network = _by_itself(network, picture)

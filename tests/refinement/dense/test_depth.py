@@ -114,6 +114,14 @@ def test_a_picture_with_the_networks_camera_keeps_the_networks_depth(tmp_path: P
     np.testing.assert_allclose(maps[2].depth, np.exp(0.5) * taken.depths[2] ** 1.1 * 2, rtol=1e-5)
 
 
+def test_two_refined_pictures_of_three_verify_each_other(tmp_path: Path) -> None:
+    taken = take(tmp_path, plane((0.6, 0.2, 1.0), 3.0), SIDE_BY_SIDE[:3])
+    taken.pictures[2] = replace(taken.pictures[2], source="network", depth_fit=None)
+    maps = _maps(taken)
+    assert all((maps[i].source == VERIFIED).mean() > 0.5 for i in (0, 1))
+    assert not (maps[2].source == VERIFIED).any()
+
+
 def test_without_sparse_points_and_network_there_is_no_data(tmp_path: Path) -> None:
     taken = take(tmp_path, plane((0.0, 0.0, 1.0), 3.0), SIDE_BY_SIDE[:2])
     empty = replace(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from model.families.depth_anything_3.sky import far_depth, is_sky
@@ -43,7 +43,8 @@ def in_metres(scene: Geometry, metric_depth: Tensor, sky: Tensor) -> tuple[Geome
     metres = depth_in_metres(metric_depth, scene.intrinsics)
     if where.all():
         raise ValueError("there is nothing but sky in these pictures")
-    sure = confidence >= torch.quantile(confidence[~where].double(), 0.5)
+    # numpy's, for torch's quantile refuses more than 2**24 pixels
+    sure = confidence >= float(np.median(confidence[~where].double().numpy()))
     used = ~where & sure & (metres > _LEAST_METRES) & (depth > _LEAST_DEPTH)
     if not used.any():
         raise ValueError("no pixel has both a depth and a metric depth")

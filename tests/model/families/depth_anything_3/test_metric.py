@@ -3,6 +3,7 @@ metres."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,20 @@ def test_depths_of_next_to_nothing_have_no_say_in_the_factor() -> None:
     assert scene.depth is not None
     scene.depth[0, 0, 0], metric[0, 0, 0] = 0.0009, 1e9
     scene.depth[0, 0, 1], metric[0, 0, 1] = 1e3, 0.009
+    assert in_metres(scene, metric, sky)[1] == pytest.approx(50)
+
+
+def test_a_scene_may_have_more_pixels_than_torch_takes_quantiles_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*given: object, **named: object) -> None:
+        raise RuntimeError("quantile() input tensor is too large")
+
+    monkeypatch.setattr(torch, "quantile", refuse)
+    monkeypatch.setattr(torch.Tensor, "quantile", refuse)
+    scene, metric, sky = _flat_scene()
+    scene = replace(scene, confidence=torch.linspace(1, 2, 100).view(1, 10, 10))
+    metric[0, :5] = 7.0  # the less sure half: the median lies between two pixels
     assert in_metres(scene, metric, sky)[1] == pytest.approx(50)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from refinement.answer import write_answer
 from refinement.process import Report, die_with_parent
-from refinement.result import Reason, Refinement
+from refinement.result import NOT_FINISHED, Reason, Refinement
 from refinement.task import Task
 
 
@@ -29,9 +29,10 @@ def main() -> None:
     from refinement.cameras.refine import refine_cameras
 
     answer = refine_cameras(task, folder, report, keep)
-    keep(answer)
     if task.wanted == "dense":
-        keep(_with_dense_depth(answer, task, report))
+        keep(replace(answer, dense_reason=NOT_FINISHED))
+        answer = _with_dense_depth(answer, task, report)
+    keep(answer)
 
 
 def _with_dense_depth(answer: Refinement, task: Task, report: Report) -> Refinement:

@@ -41,22 +41,29 @@ def run_child(folder: Path, seconds: float, memory_bytes: int, report: Report) -
     whatever it raises ends the process and is raised again.
     """
     reading, writing = os.pipe()
-    with open(reading, "rb", buffering=0) as events, open(folder / _LOG, "wb") as log:
-        child = subprocess.Popen(
-            [sys.executable, "-m", _MODULE, str(folder), str(os.getpid()), str(writing)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            pass_fds=(writing,),
-            start_new_session=True,
-            env=_environment(),
-        )
-        os.close(writing)
+    with open(reading, "rb", buffering=0) as events:
+        try:
+            child = _started(folder, writing)
+        finally:
+            os.close(writing)
         try:
             return _watch(child, events.fileno(), folder, seconds, memory_bytes, report)
         finally:
             child.kill()
             child.wait()
+
+
+def _started(folder: Path, pipe: int) -> subprocess.Popen[bytes]:
+    with open(folder / _LOG, "wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", _MODULE, str(folder), str(os.getpid()), str(pipe)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=(pipe,),
+            start_new_session=True,
+            env=_environment(),
+        )
 
 
 def die_with_parent(parent: int) -> None:

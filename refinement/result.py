@@ -32,6 +32,9 @@ class Reason:
     message: str
 
 
+NOT_FINISHED = Reason("not-finished", "The refinement did not come to an end.")
+
+
 @dataclass(frozen=True)
 class RefinedPicture:
     """One picture's camera, and how well the matches between pictures support it.

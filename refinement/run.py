@@ -14,7 +14,7 @@ from refinement.network import network_scene
 from refinement.options import RefineOptions
 from refinement.photograph import Photograph
 from refinement.process import Ending, Report, run_child
-from refinement.result import Reason, Refinement
+from refinement.result import NOT_FINISHED, Reason, Refinement
 from refinement.task import Task, Wanted
 from refinement.unrefined import unrefined
 
@@ -72,7 +72,7 @@ def refine(
             message = f"The refinement's process gave no answer that can be used: {error}."
             ending = replace(ending, reason=Reason("invalid-answer", message))
             answer = None
-    return _concluded(answer or unrefined(scene.cameras, _UNKNOWN), ending, wanted)
+    return _concluded(answer or unrefined(scene.cameras, NOT_FINISHED), ending, wanted)
 
 
 def _matching(wanted: Wanted, options: RefineOptions) -> Path | None:
@@ -85,15 +85,16 @@ def _matching(wanted: Wanted, options: RefineOptions) -> Path | None:
     return built_if_possible()
 
 
-_UNKNOWN = Reason("not-finished", "The refinement did not come to an end.")
-
-
 def _concluded(answer: Refinement, ending: Ending, wanted: Wanted) -> Refinement:
-    """The last answer of the process, with the reason why there is no better one."""
+    """The last answer of the process, with the reason why there is no better one.
+
+    An answer with a reason for its dense depth has cameras that are settled: what ended the process
+    after it says nothing of them.
+    """
     answer = replace(answer, peak_bytes=ending.peak_bytes)
     if ending.reason is None:
         return answer
-    if answer.method == "none":
+    if answer.method == "none" and answer.dense_reason is None:
         answer = replace(answer, reason=ending.reason)
     if wanted == "dense" and answer.dense is None:
         answer = replace(answer, dense_reason=ending.reason)

@@ -26,7 +26,7 @@ from refinement.cameras.solution import Solution, Tracks
 from refinement.cameras.triangulated import with_cameras
 from refinement.network import NetworkScene
 from refinement.photograph import Photograph
-from refinement.result import Method, Reason, RefinedPicture, Refinement, SparsePoints
+from refinement.result import NOT_FINISHED, Method, Reason, RefinedPicture, Refinement, SparsePoints
 from refinement.task import Task
 from refinement.unrefined import network_pictures, unrefined
 
@@ -136,7 +136,7 @@ class _Search:
         for solution in self.found:
             self._consider(solution)
         if self.best is None:
-            self.keep(self._stay("not-finished", "The refinement did not come to an end."))
+            self.keep(self._stay(NOT_FINISHED.code, NOT_FINISHED.message))
         for method in methods:
             with self.timed(method):
                 for solution in self._solve(method):

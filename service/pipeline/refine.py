@@ -83,7 +83,7 @@ class Refiner:
         seconds = _by_stage(found, time.perf_counter() - began)
         self._metrics.refinements.labels(outcome(found)).inc()
         work = _work(scene)
-        if work is not None and (found.reason is None or found.reason.code not in FAILURES):
+        if work is not None and not (_failed(found.reason) or _failed(found.dense_reason)):
             self.model.observe(work, seconds, found.peak_bytes)
         return found, seconds
 
@@ -160,8 +160,11 @@ def outcome(refinement: Refinement) -> str:
         return "refined"
     if refinement.kept:
         return "partly-refined"
-    failed = refinement.reason is not None and refinement.reason.code in FAILURES
-    return "failed" if failed else "not-refined"
+    return "failed" if _failed(refinement.reason) else "not-refined"
+
+
+def _failed(reason: Reason | None) -> bool:
+    return reason is not None and reason.code in FAILURES
 
 
 def _work(scene: PreparedScene) -> RefinementWork | None:

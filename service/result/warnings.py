@@ -100,7 +100,7 @@ def _about_refinement(refinement: RefinementDocument) -> list[tuple[str, str]]:
     if reason is not None and reason.code not in _NO_WARNING:
         code, what = ("partly-refined", "") if kept else ("not-refined", "No camera was refined. ")
         found.append((code, f"{what}{reason.message}"))
-    if no_depth is not None and kept:
+    if no_depth is not None and (kept or _supported(refinement)):
         found.append(("no-dense-depth", f"There is no dense depth. {no_depth.message}"))
     share = refinement.support
     if kept == 0 and share is not None and share < NETWORK_FITS:

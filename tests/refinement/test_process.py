@@ -3,6 +3,7 @@ left behind."""
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from refinement import process
 from refinement.answer import read_answer
 from refinement.dense.library import built_if_possible
 from refinement.network import network_scene
@@ -44,7 +46,7 @@ def children(parent: int) -> list[int]:
     found = []
     for task in Path(f"/proc/{parent}/task").iterdir():
         found += [int(pid) for pid in (task / "children").read_text().split()]
-    return [pid for pid in found if b"refinement.child" in command(pid)]
+    return [pid for pid in found if b"refinement.child" in command(pid)]  # or a test's
 
 
 def command(pid: int) -> bytes:
@@ -82,6 +84,38 @@ def test_a_process_that_aborts_as_colmap_does_is_a_reason(room: Room) -> None:
     answer = refine(room.photographs, room.network, "dense", report=abort)
     check_unrefined(answer, room, "crashed")
     assert answer.dense_reason == answer.reason
+
+
+def test_dense_depth_that_is_ended_leaves_the_reason_why_the_cameras_stayed(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(stage: str, share: float) -> None:
+        if stage == "dense":
+            for pid in children(os.getpid()):
+                os.kill(pid, signal.SIGKILL)
+
+    monkeypatch.setattr(process, "_MODULE", "tests.refinement.child_stuck_in_dense")
+    answer = refine(room.photographs, room.network, "dense", report=kill)
+    assert answer.reason is not None
+    assert answer.reason.code == "already-supported"
+    assert answer.dense is None
+    assert answer.dense_reason is not None
+    assert answer.dense_reason.code == "crashed"
+
+
+def test_a_process_that_cannot_be_started_leaves_no_file_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*given: object, **named: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with pytest.raises(OSError, match="Cannot allocate memory"):
+        process.run_child(tmp_path, 10, 1 << 40, lambda stage, share: None)
+    with pytest.raises(OSError, match="No such file"):  # where its log should be
+        process.run_child(tmp_path / "nowhere", 10, 1 << 40, lambda stage, share: None)
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_a_process_that_takes_too_long_is_stopped(room: Room) -> None:

@@ -270,7 +270,8 @@ class CudaBackend:
         if cos is not None and sin is not None and cos.shape[0] != tokens:
             cos, sin = (table.repeat(tokens // len(table), 1) for table in (cos, sin))
         q, k = (qkv.new_empty((batch, heads, tokens, width)) for _ in range(2))
-        given = map(_aligned, (qkv, q_weight, q_bias, k_weight, k_bias, cos, sin))
+        # a list: copies are kept until the kernel is started
+        given = [_aligned(one) for one in (qkv, q_weight, q_bias, k_weight, k_bias, cos, sin)]
         pointers = map(_pointer, (*given, q, k))
         sizes = (batch, tokens, norm_eps, heads, width, DTYPES[qkv.dtype])
         self.library.qk_norm_rope(QkNormRopeArguments(*pointers, self.stream(qkv.device), *sizes))

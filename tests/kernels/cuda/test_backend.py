@@ -375,3 +375,16 @@ def test_positions_begin_anew_where_their_table_ends(machine: Any) -> None:
     got = machine.backend.qk_norm_rope(*machine(qkv), *norms, 1e-5, *machine(*tables))
     for ours, expected in zip(got, reference.qk_norm_rope(qkv, *norms, 1e-5, *tables), strict=True):
         torch.testing.assert_close(ours.cpu(), expected, rtol=4e-6, atol=4e-6)
+
+
+def test_heads_norms_and_tables_may_start_anywhere_in_their_storage(machine: Any) -> None:
+    given = [torch.randn(1, 6, 3, 2, 64), *torch.randn(4, 64), *torch.randn(2, 6, 64)]
+    moved = [
+        machine(torch.cat((tensor.new_zeros(1), tensor.flatten())))[0][1:].view(tensor.shape)
+        for tensor in given
+    ]
+    got = machine.backend.qk_norm_rope(*moved[:5], 1e-5, *moved[5:])
+    for ours, expected in zip(
+        got, reference.qk_norm_rope(*given[:5], 1e-5, *given[5:]), strict=True
+    ):
+        torch.testing.assert_close(ours.cpu(), expected, rtol=4e-6, atol=4e-6)

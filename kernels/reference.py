@@ -329,6 +329,15 @@ def pack_keys_values(k: Tensor, v: Tensor) -> Tensor:
     return torch.cat([part.contiguous().flatten(2).view(torch.uint8) for part in parts], dim=-1)
 
 
+def check_packed(packed: Tensor, keys: int, width: int, size: int) -> None:
+    """Raises ValueError unless a head in `packed` has the `size`, bytes, that so many keys take."""
+    if packed.shape[-1] != size:
+        raise ValueError(
+            f"packed_attention: packed has {packed.shape[-1]} bytes a head; expected {size}, what "
+            f"pack_keys_values gives for {keys} keys that are {width} wide"
+        )
+
+
 def packed_attention(q: Tensor, packed: Tensor, keys: int) -> Tensor:
     """Attention to what `pack_keys_values` packed; see `kernels.ops.packed_attention`.
 
@@ -339,6 +348,7 @@ def packed_attention(q: Tensor, packed: Tensor, keys: int) -> Tensor:
     width = q.shape[-1]
     codes, scales = torch.int8, torch.float32
     sizes = (keys * width, keys * scales.itemsize, width * keys, width * scales.itemsize)
+    check_packed(packed, keys, width, sum(sizes))
     shapes = ((keys, width), (keys, 1), (width, keys), (width, 1))
     k_codes, k_scale, v_codes, v_scale = (
         part.contiguous().view(dtype).unflatten(-1, shape)

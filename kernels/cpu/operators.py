@@ -270,6 +270,8 @@ def packed_attention(q: Tensor, packed: Tensor, keys: int) -> Tensor:
     if native is None:
         return reference.packed_attention(q, packed, keys)
     compiled, kernels = native
+    size = compiled.packed_bytes(kernels, keys, q.shape[3])
+    reference.check_packed(packed, keys, q.shape[3], size)
     dtype = q.dtype
     q = q.float()
     y = _mixed(q)

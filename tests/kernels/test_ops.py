@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from kernels import ops, reference
+from kernels import cpu, ops, reference
 
 K, N = 64, 24
 
@@ -174,6 +174,25 @@ def test_what_was_packed_of_other_heads_is_refused() -> None:
         ops.packed_attention(q, packed, 9)
     with pytest.raises(ValueError, match="keys is 0; expected at least 1"):
         ops.packed_attention(q[:, :1], packed, 0)
+
+
+@pytest.mark.parametrize("kernels", ["auto", "reference"])
+@pytest.mark.parametrize(("keys", "width"), [(900, 16), (9, 128)])
+def test_what_was_packed_of_fewer_or_narrower_keys_is_refused(
+    kernels: str, keys: int, width: int
+) -> None:
+    cpu.select(kernels)
+    try:
+        k = torch.randn(1, 2, 9, 16)
+        packed = ops.pack_keys_values(k, k)
+        message = (
+            rf"packed has {packed.shape[2]} bytes a head; expected \d+, .* "
+            f"for {keys} keys that are {width} wide"
+        )
+        with pytest.raises(ValueError, match=message):
+            ops.packed_attention(torch.randn(1, 2, 3, width), packed, keys)
+    finally:
+        cpu.select()
 
 
 def test_positions_that_do_not_go_into_the_tokens_are_refused() -> None:

@@ -53,6 +53,7 @@ MASK_FIELD = "masks"
 
 _NAME_LENGTH = 120  # of a field that is repeated to the client
 _OPTION_BYTES = 2**20
+_TEXT_BYTES = 16 * 2**20  # of all URLs and options together, which stay in memory
 _LONG_FILENAME = re.compile(rb";\s*filename\*\s*=\s*\"?([\w-]*)'[^']*'([^;\"]*)", re.IGNORECASE)
 _LINGER_SECONDS = 1.0
 
@@ -321,6 +322,7 @@ class _Parser(MultiPartParser):
         self.total = 0  # bytes of the body so far
         self._parts = 0
         self._part_bytes = 0
+        self._text_bytes = 0
 
     async def _counted(self, body: Body) -> AsyncGenerator[bytes, None]:
         async for chunk in body.chunks():
@@ -336,6 +338,7 @@ class _Parser(MultiPartParser):
         # as many pictures, as many masks, and every option once
         if self._parts > 2 * self.limits.max_images + len(Options.model_fields):
             raise too_many_pictures(self.limits)
+        self._charset = "utf-8"  # not what the header asks for: some codecs are slow, some raise
         super().on_part_begin()
 
     def on_headers_finished(self) -> None:
@@ -351,6 +354,12 @@ class _Parser(MultiPartParser):
                 raise TooManyBytes(
                     f"An option has more than {_OPTION_BYTES} bytes.",
                     max_option_bytes=_OPTION_BYTES,
+                )
+            self._text_bytes += end - start
+            if self._text_bytes > _TEXT_BYTES:
+                raise TooManyBytes(
+                    f"The URLs and options have more than {_TEXT_BYTES} bytes together.",
+                    max_text_bytes=_TEXT_BYTES,
                 )
         elif (
             part.field_name not in CONTAINER_FIELDS
@@ -371,10 +380,10 @@ def _with_plain_filename(disposition: bytes | None) -> bytes | None:
     found = None if disposition is None else _LONG_FILENAME.search(disposition)
     if disposition is None or found is None:
         return disposition
-    charset, value = found[1].decode("latin-1"), found[2].strip()
+    charset, value = found[1].decode("latin-1").lower(), found[2].strip()
     try:
-        name = unquote_to_bytes(value).decode(charset or "utf-8")
-    except (LookupError, UnicodeError):
+        name = unquote_to_bytes(value).decode(charset if charset == "iso-8859-1" else "utf-8")
+    except UnicodeError:
         name = value.decode("latin-1")
     quoted = name.replace("\\", "\\\\").replace('"', '\\"')
     return disposition + f'; filename="{quoted}"'.encode()  # of two, the last counts

@@ -502,6 +502,26 @@ def test_content_types(service: Running, content_type: str) -> None:
     refused(answer)
 
 
+@pytest.mark.parametrize("charset", ["undefined", "idna", "punycode", "utf-16", "none-such"])
+def test_a_form_is_utf8_whatever_codec_it_asks_for(service: Running, charset: str) -> None:
+    """Some of Python's codecs raise what nobody expects, and some take minutes for one option."""
+    picture = PART.replace(b"a.png", "kü-che.png".encode()) + WHOLE["PNG"]
+    answer = service.client.post(
+        "/reconstruct",
+        content=multipart(b'Content-Disposition: form-data; name="mode"\r\n\r\ncrop', picture),
+        headers={"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"},
+    )
+    assert answer.status_code == 200, answer.text[:300]
+    assert answer.json()["pictures"][0]["filename"] == "kü-che.png"
+    long_name = PART.replace(b'filename="a.png"', f"filename*={charset}''k-che.png".encode())
+    answer = service.client.post(
+        "/reconstruct",
+        content=multipart(long_name + WHOLE["PNG"]),
+        headers={"Content-Type": "multipart/form-data; boundary=x"},
+    )
+    assert answer.json()["pictures"][0]["filename"] == "k-che.png"
+
+
 def test_nothing_of_all_this_was_written_outside_the_data_folder(service: Running) -> None:
     assert not Path("/etc/cron.d/x").exists()
     assert {path.name for path in service.data_dir.iterdir()} <= {

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -11,7 +12,11 @@ from typing import Any
 import httpx
 import pytest
 import trustme
+from starlette.requests import Request
 
+from service.errors import TooManyBytes
+from service.inputs.body import Body, receive
+from service.settings import Limits
 from tests.service.inputs.remote.origin import Origin, plain
 from tests.service.inputs.test_archive import archive
 from tests.service.inputs.test_video import video
@@ -202,3 +207,24 @@ def test_when_the_client_leaves_nothing_is_fetched_any_more(serve: Serve, origin
         assert begun.wait(10)
     assert ended.wait(10)  # of the 20 seconds that it would have taken
     assert service.metric('quantvggt_requests_total{outcome="disconnected"}') == 1
+
+
+def test_texts_are_bounded_together_before_they_are_held() -> None:
+    """Each is small enough, and the body may have 10 GB."""
+    text = b'--x\r\nContent-Disposition: form-data; name="urls"\r\n\r\n' + b"u" * (2**20 - 1) + b"\r\n"
+    read = 0
+
+    async def receive_text() -> dict[str, Any]:
+        nonlocal read
+        read += len(text)
+        return {"type": "http.request", "body": text, "more_body": read < 40 * len(text)}
+
+    async def parse() -> None:
+        headers = [(b"content-type", b"multipart/form-data; boundary=x")]
+        request = Request({"type": "http", "headers": headers}, receive_text)
+        async with receive(Body(request), Limits()):
+            raise AssertionError("it was taken")
+
+    with pytest.raises(TooManyBytes, match="URLs and options"):
+        asyncio.run(parse())
+    assert read < 20 * 2**20

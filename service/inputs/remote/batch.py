@@ -51,8 +51,10 @@ class Batch:
 
     def check_room(self) -> None:
         """Give up the files from the first one on that has no room beside those before it."""
+        left = self._most_bytes - self._spent
         for index in self.files:
-            if self._size(index) > self.left(index):
+            left -= self._size(index)
+            if left < 0:
                 self._fail(index, self.too_many_bytes())
                 return
 

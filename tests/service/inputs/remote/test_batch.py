@@ -107,6 +107,22 @@ def test_what_was_spent_and_what_fills_before_is_not_left(files: Files) -> None:
     assert asyncio.run(left()) == [40, 33, 25]
 
 
+def test_looking_for_room_looks_at_each_file_once(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+    size = Batch._size
+    monkeypatch.setattr(
+        Batch, "_size", lambda batch, place: looked.append(place) or size(batch, place)
+    )
+
+    async def look() -> None:
+        Batch(files(dict.fromkeys(range(50), 1)), MOST_BYTES, spent=0).check_room()
+
+    asyncio.run(look())
+    assert looked == [*range(50)]
+
+
 def test_no_more_than_a_few_fill_at_a_time_and_the_first_ones_first(files: Files) -> None:
     begun: list[int] = []
     ended: list[int] = []

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -9,6 +11,7 @@ import pytest
 
 from service.access import Access
 from service.errors import KeyRequired
+from service.http.app import create_app
 from service.keys import KeysError, Quota, add_key
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import Running, Serve, problem, wait_until
@@ -210,3 +213,28 @@ def test_a_key_does_not_hold_all_places_for_uploads(serve: Serve, tmp_path: Path
     assert post(service, other, 6).status_code == 200
     for connection in held:
         connection.close()
+
+
+def test_a_body_of_any_size_is_not_read_for_whoever_has_no_key(
+    service: Running, keys: tuple[Path, str, str]
+) -> None:
+    read = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal read
+        while read < 2**20:
+            read += 2**14
+            yield b"x" * 2**14
+
+    async def rename(headers: dict[str, str]) -> httpx.Response:
+        transport = httpx.ASGITransport(create_app(service.application))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            headers = {"Content-Type": "application/json", **headers}
+            return await client.patch("/reconstructions/a", content=body(), headers=headers)
+
+    assert asyncio.run(rename({})).status_code == 401
+    assert read < 2**17
+    read = 0
+    alice = {"Authorization": f"Bearer {keys[1]}"}
+    problem(asyncio.run(rename(alice)), 413, "too-many-bytes")
+    assert read < 2**17

@@ -10,16 +10,16 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
-from fastapi.exceptions import RequestValidationError
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from service.application import Application
 from service.batches import SceneProgress
-from service.errors import InvalidOption, NotFinished, NotFound, ServiceError, TooManyBytes
+from service.errors import InvalidOption, NotFinished, NotFound, ServiceError
 from service.exports.archive import joined_archives
 from service.exports.records import BY_NAME
+from service.http.protocol.documents import document_body, read_document
 from service.http.protocol.headers import Asking
 from service.http.protocol.problems import KINDS, recorded_problem
 from service.http.routes.documentation import BATCHES, documented, form_body
@@ -135,7 +135,7 @@ def batches_router(application: Application) -> APIRouter:
         "",
         status_code=201,
         response_model=BatchDocument,
-        openapi_extra=_manifest_body(),
+        openapi_extra=document_body(BatchManifest),
         responses=documented(
             "malformed-body", "too-many-bytes", "invalid-option", "urls-off", "url-refused",
             "queue-full", "key-required", "store-unavailable", "storage-full",
@@ -143,7 +143,7 @@ def batches_router(application: Application) -> APIRouter:
         summary="Start a batch of scenes",
     )  # fmt: skip
     async def create_batch(request: Request, client: Asking) -> Response:
-        manifest = await _read(request)
+        manifest = await read_document(request, BatchManifest, _MOST_BYTES)
         for scene in manifest.scenes:
             if len(scene.urls) > application.settings.limits.max_images:
                 raise InvalidOption(f"{scene.name}: urls has {len(scene.urls)} entries; at most "
@@ -285,32 +285,6 @@ def batches_router(application: Application) -> APIRouter:
         return _document(batch, batches.scenes(batch))
 
     return router
-
-
-async def _read(request: Request) -> BatchManifest:
-    """The table in the body. Raises TooManyBytes, and RequestValidationError for what is none."""
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > _MOST_BYTES:
-            raise TooManyBytes(
-                f"A batch's table has at most {_MOST_BYTES} bytes.", max_bytes=_MOST_BYTES
-            )
-    try:
-        return BatchManifest.model_validate_json(bytes(content))
-    except ValidationError as error:
-        raise RequestValidationError(
-            [{**each, "loc": ("body", *each["loc"])} for each in error.errors()]
-        ) from None
-
-
-def _manifest_body() -> dict[str, Any]:
-    """The request body of POST /batches."""
-    schema = BatchManifest.model_json_schema()
-    line = schema["properties"]["scenes"]["items"] = schema.pop("$defs")[SceneManifest.__name__]
-    for part in (schema, line):  # else generated clients have the titles in their classes' names
-        del part["title"]
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def _options(manifest: BatchManifest, scene: SceneManifest) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from service.application import Application
 from service.errors import InvalidOption
 from service.exports.links import served_at
 from service.exports.records import BY_NAME, EXPORTS
+from service.http.protocol.documents import document_body, read_document
 from service.http.protocol.downloads import Download
 from service.http.protocol.headers import Asking, choose
 from service.http.protocol.problems import recorded_problem, retry_after
@@ -29,6 +30,7 @@ from service.states import JobState
 _JSON = "application/json"
 _REPRESENTATIONS = {kind: export for export in EXPORTS for kind in export.accepted_as}
 _MOST_LISTED = 100
+_MOST_BYTES = 2**16  # of a name's document
 _PREVIEW = BY_NAME["pictures/{index}/preview.jpg"]
 _THUMBNAIL_SIDE = 320
 
@@ -184,11 +186,16 @@ def reconstructions_router(application: Application) -> APIRouter:
     @router.patch(
         "/{id}",
         status_code=204,
-        responses=documented("not-found", "not-yours", "key-required", "store-unavailable"),
+        openapi_extra=document_body(NameDocument),
+        responses=documented(
+            "too-many-bytes", "not-found", "not-yours", "key-required", "store-unavailable"
+        ),
         summary="Give it a name",
     )
-    def rename_reconstruction(id: Id, change: NameDocument, client: Asking) -> Response:
-        application.reconstructions.rename(client, id, (change.name or "").strip() or None)
+    async def rename_reconstruction(id: Id, request: Request, client: Asking) -> Response:
+        change = await read_document(request, NameDocument, _MOST_BYTES)
+        name = (change.name or "").strip() or None
+        await asyncio.to_thread(application.reconstructions.rename, client, id, name)
         return Response(status_code=204)
 
     @router.get(

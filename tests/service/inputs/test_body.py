@@ -211,7 +211,9 @@ def test_when_the_client_leaves_nothing_is_fetched_any_more(serve: Serve, origin
 
 def test_texts_are_bounded_together_before_they_are_held() -> None:
     """Each is small enough, and the body may have 10 GB."""
-    text = b'--x\r\nContent-Disposition: form-data; name="urls"\r\n\r\n' + b"u" * (2**20 - 1) + b"\r\n"
+    text = (
+        b'--x\r\nContent-Disposition: form-data; name="urls"\r\n\r\n' + b"u" * (2**20 - 1) + b"\r\n"
+    )
     read = 0
 
     async def receive_text() -> dict[str, Any]:

@@ -71,10 +71,17 @@ class _Bounded:
 
     def __init__(self, archive: SentFile) -> None:
         self._archive = archive
-        self.seek, self.tell = archive.file.seek, archive.file.tell
+        self.tell = archive.file.tell
 
     def seekable(self) -> bool:
         return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if whence == 0 and offset < 0:  # which files on disk and in memory refuse differently
+            raise BrokenArchive(
+                f"{self._archive.name} can't be unpacked: its directory is not where it says."
+            )
+        return self._archive.file.seek(offset, whence)
 
     def read(self, size: int = -1) -> bytes:
         if size > _DIRECTORY_BYTES:

@@ -502,6 +502,15 @@ def test_content_types(service: Running, content_type: str) -> None:
     refused(answer)
 
 
+def test_an_archive_on_disk_whose_directory_lies_elsewhere_than_it_says(service: Running) -> None:
+    data = bytearray(zipped(("a.png", WHOLE["PNG"] * 3), compression=zipfile.ZIP_STORED))
+    assert len(data) > 2**16  # so that it is a file and not in memory
+    end = data.rindex(b"PK\5\6")
+    begin = struct.unpack_from("<I", data, end + 16)[0]
+    struct.pack_into("<I", data, end + 16, begin + 2**20)
+    refused(send(service, bytes(data), "a.zip", "archive"))
+
+
 @pytest.mark.parametrize("charset", ["undefined", "idna", "punycode", "utf-16", "none-such"])
 def test_a_form_is_utf8_whatever_codec_it_asks_for(service: Running, charset: str) -> None:
     """Some of Python's codecs raise what nobody expects, and some take minutes for one option."""

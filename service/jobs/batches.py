@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, se
 
 from service.errors import QueueFull, ServiceError
 from service.jobs.database import Database
-from service.jobs.job import new_id
+from service.jobs.job import is_id, new_id
 from service.jobs.schema import batch_scenes, batches, jobs
 
 _MOST_WAITING = 10_000  # scenes of all clients
@@ -118,6 +118,8 @@ class BatchStore:
         return batch
 
     def get(self, id: str) -> Batch | None:
+        if not is_id(id):
+            return None
         with self._database.transaction() as connection:
             found = connection.execute(_BATCH.where(batches.c.id == id)).one_or_none()
             return None if found is None else Batch(*found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,11 @@ def new_id() -> str:
     """A name for a reconstruction that can't be guessed: 122 random bits as 32 hexadecimal
     digits."""
     return uuid.uuid4().hex
+
+
+def is_id(text: str) -> bool:
+    """Whether this can be such a name. What a database takes as no text, such as NUL, can't."""
+    return re.fullmatch("[0-9a-f]{32}", text) is not None
 
 
 @dataclass(frozen=True)

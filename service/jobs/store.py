@@ -30,7 +30,7 @@ from service.jobs import quota as counted
 from service.jobs.bounds import Bounds, Held, check_room, check_share
 from service.jobs.database import Database
 from service.jobs.events import Event
-from service.jobs.job import Job
+from service.jobs.job import Job, is_id
 from service.jobs.rows import ROW, UNDER_WAY, columns, every, number, one, position, written
 from service.jobs.schema import deliveries, idempotency_keys, jobs, names, webhooks
 from service.keys import Quota, Used
@@ -272,6 +272,8 @@ class JobStore:
             return {row.job: row.name for row in rows}
 
     def get(self, id: str) -> Job | None:
+        if not is_id(id):
+            return None
         with self.database.transaction() as connection:
             return one(connection, ROW.where(jobs.c.id == id))
 

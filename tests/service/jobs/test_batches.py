@@ -34,6 +34,11 @@ SCENES = [
 ]
 
 
+@pytest.mark.parametrize("id", ["\0", "0" * 31 + "\0"])
+def test_what_is_no_id_names_no_batch(database: Database, id: str) -> None:
+    assert BatchStore(database).get(id) is None
+
+
 def test_a_table_comes_back_as_it_was_sent(database: Database) -> None:
     store = BatchStore(database)
     batch = store.add("alice", SCENES)

@@ -81,6 +81,11 @@ def test_jobs_are_claimed_in_the_order_of_their_acceptance(store: JobStore) -> N
     assert store.claim() is None
 
 
+@pytest.mark.parametrize("id", ["\0", "0" * 31 + "\0", "", "x" * 10_000, "é"])
+def test_what_is_no_id_names_no_job(store: JobStore, id: str) -> None:
+    assert store.get(id) is None
+
+
 def test_the_queue_is_bounded_in_jobs_and_in_predicted_seconds(store: JobStore) -> None:
     store.add(job(seconds=60))
     store.add(job(seconds=60))

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Literal
 
 from PIL import ExifTags, Image
 
-from model.scene.pictures import FORMATS
+from model.scene.pictures import FORMATS, orientation
 from refinement.photograph import Photograph
 from service.errors import StorageFull
 from service.inputs.body import SentFile
@@ -107,13 +107,9 @@ class Originals:
     def _add(self, file: SentFile, decode: Callable[[], Image.Image]) -> Original:
         file.file.seek(0)
         with Image.open(file.file, formats=FORMATS) as header:
-            lens, focal = _lens(header.getexif(), header.size)
+            lens, focal = _lens(header, header.size)
             size = header.size
-            as_it_is = (
-                header.format == "JPEG"
-                and header.mode == "RGB"
-                and header.getexif().get(ExifTags.Base.Orientation, 1) == 1
-            )
+            as_it_is = header.format == "JPEG" and header.mode == "RGB" and orientation(header) == 1
         if as_it_is:
             file.file.seek(0)
             encoded = file.file.read()
@@ -134,7 +130,7 @@ def focal_length(file: SentFile, size: tuple[int, int]) -> float | None:
     with suppress(OSError, ValueError, SyntaxError):  # its decoder says what is wrong with a file
         file.file.seek(0)
         with Image.open(file.file, formats=FORMATS) as header:
-            return _lens(header.getexif(), size)[1]
+            return _lens(header, size)[1]
     return None
 
 
@@ -162,7 +158,7 @@ def to_json(originals: Sequence[Original]) -> list[dict[str, Any]]:
     return [asdict(original) for original in originals]
 
 
-def _lens(exif: Image.Exif, size: tuple[int, int]) -> tuple[str | None, float | None]:
+def _lens(header: Image.Image, size: tuple[int, int]) -> tuple[str | None, float | None]:
     """Maker, model and focal length as one text, and the focal length in pixels, each None if EXIF
     does not tell.
 
@@ -171,6 +167,7 @@ def _lens(exif: Image.Exif, size: tuple[int, int]) -> tuple[str | None, float | 
     """
     found: dict[str, Any] = {}
     with suppress(Exception):  # whatever Pillow raises on damaged EXIF data, it tells nothing then
+        exif = header.getexif()
         more = exif.get_ifd(ExifTags.IFD.Exif)
         found = {
             "maker": exif.get(ExifTags.Base.Make),

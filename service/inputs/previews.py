@@ -9,9 +9,9 @@ from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
-from model.scene.pictures import FORMATS
+from model.scene.pictures import FORMATS, orientation
 from service.inputs.body import SentFile
 from service.inputs.pictures import DecodedPictures
 from service.inputs.scratch import Scratch
@@ -77,4 +77,4 @@ def _shown_as_it_is(content: bytes) -> bool:
             return False
         if header.format == "PNG":
             return not any(word in content for word in _TURNING_PNG)
-        return header.format == "JPEG" and header.getexif().get(ExifTags.Base.Orientation, 1) == 1
+        return header.format == "JPEG" and orientation(header) == 1

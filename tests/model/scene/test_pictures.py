@@ -199,6 +199,15 @@ def test_every_orientation_is_turned_upright_in_every_format(format: str, orient
     assert np.sort(quarters.ravel())[-2] < 50
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize(
+    "exif", [b"", b"II", b"no TIFF header", b"II*\0\x08\0\0\0\xff\xff", b"II*\0\xff\xff\xff\xff"]
+)
+def test_a_good_picture_with_damaged_exif_data_is_taken_as_it_lies(exif: bytes) -> None:
+    picture = Image.fromarray(np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3))
+    assert read(saved(picture, "JPEG", exif=b"Exif\0\0" + exif)).shape == (2, 3, 3)
+
+
 def test_a_damaged_picture_is_refused_whatever_its_decoder_raises() -> None:
     content = saved(Image.new("RGB", (64, 48), "red"), "AVIF").getvalue()
     another = content[:8] + b"heic" + content[12:]

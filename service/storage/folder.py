@@ -283,8 +283,7 @@ class Storage:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
-        ages = sorted((file.stat().st_mtime_ns, file) for file in exports.glob("*.sha256"))
-        for _, old in ages[:-_EXPORTS_KEPT]:
+        for old in _by_age(exports)[:-_EXPORTS_KEPT]:
             old.unlink(missing_ok=True)
             old.with_suffix("").unlink(missing_ok=True)
         return MadeFile(path, status.st_size, sum)
@@ -298,6 +297,15 @@ def found_file(number: int) -> str:
 def _damaged(folder: Path, reason: object) -> ResultDamaged:
     _log.error("%s is damaged: %s", folder, str(reason).partition("\n")[0])
     return ResultDamaged("The files of this reconstruction are damaged on the service's disk.")
+
+
+def _by_age(exports: Path) -> list[Path]:
+    """The sums of made files, the longest unused first; others may remove some meanwhile."""
+    ages = []
+    for file in exports.glob("*.sha256"):
+        with suppress(FileNotFoundError):
+            ages.append((file.stat().st_mtime_ns, file))
+    return [file for _, file in sorted(ages)]
 
 
 def _stamp(status: os.stat_result) -> list[str]:

@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from service.errors import NotFound, ResultDamaged, StorageFull
 from service.result.scene import Scene
 from service.storage import arrays
+from service.storage import folder as folder_module
 from service.storage.folder import Known, Storage, StorageInUseError
 
 ID = "0" * 32
@@ -298,3 +300,19 @@ def test_a_full_disk_is_recognised_in_the_words_of_every_library(
     for act in (lambda: storage.accept("1" * 32, full), lambda: storage.export(ID, "a", full)):
         with pytest.raises(StorageFull, match="nothing was kept"):
             act()
+
+
+def test_many_files_made_at_once_drop_the_oldest_undisturbed(
+    storage: Storage, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_module, "_EXPORTS_KEPT", 20)
+    save(storage, scene)
+
+    def make_some(thread: int) -> None:
+        for number in range(60):
+            storage.export(ID, f"{thread}-{number}", lambda path: path.write_bytes(b"x") and None)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(make_some, range(4)))
+    kept = list((storage.root / "results" / ID / "exports").glob("*.sha256"))
+    assert len(kept) == 20

@@ -17,7 +17,7 @@ from service.errors import NotFound, NotInResult, NoTracks, Refusal
 from service.exports.budget import ExportBudget, predicted_bytes
 from service.exports.export import Export, Need, Source
 from service.exports.links import in_folder
-from service.exports.options import ExportOptions
+from service.exports.options import ExportOptions, PointOptions
 from service.exports.records import BY_NAME, EXPORTS
 from service.result.document import RESULT_FILE, ReconstructionDocument
 from service.result.file import MadeFile
@@ -111,7 +111,8 @@ class Files:
 
     def _complete(self, wanted: type[ExportOptions], given: ExportOptions | None) -> ExportOptions:
         sent = {} if given is None else given.model_dump(exclude_unset=True)
-        values = {**self.document.options, **sent}
+        own = self.document.options if issubclass(wanted, PointOptions) else {}
+        values = {**own, **sent}
         return wanted.model_validate(
             {name: values[name] for name in wanted.model_fields if name in values}
         )

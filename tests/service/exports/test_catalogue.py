@@ -55,6 +55,22 @@ def test_the_archive_holds_what_the_manifest_lists_with_the_sums_that_it_lists(
     assert "OpenCV" in manifest["world_frame"]
 
 
+@pytest.mark.parametrize("most", [10, 10_000_000])
+def test_a_viewer_is_given_points_however_many_the_result_was_asked_for(
+    tmp_path: Path, scene: Scene, most: int
+) -> None:
+    """The option of a request bounds its files; a viewer has a bound of its own."""
+    options = {**scene.document.options, "max_points": most}
+    document = scene.document.model_copy(update={"options": options})
+    storage = Storage(tmp_path)
+    save(storage, replace(scene, document=document))
+    files = Catalogue(storage).files(ID)
+    header = files.file(BY_NAME["view.bin"]).path.read_bytes()
+    length = int.from_bytes(header[:4], "little")
+    assert json.loads(header[4 : 4 + length])["points"] == int(scene.mask.sum())
+    storage.close()
+
+
 def test_the_archive_follows_the_choice_of_points_and_the_unit(files: Files) -> None:
     options = PointFileOptions(metres_per_unit=2.0, max_points=10)
     with zipfile.ZipFile(files.file(BY_NAME["everything.zip"], options).path) as archive:

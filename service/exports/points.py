@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ MOST_POINTS = 10_000_000
 _MERGED = 2**20  # candidates of the pictures that are compared with the rest together
 _BLACK, _WHITE = 16, 240
 _CUBES = 1 << 20
+_MOST_DRAWN = 10**9  # points: NumPy draws shares of fewer only
 _SKY_BRIGHT, _SKY_WHITE, _SKY_TEXTURE = 110, 200, 12
 
 
@@ -377,7 +379,7 @@ _CANDIDATE = np.dtype(
 def _sample(cloud: Cloud, count: int) -> Cloud:
     """`count` points at random, each as likely as any other."""
     random = np.random.default_rng(0)
-    shares = random.multivariate_hypergeometric(cloud.counts, count, method="marginals")
+    shares = _shares(random, cloud.counts, count)
     return _numbered(
         cloud,
         [
@@ -385,6 +387,15 @@ def _sample(cloud: Cloud, count: int) -> Cloud:
             for had, wanted in zip(cloud.counts, shares, strict=True)
         ],
     )
+
+
+def _shares(random: np.random.Generator, counts: Sequence[int], count: int) -> NDArray[np.integer]:
+    """How many of `count` points each picture gives, of which it has so many."""
+    total = sum(counts)
+    if total < _MOST_DRAWN:
+        return random.multivariate_hypergeometric(counts, count, method="marginals")
+    ends = [reached * count // total for reached in accumulate(counts)]  # in proportion
+    return np.diff([0, *ends])
 
 
 def _numbered(cloud: Cloud, numbers: list[NDArray[np.integer]]) -> Cloud:

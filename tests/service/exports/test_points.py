@@ -131,6 +131,13 @@ def test_a_sample_is_the_same_every_time(scene: Scene) -> None:
     np.testing.assert_array_equal(whole(first).points, whole(second).points)
 
 
+def test_points_are_sampled_of_more_than_the_generator_can_draw_from() -> None:
+    counts = [600_000_000, 0, 300_000_000, 200_000_001]
+    shares = points._shares(np.random.default_rng(0), counts, 1_000_001)
+    assert shares.sum() == 1_000_001
+    np.testing.assert_allclose(shares, np.array(counts) / sum(counts) * 1_000_001, atol=1)
+
+
 def test_a_cloud_whose_size_nobody_asks_for_is_bounded(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ from service.inference.plan import Asked, Plan
 from service.inputs.prepared import PreparedScene
 from service.jobs.events import Events
 from service.jobs.job import Job, new_id
-from service.jobs.store import JobStore
+from service.jobs.store import JobStore, Order
 from service.pipeline.refine import Refiner
 from service.states import JobState
 from service.storage.folder import Storage
@@ -87,9 +87,11 @@ class Intake:
         self._cancel = cancel
         self._job_timeout = job_timeout
 
-    def take(self, slot: UploadSlot, scene: PreparedScene, terms: Terms) -> Submitted | DryRun:
-        """The job for a scene, in the place of `slot`, or what it would be. Raises a
-        ServiceError."""
+    def take(
+        self, slot: UploadSlot, scene: PreparedScene, terms: Terms, order: Order | None
+    ) -> Submitted | DryRun:
+        """The job for a scene, in the place of `slot`, with `order` recorded for its end, or what
+        it would be. Raises a ServiceError."""
         plan = self._plan(scene)
         if scene.options.dry_run:
             client = terms.client
@@ -98,7 +100,7 @@ class Intake:
         self._check_fits(scene, plan)
         engine = self._models.asked(scene.options.model)
         seconds = plan.seconds + self._models.seconds_to_load(engine)
-        return self._add(slot, scene, engine, seconds, terms)
+        return self._add(slot, scene, engine, seconds, terms, order)
 
     def predict(self, scene: PreparedScene) -> DryRun:
         """What a job for a scene would be. Raises a ServiceError."""
@@ -135,6 +137,7 @@ class Intake:
         engine: Engine,
         seconds: float,
         terms: Terms,
+        order: Order | None,
     ) -> Submitted:
         """The job for a request: one that is known, or a new one in the place of `slot`."""
         client = terms.client
@@ -148,6 +151,8 @@ class Intake:
             known = None
         if known is not None:
             self._store.spend(client.name, client.quota, clock.now(), scene.megapixels, 0)
+            if order is not None:
+                self._store.order(known.id, order)
             return Submitted(known, known=True)
         if slot.left:
             raise _Abandoned
@@ -159,7 +164,7 @@ class Intake:
         try:
             with self._admission.settling(slot) as settle:
                 quota, megapixels = client.quota, scene.megapixels
-                added = self._store.add(job, terms.key, terms.reuse, quota, megapixels)
+                added = self._store.add(job, terms.key, terms.reuse, quota, megapixels, order)
                 new = added.id == job.id
                 abandoned = settle(job.id if new and not terms.detached else None)
         except StoreUnavailable:

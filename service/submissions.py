@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, closing
 from functools import partial
 
+from sqlalchemy import Connection
+
 from service.admission import Admission, UploadSlot
 from service.fair import FairPool
 from service.inference.models import Models
@@ -108,12 +110,15 @@ class Submissions:
         self, slot: UploadSlot, upload: Upload, options: Options, terms: Terms, seconds: float
     ) -> Submitted | DryRun:
         """From an upload that has arrived to a job; on a thread, for all of it blocks."""
+
+        def order(connection: Connection, job: str) -> None:
+            self._webhooks.order(connection, job, options.callback_url)
+            self._deliveries.order(connection, job, options.targets)
+
+        wanted = options.callback_url is not None or options.targets
         self._deliveries.check_room(terms.client.name, options.targets)
         with closing(self.prepare(upload, options)) as scene:
             scene.seconds["upload"] = seconds
-            submitted = self._intake.take(slot, scene, terms)
-        if isinstance(submitted, Submitted):
-            self._webhooks.order(submitted.job.id, options.callback_url)
-            self._deliveries.order(submitted.job.id, options.targets)
+            submitted = self._intake.take(slot, scene, terms, order if wanted else None)
         self._worker.notify()
         return submitted

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from sqlalchemy import and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, delete, exists, func, insert, or_, select, update
 
 from service.errors import (
     InvalidOption,
@@ -138,32 +138,29 @@ class Deliveries:
                 retry_after=600.0,
             )
 
-    def order(self, job: str, targets: Sequence[tuple[str, str]]) -> None:
-        """Have files of a job's result sent, each to its URL, also if it has ended already. What
-        was sent of the same files before is forgotten; what is still to be sent elsewhere stays."""
-        if not targets:
-            return
-        with self._database.transaction() as connection:
-            self._database.alone(connection)
-            for file, url in targets:
-                connection.execute(
-                    delete(deliveries).where(
-                        deliveries.c.job == job,
-                        deliveries.c.file == file,
-                        or_(deliveries.c.state != "pending", deliveries.c.url == url),
-                    )
+    def order(self, connection: Connection, job: str, targets: Sequence[tuple[str, str]]) -> None:
+        """Have files of a job's result sent, each to its URL, also if it has ended already, once
+        the transaction is through. What was sent of the same files before is forgotten; what is
+        still to be sent elsewhere stays."""
+        for file, url in targets:
+            connection.execute(
+                delete(deliveries).where(
+                    deliveries.c.job == job,
+                    deliveries.c.file == file,
+                    or_(deliveries.c.state != "pending", deliveries.c.url == url),
                 )
-                connection.execute(
-                    insert(deliveries).values(
-                        job=job,
-                        file=file,
-                        host=read_url(url).host,
-                        url=url,
-                        state="pending",
-                        attempts=0,
-                        due=0.0,
-                    )
+            )
+            connection.execute(
+                insert(deliveries).values(
+                    job=job,
+                    file=file,
+                    host=read_url(url).host,
+                    url=url,
+                    state="pending",
+                    attempts=0,
+                    due=0.0,
                 )
+            )
 
     def of(self, job: str) -> list[DeliveryDocument]:
         """How far the files of a job are; none where nothing is sent."""

@@ -9,7 +9,7 @@ the database's clock says when a lease is over.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -38,6 +38,9 @@ from service.states import ENDED, JobState
 
 _ATTEMPTS = 3
 _RUNNING = (JobState.RUNNING, JobState.CANCELLING)
+
+Order = Callable[[Connection, str], None]
+"""Records what else a job's client wants done when the job, given by its id, has ended."""
 
 
 class JobStore:
@@ -116,9 +119,10 @@ class JobStore:
 
     def add(
         self, job: Job, key: str | None = None, reuse: bool = False, quota: Quota | None = None,
-        megapixels: float = 0.0,
+        megapixels: float = 0.0, order: Order | None = None,
     ) -> Job:  # fmt: skip
-        """Queue `job`, unless another one is `known` by now: then that one is returned.
+        """Queue `job`, unless another one is `known` by now: then that one is returned. `order` is
+        recorded with either, or neither is.
 
         Raises KeyReused, QueueFull, and QuotaExceeded beyond what its client may use. What was
         started and sent stays counted, whatever becomes of the job and its result.
@@ -127,6 +131,8 @@ class JobStore:
             self.database.alone(connection)
             known = twins.known(connection, job.client, job.fingerprint, key, reuse)
             if known is not None:
+                if order is not None:
+                    order(connection, known.id)
                 return known
             check_room(connection, self.bounds)
             if quota is not None:
@@ -136,7 +142,15 @@ class JobStore:
             job = replace(job, event=number(job, self.database.now(connection)))
             connection.execute(insert(jobs).values(columns(job)))
             twins.bind(connection, job, key)
+            if order is not None:
+                order(connection, job.id)
         return job
+
+    def order(self, id: str, order: Order) -> None:
+        """Record an order for a job that is on record."""
+        with self.database.transaction() as connection:
+            self.database.alone(connection)
+            order(connection, id)
 
     def claim(self, worker: str = "", besides: Collection[str] = ()) -> Job | None:
         """Take up the job that has waited longest, or whose lease is over; None if there is none

@@ -16,7 +16,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
 from service.clock import clock
 from service.errors import InvalidOption
@@ -113,15 +113,14 @@ class Webhooks:
         except URLRefusedError as error:
             raise InvalidOption(f"callback_url {error}.", option="callback_url") from None
 
-    def order(self, job: str, url: str | None) -> None:
-        """Have `url` told of the end of a job, also if it has ended already."""
+    def order(self, connection: Connection, job: str, url: str | None) -> None:
+        """Have `url` told of the end of a job, also if it has ended already, once the transaction
+        is through."""
         if url is None:
             return
         same = (webhooks.c.job == job, webhooks.c.url == url)
-        with self._database.transaction() as connection:
-            self._database.alone(connection)
-            connection.execute(delete(webhooks).where(*same))
-            connection.execute(insert(webhooks).values(job=job, url=url, attempts=0, due=0.0))
+        connection.execute(delete(webhooks).where(*same))
+        connection.execute(insert(webhooks).values(job=job, url=url, attempts=0, due=0.0))
 
     async def run(self) -> None:
         """Call what is due, until cancelled."""

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -221,9 +222,10 @@ def test_a_file_is_taken_by_one_replica_once_its_job_has_succeeded(
     ]
     good = store.add(Job(new_id(), "", "good", 2, 1.0, now + 60, now))
     bad = store.add(Job(new_id(), "", "bad", 2, 1.0, now + 60, now))
+    targets = [("points.ply", "https://example.org/a")]
     for job in (good, bad):
         for _ in range(2):  # the second order is the first again
-            replicas[0].order(job.id, [("points.ply", "https://example.org/a")])
+            store.order(job.id, partial(replicas[0].order, targets=targets))
     assert replicas[0].take(8) == []
     store.cancel(bad.id)
     running = store.claim("worker")

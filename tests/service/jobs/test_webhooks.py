@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +66,7 @@ def ask(client: httpx.Client, url: str) -> httpx.Response:
 
 def documented_check() -> Any:
     """The function that the documentation gives to those who are called."""
-    code = re.search(r"```python\n(def genuine.*?)```", DOCS.read_text(), re.DOTALL)
+    code = re.search(r"\n(def genuine.*?)```", DOCS.read_text(), re.DOTALL)
     assert code is not None
     names: dict[str, Any] = {}
     exec("import base64, hashlib, hmac, time\n" + code[1], names)
@@ -127,6 +131,30 @@ def test_a_call_that_is_due_survives_a_restart(
     wait_until(lambda: again.metric('quantvggt_webhooks_total{outcome="delivered"}') == 1)
 
 
+@pytest.mark.parametrize("table", ["webhooks", "deliveries"])
+def test_a_request_whose_callback_or_files_cannot_be_recorded_starts_nothing(
+    serve: Serve, receiver: Receiver, secret: Path, table: str
+) -> None:
+    service = serve(webhook_secret=secret, fetch_hosts=receiver.host, send_outputs=True)
+    option = {
+        "webhooks": {"callback_url": f"{receiver.host}/done"},
+        "deliveries": {"output_urls": json.dumps({"points.ply": f"{receiver.host}/points"})},
+    }
+    with closing(sqlite3.connect(service.data_dir / "jobs.sqlite3")) as database:
+        database.execute(
+            f"CREATE TRIGGER broken BEFORE INSERT ON {table} "
+            "BEGIN SELECT abs(-9223372036854775807 - 1); END"  # fails: the number is too large
+        )
+        answer = service.client.post(
+            "/reconstruct",
+            files=form(encode(make_picture())),
+            data=option[table],
+            headers={"Prefer": "respond-async"},
+        )
+        problem(answer, 503, "store-unavailable")
+        assert database.execute("SELECT count(*) FROM jobs").fetchone() == (0,)
+
+
 @pytest.mark.parametrize("place", ["sqlite", "postgresql"])
 def test_a_call_is_taken_by_one_replica_once_its_job_has_ended(
     place: str, request: pytest.FixtureRequest, tmp_path: Path
@@ -141,14 +169,14 @@ def test_a_call_is_taken_by_one_replica_once_its_job_has_ended(
     fetcher = Fetcher(AccessSettings(), Limits())
     replicas = [Webhooks(store.database, fetcher, b"secret", Metrics(None, 1)) for _ in range(2)]
     for url in ("https://example.org/a", "https://example.org/b", "https://example.org/a"):
-        replicas[0].order(job.id, url)
+        store.order(job.id, partial(replicas[0].order, url=url))
     assert replicas[0].take(8) == []
     store.cancel(job.id)
     taken = replicas[1].take(8)
     assert sorted(call.url for call in taken) == ["https://example.org/a", "https://example.org/b"]
     assert {(call.job, call.state, call.attempts) for call in taken} == {(job.id, "cancelled", 0)}
     assert replicas[0].take(8) == []
-    replicas[0].order(job.id, "https://example.org/a")
+    store.order(job.id, partial(replicas[0].order, url="https://example.org/a"))
     store.forget(job.id)  # with its result whoever made it takes the call back
     assert replicas[0].take(8) == []
     store.close()

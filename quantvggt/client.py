@@ -55,7 +55,7 @@ class Client(Service):
         """Send pictures; returns the reconstruction's id at once.
 
         The same `key` with the same files and options gives the same reconstruction, however often
-        it is sent.
+        it is sent, until that fails or is cancelled: then the next one begins.
         """
         return self._hold(self._submitting(pictures, options or {}, key, progress))
 

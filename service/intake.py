@@ -33,9 +33,9 @@ _log = logging.getLogger("service")
 class Terms:
     """Who asks for a reconstruction, and how.
 
-    `key` names the request, so that sending it again starts nothing new; with `reuse` an earlier
-    result of the same pictures and options will do. The job of whoever is `detached` goes on when
-    they go away.
+    `key` names the request, so that sending it again starts nothing new unless it failed or was
+    cancelled; with `reuse` an earlier result of the same pictures and options will do. The job
+    of whoever is `detached` goes on when they go away.
     """
 
     client: Client = ANYBODY

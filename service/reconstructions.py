@@ -46,12 +46,12 @@ class Reconstructions:
     # A job until its end
 
     async def wait(
-        self, submitted: Submitted, seconds: float | None
+        self, submitted: Submitted, seconds: float | None, detached: bool
     ) -> tuple[Job, dict[str, float]]:
         """The job once it has ended, or as it is after `seconds`, and its seconds by stage.
 
         None waits as long as the job may take. Cancelled then, it takes a job along that nobody
-        else has asked for.
+        else has asked for, unless whoever asked is `detached`.
         """
         job, timings = submitted.job, {}
         patience = max(job.deadline - clock.now(), 0.0) + _GRACE_SECONDS
@@ -61,7 +61,7 @@ class Reconstructions:
             try:
                 end = await self._events.wait_for_end(job.id, patience)
             except asyncio.CancelledError:
-                if seconds is None and not submitted.known:
+                if not detached and not submitted.known:
                     await asyncio.shield(asyncio.to_thread(self.cancel, job.id))
                 raise
             if end is None or end.job is None:

@@ -71,7 +71,7 @@ class BatchScene:
 
     @property
     def key(self) -> str:
-        """Names the attempt, so that it is never two jobs."""
+        """Names the attempt, so that it is never two jobs at once."""
         return f"{self.batch}-{self.number}-{self.attempt}"
 
 

@@ -1,15 +1,17 @@
-"""Which job answers a request already: that of its idempotency key, or a finished one with equal
-input."""
+"""Which job answers a request already: that of its idempotency key, unless it failed or was
+cancelled, or a finished one with equal input."""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, and_, insert, select
+from sqlalchemy import Connection, and_, delete, insert, select
 
 from service.errors import KeyReused
 from service.jobs.job import Job
 from service.jobs.rows import ROW, one
 from service.jobs.schema import idempotency_keys, jobs
 from service.states import JobState
+
+_IN_VAIN = (JobState.CANCELLING, JobState.CANCELLED, JobState.FAILED)
 
 
 def known(
@@ -27,7 +29,9 @@ def known(
                 raise KeyReused(
                     "This Idempotency-Key was sent before with other pictures or options."
                 )
-            return one(connection, ROW.where(jobs.c.id == bound.job))
+            job = one(connection, ROW.where(jobs.c.id == bound.job))
+            if job is not None and job.state not in _IN_VAIN:
+                return job
     if not reuse:
         return None
     equal = and_(
@@ -42,7 +46,11 @@ def known(
 
 
 def bind(connection: Connection, job: Job, key: str | None) -> None:
-    """From here on `key`, if there is one, stands for this job."""
+    """From here on `key`, if there is one, stands for this job and no other."""
     if key is not None:
+        keys = idempotency_keys.c
+        connection.execute(
+            delete(idempotency_keys).where(keys.client == job.client, keys.key == key)
+        )
         row = {"client": job.client, "key": key, "fingerprint": job.fingerprint, "job": job.id}
         connection.execute(insert(idempotency_keys).values(row))

@@ -73,7 +73,8 @@ def reconstruct_router(application: Application) -> APIRouter:
         idempotency_key: Annotated[
             str | None,
             Header(
-                description="a name of your own: a request sent again with it is not done twice",
+                description="a name of your own: a request sent again with it is not done twice, "
+                "unless it failed or was cancelled; it goes on when the connection breaks",
                 examples=["7c1f0a52-kitchen"],
             ),
         ] = None,
@@ -87,7 +88,7 @@ def reconstruct_router(application: Application) -> APIRouter:
                 client,
                 read_idempotency_key(idempotency_key),
                 reuse="no-cache" not in request.headers.get("cache-control", ""),
-                detached=preference.wait is not None,
+                detached=preference.wait is not None or idempotency_key is not None,
             )
             work = _reconstructed(application, request, body, terms, preference)
             answer, outcome = await body.unless_gone(work)
@@ -114,7 +115,9 @@ async def _reconstructed(
     submitted = await application.submissions.submit(upload, request.query_params, terms)
     if isinstance(submitted, DryRun):
         return JSONResponse(submitted.plan), "ok"
-    job, timings = await application.reconstructions.wait(submitted, preference.wait)
+    job, timings = await application.reconstructions.wait(
+        submitted, preference.wait, terms.detached
+    )
     headers = {"Location": address(job.id)}
     if preference.applied is not None:
         headers["Preference-Applied"] = preference.applied

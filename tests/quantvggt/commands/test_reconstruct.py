@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import trimesh
@@ -254,6 +255,18 @@ def test_an_interrupted_run_goes_on_where_it_was(
         assert main([*command, "--output", "scene.glb"]) == 0
     assert json.loads((out / "result.json").read_text())["id"] == id
     assert files_in(out) == {"result.json", "scene.glb"}
+
+
+def test_a_run_that_failed_on_the_server_is_begun_anew_by_the_next_one(
+    process: ServiceProcess, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["reconstruct", *pictures, "--server", process.url, "--out", str(tmp_path / "out")]
+    failed = f"{process.url}/reconstructions?state=failed"
+    for _ in range(2):
+        before = len(httpx.get(failed).json()["reconstructions"])
+        assert main([*command, "-o", "timeout=0.001"]) == 1
+        assert "was stopped after" in capsys.readouterr().err
+        assert len(httpx.get(failed).json()["reconstructions"]) == before + 1
 
 
 def test_a_url_is_passed_on_to_the_server_which_has_the_last_word(

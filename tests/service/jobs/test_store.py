@@ -157,6 +157,18 @@ def test_the_same_key_gives_the_same_job_and_another_request_is_refused(store: J
     assert store.add(job(client="other", fingerprint="b"), key="k").client == "other"
 
 
+@pytest.mark.parametrize("end", [JobState.FAILED, JobState.CANCELLED])
+def test_a_key_whose_job_did_not_succeed_starts_another_one(store: JobStore, end: JobState) -> None:
+    first = store.add(job(fingerprint="a"), key="k")
+    store.finish(claimed(store), end)
+    with pytest.raises(KeyReused):
+        store.add(job(fingerprint="b"), key="k")
+    assert store.known("", "a", "k", reuse=False) is None
+    second = store.add(job(fingerprint="a"), key="k")
+    assert second.id != first.id
+    assert store.add(job(fingerprint="a"), key="k") == second
+
+
 def test_finished_twins_are_reused_within_one_client_only(store: JobStore) -> None:
     first = store.add(job(client="a"))
     assert store.known("a", "f", None, reuse=True) is None  # not finished

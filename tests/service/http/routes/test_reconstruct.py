@@ -395,9 +395,9 @@ def test_requests_run_one_after_the_other_and_a_full_queue_refuses(serve: Serve)
     assert service.metric('quantvggt_requests_total{outcome="queue-full"}') == 1
 
 
-def _send_and_leave(service: Running, whole: bool) -> None:
+def _send_and_leave(service: Running, whole: bool, **headers: str) -> None:
     request = service.client.build_request(
-        "POST", "/reconstruct", files=form(encode(make_picture()))
+        "POST", "/reconstruct", files=form(encode(make_picture())), headers=headers
     )
     body = request.read()
     head = "".join(f"{key}: {value}\r\n" for key, value in request.headers.items())
@@ -433,6 +433,25 @@ def test_a_client_that_leaves_the_queue_is_never_run(serve: Serve) -> None:
     assert service.engine.calls == 1
     assert service.metric('quantvggt_cancelled_total{phase="queued"}') == 1
     assert len(list((service.data_dir / "results").iterdir())) == 1
+
+
+def test_the_job_of_a_client_that_leaves_and_sends_its_idempotency_key_again_goes_on(
+    serve: Serve,
+) -> None:
+    service = serve(Gate)
+    key = {"Idempotency-Key": "kitchen"}
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(
+            service.client.post, "/reconstruct", files=form(encode(make_picture(seed=1)))
+        )
+        assert service.engine.entered.wait(30)
+        _send_and_leave(service, whole=True, **key)
+        wait_until(lambda: service.metric('quantvggt_requests_total{outcome="disconnected"}') == 1)
+        service.engine.opened.set()
+        assert running.result().status_code == 200
+    again = service.client.post("/reconstruct", files=form(encode(make_picture())), headers=key)
+    assert again.status_code == 200, again.text
+    assert service.engine.calls == 2
 
 
 def test_an_upload_that_trickles_is_cut_off(serve: Serve) -> None:

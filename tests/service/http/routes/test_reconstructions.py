@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -207,10 +208,12 @@ def test_a_finished_reconstruction_is_removed_with_its_files(service: Running) -
 
 
 def test_who_waits_for_a_reconstruction_that_is_cancelled_is_told(gated: Running) -> None:
-    id = post(gated, headers={**ASYNC, "Idempotency-Key": "k"}).json()["id"]
-    assert gated.engine.entered.wait(30)
-    gated.client.delete(f"/reconstructions/{id}")
-    problem(post(gated, headers={"Idempotency-Key": "k"}), 409, "cancelled")
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(post, gated)
+        assert gated.engine.entered.wait(30)
+        (job,) = gated.application.store.waiting()
+        gated.client.delete(f"/reconstructions/{job.id}")
+        problem(waiting.result(), 409, "cancelled")
 
 
 # Events

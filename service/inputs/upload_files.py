@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -53,24 +54,26 @@ class UploadFiles:
         """Raises QueueFull if with so many bytes more the client's files, or all together, were too
         many, and StorageFull if the disk were too full."""
         sizes: dict[str, int] = {}
-        files = 0
+        files: Counter[str] = Counter()
         for folder in (self.partial, self.complete):
             for _, record in self._records(folder):
                 owner = record["server_metadata"].get("client", "")
                 sizes[owner] = sizes.get(owner, 0) + record["length"]
-                files += 1
+                files[owner] += 1
         most = self._most_bytes
-        mine = most // 2 if client.limited else most
+        share = 2 if client.limited else 1
+        mine, my_files = most // share, _MOST_FILES // share
         if (
-            files >= _MOST_FILES
+            files.total() >= _MOST_FILES
+            or files[client.name] >= my_files
             or sum(sizes.values()) + length > most
             or sizes.get(client.name, 0) + length > mine
         ):
             raise QueueFull(
-                f"{sum(sizes.values())} bytes in {files} files of uploads are kept, "
-                f"{sizes.get(client.name, 0)} of them yours; with {length} more that would be too "
-                f"many. At most {most} bytes are kept, {mine} of yours, in {_MOST_FILES} files. "
-                "Remove some, or wait.",
+                f"{sum(sizes.values())} bytes in {files.total()} files of uploads are kept, "
+                f"{sizes.get(client.name, 0)} in {files[client.name]} of them yours; with {length} "
+                f"more that would be too many. At most {most} bytes in {_MOST_FILES} files are "
+                f"kept, {mine} in {my_files} of them yours. Remove some, or wait.",
                 retry_after=600.0,
             )
         free = shutil.disk_usage(self.partial).free

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from service.access import Client
-from service.errors import InvalidOption, StorageFull
+from service.errors import InvalidOption, QueueFull, StorageFull
+from service.inputs import upload_files
 from service.inputs.upload_files import UploadFiles
 
 ID = "4c63c5b9-2a3d-4d5c-8f0e-6a1de0d8a1f2"
@@ -64,3 +65,18 @@ def test_a_disk_that_would_be_too_full_takes_no_upload(folder: Path) -> None:
         UploadFiles(folder, 10**18, 0).check_room(ALICE, 10**17)
     with pytest.raises(StorageFull):
         UploadFiles(folder, 100, 10**17).check_room(ALICE, 1)
+
+
+def test_one_of_several_keys_gets_half_of_the_files(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload_files, "_MOST_FILES", 4)
+    files = UploadFiles(folder, 100, 0)
+    alice, bob = (Client(name, limited=True) for name in ("alice", "bob"))
+    put(folder / "partial", ID, 0, 1)
+    files.check_room(alice, 1)
+    put(folder / "complete", OTHER, 1, 1)
+    with pytest.raises(QueueFull, match="50 in 2 of them yours"):
+        files.check_room(alice, 1)
+    files.check_room(bob, 1)
+    files.check_room(ALICE, 1)  # the only one that sends anything

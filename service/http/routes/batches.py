@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from typing import Annotated, Any
 
+import anyio
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
@@ -16,7 +17,13 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from service.application import Application
 from service.batches import SceneProgress
-from service.errors import InvalidOption, NotFinished, NotFound, ServiceError
+from service.errors import (
+    InvalidOption,
+    NotFinished,
+    NotFound,
+    ResultDamaged,
+    ServiceError,
+)
 from service.exports.archive import joined_archives
 from service.exports.records import BY_NAME
 from service.http.protocol.documents import document_body, read_document
@@ -32,6 +39,7 @@ from service.result.file import MadeFile
 _MOST_SCENES = 1000
 _MOST_BYTES = 4 * 2**20  # of a table
 _MOST_LISTED = 100
+_ARCHIVE_THREADS = 4  # of their own, for on them archives wait until files are made
 _NAME_LENGTH = 80
 _ID = "9b2d8e0c4f5a11ee8c990242ac120002"
 _ARCHIVE = BY_NAME["everything.zip"]
@@ -130,6 +138,7 @@ def batches_router(application: Application) -> APIRouter:
     """The routes below /batches."""
     router = APIRouter(prefix="/batches", tags=[BATCHES])
     batches = application.batches
+    archive_threads = anyio.CapacityLimiter(_ARCHIVE_THREADS)
 
     @router.post(
         "",
@@ -261,15 +270,16 @@ def batches_router(application: Application) -> APIRouter:
                 try:
                     files = application.catalogue.files(job.result, insist=True)
                     yield name, files.file(_ARCHIVE)
-                except NotFound:
-                    continue  # removed meanwhile; batch.json, which comes last, says so
+                except (NotFound, ResultDamaged):
+                    continue  # the scene's own address says so
 
         content = joined_archives(archives(), "batch.json", lambda: json.dumps(described(batch)))
         headers = {
             "Content-Disposition": f'attachment; filename="batch-{id[:8]}.zip"',
             "Cache-Control": "no-store",
         }
-        return StreamingResponse(content, media_type="application/zip", headers=headers)
+        pieces = _on(archive_threads, content)
+        return StreamingResponse(pieces, media_type="application/zip", headers=headers)
 
     @router.delete(
         "/{id}",
@@ -285,6 +295,14 @@ def batches_router(application: Application) -> APIRouter:
         return _document(batch, batches.scenes(batch))
 
     return router
+
+
+async def _on(threads: anyio.CapacityLimiter, content: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """The pieces of `content`, each made on one of these threads."""
+    while (
+        piece := await anyio.to_thread.run_sync(next, content, None, limiter=threads)
+    ) is not None:
+        yield piece
 
 
 def _options(manifest: BatchManifest, scene: SceneManifest) -> dict[str, Any]:

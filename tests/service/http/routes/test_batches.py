@@ -7,6 +7,7 @@ import json
 import signal
 import zipfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,50 @@ def test_pictures_of_a_scene_without_urls_are_sent_and_once_is_enough(service: R
         f"/batches/{batch['id']}/scenes/1", files=form(PICTURES[0]), data={"dry_run": "true"}
     )
     problem(dry, 422, "invalid-option")
+
+
+def two_scenes(service: Running, origin: Origin) -> dict[str, Any]:
+    """A batch of two scenes, no file of which has been made yet."""
+    batch = created(
+        service,
+        {"name": "kitchen", "urls": [origin.url("/0.png")]},
+        {"name": "hall", "urls": [origin.url("/1.png")]},
+    )
+    done = ended(service, batch["id"])
+    assert states(done) == ["succeeded", "succeeded"]
+    return done
+
+
+def test_a_damaged_result_does_not_cut_off_the_archive_of_the_others(
+    serve: Serve, origin: Origin
+) -> None:
+    service = serve(fetch_urls=True, fetch_hosts=origin.url(""))
+    batch = two_scenes(service, origin)
+    id = batch["scenes"][0]["link"].rpartition("/")[2]
+    (folder,) = (service.data_dir / "results").glob(f"{id}*")
+    (folder / "result.json").write_text("{")
+    problem(service.client.get(batch["scenes"][0]["link"]), 410, "result-damaged")
+    content = service.client.get(batch["links"]["archive"]).content
+    with zipfile.ZipFile(io.BytesIO(content)) as whole:
+        assert {name.partition("/")[0] for name in whole.namelist()} == {"hall", "batch.json"}
+
+
+def test_archives_that_wait_leave_the_web_servers_threads_to_others(
+    serve: Serve, origin: Origin
+) -> None:
+    service = serve(fetch_urls=True, fetch_hosts=origin.url(""))
+    batch = two_scenes(service, origin)
+    archive, budget = batch["links"]["archive"], service.application.catalogue._budget
+    with ExitStack() as stack:
+        with budget.taken(2**50):  # as if a large file were being made
+            waiting = [  # more than the server has threads
+                stack.enter_context(service.client.stream("GET", archive, timeout=20))
+                for _ in range(45)
+            ]
+            answer = service.client.get(batch["scenes"][0]["link"], timeout=20)
+            assert answer.status_code == 200
+        (content,) = {each.read() for each in waiting}
+    assert zipfile.ZipFile(io.BytesIO(content)).testzip() is None
 
 
 def test_a_removed_batch_takes_its_results_along_and_a_removed_result_is_said(

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 import torch
 
 from scenes.synthetic.generator import DrawnScenes, SceneRequest, draw_scenes, join_drawn
+from training.parent import end_with_parent
 
 
 class DrawingProcesses:
@@ -46,4 +47,5 @@ class DrawingProcesses:
 
 
 def _start() -> None:
+    end_with_parent()
     torch.set_num_threads(1)

@@ -8,8 +8,6 @@ buffer of gradients each.
 from __future__ import annotations
 
 import multiprocessing
-import os
-import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from training.batches import BatchConfig, TrainingBatches
 from training.drawing import DrawingProcesses
 from training.memory import keep_freed_memory
 from training.objective import LossWeights, Objective
+from training.parent import end_with_parent
 
 
 @dataclass(frozen=True)
@@ -159,20 +158,12 @@ _mine: Part  # the part that this process computes, once it is one of many
 
 def _start(config: PartConfig, part: int, weights: Tensor, gradients: Tensor) -> None:
     global _mine
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     keep_freed_memory()
     torch.set_num_threads(1)
     objective = Objective(VGGT(config.network), config.losses)
     attach(trainable(objective), weights)
     _mine = Part(config, part, objective, gradients)
-
-
-def _end_with_parent() -> None:
-    """A training run that is killed must not leave its parts waiting for work."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _render(step: int) -> SceneBatch | None:

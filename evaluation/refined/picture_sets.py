@@ -27,8 +27,8 @@ class PictureSet:
     """S pictures of one scene.
 
     `extrinsics` [S,3,4] world-to-camera, OpenCV axes; `intrinsics` [S,3,3] in pixels of the
-    pictures; `depth`: one map [h,w] a picture along the optical axis, 0 where it is not known, or
-    None.
+    pictures, the first one's centre at (0.5, 0.5); `depth`: one map [h,w] a picture along the
+    optical axis, 0 where it is not known, or None.
     """
 
     name: str
@@ -52,7 +52,10 @@ class PictureSet:
 
 @contextmanager
 def on_disk(scene: Scene) -> Iterator[PictureSet]:
-    """A rendered scene as PNG files in a folder that is removed afterwards."""
+    """A rendered scene as PNG files in a folder that is removed afterwards.
+
+    The generator counts pixel centres from 0, a picture's camera from 0.5: hence the half pixel.
+    """
     with TemporaryDirectory(prefix="evaluate-") as folder:
         paths = []
         for i, image in enumerate(scene.images):
@@ -60,12 +63,14 @@ def on_disk(scene: Scene) -> Iterator[PictureSet]:
             paths.append(Path(folder) / f"{i:04d}.png")
             Image.fromarray(pixels).save(paths[-1], compress_level=1)
         depth = None if scene.depth is None else tuple(scene.depth.float().numpy())
+        intrinsics = scene.intrinsics.double().numpy().copy()
+        intrinsics[:, :2, 2] += 0.5
         yield PictureSet(
             scene.name,
             scene.category,
             tuple(paths),
             scene.extrinsics.double().numpy(),
-            scene.intrinsics.double().numpy(),
+            intrinsics,
             depth,
         )
 

@@ -30,8 +30,10 @@ CONVENTION = (
 
 
 def write_folder(scene: Scene, folder: Path) -> None:
-    """Writes the frames as `00.png`, `01.png`, ... and their cameras in the frame of the first
-    one."""
+    """Writes the frames as `00.png`, `01.png`, ... and their cameras in the frame of the first one.
+
+    Intrinsics are written as the scene has them: a rendered one counts pixel centres from 0.
+    """
     scene = scene.normalised()
     folder.mkdir(parents=True, exist_ok=True)
     frames = []

@@ -41,6 +41,19 @@ def test_a_rendered_scene_lies_on_disk_only_as_long_as_it_is_used() -> None:
     )
 
 
+def test_a_rendered_pixel_is_seen_by_the_sets_camera_at_the_pixels_centre() -> None:
+    scene = SyntheticScenes("test", 1, 2, 24, 32, seed=0)[0]
+    with on_disk(scene) as pictures:
+        assert scene.depth is not None
+        points = scene.world_points.double().numpy()[1]
+        local = points @ pictures.extrinsics[1, :, :3].T + pictures.extrinsics[1, :, 3]
+        seen = local @ pictures.intrinsics[1].T
+    known = scene.depth[1].numpy() > 0
+    row, column = np.mgrid[:24, :32]
+    found = (seen[..., :2] / seen[..., 2:])[known]
+    np.testing.assert_allclose(found, np.stack([column + 0.5, row + 0.5], -1)[known], atol=1e-3)
+
+
 def test_a_recorded_folder_gives_whole_pictures_and_their_cameras(tmp_path: Path) -> None:
     scene = SyntheticScenes("test", 1, 3, 24, 32, seed=0)[0]
     write_folder(scene, tmp_path)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from evaluation.columns import right_aligned
 from evaluation.command import Subject, load_subject
 from evaluation.datasets import SPLIT
 from evaluation.pairs import all_pairs, by_turn, pair_errors, predict_pairs, sideways
@@ -110,10 +111,7 @@ def _table(results: dict[str, Any]) -> str:
                     *("-" if f is None else f"{f:.1f}" for f in figures),
                 ]
             )
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        "  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines
-    ]
+    text = right_aligned(lines)
     text.append(
         "turn: true rotation between the two frames. rot, trans: median errors. All angles in "
         "degrees."

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from evaluation.bootstrap import Interval
+from evaluation.columns import right_aligned
 from evaluation.evaluate import Deviation
 from evaluation.pose_metrics import AUC_THRESHOLDS
 from evaluation.report import Report
@@ -52,11 +53,7 @@ def table(rows: Sequence[Row]) -> str:
         lines += _lines(row.views, row.name, figures, {n: d for n, (_, d) in _COLUMNS.items()})
         if row.kept is not None:
             lines += _lines("", "kept, %", row.kept, dict.fromkeys(_COLUMNS, 1))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        "  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]
+    text = right_aligned(lines)
     text += _LEGEND
     if any(row.kept is not None for row in rows):
         text.append(_KEPT_LEGEND)

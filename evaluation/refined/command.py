@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from evaluation import datasets
+from evaluation.columns import right_aligned
 from evaluation.command import Subject, load_subject
 from evaluation.pose_metrics import AUC_THRESHOLDS
 from evaluation.refined import colmap, simulated
@@ -241,11 +242,7 @@ def _table(results: Mapping[str, Mapping[str, Summary]], notes: Sequence[str]) -
                     f"{found.seconds:.1f}",
                 ]
             )
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        "  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]
+    text = right_aligned(lines)
     text.append(
         "placed: pictures with cameras of their own. support: verified matches that the cameras "
         "satisfy."

@@ -72,6 +72,19 @@ def pattern(frames: int, grid: tuple[int, int], special: int, budget: int | None
     return KeyPattern(factor, kept, frames * (rows * columns + special))
 
 
+def keys_of_images(
+    images: Tensor, patch_size: int, special: int, budget: int | None
+) -> Tensor | None:
+    """Indices of what attention over the scene of images `[B, S, 3, H, W]` looks at, ascending, on
+    their device; None: all tokens. See `pattern` for `special`, `budget` and errors."""
+    frames = images.shape[1]
+    rows, columns = images.shape[-2] // patch_size, images.shape[-1] // patch_size
+    looked_at = pattern(frames, (rows, columns), special, budget)
+    if looked_at.exact:
+        return None
+    return kept_tokens(looked_at.factor, frames, rows, columns, special).to(images.device)
+
+
 def kept_patches(factor: int, frame: int, rows: int, columns: int) -> Tensor:
     """Which patches of a frame's grid are kept, `[rows, columns]`, bool: one in each cell of
     `factor` patches.

@@ -12,9 +12,24 @@ from torch import Tensor, nn
 from model.network.config import VisionTransformerConfig
 from model.network.transformer import Block
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Of red, green and blue: what encoders are trained to see taken off and divided by."""
+
+class ImageNormalisation(nn.Module):
+    """Takes ImageNet's mean off images `[N, 3, H, W]` in [0, 1] and divides by its deviation, as
+    encoders are trained to see them."""
+
+    _mean: Tensor
+    _std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        # the explicit device keeps these constants real in a network that is built without storage
+        for name, values in (("_mean", (0.485, 0.456, 0.406)), ("_std", (0.229, 0.224, 0.225))):
+            self.register_buffer(
+                name, torch.tensor(values, device="cpu").view(1, 3, 1, 1), persistent=False
+            )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - self._mean) / self._std
 
 
 class PatchProjection(nn.Conv2d):

@@ -10,14 +10,13 @@ from torch import Tensor, nn
 
 from model.families.depth_anything_3 import reference_view
 from model.families.depth_anything_3.config import DepthAnything3Config
-from model.network.keys import kept_tokens, pattern
+from model.network.keys import keys_of_images
 from model.network.network import Kind
 from model.network.parts import tokens_at_once
 from model.network.rope import Rotation, patch_positions, rotation
 from model.network.transformer import Block
 from model.network.vision_transformer import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
+    ImageNormalisation,
     PatchEmbed,
     resized_positions,
 )
@@ -31,9 +30,6 @@ _ORDER = "order"  # of the views, where a reference was moved to the front
 
 class Backbone(nn.Module):
     """Turns images into tokens: per frame one class or camera token, then patches row-major."""
-
-    _mean: Tensor
-    _std: Tensor
 
     def __init__(self, config: DepthAnything3Config) -> None:
         super().__init__()
@@ -61,11 +57,7 @@ class Backbone(nn.Module):
         self.frame_blocks = nn.ModuleDict({str(i): b for i, b in blocks.items() if i < first})
         self.scene_blocks = nn.ModuleDict({str(i): b for i, b in blocks.items() if i >= first})
         self.norm = nn.LayerNorm(dim, eps=1e-5)
-        # the explicit device keeps these constants real in a network that is built without storage
-        for name, values in (("_mean", IMAGENET_MEAN), ("_std", IMAGENET_STD)):
-            self.register_buffer(
-                name, torch.tensor(values, device="cpu").view(1, 3, 1, 1), persistent=False
-            )
+        self.normalisation = ImageNormalisation()
 
     def blocks(self) -> list[nn.Module]:
         """In the order in which they run; in the network they have their place in it as a name."""
@@ -94,7 +86,7 @@ class Backbone(nn.Module):
         batch, frames = images.shape[:2]
         tokens = self.embed(images)
         ropes = self.ropes(images, tokens.dtype)
-        keys = self._keys(images, attention_keys)
+        keys = keys_of_images(images, self.config.patch_size, SPECIAL_TOKENS, attention_keys)
         kept: dict[str, Tensor] = {}
         local: Tensor | None = None
         for index, block in enumerate(self.blocks()):
@@ -119,8 +111,7 @@ class Backbone(nn.Module):
         )
         count = max(1, tokens_at_once(images.device) // table.shape[1])
         patches = [
-            self.patch_embed((some - self._mean) / self._std)
-            for some in images.flatten(0, 1).split(count)
+            self.patch_embed(self.normalisation(some)) for some in images.flatten(0, 1).split(count)
         ]
         first = self.cls_token.expand(images.shape[0] * images.shape[1], -1, -1)
         return torch.cat((first, torch.cat(patches)), dim=1) + table
@@ -183,12 +174,3 @@ class Backbone(nn.Module):
         start, kind = self.config.alt_start, self.kind(index)
         rope = ropes[kind] if start is not None and index >= start else None
         return rope, keys if kind == "global" else None
-
-    def _keys(self, images: Tensor, budget: int | None) -> Tensor | None:
-        """Indices of what global blocks look at; None: all tokens."""
-        frames, patch = images.shape[1], self.config.patch_size
-        grid = (images.shape[-2] // patch, images.shape[-1] // patch)
-        factor = pattern(frames, grid, SPECIAL_TOKENS, budget).factor
-        if factor == 1:
-            return None
-        return kept_tokens(factor, frames, *grid, SPECIAL_TOKENS).to(images.device)

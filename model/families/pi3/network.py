@@ -18,13 +18,13 @@ from model.families.pi3.heads import (
 )
 from model.families.pi3.metric import MetricDecoder, metres
 from model.network.dpt_head import DPTHead, chunk_bytes
-from model.network.keys import kept_tokens, pattern
+from model.network.keys import keys_of_images
 from model.network.network import Kind, Network, Stage, checked_frames
 from model.network.parts import tokens_at_once
 from model.network.prediction import Prediction
 from model.network.rope import Rotation, patch_positions, rotation
 from model.network.transformer import Block
-from model.network.vision_transformer import IMAGENET_MEAN, IMAGENET_STD, VisionTransformer
+from model.network.vision_transformer import ImageNormalisation, VisionTransformer
 
 SPECIAL_TOKENS = 5
 """Registers of a frame, the same for every one."""
@@ -36,8 +36,6 @@ class Pi3(Network):
     pictures alone."""
 
     config: Pi3Config
-    _mean: Tensor
-    _std: Tensor
 
     def __init__(self, config: Pi3Config) -> None:
         super().__init__()
@@ -75,11 +73,7 @@ class Pi3(Network):
             self.metric_token = nn.Parameter(torch.zeros(1, 1, 2 * dim))
             self.metric_decoder = MetricDecoder(config)
             self.metric_head = nn.Linear(config.metric_dim, 1)
-        # the explicit device keeps these constants real in a network that is built without storage
-        for name, values in (("_mean", IMAGENET_MEAN), ("_std", IMAGENET_STD)):
-            self.register_buffer(
-                name, torch.tensor(values, device="cpu").view(1, 3, 1, 1), persistent=False
-            )
+        self.normalisation = ImageNormalisation()
 
     @property
     def decoders(self) -> list[str]:
@@ -165,7 +159,7 @@ class Pi3(Network):
 
     def embed(self, images: Tensor) -> Tensor:
         """What the encoder's first block takes, of images `[B, S, 3, H, W]`."""
-        return self.encoder.embed((images.flatten(0, 1) - self._mean) / self._std)
+        return self.encoder.embed(self.normalisation(images.flatten(0, 1)))
 
     def encode(self, images: Tensor) -> Tensor:
         """Patch tokens `[B * S, h * w, C]` of images `[B, S, 3, H, W]`."""
@@ -173,10 +167,7 @@ class Pi3(Network):
         tokens = images.shape[-2] // patch * (images.shape[-1] // patch)
         count = max(1, tokens_at_once(images.device) // tokens)
         return torch.cat(
-            [
-                self.encoder((some - self._mean) / self._std).patch_tokens
-                for some in flat.split(count)
-            ]
+            [self.encoder(self.normalisation(some)).patch_tokens for some in flat.split(count)]
         )
 
     def with_registers(self, patches: Tensor) -> Tensor:
@@ -190,7 +181,7 @@ class Pi3(Network):
         tokens = self.with_registers(patches)
         shape = tokens.shape
         rope = self.rope(size, self.config.embed_dim // self.config.decoder_heads, tokens)
-        keys = self._keys(images, attention_keys)
+        keys = keys_of_images(images, self.config.patch_size, SPECIAL_TOKENS, attention_keys)
         local = tokens
         for index, block in enumerate(self.decoder):
             everywhere = index % 2 == 1
@@ -231,12 +222,3 @@ class Pi3(Network):
         map_bytes = size[0] * size[1] * channels * patches.element_size()
         count = max(1, chunk_bytes(patches.device) // map_bytes)
         return torch.cat([make(some) for some in patches.split(count)])
-
-    def _keys(self, images: Tensor, budget: int | None) -> Tensor | None:
-        """Indices of what global blocks look at; None: all tokens."""
-        frames, patch = images.shape[1], self.config.patch_size
-        grid = (images.shape[-2] // patch, images.shape[-1] // patch)
-        looked_at = pattern(frames, grid, SPECIAL_TOKENS, budget)
-        if looked_at.exact:
-            return None
-        return kept_tokens(looked_at.factor, frames, *grid, SPECIAL_TOKENS).to(images.device)

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from model.families.vggt.config import VGGTConfig
-from model.network.keys import kept_tokens, pattern
+from model.network.keys import keys_of_images
 from model.network.parts import in_parts, tokens_at_once
 from model.network.rope import Rotation, patch_positions, rotation
 from model.network.transformer import Block
 from model.network.vision_transformer import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     EncodedImages,
+    ImageNormalisation,
     PatchEmbed,
     VisionTransformer,
 )
@@ -27,9 +26,6 @@ class Aggregator(nn.Module):
     `camera_token` and `register_token` hold two sets: the first for frame 0, the second for every
     other frame.
     """
-
-    _mean: Tensor
-    _std: Tensor
 
     def __init__(self, config: VGGTConfig) -> None:
         super().__init__()
@@ -53,11 +49,7 @@ class Aggregator(nn.Module):
         self.register_token = nn.Parameter(
             1e-6 * torch.randn(1, 2, config.num_register_tokens, dim)
         )
-        # the explicit device keeps these constants real in a network that is built without storage
-        for name, values in (("_mean", IMAGENET_MEAN), ("_std", IMAGENET_STD)):
-            self.register_buffer(
-                name, torch.tensor(values, device="cpu").view(1, 3, 1, 1), persistent=False
-            )
+        self.normalisation = ImageNormalisation()
 
     @property
     def patch_start(self) -> int:
@@ -87,7 +79,9 @@ class Aggregator(nn.Module):
         blocks = {"frame": self.frame_blocks, "global": self.global_blocks}
         keys: dict[str, Tensor | None] = {
             "frame": None,
-            "global": self._keys(images, attention_keys),
+            "global": keys_of_images(
+                images, self.config.patch_size, self.patch_start, attention_keys
+            ),
         }
         halves: dict[int, dict[str, Tensor]] = {}
         for kind, layer in self.schedule:
@@ -100,15 +94,6 @@ class Aggregator(nn.Module):
                 )
                 if len(halves[layer]) == 2:
                     yield layer, halves[layer]["frame"], halves.pop(layer)["global"]
-
-    def _keys(self, images: Tensor, budget: int | None) -> Tensor | None:
-        """Indices of what global blocks look at; None: all tokens."""
-        frames, patch = images.shape[1], self.config.patch_size
-        grid = (images.shape[-2] // patch, images.shape[-1] // patch)
-        looked_at = pattern(frames, grid, self.patch_start, budget)
-        if looked_at.exact:
-            return None
-        return kept_tokens(looked_at.factor, frames, *grid, self.patch_start).to(images.device)
 
     @property
     def schedule(self) -> list[tuple[str, int]]:
@@ -142,7 +127,7 @@ class Aggregator(nn.Module):
 
     def normalise(self, images: Tensor) -> Tensor:
         """What the image encoder takes: `[B * S, 3, H, W]` from images `[B, S, 3, H, W]`."""
-        return (images.flatten(0, 1) - self._mean) / self._std
+        return self.normalisation(images.flatten(0, 1))
 
     def with_special_tokens(self, patch_tokens: Tensor, batch: int, frames: int) -> Tensor:
         """Camera token and registers before the patch tokens `[B * S, h * w, C]` of every frame."""

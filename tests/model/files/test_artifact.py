@@ -68,9 +68,9 @@ def test_weights_are_really_packed(quantized: VGGT, artifact: Path) -> None:
     assert isinstance(layer, QuantizedLinear)
     assert layer.format == FORMATS["w4a4"]
     assert layer.weight.nbytes == 96 * 32 // 2
-    codes = (
-        sum(buffer.nbytes for buffer in quantized.buffers()) - quantized.aggregator._mean.nbytes * 2
-    )
+    constants = quantized.aggregator.normalisation.buffers()
+    codes = sum(buffer.nbytes for buffer in quantized.buffers())
+    codes -= sum(buffer.nbytes for buffer in constants)
     weights = [
         module.weight
         for module in quantized.modules()

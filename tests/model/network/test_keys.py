@@ -9,6 +9,7 @@ from model.network.keys import (
     factor_within,
     kept_patches,
     kept_tokens,
+    keys_of_images,
     pattern,
 )
 
@@ -87,3 +88,14 @@ def test_a_pattern_tells_how_much_it_leaves_out() -> None:
     found = pattern(100, (28, 37), SPECIAL, USUAL_BUDGET)
     assert found.document() == {"factor": 4, "kept": 27170, "of": 104100, "share": 0.261}
     assert pattern(1000, (28, 37), SPECIAL, USUAL_BUDGET).kept > USUAL_BUDGET
+
+
+def test_images_have_the_keys_of_their_grid_and_none_where_all_tokens_fit() -> None:
+    images = torch.zeros(1, 4, 3, 14 * ROWS, 14 * COLUMNS)
+    assert keys_of_images(images, 14, SPECIAL, None) is None
+    assert keys_of_images(images, 14, SPECIAL, 4 * TOKENS) is None
+    keys = keys_of_images(images, 14, SPECIAL, 2 * TOKENS)
+    factor = pattern(4, (ROWS, COLUMNS), SPECIAL, 2 * TOKENS).factor
+    assert keys is not None
+    assert factor > 1
+    assert torch.equal(keys, kept_tokens(factor, 4, ROWS, COLUMNS, SPECIAL))

@@ -1,4 +1,4 @@
-"""The VGGT network, its stored forms, and the way from pictures to cameras and points.
+"""The networks, their stored forms, and the way from pictures to cameras and points.
 
 What needs torch is imported when it is first used, so that manifests can be read without it.
 """

@@ -1,2 +1,2 @@
-"""The offline side: training data, calibration, quantisation recipes, evaluation. Never imported by
-the service."""
+"""How a checkpoint becomes an artifact: calibration, recipes, quantisation. Never imported by the
+service."""

@@ -126,9 +126,10 @@ def load_checkpoint(
     """A float32 network in evaluation mode from a checkpoint; see `resolve_checkpoint` for
     locations.
 
-    `heads` (of "camera", "depth", "point", "track") leaves all others out; None keeps every head.
-    Each tensor is read once, straight into its place. Raises CheckpointError, also for a tensor
-    that holds NaN or infinity.
+    `heads` (names that the network's configuration has, such as "camera" and "depth") leaves all
+    others out; None keeps every head, and one that the network lacks raises ValueError. Each tensor
+    is read once, straight into its place. Raises CheckpointError, also for a tensor that holds NaN
+    or infinity.
     """
     source, config = open_checkpoint(location)
     if heads is not None:

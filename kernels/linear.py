@@ -116,17 +116,6 @@ class QuantizedLinear(nn.Module):
         """The weight's codes `[N, K]`, int8."""
         return reference.weight_codes(self.weight)
 
-    def quantize_input(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes `[..., K]` (int8) and per-token scales `[..., 1]` of the rotated and smoothed
-        input."""
-        return ops.quantize_rows(
-            x.contiguous(),
-            bits=self.format.activation_bits,
-            signs=self.signs,
-            smoothing=self.smoothing,
-            clip=self.activation_clip,
-        )
-
     def forward(
         self,
         x: Tensor,

@@ -38,13 +38,6 @@ def sincos(positions: Tensor, channels: int, base: float) -> Tensor:
     return torch.cat((angles.sin(), angles.cos()), dim=-1).float()
 
 
-def sincos_grid(grid: Tensor, channels: int, base: float = 100.0) -> Tensor:
-    """Code of a grid `[H, W, 2]`: first half of the channels from x, second from y. Returns `[H, W,
-    channels]`."""
-    _check_channels(channels)
-    return torch.cat([sincos(grid[..., axis], channels // 2, base) for axis in (0, 1)], dim=-1)
-
-
 def add_view_position_(
     features: Tensor, aspect: float, gain: float = 0.1, base: float = 100.0
 ) -> Tensor:
@@ -55,16 +48,12 @@ def add_view_position_(
     one axis only, so it is computed once per column and once per row.
     """
     _, channels, height, width = features.shape
-    _check_channels(channels)
+    if channels % 4:
+        raise ValueError(
+            f"a two-dimensional sine code needs a multiple of 4 channels, got {channels}"
+        )
     x, y = view_axes(width, height, aspect, features.device)
     half = channels // 2  # slices rather than a split, through whose views no gradient passes
     features[:, :half] += gain * sincos(x, half, base).to(features.dtype).T[:, None, :]
     features[:, half:] += gain * sincos(y, half, base).to(features.dtype).T[:, :, None]
     return features
-
-
-def _check_channels(channels: int) -> None:
-    if channels % 4:
-        raise ValueError(
-            f"a two-dimensional sine code needs a multiple of 4 channels, got {channels}"
-        )

@@ -44,11 +44,6 @@ class Reconstruction:
         """Depth `[h, w]` on the frame's original pixel grid, NaN where the network did not see."""
         return self.transforms[frame].map_to_original(self.depth[frame])
 
-    def original_confidence(self, frame: int) -> Tensor:
-        """Depth confidence `[h, w]` on the frame's original pixel grid, NaN where the network did
-        not see."""
-        return self.transforms[frame].map_to_original(self.depth_conf[frame])
-
 
 def colors_of(images: Tensor) -> Tensor:
     """8-bit sRGB `[S, H, W, 3]` of a network's input `[S, 3, H, W]` in [0, 1], on the CPU."""

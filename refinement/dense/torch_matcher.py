@@ -47,12 +47,6 @@ class TorchMatcher:
 
 
 @dataclass(frozen=True)
-class _Picture:
-    grey: Tensor  # [h * w]
-    camera: Camera
-
-
-@dataclass(frozen=True)
 class _Patch:
     """Pixels [P] with what all their hypotheses share: rays [5, P] of the centre and of the points
     left, right, above and below it, the distances between these, and the window's weighted grey

@@ -87,12 +87,6 @@ class Camera:
         column, row = self.focal_x * (1 + r2) * x + self.cx, self.focal_y * (1 + r2) * y + self.cy
         return column, row, np.where(3 * r2 > -1, depth, np.nan)
 
-    def unproject(self, depth: Floats) -> Floats:
-        """The world points of a depth map, [height, width, 3]."""
-        x, y = self.rays
-        local = np.stack((x * depth, y * depth, depth), -1) - self.translation.astype(np.float32)
-        return local @ self.rotation.astype(np.float32)
-
 
 @dataclass(frozen=True)
 class View:

@@ -188,7 +188,6 @@ def rectangle(width: float, height: float, cells: int = 2) -> Mesh:
     return surface(shape, cells, cells, inside_out=True)
 
 
-SIDES = ("front", "back", "right", "left", "top", "bottom")
 _FACING = {
     "front": turned(),
     "back": turned(yaw=180),

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from kernels import FORMATS, QuantizedLinear, reference
+from tests.kernels.rounded import rounded_input
 
 W4A4 = FORMATS["w4a4"]
 
@@ -38,7 +39,7 @@ def test_output_is_the_dequantised_product(
         FORMATS[scheme], linear.weight.detach(), linear.bias.detach(), signs=_signs(features_in)
     )
     x = torch.randn(2, 9, features_in)
-    codes, scale = layer.quantize_input(x)
+    codes, scale = rounded_input(layer, x)
     weight = layer.weight_codes().double() * layer.weight_scale.double()[:, None]
     expected = (codes.double() * scale.double()) @ weight.T + linear.bias.detach().double()
     torch.testing.assert_close(layer(x).double(), expected, atol=1e-5, rtol=1e-5)
@@ -68,7 +69,7 @@ def test_what_stands_around_a_layer_may_be_given_along() -> None:
             layer.weight_scale.amax()
             * 8
             * gamma.abs().amax()
-            * layer.quantize_input(norm(x))[1].amax()
+            * rounded_input(layer, norm(x))[1].amax()
         )
     # one code may differ where a value lies on a rounding edge
     assert (fused - apart).abs().amax() < step
@@ -164,7 +165,7 @@ def test_gated_tokens_are_gated_on_the_way(width: int, scheme: str) -> None:
     expected = layer(product)
     # a code may differ where a value lies on a rounding edge
     assert ((got - expected).abs() > 1e-4 * expected.abs().amax()).float().mean() < 0.05
-    step = layer.quantize_input(product)[1] if scheme != "w4a16" else product.new_tensor(1e-3)
+    step = rounded_input(layer, product)[1] if scheme != "w4a16" else product.new_tensor(1e-3)
     assert ((got - expected).abs() <= 2 * 8 * layer.weight_scale.amax() * step).all()
 
 

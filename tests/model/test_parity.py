@@ -38,7 +38,7 @@ from model.network.config import (
     VisionTransformerConfig,
 )
 from model.network.dpt_head import DPTHead
-from model.network.position_maps import sincos_grid, view_grid
+from model.network.position_maps import add_view_position_, view_grid
 from model.network.rope import patch_positions, rotation
 from model.network.track_head import (
     CorrelationPyramid,
@@ -58,6 +58,7 @@ from model.scene.geometry import (
 )
 from quantization.dsfq import channel_scale, update_activation_maximum
 from quantization.nfds import cluster_features, frame_similarity, noise_filter
+from tests.kernels.rounded import rounded_input
 from tests.model.golden import PARITY, Fixture, cases, fixtures
 
 
@@ -230,7 +231,8 @@ def test_activations_and_position_codes(folder: Path) -> None:
     for name, (width, height, aspect, channels) in config["uv"].items():
         grid = view_grid(width, height, aspect)
         fixture.check(f"uv.{name}.grid", grid)
-        fixture.check(f"uv.{name}.embed", sincos_grid(grid, channels))
+        code = add_view_position_(torch.zeros(1, channels, height, width), aspect, gain=1.0)
+        fixture.check(f"uv.{name}.embed", code[0].permute(1, 2, 0))
     rows, columns = config["grid"]
     queries = inputs["rope_in"]
     positions = patch_positions(rows, columns, config["n_special"]).expand(len(queries), -1, -1)
@@ -395,7 +397,7 @@ def test_quantised_linear(folder: Path) -> None:
         other_weights = _ties(
             dequantised, outputs["weight_fake_quant"], outputs["weight_scale"], atol
         )
-        codes, scale = layer.quantize_input(x)
+        codes, scale = rounded_input(layer, x)
         torch.testing.assert_close(scale, outputs["act_token_scale"], atol=atol, rtol=0)
         other_codes = _ties(
             codes * scale, outputs["act_fake_quant"], outputs["act_token_scale"], atol

@@ -41,7 +41,6 @@ def test_everything_is_offered_on_both_grids(net: VGGT, mode: str) -> None:
     assert scene.colors.dtype == torch.uint8
     for frame in range(2):
         assert scene.original_depth(frame).shape == (60, 80)
-        assert scene.original_confidence(frame).shape == (60, 80)
     assert scene.extrinsics.isfinite().all()
     assert scene.original_intrinsics.isfinite().all()
 

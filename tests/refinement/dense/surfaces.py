@@ -114,7 +114,7 @@ def _sparse(
         for photograph, picture in zip(photographs, pictures, strict=True)
     ]
     for camera, depth in zip(cameras, depths, strict=True):
-        points = camera.unproject(depth)[4::8, 4::8].reshape(-1, 3)
+        points = _world_points(camera, depth)[4::8, 4::8].reshape(-1, 3)
         for point in points.astype(float):
             found = []
             for index, (other, truth) in enumerate(zip(cameras, depths, strict=True)):
@@ -136,3 +136,10 @@ def _sparse(
         np.array(seen_by, np.int64),
         np.array(pixel).reshape(-1, 2),
     )
+
+
+def _world_points(camera: Camera, depth: Floats) -> Floats:
+    """The world points of a depth map, [height, width, 3]."""
+    x, y = camera.rays
+    local = np.stack((x * depth, y * depth, depth), -1) - camera.translation.astype(np.float32)
+    return local @ camera.rotation.astype(np.float32)

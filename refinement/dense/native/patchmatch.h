@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <exception>
 #include <thread>
 #include <vector>
 
@@ -30,7 +31,6 @@ inline Floats floats(float x) { return Floats{} + x; }
 inline Floats to_floats(Ints v) { return __builtin_convertvector(v, Floats); }
 inline Ints to_ints(Floats v) { return __builtin_convertvector(v, Ints); }
 inline Floats choose(Ints mask, Floats yes, Floats no) { return mask ? yes : no; }
-inline Ints choose(Ints mask, Ints yes, Ints no) { return mask ? yes : no; }
 inline Floats smaller(Floats a, Floats b) { return a < b ? a : b; }
 inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 inline Floats magnitude(Floats v) { return (Floats)((Ints)v & 0x7fffffff); }
@@ -96,7 +96,7 @@ inline Plane choose(Ints mask, const Plane& yes, const Plane& no) {
 }
 
 // A plane of that normal through the point of inverse depth `inverse` on the ray. `usable` is cleared where the camera
-// would see it from behind or at less than about six degrees.
+// would see it at less than about six degrees.
 inline Plane through(Floats nx, Floats ny, Floats nz, Floats x, Floats y, Floats inverse, Ints& usable) {
     const Floats along = nx * x + ny * y + nz;
     usable &= along * along > 0.01f * (nx * nx + ny * ny + nz * nz) * (x * x + y * y + 1.0f);
@@ -309,10 +309,10 @@ inline Floats best_two(const Floats* costs, int count) {
 // For each of eight regions around a pixel, its pixel of the other colour with the least cost: four V shapes close by,
 // four strips farther away.
 struct Pattern {
-    int count[kNeighbours];
-    int dx[kNeighbours][12], dy[kNeighbours][12];
+    int count[kNeighbours] = {};
+    int dx[kNeighbours][12] = {}, dy[kNeighbours][12] = {};
 
-    Pattern() {
+    constexpr Pattern() {
         for (int side = 0; side < 4; ++side) {
             int near = 0, far = 0;
             auto add = [&](int region, int& n, int ahead, int aside) {
@@ -333,7 +333,7 @@ struct Pattern {
     }
 };
 
-const Pattern pattern;
+constexpr Pattern pattern;  // by the compiler: loading the library must not run an instruction set
 
 inline Ints best_of_region(const Problem& p, const Group& g, int region) {
     const int width = p.reference.width, height = p.reference.height;
@@ -451,7 +451,11 @@ void for_rows(int rows, int threads, const Body& body) {
         for (int row; (row = next.fetch_add(1)) < rows;) body(row);
     };
     std::vector<std::thread> others;
-    for (int i = 1; i < std::min(threads, rows); ++i) others.emplace_back(work);
+    try {
+        for (int i = 1; i < std::min(threads, rows); ++i) others.emplace_back(work);
+    } catch (const std::exception&) {
+        // no thread more can be had: those that run do all rows
+    }
     work();
     for (std::thread& thread : others) thread.join();
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +86,35 @@ def test_improving_does_not_depend_on_the_number_of_threads(tmp_path: Path) -> N
         results.append(problem)
     np.testing.assert_array_equal(results[0].planes, results[1].planes)
     np.testing.assert_array_equal(results[0].cost, results[1].cost)
+
+
+_FEWER_THREADS_THAN_WISHED = """
+import resource
+import sys
+from pathlib import Path
+
+from refinement.dense.library import built
+from refinement.dense.native import NativeMatcher
+from tests.refinement.dense.test_matchers import _problem
+
+problem, library = _problem(Path(sys.argv[1])), built()
+NativeMatcher(library, threads=1).rate(problem)
+expected = problem.cost.copy()
+problem.cost[:] = -1
+present = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (present + (32 << 20),) * 2)  # stacks are megabytes each
+NativeMatcher(library, threads=24).rate(problem)
+print((problem.cost == expected).all())
+"""
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.skipif(sys.platform != "linux", reason="bounds memory as Linux does")
+def test_threads_that_cannot_start_leave_their_rows_to_the_others(tmp_path: Path) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-c", _FEWER_THREADS_THAN_WISHED, str(tmp_path)],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+    )
+    assert (finished.returncode, finished.stdout) == (0, "True\n"), finished.stderr

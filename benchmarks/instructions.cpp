@@ -13,9 +13,9 @@
 extern "C" {
 const char* quantvggt_path_name(int index);
 const Kernels* quantvggt_kernels(int index);
-void quantvggt_quantize_rows(const Kernels*, const Rows*, int8_t* codes, float* scale, int threads);
-void quantvggt_linear(const Kernels*, const Rows*, const Product*, int threads);
-void quantvggt_int8_attention(const Kernels*, const Attention*, int threads);
+int quantvggt_quantize_rows(const Kernels*, const Rows*, int8_t* codes, float* scale, int threads);
+int quantvggt_linear(const Kernels*, const Rows*, const Product*, int threads);
+int quantvggt_int8_attention(const Kernels*, const Attention*, int threads);
 }
 
 namespace {

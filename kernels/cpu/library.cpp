@@ -1,4 +1,6 @@
 // The library's border: which instruction sets this processor runs, and one entry per operator.
+#include <new>
+
 #include "interface.h"
 
 #if defined(__x86_64__)
@@ -80,6 +82,17 @@ const Path paths[] = {
     {}};
 #endif
 
+// 0, or 1 where there was no memory for scratch: C has no exceptions.
+template <class Body>
+int guarded(const Body& body) {
+    try {
+        body();
+        return 0;
+    } catch (const std::bad_alloc&) {
+        return 1;
+    }
+}
+
 }  // namespace
 
 // Names of all instruction sets in this library, fastest first; null behind the last.
@@ -90,41 +103,45 @@ EXPORT const char* quantvggt_path_name(int index) {
 // Kernels of an instruction set, null if this processor lacks it.
 EXPORT const Kernels* quantvggt_kernels(int index) { return paths[index].present() ? paths[index].kernels : nullptr; }
 
-EXPORT void quantvggt_quantize_rows(const Kernels* k, const Rows* rows, int8_t* codes, float* scale, int threads) {
-    k->quantize_rows(*rows, codes, scale, threads);
+// The operators give 0, or 1 where there was no memory for scratch.
+
+EXPORT int quantvggt_quantize_rows(const Kernels* k, const Rows* rows, int8_t* codes, float* scale, int threads) {
+    return guarded([&] { k->quantize_rows(*rows, codes, scale, threads); });
 }
 
-EXPORT void quantvggt_integer_matmul(const Kernels* k, const int8_t* codes, const Rows* shape, const Product* product,
-                                     int threads) {
-    k->integer_matmul(codes, *shape, *product, threads);
+EXPORT int quantvggt_integer_matmul(const Kernels* k, const int8_t* codes, const Rows* shape, const Product* product,
+                                    int threads) {
+    return guarded([&] { k->integer_matmul(codes, *shape, *product, threads); });
 }
 
-EXPORT void quantvggt_linear(const Kernels* k, const Rows* rows, const Product* product, int threads) {
-    k->linear(*rows, *product, threads);
+EXPORT int quantvggt_linear(const Kernels* k, const Rows* rows, const Product* product, int threads) {
+    return guarded([&] { k->linear(*rows, *product, threads); });
 }
 
-EXPORT void quantvggt_norm_rope(const Kernels* k, const Heads* heads, int threads) { k->norm_rope(*heads, threads); }
+EXPORT int quantvggt_norm_rope(const Kernels* k, const Heads* heads, int threads) {
+    return guarded([&] { k->norm_rope(*heads, threads); });
+}
 
 EXPORT int64_t quantvggt_packed_bytes(const Kernels* k, int64_t keys, int64_t width) {
     return k->packed_bytes(keys, width);
 }
 
-EXPORT void quantvggt_pack_keys_values(const Kernels* k, const Attention* attention, int threads) {
-    k->pack_keys_values(*attention, threads);
+EXPORT int quantvggt_pack_keys_values(const Kernels* k, const Attention* attention, int threads) {
+    return guarded([&] { k->pack_keys_values(*attention, threads); });
 }
 
-EXPORT void quantvggt_packed_attention(const Kernels* k, const Attention* attention, int threads) {
-    k->packed_attention(*attention, threads);
+EXPORT int quantvggt_packed_attention(const Kernels* k, const Attention* attention, int threads) {
+    return guarded([&] { k->packed_attention(*attention, threads); });
 }
 
-EXPORT void quantvggt_int8_attention(const Kernels* k, const Attention* attention, int threads) {
-    k->int8_attention(*attention, threads);
+EXPORT int quantvggt_int8_attention(const Kernels* k, const Attention* attention, int threads) {
+    return guarded([&] { k->int8_attention(*attention, threads); });
 }
 
-EXPORT void quantvggt_tile_factors(const Kernels* k, const Tiles* tiles, int threads) {
-    k->tile_factors(*tiles, threads);
+EXPORT int quantvggt_tile_factors(const Kernels* k, const Tiles* tiles, int threads) {
+    return guarded([&] { k->tile_factors(*tiles, threads); });
 }
 
-EXPORT void quantvggt_tile_outputs(const Kernels* k, const Tiles* tiles, int threads) {
-    k->tile_outputs(*tiles, threads);
+EXPORT int quantvggt_tile_outputs(const Kernels* k, const Tiles* tiles, int threads) {
+    return guarded([&] { k->tile_outputs(*tiles, threads); });
 }

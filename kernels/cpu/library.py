@@ -132,7 +132,7 @@ class Library:
             index += 1
         for entry, arguments in _ENTRIES.items():
             function = getattr(self._library, f"quantvggt_{entry}")
-            function.argtypes, function.restype = (c_void_p, *arguments, c_int32), None
+            function.argtypes, function.restype = (c_void_p, *arguments, c_int32), c_int32
         self._library.quantvggt_packed_bytes.argtypes = (c_void_p, c_int64, c_int64)
         self._library.quantvggt_packed_bytes.restype = c_int64
         pool = _torch_openmp()
@@ -141,8 +141,10 @@ class Library:
             self._library.quantvggt_use_openmp(pool)
 
     def call(self, entry: str, kernels: int, *arguments: object) -> None:
-        """Runs one operator on as many threads as torch has."""
-        getattr(self._library, f"quantvggt_{entry}")(kernels, *arguments, torch.get_num_threads())
+        """Runs one operator on as many threads as torch has. Raises MemoryError."""
+        function = getattr(self._library, f"quantvggt_{entry}")
+        if function(kernels, *arguments, torch.get_num_threads()):
+            raise MemoryError(f"{entry}: no memory for the scratch of the kernels")
 
     def packed_bytes(self, kernels: int, keys: int, width: int) -> int:
         """What the packed keys and values of one head take."""

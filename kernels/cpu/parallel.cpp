@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <exception>
 #include <new>
 #include <thread>
 #include <vector>
@@ -17,13 +18,19 @@ std::atomic<OmpParallel> omp_parallel{nullptr};
 
 struct Work {
     std::atomic<int64_t> next{0};
+    std::atomic<bool> failed{false};
     int64_t tasks;
     void (*body)(const void*, int64_t);
     const void* context;
 
     static void run(void* self) {
         Work& work = *static_cast<Work*>(self);
-        for (int64_t task; (task = work.next.fetch_add(1)) < work.tasks;) work.body(work.context, task);
+        try {
+            for (int64_t task; (task = work.next.fetch_add(1)) < work.tasks;) work.body(work.context, task);
+        } catch (const std::bad_alloc&) {  // would end the process if it left the thread
+            work.failed = true;
+            work.next = work.tasks;
+        }
     }
 };
 
@@ -53,12 +60,21 @@ void parallel_for(int64_t tasks, int threads, void (*body)(const void*, int64_t)
     work.body = body;
     work.context = context;
     if (threads > tasks) threads = int(tasks);
-    if (threads <= 1) return Work::run(&work);
-    if (OmpParallel run = omp_parallel) return run(Work::run, &work, unsigned(threads), 0);
-    std::vector<std::thread> others;
-    for (int i = 1; i < threads; ++i) others.emplace_back(Work::run, &work);
-    Work::run(&work);
-    for (std::thread& thread : others) thread.join();
+    if (threads <= 1) {
+        Work::run(&work);
+    } else if (OmpParallel run = omp_parallel) {
+        run(Work::run, &work, unsigned(threads), 0);
+    } else {
+        std::vector<std::thread> others;
+        try {
+            for (int i = 1; i < threads; ++i) others.emplace_back(Work::run, &work);
+        } catch (const std::exception&) {
+            // no thread more can be had: those that run do all tasks
+        }
+        Work::run(&work);
+        for (std::thread& thread : others) thread.join();
+    }
+    if (work.failed) throw std::bad_alloc();
 }
 
 void* scratch(Scratch kind, size_t bytes) {

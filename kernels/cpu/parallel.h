@@ -6,7 +6,8 @@
 
 void parallel_for(int64_t tasks, int threads, void (*body)(const void*, int64_t), const void* context);
 
-// Runs body(0) .. body(tasks - 1) on up to `threads` threads, in any order.
+// Runs body(0) .. body(tasks - 1) on up to `threads` threads, in any order. Throws std::bad_alloc, on the calling
+// thread, where a body did; some tasks are then left out.
 template <class Body>
 static void parallel(int64_t tasks, int threads, const Body& body) {
     parallel_for(
@@ -17,4 +18,5 @@ static void parallel(int64_t tasks, int threads, const Body& body) {
 enum class Scratch { codes, panel, row, smoothing, keys, count };
 
 // At least `bytes` bytes, aligned to a cache line, valid until this thread asks for the same scratch again.
+// Throws std::bad_alloc.
 void* scratch(Scratch kind, size_t bytes);

@@ -76,3 +76,31 @@ def test_the_fastest_instruction_set_is_chosen_by_itself() -> None:
 
 def test_a_device_without_kernels_says_so() -> None:
     assert str(kernel_path("meta")) == "reference (there are no native kernels for meta)"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="bounds memory as Linux does")
+def test_memory_that_runs_out_is_an_error_and_the_process_goes_on() -> None:
+    if not cpu.available():
+        pytest.skip("no native kernels on this machine")
+    code = """
+import resource
+from pathlib import Path
+
+import torch
+
+from kernels import ops
+
+few = torch.ones(1, 1, 1, 64)
+many = torch.zeros(1, 1, 1, 64).expand(1, 1, 1 << 20, 64)  # takes no memory before it is packed
+before = ops.int8_attention(few, few, few)
+present = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (present + (64 << 20),) * 2)
+try:
+    ops.int8_attention(few, many, many)
+except MemoryError as error:
+    print(error)
+print(torch.equal(ops.int8_attention(few, few, few), before))
+"""
+    assert _python(code, QUANTVGGT_KERNELS="auto") == (
+        "int8_attention: no memory for the scratch of the kernels\nTrue"
+    )

@@ -196,13 +196,14 @@ inline void pack_panel(const Product& product, int64_t features, int64_t first, 
 template <bool with_gain, bool with_residual>
 inline void scale_block(const int32_t* block, const float* token_scale, const int32_t* code_sum, int32_t offset,
                         int64_t rows, const Product& product, int64_t place, int64_t column) {
-    const float *scale = product.weight_scale + column, *gain = product.layer_scale + column;
-    const float* residual = product.residual + place;
+    const float* scale = product.weight_scale + column;
+    const float* gain = with_gain ? product.layer_scale + column : nullptr;
+    const float* residual = with_residual ? product.residual + place : nullptr;
     float* y = product.y + place;
     alignas(64) float bias[kBlock] = {};
     if (product.bias) std::memcpy(bias, product.bias + column, sizeof bias);
     const int64_t stride = product.outputs;
-    for (int64_t i = 0; i < rows; ++i, block += kBlock, y += stride, residual += stride) {
+    for (int64_t i = 0; i < rows; ++i, block += kBlock, y += stride) {
         const Integers shift = Integers{} + offset * code_sum[i];
         const Vector token = broadcast(token_scale[i]);
 #pragma GCC unroll 8
@@ -211,6 +212,7 @@ inline void scale_block(const int32_t* block, const float* token_scale, const in
             if (with_gain) v *= load(gain + j);
             store(y + j, with_residual ? load(residual + j) + v : v);
         }
+        if (with_residual) residual += stride;
     }
 }
 

@@ -16,7 +16,7 @@ inline void normalise_head(const float* x, float* y, int64_t width, const float*
     for (int64_t i = 0; i < width; ++i) y[i] = (x[i] - mean) * gain * weight[i] + (bias ? bias[i] : 0.0f);
 }
 
-// A head whose width is a multiple of the vector's, held in registers.
+// A head whose width is a multiple of the vector's.
 inline void normalise_vectors(const float* x, float* y, int64_t width, const float* weight, const float* bias,
                               float eps) {
     Vector total = {};

@@ -35,7 +35,8 @@ inline void products_to_outputs(Vector* v, int step) {
     v[3 * step] = fma(broadcast(8), far_difference, difference) + m5;
 }
 
-// Calls body(tile, row, column) for the tiles of a strip: which it is, and the pixel where its outputs begin.
+// Calls body(tile, row, column, count) for the tiles of a strip: which it is, the pixel where its outputs begin, and
+// how many tiles there are.
 template <class Body>
 inline void over_tiles(const Tiles& tiles, int threads, const Body& body) {
     const int64_t across = (tiles.width + kTileOut - 1) / kTileOut, count = tiles.rows * across;

@@ -95,12 +95,17 @@ class Intake:
         plan = self._plan(scene)
         if scene.options.dry_run:
             client = terms.client
-            self._store.spend(client.name, client.quota, clock.now(), scene.megapixels, 1)
+            self._store.spend(client.name, client.quota, clock.now(), 0.0, 1)
             return _dry_run(scene, plan)
         self._check_fits(scene, plan)
         engine = self._models.asked(scene.options.model)
         seconds = plan.seconds + self._models.seconds_to_load(engine)
         return self._add(slot, scene, engine, seconds, terms, order)
+
+    def count_pictures(self, client: Client, megapixels: float) -> None:
+        """Count pictures that the client has sent, whatever becomes of them. Raises
+        QuotaExceeded."""
+        self._store.spend(client.name, client.quota, clock.now(), megapixels, 0)
 
     def predict(self, scene: PreparedScene) -> DryRun:
         """What a job for a scene would be. Raises a ServiceError."""
@@ -150,7 +155,6 @@ class Intake:
             self._store.forget(known.id)
             known = None
         if known is not None:
-            self._store.spend(client.name, client.quota, clock.now(), scene.megapixels, 0)
             if order is not None:
                 self._store.order(known.id, order)
             return Submitted(known, known=True)
@@ -163,8 +167,7 @@ class Intake:
         self._storage.accept(job.id, scene.save)
         try:
             with self._admission.settling(slot) as settle:
-                quota, megapixels = client.quota, scene.megapixels
-                added = self._store.add(job, terms.key, terms.reuse, quota, megapixels, order)
+                added = self._store.add(job, terms.key, terms.reuse, client.quota, order)
                 new = added.id == job.id
                 abandoned = settle(job.id if new and not terms.detached else None)
         except StoreUnavailable:

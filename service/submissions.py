@@ -10,6 +10,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
+from service.access import ANYBODY, Client
 from service.admission import Admission, UploadSlot
 from service.fair import FairPool
 from service.inference.models import Models
@@ -88,8 +89,9 @@ class Submissions:
         self._webhooks.check(options.callback_url)
         self._deliveries.check(options)
 
-    def prepare(self, upload: Upload, options: Options) -> PreparedScene:
-        """Decode and pre-process one scene, to be closed by the caller. Raises a ServiceError."""
+    def prepare(self, upload: Upload, options: Options, client: Client = ANYBODY) -> PreparedScene:
+        """Decode and pre-process one scene of the client's, to be closed by the caller. Raises a
+        ServiceError."""
         engine = self._models.asked(options.model)
         if self._models.several:  # a job keeps its model, also when another one becomes the usual
             named = options.model or self._models.usual_name
@@ -104,6 +106,7 @@ class Submissions:
             engine.grid,
             settings.refinement,
             engine.single_pictures,
+            partial(self._intake.count_pictures, client),
         )
 
     def _take_up(
@@ -117,7 +120,7 @@ class Submissions:
 
         wanted = options.callback_url is not None or options.targets
         self._deliveries.check_room(terms.client.name, options.targets)
-        with closing(self.prepare(upload, options)) as scene:
+        with closing(self.prepare(upload, options, terms.client)) as scene:
             scene.seconds["upload"] = seconds
             submitted = self._intake.take(slot, scene, terms, order if wanted else None)
         self._worker.notify()

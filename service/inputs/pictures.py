@@ -54,6 +54,11 @@ class DecodedPictures(Sequence[Image.Image]):
     def __len__(self) -> int:
         return len(self.files)
 
+    @property
+    def megapixels(self) -> float:
+        """Of all of them, as their headers say."""
+        return sum(self._pixels) / 1e6
+
     @overload
     def __getitem__(self, index: int) -> Image.Image: ...
     @overload

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -78,12 +78,6 @@ class PreparedScene:
         chosen = range(len(self.pixels)) if frames is None else frames
         images = torch.from_numpy(self.pixels[list(chosen)]).movedim(-1, 1).float() / 255
         return PreprocessedImages(images, tuple(self.transforms[frame] for frame in chosen))
-
-    @property
-    def megapixels(self) -> float:
-        """Of all pictures as they were sent."""
-        sizes = (transform.original_size for transform in self.transforms)
-        return sum(height * width for height, width in sizes) / 1e6
 
     def fingerprint(self, model: str, rules: Mapping[str, Any] = MappingProxyType({})) -> str:
         """SHA-256 over everything that decides the result: pixels, names, masks, options, the
@@ -168,11 +162,13 @@ def prepare(
     grid: Grid,
     refinement: RefinementSettings = RefinementSettings(),
     single_pictures: bool = False,
+    count: Callable[[float], None] = lambda megapixels: None,
 ) -> PreparedScene:
     """Decode and pre-process one scene and check the options against it; to be closed by the
     caller. Raises a ServiceError.
 
-    A network for `single_pictures` takes one, whose focal length it does not predict.
+    A network for `single_pictures` takes one, whose focal length it does not predict. `count` is
+    told the megapixels of all pictures before any is decoded, and may raise.
     """
     started = time.perf_counter()
     mode = options.mode or limits.mode
@@ -188,6 +184,7 @@ def prepare(
                 max_images=1,
             )
         pictures = stack.enter_context(closing(DecodedPictures(found.pictures, limits)))
+        count(pictures.megapixels)
         previewed = PreviewedPictures(pictures, scratch)
         try:
             fitted = fit_images(

@@ -39,7 +39,10 @@ def check(
         ),
         ("megapixels_per_day", used_by.megapixels_per_day, quota.megapixels_per_day, _DAY, "a day"),
     ):
-        if limit is not None and (sent + megapixels > limit or sent >= limit):
+        if limit is None:
+            continue
+        # the pictures of what is started were counted before
+        if sent + megapixels > limit or (sent >= limit and not started):
             raise QuotaExceeded(
                 f"This API key may send pictures of {limit:g} megapixels {period}.",
                 retry_after=_wait(connection, client, now, seconds),

@@ -119,13 +119,13 @@ class JobStore:
 
     def add(
         self, job: Job, key: str | None = None, reuse: bool = False, quota: Quota | None = None,
-        megapixels: float = 0.0, order: Order | None = None,
+        order: Order | None = None,
     ) -> Job:  # fmt: skip
         """Queue `job`, unless another one is `known` by now: then that one is returned. `order` is
         recorded with either, or neither is.
 
         Raises KeyReused, QueueFull, and QuotaExceeded beyond what its client may use. What was
-        started and sent stays counted, whatever becomes of the job and its result.
+        started stays counted, whatever becomes of the job and its result.
         """
         with self.database.transaction() as connection:
             self.database.alone(connection)
@@ -137,8 +137,8 @@ class JobStore:
             check_room(connection, self.bounds)
             if quota is not None:
                 now = job.created
-                counted.check(connection, job.client, quota, now, megapixels, 1, stores=True)
-                counted.spend(connection, job.client, now, megapixels, 1)
+                counted.check(connection, job.client, quota, now, started=1, stores=True)
+                counted.spend(connection, job.client, now, 0.0, 1)
             job = replace(job, event=number(job, self.database.now(connection)))
             connection.execute(insert(jobs).values(columns(job)))
             twins.bind(connection, job, key)

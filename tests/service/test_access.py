@@ -173,6 +173,22 @@ def test_the_first_start_makes_a_key_and_leaves_it_to_the_owner_alone(
     )
 
 
+def test_pictures_of_refused_requests_are_counted_too(serve: Serve, tmp_path: Path) -> None:
+    """They were decoded all the same."""
+    path = tmp_path / "keys.json"
+    headers = {"Authorization": f"Bearer {add_key(path, 'carol', Quota(megapixels_per_hour=1.0))}"}
+    service = serve(api_keys=path)
+    picture = encode(make_picture(1000, 900), "JPEG")
+    wrong = {"cameras": json.dumps([{}, {}])}  # of two pictures
+    for status, code in ((422, "invalid-option"), (429, "quota-exceeded")):
+        answer = service.client.post(
+            "/reconstruct", files=form(picture), data=wrong, headers=headers
+        )
+        problem(answer, status, code)
+    usage = service.client.get("/usage", headers=headers).json()
+    assert usage["megapixels_per_hour"] == {"used": 0.9, "limit": 1.0}
+
+
 def test_deleting_results_and_dry_runs_give_nothing_of_a_quota_back(
     serve: Serve, tmp_path: Path
 ) -> None:

@@ -74,10 +74,11 @@ def test_a_clock_that_is_set_back_does_not_lock_a_client_out(store: JobStore) ->
 
 def test_a_quota_of_megapixels_counts_every_picture_that_was_decoded(store: JobStore) -> None:
     quota, now = Quota(megapixels_per_hour=10.0), time.time()
-    store.add(job(client="a"), quota=quota, megapixels=6.0)
+    store.spend("a", quota, now, 6.0, 0)
     with pytest.raises(QuotaExceeded, match="10 megapixels"):
-        store.add(job(client="a"), quota=quota, megapixels=5.0)
-    store.spend("a", quota, now, 4.0, 0)  # an earlier result was given again
+        store.spend("a", quota, now, 5.0, 0)
+    store.spend("a", quota, now, 4.0, 0)
+    store.add(job(client="a"), quota=quota)  # of the last ones
     with pytest.raises(QuotaExceeded):
         store.check_quota("a", quota, now)
     store.check_quota("b", quota, now)
@@ -110,7 +111,8 @@ def test_what_was_used_is_counted_for_each_client_and_without_a_limit_too(store:
     now = time.time()
     store.spend("a", Quota(), now - 7200, 5.0, 1)
     store.spend("a", Quota(), now, 1.5, 0)
-    store.add(job("a"), quota=Quota(), megapixels=2.0)
+    store.spend("a", Quota(), now, 2.0, 0)
+    store.add(job("a"), quota=Quota())
     store.finish(claimed(store), JobState.SUCCEEDED, bytes=70)
     store.spend("b", None, now, 3.0, 1)  # who has no key
     assert store.used(["a", "b"], now + 1) == {"a": Used(1, 3.5, 8.5, 70), "b": Used()}

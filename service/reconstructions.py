@@ -46,7 +46,7 @@ class Reconstructions:
     # A job until its end
 
     async def wait(
-        self, submitted: Submitted, seconds: float | None, detached: bool
+        self, submitted: Submitted, seconds: float | None, detached: bool = False
     ) -> tuple[Job, dict[str, float]]:
         """The job once it has ended, or as it is after `seconds`, and its seconds by stage.
 

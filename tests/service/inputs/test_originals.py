@@ -134,3 +134,11 @@ def test_a_request_that_says_nothing_gets_what_the_service_does() -> None:
     chosen = RefinementOrder.of(Options(refine="cameras", refine_seconds=999), settings)
     assert chosen is not None
     assert (chosen.wanted, chosen.seconds) == ("cameras", 60)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_a_picture_with_damaged_exif_data_is_kept_too() -> None:
+    sent = encode(make_picture(120, 90), "JPEG", exif=b"Exif\0\0no TIFF header")
+    with closing(prepared(sent)) as scene:
+        (original,) = scene.originals
+        assert (original.width, original.height, original.focal) == (120, 90, None)

@@ -22,13 +22,14 @@ from quantization.recipe import Recipe
 
 
 def quantize_network(net: Network, recipe: Recipe, images: Sequence[Tensor] = ()) -> Network:
-    """A new network with the layers that `recipe` names quantised; `net` is left as it is and
-    shares no storage.
+    """A new network with the layers that `recipe` names quantised, on the device of `net`, which is
+    left as it is and shares no storage.
 
     `images` are the calibration samples, one `[S, 3, H, W]` in [0, 1] each. Raises ValueError
     without any if the recipe looks at activations.
     """
-    return quantize(net.config, reader(net), recipe, images).net
+    device = next(net.parameters()).device
+    return quantize(net.config, reader(net), recipe, images, device=device).net
 
 
 def reader(net: Network) -> Callable[[str], Tensor]:

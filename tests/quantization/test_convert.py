@@ -40,6 +40,11 @@ def test_the_papers_192_layers_are_those_of_the_aggregator() -> None:
     assert sum(m.weight.numel() for m in chosen) == 603_979_776
 
 
+def test_a_quantised_network_is_on_the_device_of_its_float_one(net: VGGT) -> None:
+    made = quantize_network(net.to("meta"), Recipe())  # stands for a GPU: it has no values
+    assert {value.device.type for value in made.state_dict().values()} == {"meta"}
+
+
 def test_an_override_changes_one_layer(net: VGGT) -> None:
     layer = "aggregator.global_blocks.1.mlp.fc1"
     schemes = _schemes(quantize_network(net, Recipe(overrides=((layer, "w4a8"),))))

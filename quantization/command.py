@@ -19,7 +19,7 @@ from model.files.domain import Domain, domain_beside
 from quantization.calibration import report, samples
 from quantization.calibration.run import Calibrated
 from quantization.calibration.store import StageStore
-from quantization.convert import quantize
+from quantization.convert import quantize, suited
 from quantization.recipe import RECIPES, Recipe
 
 WITHOUT_CALIBRATION, WITH_CALIBRATION = "quarot", "best"
@@ -43,9 +43,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             f"{samples.SYNTHETIC} or a folder of photographs"
         )
     source, config = open_checkpoint(checkpoint)
-    recipe = recipe.of(families.of(config))
     if args.heads:
         config = config.with_heads(args.heads)
+    recipe = suited(recipe, config)
     network = build_empty(config)
     match(network, source)
     for name, _ in network.named_parameters():

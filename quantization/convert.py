@@ -51,15 +51,35 @@ def quantize(
     memory as a whole.
 
     Raises ValueError if the recipe needs calibration samples and there are none, or does not suit
-    the network's family; see `calibrate` for the rest.
+    the network (`suited`); see `calibrate` for the rest.
     """
-    recipe = recipe.of(families.of(config))
+    recipe = suited(recipe, config)
     if recipe.needs_calibration:
         made = calibrate(config, read, images, recipe, store=store, device=device)
     else:
         made = _without_samples(config, read, recipe, device)
     made.net.attention, made.net.dense_heads = recipe.attention, recipe.dense_heads
     return made
+
+
+def suited(recipe: Recipe, config: NetworkConfig) -> Recipe:
+    """The recipe with a scheme for every part of this network.
+
+    Raises ValueError if it names parts or layers that the network does not have, or quantises
+    nothing.
+    """
+    family = families.of(config)
+    recipe = recipe.of(family)
+    if recipe.overrides:
+        names = (name for name, _ in build_empty(config).named_modules())
+        layers = [name for name in names if family.part_of(name) is not None]
+        unknown = sorted(set(dict(recipe.overrides)) - set(layers))
+        if unknown:
+            raise ValueError(
+                f"overrides name {', '.join(unknown[:3])}: no layers of this network that can be "
+                f"quantised; expected names such as {layers[0]}"
+            )
+    return recipe
 
 
 def _without_samples(

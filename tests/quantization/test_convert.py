@@ -52,6 +52,19 @@ def test_an_override_changes_one_layer(net: VGGT) -> None:
     assert "w4a8" not in {name for layer, name in schemes.items() if "_blocks" in layer}
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "aggregator.global_blocks.9.mlp.fc1",  # there are two blocks
+        "aggregator.global_blocks.1.mlp",
+        "depth_head.projects.0",  # of a dense head, which is never quantised
+    ],
+)
+def test_an_override_of_no_quantised_layer_is_refused(net: VGGT, layer: str) -> None:
+    with pytest.raises(ValueError, match=f"overrides name {layer}, nothing: no layers"):
+        quantize_network(net, Recipe(overrides=((layer, "w4a8"), ("nothing", "float"))))
+
+
 @pytest.mark.parametrize("scheme", ["w3a4", "w2a4"])
 def test_narrower_weights_are_four_bit_ones_with_fewer_codes(net: VGGT, scheme: str) -> None:
     quantized = quantize_network(net, Recipe().with_parts(aggregator=scheme))

@@ -79,7 +79,9 @@ def run(args: argparse.Namespace) -> int:
     for views in dict.fromkeys(args.views):
         opened = datasets.open_scenes(args, views, grid)
         options = _options(args, views, opened, *(s for s in (subject, reference) if s is not None))
-        answers = None if reference is None else Remembered(reference.answer)
+        answers = None if reference is None else reference.answer
+        if answers is not None and args.only:
+            answers = Remembered(answers)  # each pattern asks for them again; they are large
 
         scored = [_score(subject.name, answers, subject.answer, opened.scenes, options)]
         if wide is not None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from evaluation import command
 from evaluation.command import run
 from model import VGGT, families
 from model.families.vggt.presets import PRESETS
@@ -200,6 +201,19 @@ def test_each_pattern_of_only_is_a_row_with_what_it_keeps(
     out = capsys.readouterr().out
     assert out.count("kept, %") == 4  # three networks, and what it means
     assert "8 bits: *.attn.qkv" in out
+
+
+def test_answers_of_a_reference_are_kept_only_where_they_are_asked_for_again(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[command.Answer] = []
+    monkeypatch.setattr(command, "Remembered", lambda answer: kept.append(answer) or answer)
+    packed = artifact(checkpoint, None)
+    arguments = ["--model", str(packed), "--reference", str(checkpoint), *SMALL]
+    assert run(parsed(*arguments)) == 0
+    assert not kept
+    assert run(parsed(*arguments, "--only", "*")) == 0
+    assert len(kept) == 1
 
 
 def test_only_takes_an_artifact_in_4_bits(checkpoint: Path) -> None:

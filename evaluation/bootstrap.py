@@ -18,6 +18,7 @@ Indices = NDArray[np.int64]
 Values = NDArray[np.float64]
 Statistic = Callable[[Indices], Values]
 
+RESAMPLES = 1000
 _CHUNK = 100  # resamples held in memory at a time
 
 
@@ -35,7 +36,7 @@ def interval(
     scenes: int,
     *,
     groups: Sequence[str] | None = None,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Interval:

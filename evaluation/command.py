@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from evaluation import datasets
-from evaluation.bootstrap import Interval
+from evaluation.bootstrap import RESAMPLES, Interval
 from evaluation.evaluate import Deviation, compare, evaluate
 from evaluation.fairness import refuse_calibration_data
 from evaluation.figure import draw
@@ -58,6 +58,8 @@ class Subject:
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print; returns the exit status. Raises ValueError for arguments that ask for the
     impossible."""
+    if args.bootstrap is None:
+        args.bootstrap = RESAMPLES
     if args.bootstrap < 1:
         raise ValueError(f"--bootstrap is {args.bootstrap}; expected at least 1")
     datasets.check(args)

@@ -88,7 +88,7 @@ def evaluate(
     expected_categories: Sequence[str] = (),
     skipped: Sequence[tuple[str, str]] = (),
     surface: bool = False,
-    resamples: int = 1000,
+    resamples: int = bootstrap.RESAMPLES,
     seed: int = 0,
     label: str = "evaluate",
 ) -> Report:
@@ -128,7 +128,7 @@ def compare(
     expected_categories: Sequence[str] = (),
     skipped: Sequence[tuple[str, str]] = (),
     surface: bool = False,
-    resamples: int = 1000,
+    resamples: int = bootstrap.RESAMPLES,
     seed: int = 0,
     label: str = "compare",
 ) -> Comparison:

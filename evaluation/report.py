@@ -134,7 +134,7 @@ def summarise(
     skipped: Sequence[tuple[str, str]] = (),
     expected_categories: Sequence[str] = (),
     examples: Sequence[Example] = (),
-    resamples: int = 1000,
+    resamples: int = bootstrap.RESAMPLES,
     seed: int = 0,
 ) -> Report:
     """Aggregate scene records. Raises ValueError, naming what was skipped, when there is none."""

@@ -42,6 +42,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "for example "
             f"{samples.SYNTHETIC} or a folder of photographs"
         )
+    if not recipe.needs_calibration:
+        for option in ("calibration", "data", "pool"):
+            if getattr(args, option) is not None:
+                raise ValueError(
+                    f"--{option} has no meaning for recipe {args.recipe}, which looks at no "
+                    "activations; leave it out"
+                )
     source, config = open_checkpoint(checkpoint)
     if args.heads:
         config = config.with_heads(args.heads)

@@ -28,6 +28,7 @@ SYNTHETIC = "synthetic"
 CALIBRATION_READERS = ("co3d", "7scenes")
 SAMPLINGS = ("nfds", "filter", "cluster", "random")
 SYNTHETIC_SCENES = 200
+BOOTSTRAP = 1000
 DATASETS = ("synthetic", "co3d", "dtu", "7scenes", "nrgbd", "colmap", "folder")
 
 TRAINING_RECIPES = ("rooms", "free", "mixed", "further", "free-gpu")

@@ -66,10 +66,15 @@ def check(args: argparse.Namespace) -> None:
             f"--refine needs whole pictures: it takes --dataset {datasets.SYNTHETIC}, "
             f"{' or '.join(READERS)}, not {args.dataset}"
         )
-    if args.subsets < 1:
+    if args.subsets is not None and args.subsets < 1:
         raise ValueError(f"--subsets is {args.subsets}; expected at least 1")
-    if args.movement != 1 and args.dataset != datasets.SYNTHETIC:
-        raise ValueError(f"--movement has no meaning for --dataset {args.dataset}; leave it out")
+    rendered = args.dataset == datasets.SYNTHETIC
+    for option, given, wanted in (
+        ("--subsets", args.subsets, not rendered),
+        ("--movement", args.movement, rendered),
+    ):
+        if given is not None and not wanted:
+            raise ValueError(f"{option} has no meaning for --dataset {args.dataset}; leave it out")
     if args.truth == COLMAP and args.dataset != "folder":
         raise ValueError("--truth colmap is for --dataset folder")
 
@@ -79,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
     impossible."""
     datasets.check(args)
     check(args)
+    args.subsets = 1 if args.subsets is None else args.subsets
+    args.movement = 1.0 if args.movement is None else args.movement
     subject = load_subject(args.model, args.device, args.activations)
     starts = [_Start(subject.name, subject)]
     if args.reference is not None:

@@ -76,6 +76,8 @@ def candidates(
     its folder `data`, or a folder of photographs: one folder a scene, at any depth, or the pictures
     of a single scene. Raises ValueError.
     """
+    if data is not None and source not in READERS:
+        raise ValueError(f"--data has no meaning for --calibration {source}; leave it out")
     if frames < 2:
         raise ValueError(
             f"a calibration sample of {frames} frame has nothing to compare; expected at least 2 "

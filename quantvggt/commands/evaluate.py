@@ -7,9 +7,12 @@ from pathlib import Path
 
 from quantvggt import choices
 from quantvggt.commands.offline import offline
+from quantvggt.errors import BadInputError
 
 HELP = "score a checkpoint or an artifact against ground truth"
 EXTRA = "quantization"
+_WITH_REFINE = ("subsets", "colmap", "movement", "simulated", "truth")
+_WITHOUT_REFINE = ("untrained", "only", "surface", "bootstrap")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,9 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bootstrap",
         type=int,
-        default=1000,
         metavar="N",
-        help="resamples for the 95 %% intervals (default: %(default)s)",
+        help=f"resamples for the 95 %% intervals (default: {choices.BOOTSTRAP})",
     )
     parser.add_argument("--device", default="cpu", help="default: %(default)s")
     parser.add_argument(
@@ -128,10 +130,9 @@ def add_refinement_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--subsets",
         type=int,
-        default=1,
         metavar="N",
         help="different sets of pictures taken from each folder, drawn with --seed "
-        "(default: %(default)s, spread evenly)",
+        "(default: 1, spread evenly)",
     )
     group.add_argument(
         "--colmap", action="store_true", help="also COLMAP alone, with its own defaults"
@@ -139,10 +140,9 @@ def add_refinement_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--movement",
         type=float,
-        default=1.0,
         metavar="SHARE",
         help="synthetic: how far cameras are from each other, as a share of the usual; with 0.03 "
-        "they hardly do more than turn (default: %(default)s)",
+        "they hardly do more than turn (default: 1)",
     )
     group.add_argument(
         "--simulated",
@@ -154,9 +154,8 @@ def add_refinement_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--truth",
         choices=("cameras", "colmap"),
-        default="cameras",
         help="what is taken as true in --dataset folder: cameras.json, or what COLMAP makes of "
-        "all pictures of a folder (default: %(default)s)",
+        "all pictures of a folder (default: cameras)",
     )
 
 
@@ -164,9 +163,20 @@ def run(options: argparse.Namespace) -> int:
     """Evaluate and print."""
     from evaluation import command
 
+    _check(options)
     with offline(options.device):
         if options.refine is None:
             return command.run(options)
         from evaluation.refined import command as refined
 
         return refined.run(options)
+
+
+def _check(options: argparse.Namespace) -> None:
+    refined = options.refine is not None
+    for name in _WITHOUT_REFINE if refined else _WITH_REFINE:
+        given = getattr(options, name)
+        if given is not None and given is not False and given != []:  # --untrained 0 is given
+            raise BadInputError(
+                f"--{name} has no meaning {'with' if refined else 'without'} --refine; leave it out"
+            )

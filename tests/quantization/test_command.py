@@ -89,6 +89,16 @@ def test_reduced_arithmetic_is_recorded_and_comes_back(checkpoint: Path, tmp_pat
         ),
         (["--overrides", "{tmp}/nothing.json"], "expected JSON with layer names and schemes"),
         (["--calibration", "{tmp}/nothing"], "nor a folder of photographs"),
+        (
+            ["--recipe", "quarot", "--calibration", "{tmp}/nothing"],
+            "--calibration has no meaning for recipe quarot",
+        ),
+        (["--data", "{tmp}"], "--data has no meaning for recipe quarot"),
+        (["--pool", "9"], "--pool has no meaning for recipe quarot"),
+        (
+            ["--calibration", "synthetic", "--data", "{tmp}"],
+            "--data has no meaning for --calibration synthetic",
+        ),
     ],
 )
 def test_what_is_missing_is_named_in_one_sentence(

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 
 import service
-from evaluation import datasets
+from evaluation import bootstrap, datasets
 from evaluation.refined.simulated import LEVELS
 from model.families import HEADS, PARTS
 from model.files.checkpoint import HUB_FORMS
@@ -65,6 +65,7 @@ def test_the_samples_are_the_folders_that_are_bundled() -> None:
 def test_single_names_and_numbers_are_those_of_their_sources() -> None:
     assert choices.SYNTHETIC == samples.SYNTHETIC == datasets.SYNTHETIC
     assert choices.SYNTHETIC_SCENES == datasets.SYNTHETIC_SCENES
+    assert choices.BOOTSTRAP == bootstrap.RESAMPLES
     assert {Recipe(propagate=name).propagate for name in choices.PROPAGATE} == set(
         choices.PROPAGATE
     )

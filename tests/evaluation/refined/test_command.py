@@ -46,6 +46,7 @@ def test_refined_cameras_of_a_room_score_far_above_the_network(
         (["--subsets", "0"], "--subsets is 0; expected at least 1"),
         (["--truth", "colmap"], "--truth colmap is for --dataset folder"),
         (["--dataset", "folder", "--data", ".", "--movement", "0.1"], "--movement has no meaning"),
+        (["--subsets", "2"], "--subsets has no meaning for --dataset synthetic"),
         (["--movement", "2"], "movement is 2.0; expected a number from 0 to 1"),
     ],
 )

@@ -53,6 +53,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     options = parser.parse_args()
     paths = sorted(path for path in options.pictures.iterdir() if path.suffix in (".png", ".jpg"))
+    if not paths:
+        parser.error(f"--pictures {options.pictures}: no .png or .jpg pictures")
     contents = [paths[i % len(paths)].read_bytes() for i in range(options.views)]
 
     per_minute: dict[str, list[float]] = {name: [] for name in SERVICES}
@@ -124,9 +126,9 @@ def _served(artifact: Path, flags: tuple[str, ...]) -> Iterator[tuple[httpx.Clie
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
-        url = json.loads(process.stdout.readline())["url"]
-        Client(url).wait_until_ready(300)
         try:
+            url = json.loads(process.stdout.readline())["url"]
+            Client(url).wait_until_ready(300)
             with httpx.Client(base_url=url, trust_env=False, timeout=600) as client:
                 wanted = int(flags[flags.index("--replicas") + 1]) if flags else 1
                 while (
@@ -138,6 +140,7 @@ def _served(artifact: Path, flags: tuple[str, ...]) -> Iterator[tuple[httpx.Clie
         finally:
             process.terminate()
             process.wait()
+            process.stdout.close()
 
 
 def _work(clients: list[httpx.Client], contents: list[bytes], jobs: int) -> float:

@@ -38,6 +38,8 @@ def main() -> None:
     )
     options = parser.parse_args()
     paths = sorted(path for path in options.pictures.iterdir() if path.suffix in (".png", ".jpg"))
+    if not paths:
+        parser.error(f"--pictures {options.pictures}: no .png or .jpg pictures")
     contents = [paths[i % len(paths)].read_bytes() for i in range(options.views)]
 
     with (

@@ -159,13 +159,11 @@ class Batches:
     def remove(self, client: Client, id: str) -> None:
         """Cancel what is under way, remove the results, then the batch. Raises NotFound,
         NotYours."""
-        batch = self._own(client, id)
-        lines = self.scenes(batch)
-        self._store.forget(id)  # first: what is being started then finds nobody who wants it
-        for line in lines:
-            if line.job is not None:
-                with suppress(NotFound):  # it was removed by somebody else meanwhile
-                    self._reconstructions.remove(client, line.job.id)
+        self._own(client, id)
+        # first: what is being started then finds nobody who wants it
+        for job in self._store.forget(id):
+            with suppress(NotFound):  # it was removed before
+                self._reconstructions.remove(client, job)
 
     def results(self, batch: Batch) -> Iterator[tuple[str, Job]]:
         """The scenes that have a result, by their names."""

@@ -174,12 +174,13 @@ class Reconstructions:
     def remove(self, client: Client, id: str) -> Job | None:
         """Cancel a job that waits or runs, else remove it and its files. Returns a job that still
         has to stop. Raises NotFound, NotYours."""
-        job = self._own(client, id)
-        if job.state == JobState.CANCELLED:  # its record says so until it is too old
-            return None
-        if job.ended:
-            self._storage.remove(job.result)  # first: a full disk has no room to record anything
-            self._store.forget(id)
-            return None
-        job = self.cancel(id) or job
-        return job if job.state == JobState.CANCELLING else None
+        job: Job | None = self._own(client, id)
+        if not job.ended:
+            job = self.cancel(id)  # as it is now: it may have ended meanwhile
+        if job is None or job.state == JobState.CANCELLED:
+            return None  # the record of what was cancelled says so until it is too old
+        if not job.ended:
+            return job
+        self._storage.remove(job.result)  # first: a full disk has no room to record anything
+        self._store.forget(id)
+        return None

@@ -196,10 +196,10 @@ class BatchStore:
                     )
                 )
 
-    def forget(self, id: str) -> None:
-        """Remove a batch, not its jobs."""
+    def forget(self, id: str) -> list[str]:
+        """Remove a batch, not its jobs. Returns these, by their ids."""
         with self._database.transaction() as connection:
-            _forget(connection, [id])
+            return _forget(connection, [id])
 
     def tidy(self, keep_seconds: float | None) -> None:
         """Remove batches that are too old or too many, once none of their scenes waits or has a
@@ -263,6 +263,9 @@ def _count(connection: Connection, condition: ColumnElement[bool]) -> int:
     return int(connection.scalar(counted) or 0)
 
 
-def _forget(connection: Connection, ids: Sequence[str]) -> None:
-    connection.execute(delete(batch_scenes).where(batch_scenes.c.batch.in_(ids)))
+def _forget(connection: Connection, ids: Sequence[str]) -> list[str]:
+    """Remove batches. Returns the ids of their scenes' jobs."""
+    scenes = delete(batch_scenes).where(batch_scenes.c.batch.in_(ids))
+    found = connection.scalars(scenes.returning(batch_scenes.c.job)).all()
     connection.execute(delete(batches).where(batches.c.id.in_(ids)))
+    return [job for job in found if job is not None]

@@ -15,6 +15,7 @@ import httpx
 import pytest
 import trustme
 
+from service.jobs.batches import BatchStore
 from service.keys import Quota, add_key
 from tests.service.inputs.remote.origin import Origin, plain
 from tests.service.inputs.test_archive import archive
@@ -203,6 +204,25 @@ def test_a_removed_batch_takes_its_results_along_and_a_removed_result_is_said(
     assert service.client.delete(batch["links"]["self"]).status_code == 204
     problem(service.client.get(batch["links"]["self"]), 404, "not-found")
     problem(service.client.get(two), 404, "not-found")
+
+
+def test_a_scene_that_is_started_while_its_batch_is_removed_is_cancelled(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = serve(Gate)
+    batch = created(service, {"name": "kitchen"})
+    id = service.client.post(
+        "/reconstruct", files=form(PICTURES[0]), headers={"Prefer": "respond-async"}
+    ).json()["id"]
+    forget = BatchStore.forget
+
+    def late(store: BatchStore, batch: str) -> Any:
+        store.started(store.scenes(batch)[0], id)
+        return forget(store, batch)
+
+    monkeypatch.setattr(BatchStore, "forget", late)
+    assert service.client.delete(batch["links"]["self"]).status_code == 204
+    service.wait_for_state(id, "cancelled")
 
 
 @pytest.mark.parametrize(

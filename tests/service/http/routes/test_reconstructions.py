@@ -13,6 +13,8 @@ from service.http.routes.reconstructions import encoded
 from service.inference.engine import Engine
 from service.inference.network_pass import Pass
 from service.jobs.events import Event
+from service.jobs.job import Job
+from service.jobs.store import JobStore
 from tests.service.pictures import encode, form, make_picture
 from tests.service.running import Gate, Running, Serve, problem, wait_until
 
@@ -205,6 +207,24 @@ def test_a_finished_reconstruction_is_removed_with_its_files(service: Running) -
     assert not [
         path for path in (service.data_dir / "results").iterdir() if path.name.startswith(id)
     ]
+
+
+def test_a_reconstruction_that_ends_while_it_is_being_removed_is_removed_with_its_result(
+    gated: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = post(gated, headers=ASYNC).json()["id"]
+    assert gated.engine.entered.wait(30)
+    cancel = JobStore.cancel
+
+    def late(store: JobStore, id: str, after: int = 0) -> Job | None:
+        gated.engine.opened.set()
+        gated.wait_for_state(id, "succeeded")
+        return cancel(store, id, after)
+
+    monkeypatch.setattr(JobStore, "cancel", late)
+    assert gated.client.delete(f"/reconstructions/{id}").status_code == 204
+    problem(gated.client.get(f"/reconstructions/{id}"), 404, "not-found")
+    assert list((gated.data_dir / "results").iterdir()) == []
 
 
 def test_who_waits_for_a_reconstruction_that_is_cancelled_is_told(gated: Running) -> None:

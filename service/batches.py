@@ -1,8 +1,9 @@
 """Batches: tables of scenes that become reconstructions one after the other, each for who sent
 it.
 
-Pictures that a table names by URL are fetched in the background, a few scenes at a time, and never
-so many that they fill the queue. What becomes of each scene is on record, so a restart loses none.
+Pictures that a table names by URL are fetched in the background, a few scenes of each client at a
+time, and never so many that they fill the queue. What becomes of each scene is on record, so a
+restart loses none.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ from service.inputs.remote.hosts import Hosts, URLRefusedError, read_url
 from service.intake import DryRun, Terms
 from service.jobs.batches import Batch, BatchScene, BatchStore, SceneRequest, Standing
 from service.jobs.job import Job
+from service.jobs.sending import keep_sending
 from service.jobs.store import JobStore
 from service.reconstructions import Reconstructions
 from service.settings import Limits
 from service.states import JobState
 from service.submissions import Submissions
 
-_AT_ONCE = 2  # scenes that are fetched and decoded side by side
-_LOOK_SECONDS = 0.5
+_AT_ONCE = 8  # scenes that are fetched side by side
 _PATIENCE_SECONDS = 7 * 86400.0  # for a quota that is used up, or a service with too much to do
 _REMOVED = "removed"
 
@@ -106,6 +107,7 @@ class Batches:
         self._hosts = hosts
         self._limits = limits
         self._most = max(capacity // 2, 1)
+        self._starting: dict[str, str] = {}  # the scenes' clients, by the attempts' keys
         self._store.recover()
 
     def create(self, client: Client, scenes: Sequence[SceneRequest]) -> Batch:
@@ -177,20 +179,14 @@ class Batches:
 
     async def run(self) -> None:
         """Start the scenes that wait to be fetched, until cancelled."""
-        while True:
-            taken: list[tuple[Batch, BatchScene]] = []
-            try:
-                self._submissions.check_serving()
-                free = self._most - await asyncio.to_thread(self._jobs.depth)
-                if free > 0:
-                    taken = await asyncio.to_thread(self._store.take, min(free, _AT_ONCE))
-                await asyncio.gather(*(self._start(*each) for each in taken))
-            except Unavailable:
-                pass  # it has been logged; what was taken is due again later
-            except Exception:
-                _log.exception("scenes of batches could not be started; trying again")
-            if not taken:
-                await asyncio.sleep(_LOOK_SECONDS)
+        await keep_sending("scenes of batches", _AT_ONCE, self._take, self._start)
+
+    def _take(self, most: int) -> list[tuple[Batch, BatchScene]]:
+        """Scenes to be started now, so many at most as the queue has room for."""
+        self._submissions.check_serving()
+        busy = list(self._starting.values())
+        free = self._most - self._jobs.depth() - len(busy)
+        return self._store.take(min(free, most), busy)
 
     def _check(self, scene: SceneRequest) -> None:
         options = read_options(scene.options or {})
@@ -220,9 +216,11 @@ class Batches:
             raise NotFound(f"This batch has scenes 0 to {len(lines) - 1}; {number} was asked for.")
         return lines[number]
 
-    async def _start(self, batch: Batch, scene: BatchScene) -> None:
+    async def _start(self, taken: tuple[Batch, BatchScene]) -> None:
         assert self._fetcher is not None
+        batch, scene = taken
         store = self._store
+        self._starting[scene.key] = batch.client
         try:
             client = await asyncio.to_thread(self._access.named, batch.client)
             await self._submit(client, scene, fetched(scene.urls, self._limits, self._fetcher))
@@ -241,6 +239,8 @@ class Batches:
             _log.exception("scene %d of batch %s could not be started", scene.number, batch.id)
             unexpected = ServiceError("The scene could not be started.")
             await asyncio.to_thread(store.failed, scene, unexpected)
+        finally:
+            del self._starting[scene.key]
 
     async def _submit(
         self, client: Client, scene: BatchScene, upload: AbstractAsyncContextManager[Upload]

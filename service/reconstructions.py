@@ -174,9 +174,8 @@ class Reconstructions:
     def remove(self, client: Client, id: str) -> Job | None:
         """Cancel a job that waits or runs, else remove it and its files. Returns a job that still
         has to stop. Raises NotFound, NotYours."""
-        job: Job | None = self._own(client, id)
-        if not job.ended:
-            job = self.cancel(id)  # as it is now: it may have ended meanwhile
+        found = self._own(client, id)
+        job = found if found.ended else self.cancel(id)  # as it is now: it may have ended meanwhile
         if job is None or job.state == JobState.CANCELLED:
             return None  # the record of what was cancelled says so until it is too old
         if not job.ended:

@@ -8,6 +8,7 @@ it has one, and why it has none.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -22,6 +23,7 @@ from service.jobs.schema import batch_scenes, batches, jobs
 
 _MOST_WAITING = 10_000  # scenes of all clients
 _KEPT = 1000  # batches
+_OF_ONE_CLIENT = 2  # scenes that are taken at a time
 _AGAIN_SECONDS = 1800.0  # after which a scene is started again whose process has not told its fate
 
 
@@ -110,7 +112,7 @@ class BatchStore:
                         "options": json.dumps(scene.options or {}),
                         "standing": Standing.WAITING if scene.urls else Standing.EXPECTED,
                         "attempt": 0,
-                        "due": 0.0,
+                        "due": batch.created,
                     }
                     for number, scene in enumerate(scenes)
                 ],
@@ -142,26 +144,34 @@ class BatchStore:
         with self._database.transaction() as connection:
             return [_scene(row) for row in connection.execute(of_batch)]
 
-    def take(self, most: int) -> list[tuple[Batch, BatchScene]]:
-        """Scenes whose pictures are to be fetched now, the oldest first. They are due again after a
-        while, unless it is recorded what became of them: so none is lost with this process, and
-        none is fetched by two replicas at once."""
+    def take(self, most: int, busy: Collection[str] = ()) -> list[tuple[Batch, BatchScene]]:
+        """Scenes whose pictures are to be fetched now, the oldest first, and few of each client:
+        `busy` are the clients of those that are being fetched, each once a scene. They are due
+        again after a while, unless it is recorded what became of them: so none is lost with this
+        process, and none is fetched by two replicas at once."""
+        clients = Counter(busy)
+        taken: list[tuple[Batch, BatchScene]] = []
         with self._database.transaction() as connection:
             now = self._database.now(connection)
             due = (
-                _SCENE.where(batch_scenes.c.standing == Standing.WAITING, batch_scenes.c.due <= now)
+                _SCENE.join(batches, batches.c.id == batch_scenes.c.batch)
+                .where(batch_scenes.c.standing == Standing.WAITING, batch_scenes.c.due <= now)
                 .order_by(batch_scenes.c.due, batch_scenes.c.number)
-                .limit(most)
-                .with_for_update(skip_locked=True)
+                .limit(1)
+                .with_for_update(skip_locked=True, of=batch_scenes)
             )
-            scenes = [_scene(row) for row in connection.execute(due)]
-            for scene in scenes:
+            while len(taken) < most:
+                full = [client for client, scenes in clients.items() if scenes >= _OF_ONE_CLIENT]
+                row = connection.execute(due.where(batches.c.client.not_in(full))).one_or_none()
+                if row is None:
+                    break
+                scene = _scene(row)
                 later = update(batch_scenes).where(_same(scene))
                 connection.execute(later.values(due=now + _AGAIN_SECONDS))
-            ids = {scene.batch for scene in scenes}
-            found = connection.execute(_BATCH.where(batches.c.id.in_(ids)))
-            of = {row.id: Batch(*row) for row in found}
-        return [(of[scene.batch], scene) for scene in scenes]
+                batch = Batch(*connection.execute(_BATCH.where(batches.c.id == scene.batch)).one())
+                clients[batch.client] += 1
+                taken.append((batch, scene))
+        return taken
 
     def started(self, scene: BatchScene, job: str) -> bool:
         """Record the job of a scene; False if the batch is gone, or the scene was begun anew."""
@@ -183,6 +193,7 @@ class BatchStore:
     def again(self, scenes: Collection[BatchScene]) -> None:
         """Begin these anew."""
         with self._database.transaction() as connection:
+            now = self._database.now(connection)
             for scene in scenes:
                 connection.execute(
                     update(batch_scenes)
@@ -192,7 +203,7 @@ class BatchStore:
                         job=None,
                         problem=None,
                         attempt=scene.attempt + 1,
-                        due=0.0,
+                        due=now,
                     )
                 )
 

@@ -1,4 +1,5 @@
-"""Sending to other servers, several things at once, each again until it is taken or given up."""
+"""Talking to other servers, about several things at once, each again until it is done or given
+up."""
 
 from __future__ import annotations
 
@@ -60,6 +61,7 @@ async def keep_sending(
     finally:
         for task in sending:
             task.cancel()
+        await asyncio.gather(*sending, return_exceptions=True)
 
 
 async def _ended(sending: set[asyncio.Task[None]], what: str) -> None:

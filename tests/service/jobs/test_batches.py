@@ -66,6 +66,18 @@ def test_a_scene_is_taken_once_until_it_is_due_again(
     assert again.problem["code"] == "fetch-failed"
 
 
+def test_scenes_are_taken_by_age_and_few_of_each_client(database: Database) -> None:
+    store = BatchStore(database)
+    first, second = store.add("alice", [SCENES[0]] * 3), store.add("bob", [SCENES[0]])
+    taken = store.take(5)
+    assert [(batch, scene.number) for batch, scene in taken] == [
+        (first, 0), (first, 1), (second, 0),
+    ]  # fmt: skip
+    assert store.take(5, ["alice", "alice"]) == []
+    ((batch, scene),) = store.take(5, ["alice"])
+    assert (batch, scene.number) == (first, 2)
+
+
 def test_after_a_start_of_the_only_process_what_was_being_started_is_due(tmp_path: Path) -> None:
     database = Database(tmp_path / "jobs.sqlite3")
     BatchStore(database).add("", SCENES)

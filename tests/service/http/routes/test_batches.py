@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import signal
+import socket
+import threading
 import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -321,6 +323,28 @@ def test_older_batches_are_listed_page_by_page(service: Running) -> None:
     assert [batch["id"] for batch in first["batches"]] == ids[:0:-1]
     second = service.client.get(first["next"], headers=own).json()
     assert ([batch["id"] for batch in second["batches"]], second["next"]) == (ids[:1], None)
+
+
+def test_a_server_that_never_answers_keeps_no_other_clients_scenes_waiting(
+    serve: Serve, origin: Origin
+) -> None:
+    over = threading.Event()
+
+    def never(connection: socket.socket) -> None:
+        over.wait()
+
+    origin.answers["/never.png"] = never
+    service = serve(fetch_urls=True, fetch_hosts=origin.url(""))
+    slow, quick = ({"Owner-Token": letter * 32} for letter in "ab")
+    scenes = [{"name": f"{i}", "urls": [origin.url("/never.png")]} for i in range(9)]
+    asked = len(origin.requests)
+    service.client.post("/batches", json={"scenes": scenes}, headers=slow)
+    wait_until(lambda: len(origin.requests) == asked + 2)
+    scenes = [{"name": "kitchen", "urls": [origin.url("/0.png")]}]
+    batch = service.client.post("/batches", json={"scenes": scenes}, headers=quick).json()
+    assert states(ended(service, batch["id"])) == ["succeeded"]
+    service.stop()
+    over.set()
 
 
 def test_a_batch_leaves_half_of_the_queue_to_others(serve: Serve, origin: Origin) -> None:

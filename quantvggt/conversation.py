@@ -23,7 +23,7 @@ from quantvggt.errors import BadInputError, ServiceError
 from quantvggt.events import ENDED, Events
 from quantvggt.files import DOCUMENT, check_outputs, chosen, in_folder
 from quantvggt.folder import replacing
-from quantvggt.pictures import Source, expand, names
+from quantvggt.pictures import VIDEO_SUFFIXES, Source, expand, names
 from quantvggt.result import Result
 from quantvggt.transfer import Counted, Meter, Progress
 
@@ -159,13 +159,17 @@ class Service:
                 yield Exchange(
                     self._request("GET", f"/reconstructions/{id}/events", headers), events.feed
                 )
+                if events.ended:
+                    return
+                if (yield self._get(f"/reconstructions/{id}")).json()["state"] in ENDED:
+                    return
             except ServiceError as error:
+                if events.ended:
+                    return
                 failures = 0 if events.last != last else failures + 1
                 if failures > _RECONNECTS or (error.status is not None and error.status < 500):
                     raise
             last = events.last
-            if events.ended or (yield self._get(f"/reconstructions/{id}")).json()["state"] in ENDED:
-                return
             yield _RECONNECT_SECONDS
 
     def _describing(self, id: str) -> Conversation[dict[str, Any]]:
@@ -265,7 +269,7 @@ def checked(response: httpx.Response) -> httpx.Response:
 
 def _field(path: Path, media_type: str) -> str:
     """The form's field for a file."""
-    if media_type.startswith("video/"):
+    if media_type.startswith("video/") or path.suffix.lower() in VIDEO_SUFFIXES:
         return "video"
     return "archive" if path.suffix.lower() == ".zip" else "images"
 

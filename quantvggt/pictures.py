@@ -14,6 +14,9 @@ from quantvggt.errors import BadInputError
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif")
 """What counts as a picture in a folder, in upper or lower case."""
 
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
+"""What is sent as a video, also where the system knows no type for it, in upper or lower case."""
+
 Source = str | Path
 """A file, a folder, a shell pattern, or the URL of a picture."""
 

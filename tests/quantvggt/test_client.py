@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import mimetypes
+import re
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import trimesh
@@ -12,6 +16,7 @@ import trustme
 from numpy.testing import assert_array_equal
 
 from quantvggt import AsyncClient, BadInputError, Client, Result, ServiceError
+from quantvggt.conversation import Exchange, Step, ignore
 from quantvggt.files import chosen
 from service.result.document import ReconstructionDocument
 from tests.service.inputs.remote.origin import Origin, plain
@@ -236,6 +241,46 @@ def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_an_address_that_is_none_is_refused(server: str) -> None:
     with pytest.raises(BadInputError, match="not an address"):
         Client(server)
+
+
+def test_following_outlives_a_service_that_is_started_again() -> None:
+    following = Client("http://127.0.0.1:9")._following("0", lambda stage, share: None)
+    away = ServiceError("It can't be reached.")
+    asked: list[str] = []
+
+    def exchange(step: Step) -> None:
+        assert isinstance(step, Exchange)
+        asked.append(step.request.url.path)
+
+    exchange(next(following))
+    assert following.throw(away) == 0.5  # seconds before the next attempt
+    exchange(next(following))
+    exchange(following.send(httpx.Response(204)))
+    assert following.throw(away) == 0.5
+    exchange(next(following))
+    exchange(following.send(httpx.Response(204)))
+    with pytest.raises(StopIteration):
+        following.send(httpx.Response(200, json={"state": "succeeded"}))
+    events, state = "/reconstructions/0/events", "/reconstructions/0"
+    assert asked == [events, events, state, events, state]
+
+
+def test_a_video_of_a_type_that_the_system_does_not_know_is_sent_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mimetypes, "guess_type", lambda name: (None, None))
+    for name in ("walk.mkv", "walk.MP4", "a.png"):
+        (tmp_path / name).write_bytes(b"content")
+    sending = Client("http://127.0.0.1:9")._submitting(
+        [tmp_path / "walk.mkv", tmp_path / "walk.MP4", tmp_path / "a.png"], {}, None, ignore
+    )
+    step = next(sending)
+    assert isinstance(step, Exchange)
+    assert isinstance(step.request.stream, Iterable)
+    form = b"".join(step.request.stream)
+    assert re.findall(rb'name="(\w+)"; filename="([\w.]+)"', form) == [
+        (b"video", b"walk.mkv"), (b"video", b"walk.MP4"), (b"images", b"a.png"),
+    ]  # fmt: skip
 
 
 def test_a_batch_is_started_sent_followed_and_begun_anew(

@@ -1,5 +1,7 @@
 // Talking to the service: one place that knows about keys, problems, uploads and event streams.
 
+import { kindOf } from "./pictures.js";
+
 let key = sessionStorage.getItem("key") || "";
 
 export function useKey(value) {
@@ -63,7 +65,7 @@ const relative = path => path.replace(/^\//, "");
 export function submit(files, urls, options, onUpload, signal) {
   const body = new FormData();
   for (const [name, value] of Object.entries(options)) body.append(name, value);
-  for (const file of files) body.append(fieldOf(file), file);
+  for (const file of files) body.append(FIELDS[kindOf(file)], file);
   for (const url of urls) body.append("urls", url);
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
@@ -82,10 +84,7 @@ export function submit(files, urls, options, onUpload, signal) {
   });
 }
 
-function fieldOf(file) {
-  if (file.type.startsWith("video/")) return "video";
-  return /\.zip$/i.test(file.name) ? "archive" : "images";
-}
+const FIELDS = { zip: "archive", video: "video", picture: "images" };
 
 // Follows a reconstruction's events to its end, through broken connections. EventSource can't send a key.
 export async function follow(id, onEvent) {

@@ -29,14 +29,19 @@ export class Gallery {
   }
 
   async load(path) {
+    const wanted = (this.asked = (this.asked ?? 0) + 1);
+    part("more").disabled = true;
+    let found;
     try {
-      const { reconstructions, next } = await getJson(path);
-      part("earlier-list").append(...reconstructions.map(one => this.card(one)));
-      this.next = next;
+      found = await getJson(path);
     } catch {
-      this.next = null;
+      found = { reconstructions: [], next: null };
     }
+    if (wanted !== this.asked) return;  // the list was begun anew meanwhile
+    part("earlier-list").append(...found.reconstructions.map(one => this.card(one)));
+    this.next = found.next;
     part("more").hidden = !this.next;
+    part("more").disabled = false;
     this.changed();
   }
 

@@ -7,8 +7,11 @@ import { Viewer } from "./viewer.js";
 const MOST_CAMERAS = 200;  // that are drawn; of more, every second one and so on
 const RECORD = 15;  // bytes of a point: float x y z, uchar red green blue
 
+let viewer = null, held = false;  // one for all jobs, for a canvas has one; who has turned the view keeps it when it grows
+
 export class Growing {
   constructor() {
+    held = false;
     this.chunks = new Map();  // by number: what is worked on anew, after a restart, is told anew
     this.work = Promise.resolve();
     part("growing").hidden = true;
@@ -41,23 +44,22 @@ export class Growing {
       color.set(one.color, at);
       at += 3 * one.count;
     }
-    this.viewer ??= this.watch(new Viewer(part("growing-view")));
-    const { camera, controls } = this.viewer;
+    viewer ??= watched(new Viewer(part("growing-view")));
+    const { camera, controls } = viewer;
     const place = camera.position.clone(), target = controls.target.clone();
     const every = Math.ceil(pictures.length / MOST_CAMERAS);
-    this.viewer.show({ count, position, color }, pictures.filter((_, index) => index % every === 0));
-    this.viewer.choose(Uint32Array.from({ length: count }, (_, index) => index));
-    if (this.held) {
+    viewer.show({ count, position, color }, pictures.filter((_, index) => index % every === 0));
+    viewer.choose(Uint32Array.from({ length: count }, (_, index) => index));
+    if (held) {
       camera.position.copy(place);
-      this.viewer.aim(target);
+      viewer.aim(target);
     }
   }
+}
 
-  // Whoever has turned the view keeps it when it grows.
-  watch(viewer) {
-    viewer.controls.addEventListener("start", () => { this.held = true; });
-    return viewer;
-  }
+function watched(viewer) {
+  viewer.controls.addEventListener("start", () => { held = true; });
+  return viewer;
 }
 
 function readPoints(buffer) {

@@ -15,6 +15,7 @@ import { View } from "./view.js";
 const numbered = (count, name) => Array.from({ length: count }, (_, index) => name(`0${index}`));
 const ROOMS = numbered(4, number => `rooms/${number}.png`);  // like those that the demo model was trained on
 const STILL_LIFE = numbered(8, number => `still-life/${number}.jpg`);  // needs refinement to come out right
+let choosing = false;  // whether the sample pictures are on their way
 let current = null, view = null, comparison = null, leaving = null;
 let exports = [], ownWarnings = [];  // what /capabilities says of files, and of the model that runs now
 
@@ -35,20 +36,27 @@ function count() {
   const more = urls().length, number = pictures.files.length + more;
   const objection = pictures.objection(more);
   part("objection").textContent = objection;
-  part("go").disabled = number === 0 || Boolean(objection);
+  part("samples").disabled = choosing;
+  part("go").disabled = choosing || number === 0 || Boolean(objection);
   part("go").textContent = number > 1 ? `Reconstruct ${number} pictures` : "Reconstruct";
 }
 
 async function chooseSamples() {
   const samples = part("refining").querySelector("select").value === "off" ? ROOMS : STILL_LIFE;
-  const found = samples.map(async name => {
-    const blob = await (await get(`samples/${name}`)).blob();
-    return new File([blob], name.split("/").pop(), { type: blob.type });
-  });
   part("urls").value = "";
-  const files = await Promise.all(found);
-  pictures.clear();
-  pictures.add(files);
+  choosing = true;
+  count();
+  try {
+    const files = await Promise.all(samples.map(async name => {
+      const blob = await (await get(`samples/${name}`)).blob();
+      return new File([blob], name.split("/").pop(), { type: blob.type });
+    }));
+    pictures.clear();
+    pictures.add(files);
+  } finally {
+    choosing = false;
+    count();
+  }
   await send();
 }
 
@@ -164,6 +172,13 @@ async function show(result) {
 
 // Beginning
 
+const linked = () => location.hash.match(/^#([0-9a-f]{32})$/)?.[1];
+
+// What the address links to, if it links to a result.
+function openLinked() {
+  if (linked()) open(linked()); else begin();
+}
+
 async function begin() {
   current = null;
   warn(ownWarnings);
@@ -178,6 +193,7 @@ async function compare(ids) {
   try {
     comparison ??= new Comparison();
     await comparison.load(ids);
+    if (part("start").hidden) return;  // something else was opened meanwhile
     only("comparison");
     comparison.show();
   } catch (error) {
@@ -245,8 +261,9 @@ part("key-form").addEventListener("submit", event => {
   event.preventDefault();
   useKey(part("key").value);
   part("key-form").hidden = true;
-  begin();
+  openLinked();
 });
+addEventListener("hashchange", () => { if (linked() && linked() !== current) location.reload(); });
 part("theme").addEventListener("click", () => {
   const dark = document.documentElement.dataset.theme
     ? document.documentElement.dataset.theme === "dark"
@@ -256,4 +273,4 @@ part("theme").addEventListener("click", () => {
 
 if (localStorage.getItem("theme")) setTheme(localStorage.getItem("theme"));
 describe().catch(() => {});
-if (/^#[0-9a-f]{32}$/.test(location.hash)) open(location.hash.slice(1)); else begin();
+openLinked();

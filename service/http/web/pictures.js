@@ -126,7 +126,8 @@ export class Pictures {
   }
 }
 
-function kindOf(file) {
+// How a file is sent and shown: by its name, too, for a browser does not know every video's type.
+export function kindOf(file) {
   if (ARCHIVES.test(file.name)) return "zip";
   return VIDEOS.test(file.name) || file.type.startsWith("video/") ? "video" : "picture";
 }

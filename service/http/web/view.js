@@ -102,12 +102,12 @@ export class View {
     this.count = null;
     this.sayCount();
     clearTimeout(this.asking);
-    this.asking = setTimeout(() => this.ask(choice), PAUSE_MS);
+    const wanted = (this.asked = (this.asked ?? 0) + 1);
+    this.asking = setTimeout(() => this.ask(choice, wanted), PAUSE_MS);
   }
 
-  async ask(choice) {
+  async ask(choice, wanted) {
     const nothing = choice.hidden.length === this.result.pictures.length;
-    const wanted = (this.asked = (this.asked ?? 0) + 1);
     try {
       const counted = nothing ? { points: 0, least_confidence: null } : await getJson(withQuery(this.result.links.points_count, this.pointOptions));
       if (wanted !== this.asked) return;  // something else was chosen meanwhile
@@ -115,7 +115,7 @@ export class View {
       this.count = counted.points;
       this.sayCount();
     } catch (error) {
-      part("count").textContent = error.message;
+      if (wanted === this.asked) part("count").textContent = error.message;
     }
   }
 

@@ -33,7 +33,6 @@ def test_a_browser_sees_its_own_results_only_but_opens_anybodys_link(
     with visited(browser, service) as other:
         expect(other.locator("#earlier")).to_be_hidden()
         other.goto(page.url)
-        other.reload()
         expect(other.locator("#result")).to_be_visible()
         assert (
             other.evaluate(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from model.files.artifact import save
 from quantization.convert import quantize_network
@@ -162,6 +162,52 @@ def test_a_link_to_a_result_opens_it_and_it_stands_in_the_list(page: Page) -> No
     expect(page.locator("#result")).to_be_visible()
 
 
+def test_a_link_to_another_result_in_the_same_tab_opens_it(page: Page) -> None:
+    reconstructed(page)
+    first = page.url
+    page.get_by_role("button", name="New reconstruction").click()
+    reconstructed(page, 3)
+    expect(page.locator("#facts")).to_contain_text("3 pictures")
+    page.evaluate("address => { location.href = address; }", first)
+    expect(page.locator("#facts")).to_contain_text("2 pictures")
+    assert page.url == first
+
+
+def test_clicking_the_sample_pictures_twice_reconstructs_them_once(page: Page) -> None:
+    sent: list[str] = []
+    page.on("request", lambda one: sent.append(one.url) if one.method == "POST" else None)
+    held: list[Route] = []
+    page.route("**/samples/**", lambda route: held.append(route))
+    button = page.get_by_role("button", name="Try the sample pictures")
+    button.dblclick()
+    expect(button).to_be_disabled()
+    expect(page.locator("#go")).to_be_disabled()
+    for route in held:
+        route.continue_()
+    expect(page.locator("#result")).to_be_visible()
+    assert len(held) == 4
+    assert len([url for url in sent if url.endswith("/reconstruct")]) == 1
+
+
+def test_a_video_whose_type_the_browser_does_not_know_is_sent_as_one(page: Page) -> None:
+    sent: list[bytes] = []
+
+    def refuse(route: Route) -> None:
+        sent.append(route.request.post_data_buffer or b"")
+        route.fulfill(status=415, json={})
+
+    page.route("**/reconstruct", refuse)
+    page.evaluate(
+        """() => import("/web/api.js").then(api => {
+            const { signal } = new AbortController(), film = new File(["film"], "walk.mkv");
+            api.submit([film], [], {}, () => {}, signal).catch(() => {});
+        })"""
+    )
+    page.wait_for_timeout(500)
+    assert len(sent) == 1
+    assert b'name="video"; filename="walk.mkv"' in sent[0]
+
+
 def test_on_a_phone_nothing_is_wider_than_the_screen(page: Page) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -209,6 +255,14 @@ def test_with_keys_the_page_asks_for_one(browser: Browser, serve: Serve, tmp_pat
         page.get_by_role("button", name="Use it").click()
         reconstructed(page)
         expect(page.locator("#facts")).to_contain_text("2 pictures")
+        link = page.url
+    with browser.new_context() as context:  # somebody else, by the link
+        page = context.new_page()
+        page.goto(link)
+        page.get_by_label("This service wants an API key").fill(key)
+        page.get_by_role("button", name="Use it").click()
+        expect(page.locator("#facts")).to_contain_text("2 pictures")
+        assert page.url == link
 
 
 SCRIPTS = (
@@ -274,7 +328,6 @@ def test_a_long_scene_grows_while_it_is_worked_on(browser: Browser, serve: Serve
     )
     with visited(browser, service) as page:
         page.goto(f"{page.url}#{answer.json()['id']}")
-        page.reload()
         expect(page.locator("#growing")).to_be_visible()
         expect(page.locator("#growing-count")).to_have_text("5 pictures so far, in 2 of 3 parts")
         before = view(page, "#growing-view")
@@ -283,6 +336,32 @@ def test_a_long_scene_grows_while_it_is_worked_on(browser: Browser, serve: Serve
         expect(page.locator("#result")).to_be_visible()
         expect(page.locator("#growing")).to_be_hidden()
         expect(page.locator("#facts")).to_contain_text("6 pictures")
+
+
+def test_all_long_scenes_of_a_page_grow_in_one_view(browser: Browser, serve: Serve) -> None:
+    service = serve(pass_frames=3)
+    with visited(browser, service) as page:
+        page.evaluate(
+            """() => {
+                window.listening = 0;
+                const add = EventTarget.prototype.addEventListener;
+                EventTarget.prototype.addEventListener = function (kind, ...rest) {
+                    if (kind === "pointerdown" && this.id === "growing-view") window.listening++;
+                    return add.call(this, kind, ...rest);
+                };
+            }"""
+        )
+        listening = []
+        for more in (1, 2):
+            files = pictures(4)
+            files += [{**files[0], "name": f"again-{i}.png"} for i in range(more)]
+            page.set_input_files("#files", files)
+            page.locator("#go").click()
+            expect(page.locator("#result")).to_be_visible()
+            page.wait_for_function("window.listening > 0")
+            listening.append(page.evaluate("window.listening"))
+            page.get_by_role("button", name="New reconstruction").click()
+    assert listening[1] == listening[0]
 
 
 @pytest.mark.parametrize("width", [1280, 390])

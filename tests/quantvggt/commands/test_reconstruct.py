@@ -258,9 +258,11 @@ def test_an_interrupted_run_goes_on_where_it_was(
 
 
 def test_a_run_that_failed_on_the_server_is_begun_anew_by_the_next_one(
-    process: ServiceProcess, pictures: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    process: ServiceProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["reconstruct", *pictures, "--server", process.url, "--out", str(tmp_path / "out")]
+    picture = tmp_path / "of-this-test-only.png"  # no stored result answers it
+    make_picture(seed=267).save(picture)
+    command = ["reconstruct", str(picture), "--server", process.url, "--out", str(tmp_path / "out")]
     failed = f"{process.url}/reconstructions?state=failed"
     for _ in range(2):
         before = len(httpx.get(failed).json()["reconstructions"])

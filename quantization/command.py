@@ -23,6 +23,8 @@ from quantization.convert import quantize, suited
 from quantization.recipe import RECIPES, Recipe
 
 WITHOUT_CALIBRATION, WITH_CALIBRATION = "quarot", "best"
+CALIBRATION = {"samples": 20, "frames": 4, "sampling": "nfds"}
+"""What calibration takes where nothing else is asked for."""
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -43,7 +45,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             f"{samples.SYNTHETIC} or a folder of photographs"
         )
     if not recipe.needs_calibration:
-        for option in ("calibration", "data", "pool"):
+        for option in ("calibration", "data", "pool", "propagate", *CALIBRATION):
             if getattr(args, option) is not None:
                 raise ValueError(
                     f"--{option} has no meaning for recipe {args.recipe}, which looks at no "
@@ -64,14 +66,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         made = quantize(config, source.read, recipe, device=args.device)
         return _save(args, made, recipe, None, origin, domain)
 
+    how: dict[str, Any] = {
+        name: default if getattr(args, name) is None else getattr(args, name)
+        for name, default in CALIBRATION.items()
+    }
     chosen = samples.choose(
         args.calibration,
         config,
         source.read,
-        samples=args.samples,
-        frames=args.frames,
-        pool=args.pool or 5 * args.samples,
-        sampling=args.sampling,
+        **how,
+        pool=args.pool or 5 * how["samples"],
         seed=args.seed,
         data=args.data,
         device=args.device,

@@ -27,6 +27,9 @@ PROPAGATE = ("quantised", "float")
 SYNTHETIC = "synthetic"
 CALIBRATION_READERS = ("co3d", "7scenes")
 SAMPLINGS = ("nfds", "filter", "cluster", "random")
+CALIBRATION = {"samples": 20, "frames": 4, "sampling": "nfds"}
+"""What calibration takes where nothing else is asked for."""
+
 SYNTHETIC_SCENES = 200
 BOOTSTRAP = 1000
 DATASETS = ("synthetic", "co3d", "dtu", "7scenes", "nrgbd", "colmap", "folder")
@@ -43,7 +46,6 @@ REFINE = ("off", "cameras", "dense")
 SIMULATED = ("p1", "p2", "p3", "p4")
 
 MODES = ("fit", "crop", "pad", "public")
-REFINE = ("off", "cameras", "dense")
 OPTIONS = (
     "confidence", "max_points", "voxel_size", "depth_edge", "mask_sky", "mask_black", "mask_white",
     "frames", "points", "mode", "order", "manifest", "fps", "video_frames", "drop_blurred",

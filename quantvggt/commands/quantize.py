@@ -70,10 +70,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", type=Path, metavar="PATH", help="folder of the data set that --calibration names"
     )
     data.add_argument(
-        "--samples", type=int, default=20, help="scenes to calibrate on (default: %(default)s)"
+        "--samples",
+        type=int,
+        help=f"scenes to calibrate on (default: {choices.CALIBRATION['samples']})",
     )
     data.add_argument(
-        "--frames", type=int, default=4, help="pictures of each (default: %(default)s)"
+        "--frames",
+        type=int,
+        help=f"pictures of each (default: {choices.CALIBRATION['frames']})",
     )
     data.add_argument(
         "--pool",
@@ -81,7 +85,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="candidates that the samples are chosen from (default: five times as many)",
     )
     data.add_argument(
-        "--sampling", choices=choices.SAMPLINGS, default="nfds", help="default: %(default)s"
+        "--sampling",
+        choices=choices.SAMPLINGS,
+        help=f"default: {choices.CALIBRATION['sampling']}",
     )
 
     parser.add_argument(

@@ -95,6 +95,10 @@ def test_reduced_arithmetic_is_recorded_and_comes_back(checkpoint: Path, tmp_pat
         ),
         (["--data", "{tmp}"], "--data has no meaning for recipe quarot"),
         (["--pool", "9"], "--pool has no meaning for recipe quarot"),
+        (["--samples", "20"], "--samples has no meaning for recipe quarot"),
+        (["--frames", "4"], "--frames has no meaning for recipe quarot"),
+        (["--sampling", "nfds"], "--sampling has no meaning for recipe quarot"),
+        (["--propagate", "float"], "--propagate has no meaning for recipe quarot"),
         (
             ["--calibration", "synthetic", "--data", "{tmp}"],
             "--data has no meaning for --calibration synthetic",

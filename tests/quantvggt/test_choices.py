@@ -71,6 +71,7 @@ def test_single_names_and_numbers_are_those_of_their_sources() -> None:
     )
     assert choices.WITHOUT_CALIBRATION == command.WITHOUT_CALIBRATION
     assert choices.WITH_CALIBRATION == command.WITH_CALIBRATION
+    assert choices.CALIBRATION == command.CALIBRATION
     assert choices.HUB_FORMS == HUB_FORMS
     training = TrainingConfig()
     assert (training.seed, training.processes) == (

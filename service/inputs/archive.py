@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -12,6 +13,7 @@ from typing import BinaryIO
 from model.scene.pictures import SUFFIXES
 from service.errors import BrokenArchive, TooManyBytes
 from service.inputs.body import SentFile, too_many_pictures
+from service.inputs.companions import companions
 from service.inputs.names import display_name
 from service.inputs.signatures import HEAD_BYTES, kind_of_head
 from service.settings import Limits
@@ -21,11 +23,15 @@ _SPOOL_BYTES = 2**16
 _DIRECTORY_BYTES = 2**20
 _UTF8_NAME = 0x800  # flag bits
 _ENCRYPTED = 0x1
-_HIDDEN = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
+_UNICODE_PATH = 0x7075  # id of an extra field
+_HIDDEN = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information")
 
 
-def unpack(archive: SentFile, limits: Limits) -> tuple[list[SentFile], list[str]]:
-    """The archive's pictures in its own order, spooled, and the names of files that are none.
+def unpack(
+    archive: SentFile, limits: Limits, every: bool = False
+) -> tuple[list[SentFile], list[str]]:
+    """The archive's pictures in its own order, spooled, and the names of files that are none of
+    the scene: no pictures or, unless `every` one is wanted, `companions` of others.
 
     Pictures keep the path that they have in the archive as their name. Folders, hidden files and
     what systems leave in folders are passed over. Raises BrokenArchive, TooManyPictures or
@@ -36,11 +42,11 @@ def unpack(archive: SentFile, limits: Limits) -> tuple[list[SentFile], list[str]
     left = limits.max_unpacked_bytes
     try:
         with zipfile.ZipFile(_Bounded(archive)) as folder:
-            for entry in folder.infolist():
-                path = _path(archive, entry)
-                if path.endswith("/") or any(_is_hidden(part) for part in path.split("/")):
-                    continue
-                if not _is_picture(archive, folder, entry, path):
+            named = [(_path(archive, entry), entry) for entry in folder.infolist()]
+            files = [(path, entry) for path, entry in named if not _is_passed_over(path)]
+            aside = set() if every else companions([path for path, _ in files])
+            for path, entry in files:
+                if path in aside or not _is_picture(archive, folder, entry, path):
                     skipped.append(display_name(path, len(skipped)))
                     continue
                 if len(unpacked) == limits.max_images:
@@ -94,11 +100,7 @@ class _Bounded:
 def _path(archive: SentFile, entry: zipfile.ZipInfo) -> str:
     """The entry's path, its parts separated by /. Raises BrokenArchive for one that leads out of
     the archive or nowhere."""
-    name = entry.orig_filename
-    if not entry.flag_bits & _UTF8_NAME:  # many write UTF-8 and do not say so
-        with suppress(UnicodeError):
-            name = name.encode("cp437").decode("utf-8")
-    path = name.replace("\\", "/")
+    path = _name(entry).replace("\\", "/")
     if path.startswith("/") or ".." in path.split("/") or re.match("[A-Za-z]:/", path):
         raise BrokenArchive(
             f"{archive.name} has the name {path[:120]!r}, which leads out of its folder."
@@ -108,8 +110,34 @@ def _path(archive: SentFile, entry: zipfile.ZipInfo) -> str:
     return path
 
 
-def _is_hidden(part: str) -> bool:
-    return part in _HIDDEN or (part.startswith(".") and part != ".")
+def _name(entry: zipfile.ZipInfo) -> str:
+    """The entry's name as its header says it: in UTF-8 by its flag, or by its Unicode Path field
+    (APPNOTE 4.6.9); else what is valid UTF-8 is that, and the rest stays in code page 437.
+
+    A backslash behind a letter beyond ASCII is taken for the second byte of that letter, as in
+    Shift-JIS, Big5 and GBK, and becomes an underscore.
+    """
+    name = entry.orig_filename
+    if entry.flag_bits & _UTF8_NAME:
+        return name
+    stored = name.encode("cp437")
+    extra = entry.extra
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<HH", extra)
+        field, extra = extra[4 : 4 + size], extra[4 + size :]
+        if kind == _UNICODE_PATH and field[:5] == struct.pack("<BI", 1, zlib.crc32(stored)):
+            stored = field[5:]
+            break
+    with suppress(UnicodeError):
+        return stored.decode("utf-8")
+    return re.sub(r"(?<=[^\x00-\x7f])\\", "_", name)
+
+
+def _is_passed_over(path: str) -> bool:
+    """Whether it is a folder, hidden, or what a system leaves in folders."""
+    return path.endswith("/") or any(
+        part in _HIDDEN or (part.startswith(".") and part != ".") for part in path.split("/")
+    )
 
 
 def _is_picture(
@@ -118,7 +146,7 @@ def _is_picture(
     """Whether the entry is a picture by its first bytes, or means to be one by its name."""
     name = path.lower()
     if entry.flag_bits & _ENCRYPTED:
-        raise BrokenArchive(f"{archive.name} is encrypted.")
+        raise BrokenArchive(f"{archive.name} is encrypted; send it without a password.")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         if "." in name.rpartition("/")[2] and not name.endswith((".zip", *SUFFIXES)):
             return False  # such as a long video, which Windows compresses in its own way

@@ -43,18 +43,20 @@ def collected(upload: Upload, options: Options, limits: Limits) -> Iterator[Coll
     opened: list[SentFile] = []
     skipped: list[str] = []
     try:
-        pictures = _gathered(upload.files, options, limits, opened, skipped)
+        every = options.manifest is not None  # which says itself what is no picture of the scene
+        pictures = _gathered(upload.files, options, limits, opened, skipped, every)
         if not pictures:
             raise NoPictures(f"There is no picture in what was sent.{_listed(skipped)}")
-        pictures = _ordered(pictures, options)
-        masks = _gathered(upload.masks, options, limits, opened, skipped)
-        matched, warnings = match_masks(masks, pictures)
+        masks = _gathered(upload.masks, options, limits, opened, skipped, every=True)
+        matched, warnings = match_masks(masks, pictures)  # some by the order in which they came
+        order = _order(pictures, options)
+        pictures, matched = [pictures[i] for i in order], [matched[i] for i in order]
         names = distinct([picture.name for picture in pictures])
         pictures = [
             replace(picture, name=name) for picture, name in zip(pictures, names, strict=True)
         ]
         if skipped:
-            message = f"Archives held files that are no pictures.{_listed(skipped)}"
+            message = f"Archives held files that are no pictures of the scene.{_listed(skipped)}"
             warnings = [WarningDocument(code="files-skipped", message=message), *warnings]
         yield Collected(pictures, matched, warnings)
     finally:
@@ -68,14 +70,15 @@ def _gathered(
     limits: Limits,
     opened: list[SentFile],
     skipped: list[str],
+    every: bool,
 ) -> list[SentFile]:
-    """The pictures that `files` are or hold. What is unpacked is added to `opened`, the names of
-    what is left out to `skipped`."""
+    """The pictures that `files` are or hold, also `every` companion of others. What is unpacked is
+    added to `opened`, the names of what is left out to `skipped`."""
     pictures: list[SentFile] = []
     for sent in files:
         kind = kind_of(sent.file)
         if kind == "archive":
-            found, others = unpack(sent, limits)
+            found, others = unpack(sent, limits, every)
             opened += found
             skipped += others
             pictures += sorted(found, key=natural)
@@ -109,13 +112,17 @@ def _listed(skipped: Sequence[str]) -> str:
     return f" Not taken: {shown}{f' and {rest} more' if rest > 0 else ''}."
 
 
-def _ordered(pictures: list[SentFile], options: Options) -> list[SentFile]:
+def _order(pictures: Sequence[SentFile], options: Options) -> list[int]:
+    """Which pictures are wanted, in the order wanted."""
     if options.manifest is None:
-        return sorted(pictures, key=natural) if options.order == "natural" else pictures
+        sent = list(range(len(pictures)))
+        if options.order == "natural":
+            sent.sort(key=lambda index: natural(pictures[index]))
+        return sent
     chosen = [_named(name, pictures) for name in options.manifest]
     if len(set(chosen)) < len(chosen):
         raise InvalidOption("The manifest names a picture twice.", option="manifest")
-    return [pictures[index] for index in chosen]
+    return chosen
 
 
 def _named(name: str, pictures: Sequence[SentFile]) -> int:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
+import zlib
 
 import pytest
 
@@ -94,6 +95,15 @@ def test_a_file_that_is_no_picture_may_be_larger_than_pictures_may() -> None:
     assert names(("film.mov", bytes(10_000_000)), ("a.png", PICTURE)) == (["a.png"], ["film.mov"])
 
 
+def test_depth_maps_beside_pictures_are_skipped_unless_every_picture_is_wanted() -> None:
+    sent = [(f"{folder}/{i}.png", PICTURE) for folder in ("depth", "images") for i in (1, 2)]
+    assert names(*sent) == (["images/1.png", "images/2.png"], ["depth/1.png", "depth/2.png"])
+    pictures, skipped = unpack(archive(*sent), LIMITS, every=True)
+    assert ([picture.name for picture in pictures], skipped) == ([name for name, _ in sent], [])
+    for picture in pictures:
+        picture.file.close()
+
+
 def test_what_is_called_a_picture_is_never_skipped() -> None:
     assert names(("a.jpg", b"damaged"), ("b.HEIC", b"")) == (["a.jpg", "b.HEIC"], [])
 
@@ -135,6 +145,39 @@ def test_names_in_an_unknown_encoding_are_no_reason_to_refuse(encoding: str, nam
     (picture,) = pictures
     assert picture.name.endswith(".png")
     picture.file.close()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name", "shown"),
+    [
+        ("shift-jis", "写真/表.png", "Ä╩É^/ò_.png"),
+        ("shift-jis", "ソファ1.png", "â_âtâ@1.png"),
+        ("big5", "成功.png", "ª¿Ñ_.png"),
+    ],
+)
+def test_a_backslash_that_is_half_a_letter_hides_no_picture(
+    encoding: str, name: str, shown: str
+) -> None:
+    """The second byte of some letters is a backslash; a folder of it would hold `.png`, hidden."""
+    pictures, skipped = unpack(encoded_names(encoding, name, "2.png"), LIMITS)
+    assert ([picture.name for picture in pictures], skipped) == ([shown, "2.png"], [])
+    for picture in pictures:
+        picture.file.close()
+
+
+def test_a_name_that_stands_in_a_unicode_path_field_is_read_there() -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for stored, name in ((b"????.png", "写真.png"), (b"K?che.png", "Küche.png")):
+            field = struct.pack("<BI", 1, zlib.crc32(b"????.png")) + name.encode()
+            entry = zipfile.ZipInfo(stored.decode())
+            entry.extra = struct.pack("<HH", 0x7075, len(field)) + field
+            file.writestr(entry, PICTURE)
+    pictures, _ = unpack(SentFile("scene.zip", buffer), LIMITS)
+    # the second field is that of another name, so its file was named anew since
+    assert [picture.name for picture in pictures] == ["写真.png", "K?che.png"]
+    for picture in pictures:
+        picture.file.close()
 
 
 def zip64(content: bytes) -> SentFile:

@@ -106,6 +106,38 @@ def test_what_an_archive_holds_beside_pictures_is_said() -> None:
         pass
 
 
+def test_depth_maps_and_masks_in_an_archive_are_no_pictures_of_the_scene() -> None:
+    """But a mask may be called so where masks are sent, and a manifest chooses what it wants."""
+    entries = [(name, b"x") for name in ("depth/1.png", "images/1.jpg", "masks/1.png")]
+    sent = Upload((archive(*entries),), (archive(*entries[1:]),), {})
+    with collected(sent, read_options({"manifest": '["masks/1.png"]'}), LIMITS) as found:
+        assert [picture.name for picture in found.pictures] == ["masks/1.png"]
+    sent = Upload((archive(*entries),), (archive(entries[2]),), {})
+    with collected(sent, Options(), LIMITS) as found:
+        assert [picture.name for picture in found.pictures] == ["images/1.jpg"]
+        assert [mask and mask.name for mask in found.masks] == ["masks/1.png"]
+        (warning,) = found.warnings
+    assert "Not taken: depth/1.png, masks/1.png" in warning.message
+
+
+@pytest.mark.parametrize(
+    "options", [{"order": "natural"}, {"manifest": '["1.jpg", "2.jpg", "10.jpg"]'}]
+)
+def test_masks_without_names_follow_the_pictures_that_they_were_sent_with(
+    options: dict[str, str],
+) -> None:
+    sent = Upload(files("10.jpg", "2.jpg", "1.jpg"), files("m10", "m2", "m1"), {})
+    with collected(sent, read_options(options), LIMITS) as found:
+        assert [picture.name for picture in found.pictures] == ["1.jpg", "2.jpg", "10.jpg"]
+        assert [mask and mask.name for mask in found.masks] == ["m1", "m2", "m10"]
+
+
+def test_a_manifest_may_leave_out_pictures_that_have_masks() -> None:
+    sent = Upload(files("a.jpg", "b.jpg"), files("a.png", "b.png"), {})
+    with collected(sent, read_options({"manifest": '["b.jpg"]'}), LIMITS) as found:
+        assert [mask and mask.name for mask in found.masks] == ["b.png"]
+
+
 def test_masks_may_come_as_an_archive() -> None:
     pictures = archive(("left/1.jpg", b"x"), ("right/1.jpg", b"x"))
     masks = archive(("right/1.jpg.png", b"x"), ("left/1.jpg.png", b"x"))

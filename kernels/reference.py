@@ -351,7 +351,7 @@ def packed_attention(q: Tensor, packed: Tensor, keys: int) -> Tensor:
     check_packed(packed, keys, width, sum(sizes))
     shapes = ((keys, width), (keys, 1), (width, keys), (width, 1))
     k_codes, k_scale, v_codes, v_scale = (
-        part.contiguous().view(dtype).unflatten(-1, shape)
+        part.clone(memory_format=torch.contiguous_format).view(dtype).unflatten(-1, shape)
         for part, dtype, shape in zip(
             packed.split(sizes, dim=-1), (codes, scales, codes, scales), shapes, strict=True
         )

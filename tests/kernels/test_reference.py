@@ -131,6 +131,15 @@ def test_8_bit_attention_is_close_to_attention(tokens: int) -> None:
     assert (got - exact).norm() < 0.02 * exact.norm()
 
 
+@pytest.mark.parametrize(("keys", "width"), [(1, 1), (3, 5), (7, 6)])
+def test_8_bit_attention_takes_one_head_of_any_size(keys: int, width: int) -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(1, 1, 4, width), *torch.randn(2, 1, 1, keys, width)
+    alone = reference.int8_attention(q, k, v)
+    both = reference.int8_attention(*(one.repeat(1, 2, 1, 1) for one in (q, k, v)))
+    assert torch.equal(both, alone.repeat(1, 1, 2, 1))
+
+
 def test_8_bit_attention_to_one_key_returns_its_value() -> None:
     v = torch.randn(1, 1, 1, 16)
     got = reference.int8_attention(torch.randn(1, 1, 5, 16), torch.randn(1, 1, 1, 16), v)

@@ -14,6 +14,7 @@ constexpr int64_t kTileDepth = 64;  // codes that lie together: one row of a mat
 constexpr int64_t kLine = 16;       // floats of a cache line
 
 constexpr float kSmallestScale = 1e-25f;  // whose reciprocal and remainders keep all their bits
+constexpr float kSmallestExtreme = 1e-15f;  // of a smoothed token whose remainders keep theirs
 constexpr int kEntering = kLanes > 8 ? 16 : 8;  // vectors that are turned as they are read
 constexpr int kUnrolled = 4;  // vectors whose sums and extremes are kept apart, so that none waits for the one before
 
@@ -136,17 +137,23 @@ inline void rotate_few(float* x, int64_t size) {
             }
 }
 
-// The small factor: x [order, size] becomes M^T x, one term after the other.
-inline void rotate_base(float* x, int64_t order, int64_t size, const float* matrix) {
-    float column[32];
-    for (int64_t i = 0; i < size; ++i) {
-        for (int64_t j = 0; j < order; ++j) {
-            float total = matrix[j] * x[i];
-            for (int64_t l = 1; l < order; ++l) total = total + matrix[l * order + j] * x[l * size + i];
-            column[j] = total;
-        }
-        for (int64_t j = 0; j < order; ++j) x[j * size + i] = column[j];
+// A column of x [order, size], or as many as a Real has lanes: it becomes M^T x, one term after the other.
+template <class Real>
+inline void rotate_column(float* x, int64_t order, int64_t size, const float* matrix) {
+    Real given[32], total;
+    for (int64_t l = 0; l < order; ++l) std::memcpy(given + l, x + l * size, sizeof(Real));
+    for (int64_t j = 0; j < order; ++j) {
+        total = matrix[j] * given[0];
+        for (int64_t l = 1; l < order; ++l) total = total + matrix[l * order + j] * given[l];
+        std::memcpy(x + j * size, &total, sizeof(Real));
     }
+}
+
+// The small factor of a rotation.
+inline void rotate_base(float* x, int64_t order, int64_t size, const float* matrix) {
+    int64_t i = 0;
+    for (; i + kLanes <= size; i += kLanes) rotate_column<Vector>(x + i, order, size, matrix);
+    for (; i < size; ++i) rotate_column<float>(x + i, order, size, matrix);
 }
 
 // A divisor with its reciprocal in two parts: `inverse` is 1 / value rounded, `rest` what that lacks.
@@ -171,12 +178,13 @@ inline Divisor<Vector> divisor(Vector value) {
 // What every token is multiplied by, then divided by, channel by channel.
 struct Smoothing {
     float gain;
+    float factor;             // a power of two that went from the gain to the divisor
     Divisor<float*> divisor;  // [features, filled up with ones to a vector] each; null without smoothing
 
     static int64_t floats(const Rows& rows) { return rows.smoothing ? 3 * round_up(rows.features, kLanes) : 0; }
 
     // A gain that is a power of two divides the smoothing instead: not a bit of the quotient changes.
-    Smoothing(const Rows& rows, float* memory) : gain(rows.signs ? rows.hadamard_scale : 1), divisor{} {
+    Smoothing(const Rows& rows, float* memory) : gain(rows.signs ? rows.hadamard_scale : 1), factor(1), divisor{} {
         if (!rows.smoothing) return;
         const int64_t padded = round_up(rows.features, kLanes);
         divisor = {memory, memory + padded, memory + 2 * padded};
@@ -185,6 +193,7 @@ struct Smoothing {
         int exponent;
         const float scale = std::frexp(gain, &exponent) == 0.5f ? 1 / gain : 1;
         gain *= scale;
+        factor = 1 / scale;
         for (int64_t k = 0; k < padded; k += kLanes) {
             const auto d = ::divisor(load(divisor.value + k) * scale);
             store(divisor.value + k, d.value);
@@ -248,17 +257,21 @@ struct Extremes {
     float lowest, highest;
 };
 
+enum class Division { none, by_reciprocal, exact };
+
 // The last pass over the floats of a token: what is left of the rotation from `span` on, gain, smoothing, extremes.
 // Meanwhile half of the token that follows is fetched.
-template <bool with_gain, bool with_smoothing>
+template <bool with_gain, Division division>
 inline Extremes smooth(float* row, const Rows& rows, const Smoothing& smoothing, int64_t span, const float* following) {
     const int64_t n = rows.features, body = n / kLanes * kLanes;
-    const Vector gain = broadcast(smoothing.gain);
+    const Vector gain = broadcast(smoothing.gain), factor = broadcast(smoothing.factor);
     Vector low[kUnrolled], high[kUnrolled];
     for (int i = 0; i < kUnrolled; ++i) low[i] = -(high[i] = broadcast(-__builtin_inff()));
     const auto adjust = [&](Vector v, int64_t k) {
+        if (division == Division::exact)
+            return v * (gain * factor) / (load(smoothing.divisor.value + k) * factor);
         if (with_gain) v *= gain;
-        return with_smoothing ? quotient(v, smoothing.at(k)) : v;
+        return division == Division::none ? v : quotient(v, smoothing.at(k));
     };
     const auto last = [&](Vector v, int64_t k, int place) {
         if (k % (2 * kLine) == 0) __builtin_prefetch(following + k / 2);
@@ -284,13 +297,10 @@ inline Extremes smooth(float* row, const Rows& rows, const Smoothing& smoothing,
     return found;
 }
 
-// Codes of one token, `kTileDepth` at a time to codes, codes + chunk_stride, ...; the last chunk is filled up with
-// zeros to `padded`, at least `features` long. Returns the token's scale; `code_sum` receives the sum of its codes.
-inline float quantize_row(const float* x, const Rows& rows, const Smoothing& smoothing, float* row, int8_t* codes,
-                          int64_t chunk_stride, int32_t* code_sum) {
+// A token as it is rounded, to `row`, which is filled up with zeros to `padded` floats.
+inline Extremes transform_row(const float* x, const Rows& rows, const Smoothing& smoothing, Division division,
+                              float* row, int64_t padded, const float* following) {
     const int64_t n = rows.features;
-    const int64_t padded = round_up(n, kTileDepth);
-    const float* following = x + (rows.gated ? 2 * n : n);
     if (rows.gated) {
         gate(x, n, row);
         x = row;
@@ -329,9 +339,25 @@ inline float quantize_row(const float* x, const Rows& rows, const Smoothing& smo
     if (rows.signs && rows.order > 1) rotate_base(row, rows.order, size, rows.base);
 
     const bool with_gain = smoothing.gain != 1;
-    const auto with = with_gain ? smooth<true, true> : smooth<false, true>;
-    const auto without = with_gain ? smooth<true, false> : smooth<false, false>;
-    const Extremes found = (rows.smoothing ? with : without)(row, rows, smoothing, span, following);
+    const auto quick = with_gain ? smooth<true, Division::by_reciprocal> : smooth<false, Division::by_reciprocal>;
+    const auto without = with_gain ? smooth<true, Division::none> : smooth<false, Division::none>;
+    const auto last = division == Division::none    ? without
+                      : division == Division::exact ? smooth<true, Division::exact>
+                                                    : quick;
+    return last(row, rows, smoothing, span, following);
+}
+
+// Codes of one token, `kTileDepth` at a time to codes, codes + chunk_stride, ...; the last chunk is filled up with
+// zeros. Returns the token's scale; `code_sum` receives the sum of its codes.
+inline float quantize_row(const float* x, const Rows& rows, const Smoothing& smoothing, float* row, int8_t* codes,
+                          int64_t chunk_stride, int32_t* code_sum) {
+    const int64_t n = rows.features;
+    const int64_t padded = round_up(n, kTileDepth);
+    const float* following = x + (rows.gated ? 2 * n : n);
+    const Division division = rows.smoothing ? Division::by_reciprocal : Division::none;
+    Extremes found = transform_row(x, rows, smoothing, division, row, padded, following);
+    if (rows.smoothing && found.lowest > -kSmallestExtreme && found.highest < kSmallestExtreme)
+        found = transform_row(x, rows, smoothing, Division::exact, row, padded, following);
     float bottom = found.lowest < 0 ? -found.lowest : found.lowest, top = found.highest;
     if (rows.clip) {
         bottom *= rows.clip[0];

@@ -142,12 +142,19 @@ def test_codes_of_rotated_and_smoothed_tokens_are_exact(width: int, bits: int) -
         assert torch.equal(scale, expected_scale), names
 
 
-@pytest.mark.parametrize("magnitude", [1e-40, 1e-37, 1e-30, 1e-20, 1e20, 1e37])
-def test_codes_of_tokens_of_any_magnitude_are_exact(magnitude: float) -> None:
+@pytest.mark.parametrize("transformed", [(), ("smoothing",), ("signs", "smoothing")])
+@pytest.mark.parametrize("magnitude", [1e-43, 1e-40, 1e-37, 1e-30, 1e-20, 1e20, 1e36])
+@pytest.mark.parametrize("width", [96, 100, 256, 512])
+def test_codes_of_tokens_of_any_magnitude_are_exact(
+    width: int, magnitude: float, transformed: tuple[str, ...]
+) -> None:
     torch.manual_seed(0)
-    x = torch.rand(5, 128) * magnitude
-    codes, scale = ops.quantize_rows(x, bits=8)
-    expected_codes, expected_scale = _defined(x, 8)
+    if width == 100:
+        transformed = tuple(name for name in transformed if name != "signs")
+    x = torch.rand(5, width) * magnitude
+    parts = {name: value for name, value in _transforms(width).items() if name in transformed}
+    codes, scale = ops.quantize_rows(x, bits=8, **parts)
+    expected_codes, expected_scale = _defined(x, 8, **parts)
     assert torch.equal(codes, expected_codes)
     assert torch.equal(scale, expected_scale)
 

@@ -21,5 +21,9 @@ def update_activation_maximum(
 
 
 def channel_scale(activation_maximum: Tensor, weight_maximum: Tensor, alpha: float = 0.5) -> Tensor:
-    """Smoothing `[K]`: activation_maximum^alpha / weight_maximum^(1 - alpha), bounded below."""
+    """Smoothing `[K]`: activation_maximum^alpha / weight_maximum^(1 - alpha), bounded below.
+
+    A channel that no weight reads may have any scale; its weight's maximum counts as 1.
+    """
+    weight_maximum = weight_maximum.where(weight_maximum > 0, 1.0)
     return (activation_maximum**alpha / weight_maximum ** (1 - alpha)).clamp(min=_SMALLEST_SCALE)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from kernels import FORMATS, QuantizedLinear
@@ -28,6 +29,13 @@ def test_activation_and_weight_share_the_range() -> None:
 
 def test_a_dead_channel_keeps_a_positive_scale() -> None:
     assert channel_scale(torch.zeros(2), torch.ones(2)).min() > 0
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
+def test_a_channel_that_no_weight_reads_keeps_a_finite_scale(alpha: float) -> None:
+    scale = channel_scale(torch.tensor([4.0, 0.0]), torch.zeros(2), alpha)
+    assert scale.isfinite().all()
+    assert scale.min() > 0
 
 
 def test_smoothing_lowers_the_error_where_one_channel_dominates() -> None:

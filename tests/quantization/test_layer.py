@@ -108,3 +108,20 @@ def test_searches_look_at_a_bounded_number_of_tokens_from_everywhere() -> None:
     assert len(seen.unique()) == SEARCH_ROWS
     shares = torch.histc(seen, 3, 0, 12000) / SEARCH_ROWS
     assert (shares - 1 / 3).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("recipe", [replace(Recipe(), smooth=True), *RECIPES.values()])
+@pytest.mark.parametrize("rotate", [False, True])
+def test_channels_and_layers_of_zeros_are_quantised_like_any_other(
+    recipe: Recipe, rotate: bool, weight: Tensor, observed: Observed
+) -> None:
+    recipe = replace(recipe, rotate=rotate)
+    signs = rotation_signs(64, "layer", 0) if rotate else None
+    unread = weight.clone()
+    unread[:, 5] = 0
+    for values in (unread, torch.zeros_like(weight)):
+        layer = quantize_layer(values, torch.zeros(48), W4A4, recipe, signs, observed)
+        found = layer_errors(layer, values, torch.zeros(48), W4A4, observed)
+        assert 0 <= found.quantised < 0.1
+        assert 0 <= found.nearest < 0.1
+        assert layer(observed.seen[0]).isfinite().all()

@@ -46,8 +46,8 @@ class Network(nn.Module, ABC):
 
         `query_points` `[B, N, 2]` or `[N, 2]`: pixels (x, y) of frame 0, for a network with a track
         head. `attention_keys`: of how many tokens attention over the scene may look at, about; None
-        is all of them, and exact. `model.network.keys` says which it leaves out first. Raises
-        ValueError for any other shape.
+        is all of them, and exact. `model.network.keys` says which it leaves out first. Images may
+        be of any floating-point type. Raises ValueError for any other type or shape.
         """
 
     @abstractmethod
@@ -104,7 +104,12 @@ class Network(nn.Module, ABC):
 
 
 def checked_frames(images: Tensor, patch_size: int) -> Tensor:
-    """Frames as `[B, S, 3, H, W]`; see `Network.forward`. Raises ValueError."""
+    """Frames as float32 `[B, S, 3, H, W]`; see `Network.forward`. Raises ValueError."""
+    if not images.is_floating_point():
+        raise ValueError(
+            f"images are {images.dtype}; expected floating-point numbers from 0 to 1: divide 8-bit "
+            "pixels by 255"
+        )
     if images.dim() == 4:
         images = images[None]
     if images.dim() != 5 or images.shape[2] != 3 or 0 in images.shape:
@@ -116,4 +121,4 @@ def checked_frames(images: Tensor, patch_size: int) -> Tensor:
             f"images are {images.shape[-2]}x{images.shape[-1]} pixels; both sides must be "
             f"multiples of {patch_size}"
         )
-    return images
+    return images.float()

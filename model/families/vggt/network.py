@@ -151,9 +151,10 @@ class VGGT(Network):
             query_points.dim() != 3
             or query_points.shape[-1] != 2
             or query_points.shape[0] != images.shape[0]
+            or not query_points.shape[1]
         ):
             raise ValueError(
                 f"query_points have shape {tuple(query_points.shape)}; expected "
-                f"[{images.shape[0]}, N, 2] or [N, 2]"
+                f"[{images.shape[0]}, N, 2] or [N, 2] of one point or more"
             )
-        return images, query_points
+        return images, query_points.float()

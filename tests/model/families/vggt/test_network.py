@@ -105,6 +105,23 @@ def test_images_of_another_shape_are_refused(
         net(torch.rand(shape))
 
 
+def test_pixels_of_8_bits_are_refused(net: VGGT) -> None:
+    with pytest.raises(ValueError, match=r"torch\.uint8; expected .* divide 8-bit pixels by 255"):
+        net(torch.zeros(1, 3, 28, 28, dtype=torch.uint8))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_images_and_points_may_be_of_any_floating_point_type(
+    net: VGGT, dtype: torch.dtype
+) -> None:
+    images, points = torch.rand(2, 3, 28, 42).half(), torch.tensor([[3.5, 20.0]])
+    found = net(images.to(dtype), points.to(dtype))
+    expected = net(images.float(), points)
+    assert torch.equal(found.depth, expected.depth)
+    assert torch.equal(found.track, expected.track)
+
+
 def test_query_points_without_a_tracker_are_refused(config: VGGTConfig) -> None:
     net = VGGT(config.with_heads(("camera",)))
     with pytest.raises(ValueError, match="without its track head"):
@@ -112,8 +129,9 @@ def test_query_points_without_a_tracker_are_refused(config: VGGTConfig) -> None:
 
 
 def test_query_points_of_another_shape_are_refused(net: VGGT) -> None:
-    with pytest.raises(ValueError, match=r"expected \[1, N, 2\]"):
-        net(torch.rand(1, 3, 28, 28), torch.rand(2, 3))
+    for shape in ((2, 3), (2, 1, 2), (0, 2)):
+        with pytest.raises(ValueError, match=r"expected \[1, N, 2\]"):
+            net(torch.rand(1, 3, 28, 28), torch.rand(shape))
 
 
 def test_pictures_too_small_to_track_in_are_refused() -> None:

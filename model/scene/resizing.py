@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 Pixels = NDArray[np.uint8]
-MODES = ("upper_bound_resize", "lower_bound_resize", "upper_bound_crop", "pixel_budget")
+MODES = (
+    "upper_bound_resize",
+    "lower_bound_resize",
+    "upper_bound_crop",
+    "lower_bound_crop",
+    "pixel_budget",
+)
 PIXEL_BUDGET = 255_000
 """Of a picture in mode "pixel_budget"."""
 
@@ -54,18 +60,18 @@ def place(
 
     - "upper_bound_resize": the longer side becomes `side`, then each side the nearest multiple.
     - "lower_bound_resize": likewise, but the shorter side becomes `side`.
-    - "upper_bound_crop": as the first, but sides are cut down to a multiple.
+    - "upper_bound_crop" and "lower_bound_crop": as these, but sides are cut down to a multiple.
     - "pixel_budget": about `budget` pixels in about its own shape, or where there is one the size
       (height, width) of the `first` picture.
     """
     if mode == "pixel_budget":
         size = budget_size(*picture.size, budget, patch) if first is None else first[::-1]
         return _placed(picture, np.array(picture.resize(size, Image.Resampling.LANCZOS)))
-    bound = min if mode == "lower_bound_resize" else max
+    bound = min if mode.startswith("lower_bound") else max
     factor = side / bound(picture.size)
     width, height = (round(length * factor) for length in picture.size)
     pixels = resized(np.array(picture), max(1, height), max(1, width))
-    if mode == "upper_bound_crop":
+    if mode.endswith("crop"):
         rows, columns = (max(patch, length // patch * patch) for length in (height, width))
         return _placed(picture, pixels).cropped(rows, columns)
     rows, columns = (max(patch, (n + patch // 2) // patch * patch) for n in (height, width))
@@ -74,16 +80,16 @@ def place(
 
 def budget_size(width: int, height: int, budget: int, patch: int) -> tuple[int, int]:
     """Width and height, multiples of `patch`, of at most `budget` pixels in about the shape of a
-    picture."""
+    picture; more only where a side would be less than one patch."""
     factor = math.sqrt(budget / (width * height))
     wanted = width * factor, height * factor
-    columns, rows = (max(1, round(length / patch)) for length in wanted)
+    columns, rows = (round(length / patch) for length in wanted)
     while columns * rows * patch**2 > budget:
         if columns / rows > wanted[0] / wanted[1]:
             columns -= 1
         else:
             rows -= 1
-    return columns * patch, rows * patch
+    return max(1, columns) * patch, max(1, rows) * patch
 
 
 def resized(pixels: Pixels, height: int, width: int) -> Pixels:
@@ -93,7 +99,7 @@ def resized(pixels: Pixels, height: int, width: int) -> Pixels:
     if (rows, columns) == (height, width):
         return pixels
     if height > rows or width > columns:
-        values = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+        values = torch.from_numpy(pixels).permute(2, 0, 1)[None].double()
         cubic = F.interpolate(values, size=(height, width), mode="bicubic", align_corners=False)
         return cubic[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
     sums = _area_sums(_area_sums(pixels.astype(np.int64), height, 0), width, 1)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from model.scene.preprocess import preprocess_images
-from model.scene.resizing import PIXEL_BUDGET, budget_size, place
+from model.scene.resizing import PIXEL_BUDGET, budget_size, place, resized
 from tests.model.golden import cases_of, fixtures
 
 
@@ -41,9 +41,9 @@ def test_resizing_is_opencvs(folder: Path, case: dict[str, Any]) -> None:
 
 
 def _grows(method: str, side: int, width: int, height: int) -> bool:
-    bound = min(width, height) if method == "lower_bound_resize" else max(width, height)
+    bound = min(width, height) if method.startswith("lower_bound") else max(width, height)
     sizes = [round(length * side / bound) for length in (width, height)]
-    if method == "upper_bound_crop":
+    if method.endswith("crop"):
         return side > bound
     return side > bound or any(size % 14 >= 7 for size in sizes)
 
@@ -72,3 +72,40 @@ def test_all_pictures_get_the_size_of_the_first_or_are_cut_to_the_smallest() -> 
     assert cut.images.shape[2:] == (98, 98)
     assert cut.transforms[0].offset == (-14.0, 0.0)
     assert cut.transforms[1].offset == (0.0, -14.0)
+
+
+def test_sides_that_are_cut_down_may_be_fitted_by_the_shorter_one() -> None:
+    """The public methods are named by what is fitted, and by what is done to the rest."""
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (75, 100, 3), np.uint8))
+    fitted = place(picture, "lower_bound_resize", 45, 1)
+    assert fitted.size == (45, 60)
+    cut = place(picture, "lower_bound_crop", 45, 14)
+    assert cut.size == (42, 56)
+    assert cut.cut == (2, 1)
+    assert np.array_equal(cut.pixels, fitted.pixels[1:43, 2:58])
+
+
+def test_no_side_is_less_than_a_patch_however_thin_a_picture_is() -> None:
+    # the longer side gets what the budget leaves it, and the shorter one is rounded up at the end
+    assert budget_size(1, 100_000, PIXEL_BUDGET, 14) == (14, 159_684)
+    assert budget_size(1, 2000, PIXEL_BUDGET, 14) == (14, 22_582)
+    assert budget_size(2000, 1, PIXEL_BUDGET, 14) == (22_582, 14)
+
+
+def _cubic(length: int, after: int) -> np.ndarray:
+    """Weights `[after, length]` of Keys' cubic with a = -0.75, float64, edges repeated."""
+    weights = np.zeros((after, length))
+    for row in range(after):
+        place = (row + 0.5) * length / after - 0.5
+        for near in range(int(np.floor(place)) - 1, int(np.floor(place)) + 3):
+            x = abs(place - near)
+            inner = 1.25 * x**3 - 2.25 * x**2 + 1
+            outer = -0.75 * (x**3 - 5 * x**2 + 8 * x - 4)
+            weights[row, np.clip(near, 0, length - 1)] += inner if x <= 1 else outer
+    return weights
+
+
+def test_a_cubic_resize_is_rounded_once() -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (91, 124, 3), np.uint8)
+    exact = np.einsum("ai,bj,ijc->abc", _cubic(91, 98), _cubic(124, 126), pixels.astype(float))
+    assert np.array_equal(resized(pixels, 98, 126), exact.round().clip(0, 255).astype(np.uint8))

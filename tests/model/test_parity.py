@@ -328,6 +328,14 @@ def _ties(got: Tensor, expected: Tensor, step: Tensor, atol: float) -> Tensor:
     return moved
 
 
+def _turns_alike(width: int) -> bool:
+    """Whether our rotation of this width is the public code's, which knows more base matrices."""
+    try:
+        return base_order(width) <= 12
+    except ValueError:
+        return False
+
+
 @pytest.mark.parametrize("folder", fixtures("quant_linear"))
 def test_quantised_linear(folder: Path) -> None:
     fixture = Fixture(folder)
@@ -351,7 +359,7 @@ def test_quantised_linear(folder: Path) -> None:
         weight, x = weights["weight"], inputs["x"]
         calibration = [inputs[f"calib.{i}"] for i in range(values["num_calib"])]
         signs = None
-        if turn is not None and base_order(len(turn)) <= 12:
+        if turn is not None and _turns_alike(len(turn)):
             signs = reference.rotation_signs(turn)
             torch.testing.assert_close(reference.rotation_matrix(signs), turn, atol=1e-6, rtol=0)
         elif (

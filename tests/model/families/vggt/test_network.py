@@ -112,9 +112,7 @@ def test_pixels_of_8_bits_are_refused(net: VGGT) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
-def test_images_and_points_may_be_of_any_floating_point_type(
-    net: VGGT, dtype: torch.dtype
-) -> None:
+def test_images_and_points_may_be_of_any_floating_point_type(net: VGGT, dtype: torch.dtype) -> None:
     images, points = torch.rand(2, 3, 28, 42).half(), torch.tensor([[3.5, 20.0]])
     found = net(images.to(dtype), points.to(dtype))
     expected = net(images.float(), points)

@@ -24,7 +24,8 @@ def cameras_from_rays(
     """World-to-camera extrinsics `[N, 3, 4]` and intrinsics `[N, 3, 3]` (pixels) for images of
     (height, width), from rays `[N, h, w, 6]` (direction, origin) and confidence `[N, h, w]`.
 
-    Draws are random, but the same at every call.
+    Draws are random, but the same at every call. A focal length that the rays leave open may be
+    infinite or 0; rays that are not finite make a camera that is not.
     """
     rows, columns = rays.shape[1:3]
     x = (2 * torch.arange(columns, device=rays.device) + 1) / columns - 1
@@ -50,21 +51,22 @@ def _camera(
 ) -> tuple[Tensor, Tensor]:
     """World-to-camera `[3, 4]`, and focal lengths in half sides, from rays `[P, 6]` at `plane` `[P,
     3]`."""
+    if not (rays.isfinite().all() and confidence.isfinite().all()):
+        return rays.new_full((3, 4), torch.nan), rays.new_full((2,), torch.nan)
     directions = F.normalize(rays[:, :3], dim=-1)
     best = _homography(plane, directions, confidence, generator)
     # with QL, best = rotation @ lower; the three columns are reversed for torch's QR
     flipped, upper = torch.linalg.qr(best.flip(1))
     rotation, lower = flipped.flip(1), upper.flip(0, 1)
-    signs = lower.diagonal().sign()
+    signs = 1 - 2 * lower.diagonal().signbit().to(lower.dtype)
     rotation, lower = rotation * signs, signs[:, None] * lower
     if torch.linalg.det(rotation) < 0:  # a homography has no sign
         rotation = -rotation
     diagonal = lower.diagonal()
     centre = (confidence[:, None] * rays[:, 3:]).sum(0) / confidence.sum()
     to_camera = rotation.T
-    return torch.cat((to_camera, -(to_camera @ centre)[:, None]), dim=1), (
-        diagonal[2] / diagonal[:2]
-    )
+    extrinsics = torch.cat((to_camera, -(to_camera @ centre)[:, None]), dim=1)
+    return extrinsics, (diagonal[2] / diagonal[:2]).where(diagonal[:2] > 0, torch.inf)
 
 
 def _homography(

@@ -97,7 +97,8 @@ def reconstruct(
     that can.
 
     `cameras` are those of the pictures, where they are known and the network takes them. The scene
-    is then brought onto them, depth and all. Raises ValueError if the network takes none.
+    is then brought onto them, depth and all; one camera fixes no scale. Raises ValueError if the
+    network takes none, or they are not as many as the pictures.
     """
     family = families.of(net.config)
     grid = family.grid(net.config)
@@ -114,7 +115,7 @@ def reconstruct(
     scene = decode(net.config, _predict(net, batch.images, attention_keys, **known), batch)
     if metric is not None:
         scene = _in_metres(family, scene, _predict(metric, batch.images))
-    if cameras is None or len(scene.extrinsics) < 2:
+    if cameras is None:
         return scene
     return _onto(scene, fit_cameras(scene.extrinsics, cameras[0]))
 
@@ -127,6 +128,12 @@ def known_to_network(
     if cameras is None:
         return {}
     extrinsics, original = cameras
+    count = len(batch.transforms)
+    if extrinsics.shape != (count, 3, 4) or original.shape != (count, 3, 3):
+        raise ValueError(
+            f"cameras have shapes {tuple(extrinsics.shape)} and {tuple(original.shape)}; expected "
+            f"extrinsics [{count}, 3, 4] and intrinsics [{count}, 3, 3], one for each picture"
+        )
     intrinsics = torch.stack(
         [
             t.intrinsics_to_network(matrix)

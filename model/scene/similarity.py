@@ -91,12 +91,11 @@ def camera_centres(extrinsics: Tensor) -> Tensor:
 
 
 def fit_cameras(source: Tensor, target: Tensor) -> Similarity:
-    """The similarity that brings cameras `[S, 3, 4]` of one world to the same cameras in another, S
-    >= 2.
+    """The similarity that brings cameras `[S, 3, 4]` of one world to the same cameras in another.
 
     The rotation is the mean over all cameras, so two cameras, or a straight path, suffice; scale
-    and translation are the least-squares fit of the centres. Centres that all coincide leave the
-    scale at 1.
+    and translation are the least-squares fit of the centres. Centres that all coincide, or a single
+    one, leave the scale at 1.
     """
     source, target = source.double(), target.double()
     u, _, vt = torch.linalg.svd(torch.einsum("sji,sjk->ik", target[..., :3], source[..., :3]))

@@ -70,6 +70,19 @@ def test_known_cameras_change_the_answer_and_their_world_becomes_its_own() -> No
     torch.testing.assert_close(larger.depth, 3 * told.depth, rtol=1e-3, atol=1e-4)
 
 
+def test_a_scene_of_one_picture_stands_where_its_known_camera_does() -> None:
+    net, pictures, known = filled(depth_anything_3()), _pictures(1), _cameras(1)
+    scene = reconstruct(net, pictures, cameras=known)
+    torch.testing.assert_close(scene.extrinsics, known[0], atol=1e-4, rtol=1e-4)
+
+
+def test_as_many_cameras_as_pictures_are_asked_for() -> None:
+    extrinsics, intrinsics = _cameras(3)
+    for cameras in ((extrinsics, intrinsics), (extrinsics[:2], intrinsics)):
+        with pytest.raises(ValueError, match=r"expected extrinsics \[2, 3, 4\] and intrinsics"):
+            reconstruct(filled(depth_anything_3()), _pictures(2), cameras=cameras)
+
+
 @pytest.mark.parametrize("name", ["pi3", "vggt"])
 def test_a_network_that_takes_no_cameras_says_so(name: str) -> None:
     with pytest.raises(ValueError, match="looks at pictures alone"):

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from kernels.hadamard import base_order
 from model import families
 from model.files.artifact import replace_linear
 from model.files.checkpoint import assign, build_empty
@@ -65,21 +66,36 @@ def quantize(
 def suited(recipe: Recipe, config: NetworkConfig) -> Recipe:
     """The recipe with a scheme for every part of this network.
 
-    Raises ValueError if it names parts or layers that the network does not have, or quantises
-    nothing.
+    Raises ValueError if it names parts or layers that the network does not have, quantises nothing,
+    or rotates a layer whose width has no rotation.
     """
     family = families.of(config)
     recipe = recipe.of(family)
-    if recipe.overrides:
-        names = (name for name, _ in build_empty(config).named_modules())
-        layers = [name for name in names if family.part_of(name) is not None]
-        unknown = sorted(set(dict(recipe.overrides)) - set(layers))
-        if unknown:
-            raise ValueError(
-                f"overrides name {', '.join(unknown[:3])}: no layers of this network that can be "
-                f"quantised; expected names such as {layers[0]}"
-            )
+    layers = {
+        name: module
+        for name, module in build_empty(config).named_modules()
+        if isinstance(module, nn.Linear) and family.part_of(name) is not None
+    }
+    unknown = sorted(set(dict(recipe.overrides)) - set(layers))
+    if unknown:
+        raise ValueError(
+            f"overrides name {', '.join(unknown[:3])}: no layers of this network that can be "
+            f"quantised; expected names such as {next(iter(layers))}"
+        )
+    for name, layer in layers.items() if recipe.rotate else ():
+        if recipe.scheme(family, name) is not None:
+            _check_width(name, layer.in_features)
     return recipe
+
+
+def _check_width(layer: str, width: int) -> None:
+    try:
+        base_order(width)
+    except ValueError as error:
+        raise ValueError(
+            f"{layer} cannot be rotated: {error}. Quantise without rotation (--no-rotation), or "
+            "leave such layers in float by overrides"
+        ) from None
 
 
 def _without_samples(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from model.families.vggt.presets import PRESETS
 from model.files.checkpoint import TensorSource, build_empty
 from quantization.convert import quantize, quantize_network
 from quantization.recipe import RECIPES, Recipe
+from tests.model.conftest import tiny_config
+from tests.model.families.networks import filled
 
 
 def _schemes(net: VGGT) -> dict[str, str]:
@@ -115,3 +118,20 @@ def test_a_checkpoint_and_a_network_in_memory_give_the_same_layers(
 def test_a_recipe_that_looks_at_activations_needs_samples(net: VGGT) -> None:
     with pytest.raises(ValueError, match="give it calibration samples"):
         quantize_network(net, RECIPES["best"])
+
+
+def test_a_width_without_a_rotation_is_refused_before_any_layer_is_read() -> None:
+    config = tiny_config()
+    assert config.camera_head is not None
+    config = replace(config, camera_head=replace(config.camera_head, mlp_ratio=3.5))
+
+    def read(name: str) -> Tensor:
+        raise AssertionError(name)
+
+    layer = "camera_head.trunk.0.mlp.fc2"
+    with pytest.raises(ValueError, match=f"{layer} cannot be rotated: .* 224.*--no-rotation"):
+        quantize(config, read, Recipe())
+    net = filled(config)
+    made = quantize_network(net, Recipe(overrides=((layer, "float"),)))
+    assert layer not in _schemes(made)
+    assert layer in _schemes(quantize_network(net, Recipe(rotate=False)))

@@ -74,16 +74,17 @@ def open_image(source: Source, index: int = 0, opaque_palettes: bool = False) ->
         raise ImageError(f"picture {index} cannot be decoded: {error}", index) from error
 
 
-def upright(picture: Image.Image) -> Image.Image:
+def upright(picture: Image.Image, mask: bool = False) -> Image.Image:
     """`picture`, which may not be decoded yet, as 8-bit RGB or, where anything in it can be
     transparent, RGBA, with its EXIF orientation applied.
 
     A value of 16 bits becomes value / 257, rounded: the full range of one is that of the other
     (PNG specification, 13.12). Samples of fewer significant bits (sBIT) are scaled to the full
-    range in the file itself (12.4), so they need nothing else. Raises ValueError for values that
-    have no such range, and what Pillow raises.
+    range in the file itself (12.4), so they need nothing else. In a `mask` only 0 becomes 0, since
+    some use 0 and 1 of 16 bits. Raises ValueError for values that have no such range, and what
+    Pillow raises.
     """
-    pixels = _eight_bits(picture)
+    pixels = _eight_bits(picture, mask)
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation(picture) or 1
     pixels.info = {"exif": exif.tobytes()}  # all that counts from here on
@@ -108,17 +109,17 @@ def over_white(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def _eight_bits(picture: Image.Image) -> Image.Image:
+def _eight_bits(picture: Image.Image, mask: bool) -> Image.Image:
     if picture.mode in ("I", "F"):
         raise ValueError(f"its values have 32 bits (mode {picture.mode}); expected 8 or 16")
     tiles = getattr(picture, "tile", None)
     stored_as = tiles[0].args if tiles else None
     clear = picture.info.get("transparency")
     if picture.format == "PNG" and stored_as in _HIGH_AND_LOW:
-        return _from_two_bytes(picture.size, _bytes_of_png(picture, stored_as), clear)
+        return _from_two_bytes(picture.size, _bytes_of_png(picture, stored_as), clear, mask)
     if picture.mode.startswith("I;16"):
         one = None if clear is None else (clear,)
-        return _from_two_bytes(picture.size, partial(_bytes_of_grey, picture), one)
+        return _from_two_bytes(picture.size, partial(_bytes_of_grey, picture), one, mask)
     picture.load()
     if stored_as in _GREY_STEPS and clear is not None:
         picture.info["transparency"] = clear * _GREY_STEPS[stored_as]
@@ -158,14 +159,15 @@ def _decoded_as(picture: Image.Image, rawmode: str) -> Image.Image:
 
 
 def _from_two_bytes(
-    size: tuple[int, int], read: ReadBytes, clear: tuple[int, ...] | None
+    size: tuple[int, int], read: ReadBytes, clear: tuple[int, ...] | None, mask: bool
 ) -> Image.Image:
     """RGB or RGBA from 16-bit values, some rows at a time. Pixels of the value `clear` are
     transparent."""
     width, height = size
     found = None
     for top in range(0, height, _ROWS):
-        block = Image.fromarray(_rounded(*read((0, top, width, min(top + _ROWS, height))), clear))
+        high, low = read((0, top, width, min(top + _ROWS, height)))
+        block = Image.fromarray(_rounded(high, low, clear, mask))
         if found is None:
             found = Image.new(block.mode, size)
         found.paste(block, (0, top))
@@ -173,12 +175,14 @@ def _from_two_bytes(
     return found
 
 
-def _rounded(high: Bytes, low: Bytes, clear: tuple[int, ...] | None) -> Bytes:
+def _rounded(high: Bytes, low: Bytes, clear: tuple[int, ...] | None, mask: bool) -> Bytes:
     """Values `256 * high + low`, [h, w, channels] of grey, grey and alpha, RGB or RGBA, divided by
-    257 and rounded, as RGB or RGBA."""
+    257 and rounded, as RGB or RGBA. In a `mask` only 0 becomes 0."""
     pixels = high.copy()  # differs from the quotient by at most 1
     pixels += (high < 127) & (low > high + np.uint8(128))
     pixels -= (high > 128) & (low < high - np.uint8(128))
+    if mask:
+        np.maximum(pixels, (high | low) > 0, out=pixels)
     channels = list(np.moveaxis(pixels, -1, 0))
     if clear is not None:
         clear_high, clear_low = np.array(clear) >> 8, np.array(clear) & 255

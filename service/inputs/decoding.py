@@ -54,10 +54,10 @@ class Decoder:
         with self._guard:
             self._connected()
 
-    def decode(self, file: BinaryIO, pixels: int) -> Image.Image:
+    def decode(self, file: BinaryIO, pixels: int, mask: bool = False) -> Image.Image:
         """As `Decoding.decode`, for a picture by itself."""
         with closing(Decoding(self, [pixels])) as decoding:
-            return decoding.decode(file, pixels)
+            return decoding.decode(file, pixels, mask)
 
     def fork(self, limits: dict[str, int]) -> socket.socket:
         """A connection to a new process, which ends when that is closed. Raises DecodingError."""
@@ -142,11 +142,12 @@ class Decoding:
         self._process: socket.socket | None = None
         self._begun: tuple[BinaryIO, Any] | None = None  # what it decodes now, and where to
 
-    def begin(self, file: BinaryIO, pixels: int) -> None:
+    def begin(self, file: BinaryIO, pixels: int, mask: bool = False) -> None:
         """Have the picture decoded while the caller does something else; `decode` gives it. Raises
         DecodingError."""
         seconds = _seconds(pixels)
-        order = {"pixels": pixels, "seconds": seconds, "patience": _PATIENCE * seconds}
+        patience = _PATIENCE * seconds
+        order = {"pixels": pixels, "mask": mask, "seconds": seconds, "patience": patience}
         if self._process is None:
             self._process = self._decoder.fork(self._limits)
         with ExitStack() as stack:
@@ -163,13 +164,13 @@ class Decoding:
             stack.pop_all()
         self._begun = file, result
 
-    def decode(self, file: BinaryIO, pixels: int) -> Image.Image:
+    def decode(self, file: BinaryIO, pixels: int, mask: bool = False) -> Image.Image:
         """The picture in `file`, which has `pixels` by its header, as `upright` of
-        `model.scene.pictures` gives it. Raises DecodingError."""
+        `model.scene.pictures` gives it, a `mask` or not. Raises DecodingError."""
         if self._begun is not None and self._begun[0] is not file:
             self.close()  # nobody wants what it decodes any more
         if self._begun is None:
-            self.begin(file, pixels)
+            self.begin(file, pixels, mask)
         assert self._begun is not None
         (_, result), self._begun = self._begun, None
         with result:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -13,7 +15,7 @@ from service.errors import InvalidOption
 from service.inputs.body import SentFile
 from service.inputs.pictures import decoded, opened
 from service.result.document import WarningDocument
-from service.result.names import comparable
+from service.result.names import comparable, comparable_as_files
 from service.settings import Limits
 
 BRIGHT = 128  # of 255
@@ -31,14 +33,15 @@ Bools = NDArray[np.bool_]
 def match_masks(
     masks: Sequence[SentFile], pictures: Sequence[SentFile]
 ) -> tuple[list[SentFile | None], list[WarningDocument]]:
-    """Each picture's mask: by name, or by order if no mask has a picture's name; then a warning
-    says so.
+    """Each picture's mask: by name, in upper or lower case where nothing fits as it is written, or
+    by order if no mask has a picture's name; then a warning says so.
 
     Raises InvalidOption if neither fits.
     """
     if not masks:
         return [None] * len(pictures), []
-    fits = [_fitting(mask.name, pictures) for mask in masks]
+    forms = [_Names(pictures, form) for form in (comparable, comparable_as_files)]
+    fits = [_first(names.fitting(mask.name) for names in forms) for mask in masks]
     if any(fits) and not all(len(found) > 1 for found in fits):
         return _by_name(masks, pictures, fits), []
     if len(masks) != len(pictures):
@@ -72,24 +75,42 @@ def _by_name(
     return found
 
 
-def _fitting(name: str, pictures: Sequence[SentFile]) -> list[int]:
-    """The pictures that a mask's name fits best: by the name itself, and among those by folder."""
-    mask = PurePosixPath(comparable(name))
-    paths = [PurePosixPath(comparable(picture.name)) for picture in pictures]
-    plain = _without_affix(mask.stem)
-    for part, wanted in (  # from what says most to what says least
-        ("name", mask.stem),
-        ("name", mask.name),
-        ("stem", mask.stem),
-        ("name", plain),
-        ("stem", plain),
-    ):
-        fitting = [index for index, path in enumerate(paths) if getattr(path, part) == wanted]
-        if fitting:
-            shared = {index: _shared(mask.parent, paths[index].parent) for index in fitting}
-            most = max(shared.values())
-            return [index for index in fitting if shared[index] == most]
-    return []
+class _Names:
+    """Finds the pictures that a mask's name fits."""
+
+    def __init__(self, pictures: Sequence[SentFile], form: Callable[[str], str]) -> None:
+        """`form` is how names are compared."""
+        self._form = form
+        self._paths = [PurePosixPath(form(picture.name)) for picture in pictures]
+        self._found: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for index, path in enumerate(self._paths):
+            self._found["name", path.name].append(index)
+            self._found["stem", path.stem].append(index)
+
+    def fitting(self, name: str) -> list[int]:
+        """The pictures that it fits best: by the name itself, and among those by folder."""
+        mask = PurePosixPath(self._form(name))
+        plain = _without_affix(mask.stem)
+        return _first(
+            self._nearest(mask, self._found.get(which, []))
+            for which in (  # from what says most to what says least
+                ("name", mask.stem),
+                ("name", mask.name),
+                ("stem", mask.stem),
+                ("name", plain),
+                ("stem", plain),
+            )
+        )
+
+    def _nearest(self, mask: PurePosixPath, indices: Sequence[int]) -> list[int]:
+        shared = {index: _shared(mask.parent, self._paths[index].parent) for index in indices}
+        most = max(shared.values(), default=None)
+        return [index for index in indices if shared[index] == most]
+
+
+def _first(found: Iterable[list[int]]) -> list[int]:
+    """The first that is not empty."""
+    return next((indices for indices in found if indices), [])
 
 
 def _without_affix(stem: str) -> str:
@@ -100,14 +121,12 @@ def _without_affix(stem: str) -> str:
     return stem
 
 
-def _shared(one: PurePosixPath, other: PurePosixPath) -> int:
-    """How many folders two paths have in common, from the innermost outward."""
-    count = 0
-    for mine, theirs in zip(reversed(one.parts), reversed(other.parts), strict=False):
-        if mine != theirs:
-            break
-        count += 1
-    return count
+def _shared(mask: PurePosixPath, picture: PurePosixPath) -> tuple[int, int]:
+    """How many folders a mask's path and a picture's have in common: anywhere, and from the
+    innermost outward."""
+    mine, theirs = [_without_affix(part) for part in mask.parts], picture.parts
+    inner = takewhile(lambda pair: pair[0] == pair[1], zip(mine[::-1], theirs[::-1], strict=False))
+    return (Counter(mine) & Counter(theirs)).total(), len(list(inner))
 
 
 def read_mask(mask: SentFile, transform: ImageTransform, limits: Limits) -> Bools:
@@ -118,7 +137,7 @@ def read_mask(mask: SentFile, transform: ImageTransform, limits: Limits) -> Bool
     height, width = transform.original_size
     image = opened(mask, 0, limits)
     palette = image.mode == "P"
-    pixels = np.asarray(decoded(image, mask, 0))
+    pixels = np.asarray(decoded(image, mask, 0, mask=True))
     if pixels.shape[:2] != (height, width):
         raise InvalidOption(
             f"The mask {mask.name} is {pixels.shape[1]} x {pixels.shape[0]} pixels; its picture is "

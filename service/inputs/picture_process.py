@@ -63,7 +63,7 @@ def _serve(limits: dict[str, int], orders: socket.socket) -> None:
         orders.send(json.dumps(found).encode())
 
 
-def _decode(order: dict[str, int], picture: int, result: int) -> dict[str, Any]:
+def _decode(order: dict[str, Any], picture: int, result: int) -> dict[str, Any]:
     import numpy as np
     from PIL import Image
 
@@ -74,7 +74,7 @@ def _decode(order: dict[str, int], picture: int, result: int) -> dict[str, Any]:
         with Image.open(file, formats=FORMATS) as opened:
             if opened.width * opened.height > order["pixels"]:
                 raise ValueError("it is larger than its header says")
-            image = upright(opened)
+            image = upright(opened, order["mask"])
         pixels.write(np.ascontiguousarray(image).data.cast("B"))
     return {"mode": image.mode, "size": image.size}
 
@@ -91,7 +91,7 @@ def _limit(limits: dict[str, int]) -> None:
         resource.setrlimit(what, (value, value))
 
 
-def _limit_picture(order: dict[str, int], limits: dict[str, int]) -> None:
+def _limit_picture(order: dict[str, Any], limits: dict[str, int]) -> None:
     """Bound processor time and seconds that pass until the next picture."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     until = math.ceil(used.ru_utime + used.ru_stime) + order["seconds"]

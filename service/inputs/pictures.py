@@ -105,11 +105,15 @@ def opened(file: SentFile, index: int, limits: Limits) -> Image.Image:
 
 
 def decoded(
-    image: Image.Image, file: SentFile, index: int, by: Decoder | Decoding = decoder
+    image: Image.Image,
+    file: SentFile,
+    index: int,
+    by: Decoder | Decoding = decoder,
+    mask: bool = False,
 ) -> Image.Image:
-    """An opened picture as 8-bit RGB, or RGBA if it has transparency, upright."""
+    """An opened picture, or a `mask`, as 8-bit RGB, or RGBA if it has transparency, upright."""
     try:
-        return by.decode(file.file, image.width * image.height)
+        return by.decode(file.file, image.width * image.height, mask)
     except DecodingError as error:
         raise _broken(file, index, str(error)) from None
 

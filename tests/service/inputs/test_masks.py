@@ -13,6 +13,7 @@ from service.errors import InvalidOption, UnsupportedPicture
 from service.inputs.body import SentFile
 from service.inputs.masks import match_masks, read_mask
 from service.settings import Limits
+from tests.model.scene.test_pictures import COLOUR, png16
 from tests.service.pictures import encode
 
 SIZE = (40, 30)
@@ -56,6 +57,23 @@ def test_folders_tell_masks_of_the_same_name_apart() -> None:
         "masks/1.png",
         "masks/2.png",
     ]
+
+
+@pytest.mark.parametrize("pattern", ["{}/masks", "masks/{}", "{}_mask", "room/{}/masks/fine"])
+def test_the_folder_of_a_mask_may_stand_anywhere_in_its_path(pattern: str) -> None:
+    pictures = ["room/left/images/1.jpg", "room/right/images/1.jpg"]
+    masks = [f"{pattern.format(side)}/1.png" for side in ("left", "right")]
+    assert matched(masks[::-1], pictures) == masks
+
+
+@pytest.mark.parametrize("mask", ["IMG_1.jpg.png", "img_1.PNG", "IMG_1_MASK.png", "Mask_IMG_1.png"])
+def test_names_fit_in_upper_and_lower_case(mask: str) -> None:
+    other = mask.replace("1", "2")
+    assert matched([other, mask], ["IMG_1.JPG", "IMG_2.JPG"]) == [mask, other]
+
+
+def test_a_name_as_it_is_written_says_more_than_one_in_another_case() -> None:
+    assert matched(["A.png", "a.png"], ["a.jpg", "A.jpg"]) == ["a.png", "A.png"]
 
 
 def test_composed_and_decomposed_letters_are_the_same_name() -> None:
@@ -108,6 +126,15 @@ def test_masks_of_one_bit_and_of_sixteen_are_read() -> None:
     np.testing.assert_array_equal(kept(grey(255, 0, "1")), LEFT)
     sixteen = Image.fromarray(np.where(LEFT, 65535, 0).astype(np.uint16))
     np.testing.assert_array_equal(kept(sixteen), LEFT)
+
+
+@pytest.mark.parametrize("value", [1, 100, 128])
+def test_small_values_of_sixteen_bits_keep_as_those_of_eight_do(value: int) -> None:
+    """As programs write masks of 0 and 1 that make them from arrays of 16 bits."""
+    mask = np.where(LEFT, value, 0).astype(np.uint16)
+    np.testing.assert_array_equal(kept(Image.fromarray(mask)), LEFT)
+    file = SentFile("mask.png", png16(mask[..., None].repeat(3, axis=2), COLOUR))
+    np.testing.assert_array_equal(read_mask(file, TRANSFORM, Limits()), LEFT)
 
 
 @pytest.mark.parametrize(

@@ -42,12 +42,13 @@ def collected(upload: Upload, options: Options, limits: Limits) -> Iterator[Coll
     """
     opened: list[SentFile] = []
     skipped: list[str] = []
+    damage: list[WarningDocument] = []
     try:
         every = options.manifest is not None  # which says itself what is no picture of the scene
-        pictures = _gathered(upload.files, options, limits, opened, skipped, every)
+        pictures = _gathered(upload.files, options, limits, opened, skipped, damage, every)
         if not pictures:
             raise NoPictures(f"There is no picture in what was sent.{_listed(skipped)}")
-        masks = _gathered(upload.masks, options, limits, opened, skipped, every=True)
+        masks = _gathered(upload.masks, options, limits, opened, skipped, damage, every=True)
         matched, warnings = match_masks(masks, pictures)  # some by the order in which they came
         order = _order(pictures, options)
         pictures, matched = [pictures[i] for i in order], [matched[i] for i in order]
@@ -58,7 +59,7 @@ def collected(upload: Upload, options: Options, limits: Limits) -> Iterator[Coll
         if skipped:
             message = f"Archives held files that are no pictures of the scene.{_listed(skipped)}"
             warnings = [WarningDocument(code="files-skipped", message=message), *warnings]
-        yield Collected(pictures, matched, warnings)
+        yield Collected(pictures, matched, damage + warnings)
     finally:
         for file in opened:
             file.file.close()
@@ -70,10 +71,12 @@ def _gathered(
     limits: Limits,
     opened: list[SentFile],
     skipped: list[str],
+    damage: list[WarningDocument],
     every: bool,
 ) -> list[SentFile]:
     """The pictures that `files` are or hold, also `every` companion of others. What is unpacked is
-    added to `opened`, the names of what is left out to `skipped`."""
+    added to `opened`, the names of what is left out to `skipped`, warnings of damaged videos to
+    `damage`."""
     pictures: list[SentFile] = []
     for sent in files:
         kind = kind_of(sent.file)
@@ -83,7 +86,8 @@ def _gathered(
             skipped += others
             pictures += sorted(found, key=natural)
         elif kind == "video":
-            found = read_frames(sent, options, limits)
+            found, told = read_frames(sent, options, limits)
+            damage += told
             opened += found
             pictures += found
         else:

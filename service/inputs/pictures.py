@@ -132,7 +132,8 @@ def _open(file: SentFile, index: int, limits: Limits) -> Image.Image:
         if kind_of(file.file) == "picture":
             raise _broken(file, index, "its header can't be read") from None
         raise UnsupportedPicture(
-            f"{file.name} is not a JPEG, PNG, WebP, HEIC or AVIF picture.",
+            f"{file.name} is not a JPEG, PNG, WebP, HEIC or AVIF picture; convert it to one, or "
+            "send a zip of pictures, or a video (MP4, QuickTime, Matroska, WebM or AVI).",
             index=index,
             filename=file.name,
             formats=list(FORMATS),
@@ -142,6 +143,7 @@ def _open(file: SentFile, index: int, limits: Limits) -> Image.Image:
 
 
 def _broken(file: SentFile, index: int, reason: str) -> BrokenPicture:
+    reason = " ".join(reason.split()).rstrip(".")  # some libraries end theirs with a line
     return BrokenPicture(
         f"{file.name} can't be decoded: {reason}.", index=index, filename=file.name
     )

@@ -16,11 +16,15 @@ from service.errors import BrokenVideo, TooManyPixels, disk_full, is_full
 from service.inputs import video_frames
 from service.inputs.body import SentFile, too_many_pictures
 from service.inputs.options import Options
+from service.result.document import WarningDocument
 from service.settings import Limits
 
 
-def read_frames(video: SentFile, options: Options, limits: Limits) -> list[SentFile]:
-    """The frames that `options` asks for, as picture files named after their time.
+def read_frames(
+    video: SentFile, options: Options, limits: Limits
+) -> tuple[list[SentFile], list[WarningDocument]]:
+    """The frames that `options` asks for, as picture files named after their time, and a warning
+    where parts of the video are damaged, which are left out.
 
     By the clock it is one a second without `fps`, fewer if the video is longer than `max_images`
     seconds; by change there are as many as show something new, at most `max_images`.
@@ -57,7 +61,7 @@ def read_frames(video: SentFile, options: Options, limits: Limits) -> list[SentF
         if not found["frames"]:
             raise BrokenVideo(f"{video.name} has no frame that could be read.", filename=video.name)
         stem = Path(video.name).stem[:80]
-        return [
+        taken = [
             SentFile(
                 f"{stem}-{frame['seconds']:09.3f}s.png",
                 _opened(frames / frame["file"]),
@@ -65,6 +69,14 @@ def read_frames(video: SentFile, options: Options, limits: Limits) -> list[SentF
             )
             for frame in found["frames"]
         ]
+        return taken, _damage(video, found["damaged"])
+
+
+def _damage(video: SentFile, parts: int) -> list[WarningDocument]:
+    if not parts:
+        return []
+    message = f"{video.name} is damaged: {parts} of its frames can't be read and are left out."
+    return [WarningDocument(code="video-damaged", message=message)]
 
 
 def _opened(path: Path) -> Any:

@@ -3,9 +3,9 @@ on itself.
 
     python -I video_frames.py VIDEO FOLDER '{"fps": 1.0, "most": 32, "by_change": false, ...}'
 
-Prints one line of JSON: ``{"frames": [{"file", "seconds"}], "blurred": n}`` or ``{"error",
-"too_many", "pixels"}``. It imports nothing of this project, so that it stays small and a fault in a
-decoder takes nothing down with it.
+Prints one line of JSON: ``{"frames": [{"file", "seconds"}], "blurred": n, "damaged": n}`` or
+``{"error", "too_many", "pixels"}``. It imports nothing of this project, so that it stays small and
+a fault in a decoder takes nothing down with it.
 """
 
 from __future__ import annotations
@@ -58,8 +58,11 @@ def sample(video: str, folder: Path, order: dict[str, Any]) -> dict[str, Any]:
                 "error": f"it is {container.format.name}, not MP4, QuickTime, Matroska, WebM or AVI"
             }
         if not container.streams.video:
-            return {"error": "it has no pictures"}
+            only = "only sound" if container.streams.audio else "it may be cut off"
+            return {"error": f"it has no pictures, {only}"}
         stream = container.streams.best("video")  # the first may be a cover
+        if stream.codec_context is None:
+            return {"error": "its codec is unknown; convert it to H.264 in MP4"}
         if stream.width * stream.height > order["max_pixels"]:
             return _too_large("its frames are", stream.width, stream.height)
         stream.thread_count = 1
@@ -70,7 +73,8 @@ def sample(video: str, folder: Path, order: dict[str, Any]) -> dict[str, Any]:
         taken: list[dict[str, Any]] = []
         due: float | None = None
         number = 0
-        for seconds, frame in _shown(container, stream):
+        damaged: list[int] = []
+        for seconds, frame in _shown(container, stream, damaged):
             due = seconds if due is None else due  # the first need not be shown at 0
             if seconds + 1e-6 < due:
                 continue
@@ -112,7 +116,7 @@ def sample(video: str, folder: Path, order: dict[str, Any]) -> dict[str, Any]:
         sharp = [frame for frame in taken if frame["sharpness"] >= _BLURRED * median]
     else:
         sharp = taken
-    return {"frames": sharp, "blurred": len(taken) - len(sharp)}
+    return {"frames": sharp, "blurred": len(taken) - len(sharp), "damaged": len(damaged)}
 
 
 class _Changes:
@@ -175,13 +179,16 @@ def _too_large(what: str, width: int, height: int) -> dict[str, Any]:
     return {"error": f"{what} {width} x {height} pixels", "pixels": True}
 
 
-def _shown(container: Any, stream: Any) -> Iterator[tuple[float, Any]]:
+def _shown(container: Any, stream: Any, damaged: list[int]) -> Iterator[tuple[float, Any]]:
     """The frames in the order in which they are shown, with their times in seconds, which rise.
+    What can't be decoded is left out, and its position in the file added to `damaged`.
 
     AVI stores no times of its frames, only their order in the file, which is that of decoding;
     each frame that comes out of the decoder is shown at the earliest time not yet given away. A
     time elsewhere that is missing or does not rise is one frame later than the one before.
     """
+    from av.error import InvalidDataError
+
     ordered = container.format.name == "avi"
     pause = 1.0 / float(stream.average_rate or stream.guessed_rate or 25)
     slots: deque[float] = deque()
@@ -189,7 +196,14 @@ def _shown(container: Any, stream: Any) -> Iterator[tuple[float, Any]]:
     for packet in container.demux(stream):
         if ordered and packet.size and packet.dts is not None:
             slots.append(float(packet.dts * packet.time_base))
-        for frame in packet.decode():
+        try:
+            frames = packet.decode()
+        except InvalidDataError:
+            damaged.append(packet.pos or 0)
+            if slots:
+                slots.pop()
+            continue
+        for frame in frames:
             seconds = (slots.popleft() if slots else None) if ordered else frame.time
             if seconds is None or seconds <= last:
                 seconds = last + pause
@@ -242,10 +256,13 @@ def main() -> None:
     limit(order["seconds"], order["file_bytes"])
     try:
         found = sample(video, folder, order)
-    except (
-        Exception
-    ) as error:  # whatever a decoder raises on hostile bytes is one refusal to the parent
-        found = {"error": f"{type(error).__name__}: {error}"[:200]}
+    except Exception as error:  # whatever a decoder raises on hostile bytes is one refusal
+        from av.error import FFmpegError
+
+        if isinstance(error, FFmpegError):
+            found = {"error": f"it is damaged or cut off ({error.strerror})"}
+        else:
+            found = {"error": f"{type(error).__name__}: {error}"[:200]}
     print(json.dumps(found), flush=True)
 
 

@@ -50,7 +50,9 @@ def frames_of(
 ) -> list[tuple[str, Image.Image]]:
     """Names and pictures of the frames, their files closed."""
     found = []
-    for frame in read_frames(sent, options or Options(), limits):
+    frames, warnings = read_frames(sent, options or Options(), limits)
+    assert warnings == []
+    for frame in frames:
         with frame.file, Image.open(frame.file) as picture:
             found.append((frame.name, picture.copy()))
     return found
@@ -91,6 +93,35 @@ def test_broken_videos_are_refused_in_words() -> None:
     ):
         with pytest.raises(BrokenVideo, match=r"walk\.mp4"):
             read_frames(SentFile("walk.mp4", io.BytesIO(content)), Options(), LIMITS)
+
+
+def test_a_refusal_says_what_is_wrong_and_names_no_file_of_the_server() -> None:
+    whole = video().file.read()
+    unknown = film("mp4", codec="libx264").file.read().replace(b"avc1", b"zzzz")
+    for content, words in (
+        (whole[:100], "it is damaged or cut off"),
+        (whole[: len(whole) // 2], "it is damaged or cut off"),
+        (unknown, "its codec is unknown; convert it"),
+    ):
+        with pytest.raises(BrokenVideo, match=words) as refused:
+            read_frames(SentFile("walk.mp4", io.BytesIO(content)), Options(), LIMITS)
+        assert "/" not in str(refused.value)
+
+
+def test_sound_alone_is_no_video() -> None:
+    sound = io.BytesIO()
+    with av.open(sound, "w", format="mp4") as container:
+        stream = container.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+        )
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(
+        BrokenVideo, match=r"talk\.m4a can't be read: it has no pictures, only sound"
+    ):
+        read_frames(SentFile("talk.m4a", io.BytesIO(sound.getvalue())), Options(), LIMITS)
 
 
 def test_another_media_type_is_no_video() -> None:
@@ -222,6 +253,32 @@ def test_b_frames_packed_behind_others_in_an_avi_come_in_order_at_their_times() 
     assert [name for name, _ in frames] == [f"walk-{i / 4:09.3f}s.png" for i in range(12)]
     shown = [brightness(picture) for _, picture in frames]
     assert shown == sorted(shown)
+
+
+@pytest.mark.parametrize("format", ["mp4", "matroska", "avi"])
+def test_a_damaged_frame_is_left_out_and_the_others_keep_their_times(format: str) -> None:
+    content = bytearray(film(format, codec="libx264", g="1", bf="0").file.read())
+    with av.open(io.BytesIO(bytes(content))) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    damaged = bytes(packets[5])
+    at = content.index(damaged)
+    content[at : at + len(damaged)] = bytes(len(damaged))
+    frames, warnings = read_frames(
+        SentFile("walk.mp4", io.BytesIO(bytes(content))),
+        Options(fps=4, drop_blurred=False),
+        replace(LIMITS, max_images=32),
+    )
+    found = []
+    for frame in frames:
+        with frame.file, Image.open(frame.file) as picture:
+            found.append((frame.name, brightness(picture)))
+    assert [name for name, _ in found] == [
+        f"walk-{index / 4:09.3f}s.png" for index in range(12) if index != 5
+    ]
+    assert sorted(light for _, light in found) == [light for _, light in found]
+    (warning,) = warnings
+    assert warning.code == "video-damaged"
+    assert "walk.mp4 is damaged: 1 of its frames" in warning.message
 
 
 def _is_b_frame(content: bytes) -> bool:

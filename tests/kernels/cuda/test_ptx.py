@@ -30,6 +30,7 @@ ARCHITECTURES = [
     pytest.param("sm_80", marks=pytest.mark.slow),
     pytest.param("sm_89", marks=pytest.mark.slow),
     "sm_90a",
+    pytest.param("sm_120", marks=pytest.mark.slow),
 ]
 
 
@@ -127,13 +128,14 @@ def test_gated_tokens_have_the_definitions_codes(
     _check_codes(codes, scale, expected, exact=False)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("width", [96, 672, 4064])
 def test_widths_that_are_no_power_of_two_are_quantised_unrotated(
-    interpret: Any, width: int
+    interpret: Any, architecture: str, width: int
 ) -> None:
     torch.manual_seed(width)
     x, prologue = torch.randn(3, width), _prologue(width, False, False, rotated=False)
-    codes, scale = interpret("sm_90a").quantize_rows(x, *prologue, 8)
+    codes, scale = interpret(architecture).quantize_rows(x, *prologue, 8)
     _check_codes(codes, scale, reference.quantize_rows(x, *prologue, 8), exact=True)
 
 
@@ -209,6 +211,7 @@ def _products(architecture: str, slow: bool) -> list[Any]:
         *_products("sm_80", slow=True),
         *_products("sm_89", slow=True),
         *_products("sm_90a", slow=False),
+        *_products("sm_120", slow=True),
     ],
 )
 def test_a_layer_is_the_definition_bit_for_bit(

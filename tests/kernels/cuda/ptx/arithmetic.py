@@ -160,6 +160,16 @@ def _bit_field(parts: tuple[str, ...]) -> Arithmetic:
     return Arithmetic("b32", ("b32", "b32", "u32", "u32"), inserted)
 
 
+def _set_bits(parts: tuple[str, ...]) -> Arithmetic:
+    """popc: how many bits are 1."""
+
+    def counted(x: Array) -> Array:
+        octets = np.ascontiguousarray(x).view(np.uint8).reshape(len(x), -1)
+        return np.unpackbits(octets, axis=1).sum(axis=1).astype(np.uint32)
+
+    return Arithmetic("u32", (parts[-1],), counted)
+
+
 def _permutation(parts: tuple[str, ...]) -> Arithmetic:
     """prmt: each byte of the result is one of eight, or its sign."""
 
@@ -225,6 +235,6 @@ _FAMILIES: dict[str, Callable[[tuple[str, ...]], Arithmetic | None]] = {
     **{"mul": _product, "mad": _product, "shl": _shift, "shr": _shift},
     **{"setp": _comparison, "selp": _selection, "cvt": _conversion},
     "fma": _fused,
-    **{"bfi": _bit_field, "prmt": _permutation, "lop3": _lookup},
+    **{"bfi": _bit_field, "prmt": _permutation, "lop3": _lookup, "popc": _set_bits},
     "cvta": lambda parts: Arithmetic("u64", ("u64",), lambda x: x),
 }

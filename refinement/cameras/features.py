@@ -17,6 +17,10 @@ MAX_SIDE, MAX_FEATURES = 1024, 8192
 about as many key points. Without the doubling 2 of 8 wide-baseline pictures were lost; 1600 pixels
 take twice as long."""
 
+LEAST_SIDE = 16
+"""A picture whose shorter side is below this at that size has no key points: COLMAP's search for
+affine ones ends the process there."""
+
 
 def lens_groups(photographs: Sequence[Photograph], choice: CameraChoice) -> list[int]:
     """For each picture the index of its lens, counted from 0 in the order of first use."""
@@ -29,6 +33,11 @@ def lens_groups(photographs: Sequence[Photograph], choice: CameraChoice) -> list
     return [order[key] for key in keys]
 
 
+def _wide_enough(photograph: Photograph) -> bool:
+    shorter, longer = sorted((photograph.height, photograph.width))
+    return shorter * min(1, MAX_SIDE / longer) >= LEAST_SIDE
+
+
 class Workspace:
     """Links to the pictures under names by their index, and a database whose ids are index + 1."""
 
@@ -37,6 +46,11 @@ class Workspace:
         self.groups, self.count = groups, len(photographs)
         self.names = [
             f"{index:06d}{photograph.path.suffix}" for index, photograph in enumerate(photographs)
+        ]
+        self.searched = [
+            name
+            for name, photograph in zip(self.names, photographs, strict=True)
+            if _wide_enough(photograph)
         ]
         self.pictures.mkdir()
         for name, photograph in zip(self.names, photographs, strict=True):
@@ -88,7 +102,7 @@ def extract(
     options = pycolmap.FeatureExtractionOptions(max_image_size=MAX_SIDE, num_threads=threads)
     options.sift.max_num_features = MAX_FEATURES
     options.sift.estimate_affine_shape = affine
-    names, step = workspace.names, 2 * threads
+    names, step = workspace.searched, 2 * threads
     for start in range(0, len(names), step):
         report(start / len(names))
         pycolmap.extract_features(

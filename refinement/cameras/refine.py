@@ -239,8 +239,9 @@ class _Search:
         if self.flat:
             return self._stay(
                 "no-parallax",
-                "The camera hardly moved between the pictures, so that their matches don't tell "
-                "where it stood. Step aside between pictures instead of turning.",
+                "The matches between the pictures don't tell where the camera stood: it hardly "
+                "moved, or all that matches lies on one plane. Step aside between pictures instead "
+                "of turning, and take in things at several distances.",
             )
         return self._stay(
             "not-supported",

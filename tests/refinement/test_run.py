@@ -125,6 +125,32 @@ def test_a_camera_that_only_turns_keeps_the_networks_cameras(tmp_path: Path) -> 
     assert answer.reason.code in ("no-parallax", "not-supported")
 
 
+def test_two_pictures_of_one_wall_are_not_said_to_stand_at_one_place(room: Room) -> None:
+    wall = room.of(1, 2)
+    answer = refine(wall.photographs, wall.network, "cameras", RefineOptions(threads=1))
+    assert network_unchanged(answer, wall)
+    assert answer.reason is not None
+    assert answer.reason.code == "no-parallax"
+    assert "or all that matches lies on one plane" in answer.reason.message
+
+
+@pytest.mark.parametrize("size", [(1, 256), (256, 1), (5, 12)])
+def test_pictures_of_a_few_pixels_keep_the_networks_cameras(
+    room: Room, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    height, width = size
+    photographs = tuple(
+        photograph_of(save_picture(image[:, :height, :width], tmp_path / f"{i}.png"))
+        for i, image in enumerate(room.scene.images)
+    )
+    transforms = tuple(replace(one, original_size=size) for one in room.network.transforms)
+    thin = replace(room, network=replace(room.network, transforms=transforms))
+    answer = refine(photographs, thin.network, "cameras", RefineOptions(threads=1))
+    assert network_unchanged(answer, thin)
+    assert answer.reason is not None
+    assert answer.reason.code == "too-few-matches"
+
+
 def test_one_picture_many_times_keeps_the_networks_cameras(room: Room) -> None:
     photographs = (room.photographs[0],) * 4
     answer = refine(photographs, room.network, "cameras", RefineOptions(threads=1))

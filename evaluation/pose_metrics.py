@@ -15,8 +15,9 @@ from model.rotations import rotation_angle
 AUC_THRESHOLDS = (30, 15, 5, 3)
 """Thresholds in degrees that the field reports."""
 
-UNDEFINED_TRANSLATION_DEG = math.degrees(1e6)
-"""What the protocol scores for a translation that is not finite: larger than any threshold."""
+UNDEFINED_TRANSLATION_DEG = math.degrees(1e6) - 180
+"""What the protocol scores for a translation that is not finite, larger than any threshold: a
+million radians, of which it then takes 180 degrees since it ignores the sign of a direction."""
 
 
 def relative_pose_errors(predicted: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:

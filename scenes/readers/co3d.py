@@ -62,11 +62,11 @@ def read_co3d(
     """One scene a sequence that the published filters let pass, `views` frames drawn at random
     (None: all).
 
-    Filters: viewpoint quality above 0.5, at least `min_frames` frames in the split, no camera
-    beyond `FARTHEST`. What a filter takes out, and every category that is not there, is named in
-    `skipped`. The draw of a sequence depends on `seed` and its name alone, so that no other scene
-    can change it. All annotations are read now, pictures later. Raises ValueError for an unknown
-    split or category and for damaged files.
+    Filters: viewpoint quality above 0.5, at least `min_frames` frames in the split, none of whose
+    cameras is beyond `FARTHEST`. What a filter takes out, and every category that is not there, is
+    named in `skipped`. The draw of a sequence depends on `seed` and its name alone, so that no
+    other scene can change it. All annotations are read now, pictures later. Raises ValueError for
+    an unknown split or category and for damaged files.
     """
     require_folder(root)
     unknown = sorted(set(categories) - set(CATEGORIES))
@@ -95,8 +95,8 @@ def read_co3d(
             name = f"{category}/{sequence}"
             try:
                 _check_quality(quality.get(sequence, {}).get("viewpoint_quality_score"))
-                kept = _within_reach(name, entries, min_frames, skipped)
-                frames = tuple(_frame(root, entry) for entry in _draw(kept, views, seed, name))
+                _check_frames(entries, min_frames)
+                frames = tuple(_frame(root, entry) for entry in _draw(entries, views, seed, name))
             except UnusableSceneError as reason:
                 skipped.append((name, str(reason)))
             except (KeyError, TypeError) as error:
@@ -142,21 +142,14 @@ def _check_quality(score: float | None) -> None:
         raise UnusableSceneError(f"viewpoint quality is {score}; more than {MIN_QUALITY} is needed")
 
 
-def _within_reach(
-    name: str, entries: Sequence[Mapping[str, Any]], min_frames: int, skipped: list[tuple[str, str]]
-) -> list[Mapping[str, Any]]:
-    """The entries without runaway cameras; those are named in `skipped`."""
-    kept = []
+def _check_frames(entries: Sequence[Mapping[str, Any]], min_frames: int) -> None:
+    if len(entries) < max(min_frames, 1):
+        raise UnusableSceneError(f"{len(entries)} frames; {max(min_frames, 1)} are needed")
     for entry in entries:
         if sum(entry["viewpoint"]["T"]) > FARTHEST:
-            skipped.append(
-                (f"{name} frame {entry['frame_number']}", f"its camera lies beyond {FARTHEST:g}")
+            raise UnusableSceneError(
+                f"the camera of frame {entry['frame_number']} lies beyond {FARTHEST:g}"
             )
-        else:
-            kept.append(entry)
-    if len(kept) < max(min_frames, 1):
-        raise UnusableSceneError(f"{len(kept)} frames; {max(min_frames, 1)} are needed")
-    return kept
 
 
 def _draw(

@@ -119,6 +119,8 @@ def test_a_pose_that_is_not_finite_counts_as_wrong_and_stays_in_the_mean(
     rotation, translation = relative_pose_errors(predicted, true_poses)
     assert rotation[[2, 4, 5]].tolist() == [180.0] * 3
     assert translation[[2, 4, 5]].tolist() == [UNDEFINED_TRANSLATION_DEG] * 3
+    in_degrees = 1e6 * 180 / math.pi  # the protocol's million radians
+    assert min(in_degrees, abs(180 - in_degrees)) == UNDEFINED_TRANSLATION_DEG
     assert pose_auc(rotation, translation, 30) == pytest.approx(50.0)
 
 

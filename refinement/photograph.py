@@ -21,14 +21,14 @@ class Photograph:
     height: int
     width: int
     lens: str | None = None
-    """Maker, model and focal length from EXIF, as one text. Pictures of one size with the same
-    text were taken by one camera; None if not known."""
+    """Maker, model, focal length and digital zoom from EXIF, as one text. Pictures of one size with
+    the same text were taken by one camera; None if not known."""
     focal: float | None = None
     """Focal length in pixels as EXIF gives it (35 mm equivalent), or None."""
 
 
 _ORIENTATION, _MAKER, _MODEL, _EXIF_IFD = 0x0112, 0x010F, 0x0110, 0x8769
-_FOCAL_LENGTH, _FOCAL_LENGTH_35_MM = 0x920A, 0xA405
+_FOCAL_LENGTH, _FOCAL_LENGTH_35_MM, _DIGITAL_ZOOM = 0x920A, 0xA405, 0xA404
 _DIAGONAL_35_MM = math.hypot(36, 24)
 
 
@@ -50,11 +50,13 @@ def photograph_of(path: Path) -> Photograph:
 def lens_of(exif: Image.Exif, height: int, width: int) -> tuple[str | None, float | None]:
     """`Photograph.lens` and `Photograph.focal` of a picture with these EXIF data."""
     details = exif.get_ifd(_EXIF_IFD)
+    zoom = details.get(_DIGITAL_ZOOM)
     known = (
         exif.get(_MAKER),
         exif.get(_MODEL),
         details.get(_FOCAL_LENGTH),
         details.get(_FOCAL_LENGTH_35_MM),
+        None if zoom in (0, 1) else zoom,  # where none was used
     )
     lens = " ".join(str(value).strip("\0 ") for value in known if value is not None) or None
     equivalent = _positive(details.get(_FOCAL_LENGTH_35_MM))

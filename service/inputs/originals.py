@@ -159,8 +159,8 @@ def to_json(originals: Sequence[Original]) -> list[dict[str, Any]]:
 
 
 def _lens(header: Image.Image, size: tuple[int, int]) -> tuple[str | None, float | None]:
-    """Maker, model and focal length as one text, and the focal length in pixels, each None if EXIF
-    does not tell.
+    """Maker, model, focal length and digital zoom as one text, and the focal length in pixels, each
+    None if EXIF does not tell.
 
     The 35 mm equivalent of a focal length sees the same diagonal on film of 36 x 24 mm (CIPA
     DCG-001).
@@ -174,7 +174,10 @@ def _lens(header: Image.Image, size: tuple[int, int]) -> tuple[str | None, float
             "model": exif.get(ExifTags.Base.Model),
             "focal": more.get(ExifTags.Base.FocalLength),
             "film": more.get(ExifTags.Base.FocalLengthIn35mmFilm),
+            "zoom": more.get(ExifTags.Base.DigitalZoomRatio),
         }
+        if found["zoom"] in (0, 1):  # none was used
+            del found["zoom"]
     focal = None
     with suppress(TypeError, ValueError, ZeroDivisionError):
         film = float(found["film"] or 0) if found else 0.0

@@ -29,6 +29,14 @@ def test_exif_names_the_lens_and_gives_its_focal_length_in_pixels(tmp_path: Path
     assert found.focal == pytest.approx(26 / 36 * 300)  # 3 : 2, as the film
 
 
+def test_digital_zoom_is_part_of_the_lens(tmp_path: Path) -> None:
+    lenses = []
+    for zoom in (0.0, 1.0, 2.0):
+        details = {0x920A: 4.5, 0xA405: 26, 0xA404: zoom}
+        lenses.append(photograph_of(save(tmp_path / "a.jpg", {0x0110: "Model"}, details)).lens)
+    assert lenses == ["Model 4.5 26", "Model 4.5 26", "Model 4.5 26 2.0"]
+
+
 def test_a_focal_length_of_nothing_is_none(tmp_path: Path) -> None:
     assert photograph_of(save(tmp_path / "a.jpg", {}, {0xA405: 0})).focal is None
 

@@ -83,6 +83,18 @@ def test_lens_and_focal_length_are_read_from_exif_before_it_is_lost(tmp_path: Pa
         assert picture.size == (first.width, first.height)
 
 
+def test_pictures_zoomed_digitally_are_of_another_lens() -> None:
+    """Some cameras keep both focal lengths as they are without zoom."""
+    lenses = []
+    for zoom in (None, 0.0, 1.0, 2.0):
+        made = exif()
+        if zoom is not None:
+            made.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DigitalZoomRatio] = zoom
+        with closing(prepared(encode(make_picture(), "JPEG", exif=made))) as scene:
+            lenses.append(scene.originals[0].lens)
+    assert lenses == ["Maker Model 1 4.25 26"] * 3 + ["Maker Model 1 4.25 26 2.0"]
+
+
 def test_exif_of_other_types_than_it_should_have_tells_nothing() -> None:
     made = Image.Exif()
     made[ExifTags.Base.Model] = 7

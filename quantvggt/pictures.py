@@ -50,17 +50,23 @@ def natural(path: Path) -> list[tuple[bool, int, str]]:
     ]
 
 
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures that lie in a folder itself, without hidden ones; also links that lead
+    nowhere."""
+    return [
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in SUFFIXES and file.name[0] != "." and not file.is_dir()
+    ]
+
+
 def _expand(source: Source) -> Iterator[Path | str]:
     if isinstance(source, str) and source.lower().startswith(("https://", "http://")):
         yield source
         return
     path = Path(source).expanduser()
     if path.is_dir():
-        found = [
-            file
-            for file in path.iterdir()
-            if file.suffix.lower() in SUFFIXES and file.name[0] != "."
-        ]
+        found = pictures_in(path)
         if not found:
             raise BadInputError(f"{path} holds no pictures ({', '.join(SUFFIXES)}).")
     elif path.is_file():

@@ -24,6 +24,11 @@ FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF")
 picture with the brand of both, and can't decode it."""
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif")
 """What counts as a picture in a folder, in upper or lower case."""
+SYSTEM_FOLDERS = (
+    "__MACOSX", "@eaDir", "@Recycle", "@__thumb", "#recycle", "$RECYCLE.BIN",
+    "System Volume Information",
+)  # fmt: skip
+"""What systems leave among pictures: copies of them, and what was thrown away."""
 
 Source = str | Path | IO[bytes] | Image.Image
 

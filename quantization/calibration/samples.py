@@ -20,7 +20,7 @@ from model.errors import ImageError
 from model.families.family import Grid
 from model.network.config import NetworkConfig
 from model.progress import track
-from model.scene.pictures import SUFFIXES
+from model.scene.pictures import SUFFIXES, SYSTEM_FOLDERS
 from model.scene.preprocess import preprocess_images
 from quantization.calibration.stages import Read, Stream, Walk
 from quantization.nfds import Features, frame_similarity, select
@@ -246,7 +246,9 @@ def _scenes(folder: Path) -> dict[str, list[Path]]:
         folders[:] = sorted(
             name
             for name in folders
-            if not name.startswith(".") and (here / name).resolve() not in above
+            if not name.startswith(".")
+            and name not in SYSTEM_FOLDERS
+            and (here / name).resolve() not in above
         )
         pictures = _pictures(here)
         if pictures and here != folder:
@@ -260,5 +262,5 @@ def _pictures(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
     )

@@ -15,7 +15,7 @@ from quantvggt.commands.request import API_KEY, api_key, pair, say
 from quantvggt.errors import BadInputError, ServiceError
 from quantvggt.files import DEFAULT, DOCUMENT, check_outputs
 from quantvggt.folder import try_folder
-from quantvggt.pictures import SUFFIXES, expand, natural
+from quantvggt.pictures import expand, natural, pictures_in
 
 if TYPE_CHECKING:
     from quantvggt.bars import Bars
@@ -102,9 +102,7 @@ def _scene_folders(folder: Path) -> list[Path]:
     found = [
         each
         for each in folder.iterdir()
-        if each.is_dir()
-        and each.name[0] != "."
-        and any(file.suffix.lower() in SUFFIXES for file in each.iterdir())
+        if each.is_dir() and each.name[0] != "." and pictures_in(each)
     ]
     if not found:
         raise BadInputError(

@@ -10,7 +10,7 @@ import zlib
 from contextlib import suppress
 from typing import BinaryIO
 
-from model.scene.pictures import SUFFIXES
+from model.scene.pictures import SUFFIXES, SYSTEM_FOLDERS
 from service.errors import BrokenArchive, TooManyBytes
 from service.inputs.body import SentFile, too_many_pictures
 from service.inputs.companions import companions
@@ -24,7 +24,6 @@ _DIRECTORY_BYTES = 2**20
 _UTF8_NAME = 0x800  # flag bits
 _ENCRYPTED = 0x1
 _UNICODE_PATH = 0x7075  # id of an extra field
-_HIDDEN = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information")
 
 
 def unpack(
@@ -136,7 +135,7 @@ def _name(entry: zipfile.ZipInfo) -> str:
 def _is_passed_over(path: str) -> bool:
     """Whether it is a folder, hidden, or what a system leaves in folders."""
     return path.endswith("/") or any(
-        part in _HIDDEN or (part.startswith(".") and part != ".") for part in path.split("/")
+        part in SYSTEM_FOLDERS or (part.startswith(".") and part != ".") for part in path.split("/")
     )
 
 

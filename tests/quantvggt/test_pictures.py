@@ -16,6 +16,7 @@ def folder(tmp_path: Path) -> Path:
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "0.webp").write_bytes(b"")
+    (tmp_path / "album.jpg").mkdir()
     return tmp_path
 
 

@@ -60,13 +60,14 @@ def test_a_folder_with_pictures_is_one_scene(photographs: Path, net: VGGT) -> No
 
 
 def test_a_phones_folders_are_scenes_at_any_depth(tmp_path: Path, net: VGGT) -> None:
-    for scene in ("DCIM/100APPLE", "DCIM/101APPLE", ".trash"):
+    for scene in ("DCIM/100APPLE", "DCIM/101APPLE", ".trash", "DCIM/100APPLE/@eaDir/IMG_0.HEIC"):
         folder = tmp_path / scene
         folder.mkdir(parents=True)
         for i in range(2):
             picture = Image.new("RGB", (112, 84), (40 * i, 90, 160))
             picture.save(folder / f"IMG_{i}.HEIC", "HEIF")
             (folder / f"._IMG_{i}.jpg").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "DCIM" / "101APPLE" / "album.jpg").mkdir()
     (tmp_path / "DCIM" / "round").symlink_to(tmp_path)
     found, _ = candidates(str(tmp_path), _grid(net), frames=2, pool=2, seed=0)
     assert {sample.scene for sample in found} == {"DCIM/100APPLE", "DCIM/101APPLE"}

@@ -17,7 +17,7 @@ def service(serve: Serve) -> Running:
 
 @pytest.fixture
 def scenes(tmp_path: Path) -> Path:
-    """Two scene folders of two and one pictures."""
+    """Two scene folders of two and one pictures, and two that hold none."""
     folder = tmp_path / "scenes"
     for scene, count in (("hall", 1), ("kitchen 2", 2)):
         (folder / scene).mkdir(parents=True)
@@ -25,6 +25,8 @@ def scenes(tmp_path: Path) -> Path:
             picture = encode(make_picture(seed=number + len(scene)))
             (folder / scene / f"{number}.png").write_bytes(picture)
     (folder / "empty").mkdir()
+    (folder / "@eaDir" / "IMG_1.jpg").mkdir(parents=True)
+    (folder / "@eaDir" / "._IMG_2.jpg").write_bytes(b"")
     return folder
 
 

@@ -60,11 +60,10 @@ def open_image(source: Source, index: int = 0, opaque_palettes: bool = False) ->
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             if isinstance(source, Image.Image):
-                return over_white(upright(source))
+                own = source.copy() if source.mode == "P" else source  # the caller's stays as it is
+                return _opened(own, opaque_palettes)
             with Image.open(source, formats=FORMATS) as picture:
-                if opaque_palettes and picture.mode == "P":
-                    picture.info.pop("transparency", None)
-                return over_white(upright(picture))
+                return _opened(picture, opaque_palettes)
     except FileNotFoundError as error:
         raise ImageError(f"picture {index}: no such file: {error.filename}", index) from error
     except UnidentifiedImageError as error:
@@ -77,6 +76,12 @@ def open_image(source: Source, index: int = 0, opaque_palettes: bool = False) ->
         ) from error
     except (OSError, ValueError, SyntaxError, EOFError, RuntimeError) as error:
         raise ImageError(f"picture {index} cannot be decoded: {error}", index) from error
+
+
+def _opened(picture: Image.Image, opaque_palettes: bool) -> Image.Image:
+    if opaque_palettes and picture.mode == "P":
+        picture.info.pop("transparency", None)
+    return over_white(upright(picture))
 
 
 def upright(picture: Image.Image, mask: bool = False) -> Image.Image:

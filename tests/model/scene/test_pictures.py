@@ -132,6 +132,17 @@ def test_a_palette_with_transparency_equals_rgba_over_white(alphas: bytes) -> No
     assert (shown != colours).any()
 
 
+def test_a_palette_may_count_as_opaque_from_a_file_and_from_memory() -> None:
+    palette = Image.fromarray(np.random.default_rng(0).integers(0, 2, (20, 20), np.uint8))
+    palette.putpalette([10, 20, 30, 200, 0, 0])
+    file = saved(palette, transparency=b"\xff\x00")
+    in_memory = Image.open(io.BytesIO(file.getvalue()))
+    for source in (file, in_memory):
+        opaque = open_image(source, opaque_palettes=True)
+        assert (np.asarray(opaque) == np.asarray(palette.convert("RGB"))).all()
+    assert "transparency" in in_memory.info
+
+
 def test_one_transparent_colour_equals_rgba_over_white() -> None:
     grey = Image.fromarray(np.random.default_rng(0).integers(0, 4, (20, 20), np.uint8))
     for picture, clear in ((grey, 2), (grey.convert("RGB"), (2, 2, 2))):

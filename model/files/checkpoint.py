@@ -74,9 +74,10 @@ def _recognised(source: TensorSource, location: str) -> NetworkConfig:
     """The network that the tensors of a location, and `config.json` beside them if there is one,
     are of."""
     path = source.path.parent / _CONFIG
+    loaded_as = f"{location}/{source.path.name}"  # either may tell what tensors and shapes do not
     try:
         values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-        config = families.recognise(values, {n: source.shape(n) for n in source.names}, location)
+        config = families.recognise(values, {n: source.shape(n) for n in source.names}, loaded_as)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is not a network configuration: {error}") from error
     if config is None:

@@ -13,10 +13,12 @@ from model.families.vggt.cameras import pose_encoding_to_cameras
 from model.families.vggt.config import HEADS, VGGTConfig
 from model.families.vggt.presets import PRESETS
 from model.families.vggt.stages import VGGTStages
+from model.network.config import TrackHeadConfig
 from model.network.prediction import Prediction
 from model.rotations import invert_extrinsics
 
 _LINGBOT = "lingbot-map"
+_TRACKER_FIXED = "tracker_fixed"
 _BLOCK_LINEARS = r"\.\d+\.(attn\.(qkv|proj)|mlp\.(fc1|fc2))"
 
 
@@ -26,14 +28,17 @@ def _recognise(
     """VGGT-1B unless a configuration of our own says more: the hub's lists three arguments of the
     constructor.
 
-    Heads without any tensor are left out. The first stage of LingBot-Map has VGGT-1B's tensors, but
-    its cameras are the other way round.
+    Heads without any tensor are left out. Two checkpoints with VGGT-1B's tensors are known by what
+    they are loaded as: the cameras of LingBot-Map's first stage are the other way round, and the
+    tracker of VGGT_tracker_fixed goes with code that tells it where on the picture features are.
     """
     if not any(name.startswith("aggregator.") for name in tensors):
         return None
     config = PRESETS["vggt-1b"]
     if config_json is not None and "depth" in config_json:
         config = VGGTConfig.from_dict(config_json)
+    elif _TRACKER_FIXED in location.lower():
+        config = replace(config, track_head=TrackHeadConfig(pos_embed=True))
     if _LINGBOT in location.lower():
         config = replace(config, camera_to_world=True)
     return config.with_heads(

@@ -117,6 +117,19 @@ def test_the_first_stage_of_lingbot_map_is_a_vggt_whose_cameras_are_inverted() -
     torch.testing.assert_close(invert_extrinsics(one.extrinsics)[:, :3], other.extrinsics)
 
 
+def test_the_tracker_of_vggt_tracker_fixed_knows_where_on_the_picture_features_are() -> None:
+    names: dict[str, tuple[int, ...]] = {"aggregator.camera_token": (), "track_head.first": ()}
+    for location, expected in (
+        ("facebook/VGGT-1B/model.pt", False),
+        ("facebook/VGGT_tracker_fixed/model_tracker_fixed_e20.pt", True),
+        ("weights/model_tracker_fixed_e20.pt", True),
+    ):
+        config = families.recognise(None, names, location)
+        assert isinstance(config, VGGTConfig)
+        assert config.track_head is not None
+        assert config.track_head.pos_embed is expected
+
+
 def test_licences_are_known_by_hub_id() -> None:
     allowed = {name: licence.commercial for name, licence in families.LICENCES.items()}
     assert allowed["depth-anything/DA3-BASE"] is True

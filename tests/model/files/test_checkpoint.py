@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from model import VGGT
 from model.errors import CheckpointError
+from model.families.vggt.config import VGGTConfig
 from model.families.vggt.presets import PRESETS
 from model.files.checkpoint import load_checkpoint, resolve_checkpoint
 
@@ -107,6 +108,18 @@ def test_a_hub_configuration_means_vggt_1b(folder: Path) -> None:
 def test_a_place_without_a_checkpoint_is_named(location: str) -> None:
     with pytest.raises(CheckpointError, match=f"no checkpoint at '{location}'"):
         load_checkpoint(location)
+
+
+def test_the_name_of_the_file_tells_what_tensors_do_not(tmp_path: Path) -> None:
+    tensors = {"aggregator.camera_token": torch.zeros(1), "track_head.one": torch.zeros(1)}
+    for name, expected in (("model.pt", False), ("model_tracker_fixed_e20.pt", True)):
+        folder = tmp_path / str(expected)
+        folder.mkdir()
+        torch.save(tensors, folder / name)
+        _, config = resolve_checkpoint(folder)
+        assert isinstance(config, VGGTConfig)
+        assert config.track_head is not None
+        assert config.track_head.pos_embed is expected
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:

@@ -47,7 +47,10 @@ def collected(upload: Upload, options: Options, limits: Limits) -> Iterator[Coll
         every = options.manifest is not None  # which says itself what is no picture of the scene
         pictures = _gathered(upload.files, options, limits, opened, skipped, damage, every)
         if not pictures:
-            raise NoPictures(f"There is no picture in what was sent.{_listed(skipped)}")
+            raise NoPictures(
+                f"There is no picture in what was sent.{_listed(skipped)} Send JPEG, PNG, WebP, "
+                "HEIC or AVIF pictures, by themselves or in a zip, and videos by themselves."
+            )
         masks = _gathered(upload.masks, options, limits, opened, skipped, damage, every=True)
         matched, warnings = match_masks(masks, pictures)  # some by the order in which they came
         order = _order(pictures, options)

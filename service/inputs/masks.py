@@ -140,8 +140,8 @@ def read_mask(mask: SentFile, transform: ImageTransform, limits: Limits) -> Bool
     pixels = np.asarray(decoded(image, mask, 0, mask=True))
     if pixels.shape[:2] != (height, width):
         raise InvalidOption(
-            f"The mask {mask.name} is {pixels.shape[1]} x {pixels.shape[0]} pixels; its picture is "
-            f"{width} x {height}.",
+            f"The mask {mask.name} is {pixels.shape[1]} x {pixels.shape[0]} pixels, its upright "
+            f"picture {width} x {height}; send a mask of that size.",
             option="masks",
         )
     rows, columns = transform.network_size

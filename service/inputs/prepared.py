@@ -186,6 +186,7 @@ def prepare(
         pictures = stack.enter_context(closing(DecodedPictures(found.pictures, limits)))
         count(pictures.megapixels)
         previewed = PreviewedPictures(pictures, scratch)
+        names = tuple(picture.name for picture in found.pictures)
         try:
             fitted = fit_images(
                 previewed if order is None else pictures,
@@ -196,7 +197,10 @@ def prepare(
                 scratch.keep,
             )
         except ImageError as error:
-            raise BrokenPicture(f"A picture can't be used: {error}.") from None
+            name = names[error.index or 0]
+            raise BrokenPicture(
+                f"{name} can't be used: {error}.", index=error.index, filename=name
+            ) from None
         check_against_pictures(options, fitted.transforms)
         pixels = stacked(fitted.frames())
         warnings = list(found.warnings)
@@ -205,7 +209,6 @@ def prepare(
             warnings += more
         keep = stacked(_kept(found.masks, fitted, limits, warnings))
         previews = previewed.previews
-        names = tuple(picture.name for picture in found.pictures)
         originals = None if order is None else Originals(found.pictures, pictures.__getitem__)
     decode = collecting + pictures.decode_seconds
     seconds = {"decode": decode, "preprocess": max(time.perf_counter() - started - decode, 0.0)}

@@ -100,7 +100,7 @@ def test_what_an_archive_holds_beside_pictures_is_said() -> None:
     assert warning.code == "files-skipped"
     assert "0.json, 1.json, 2.json, 3.json, 4.json and 2 more" in warning.message
     with (
-        pytest.raises(NoPictures, match=r"Not taken: notes\.txt"),
+        pytest.raises(NoPictures, match=r"Not taken: notes\.txt\. Send JPEG, PNG"),
         collected(Upload((archive(("notes.txt", b"x")),), (), {}), Options(), LIMITS),
     ):
         pass

@@ -10,7 +10,7 @@ from PIL import Image
 
 from model.families.family import Grid
 from model.preprocess import preprocess_images
-from service.errors import InvalidOption
+from service.errors import BrokenPicture, InvalidOption
 from service.inputs.body import SentFile, Upload
 from service.inputs.options import read_options
 from service.inputs.prepared import PreparedScene, prepare
@@ -148,8 +148,18 @@ def test_known_cameras_a_centimetre_apart_do(centre: tuple[float, float, float])
 
 
 def test_a_mask_of_another_size_is_refused() -> None:
-    with pytest.raises(InvalidOption, match="is 10 x 10 pixels; its picture is 120 x 90"):
+    with pytest.raises(
+        InvalidOption, match="is 10 x 10 pixels, its upright picture 120 x 90; send"
+    ):
         scene(Image.new("L", (10, 10)), Image.new("L", SIZES[1]))
+
+
+def test_a_picture_of_an_absurd_shape_is_named() -> None:
+    sent = [SentFile("good.png", io.BytesIO(encode(make_picture())))]
+    sent.append(SentFile("strip.png", io.BytesIO(encode(make_picture(1, 500)))))
+    with pytest.raises(BrokenPicture, match=r"^strip\.png can't be used: .* too long") as refused:
+        prepare(Upload(tuple(sent), (), {}), read_options({}), LIMITS, Grid(96, 12))
+    assert refused.value.fields == {"index": 1, "filename": "strip.png"}
 
 
 def test_a_mask_that_hides_all_of_a_picture_is_said() -> None:

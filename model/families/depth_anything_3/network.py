@@ -78,8 +78,8 @@ class DepthAnything3(Network):
 
         Images and `attention_keys`: see `Network.forward`. `cameras` are known ones: extrinsics
         `[B, S, 4, 4]`, world-to-camera, and intrinsics `[B, S, 3, 3]` in pixels; what is predicted
-        then stands in the first one's frame, in a length unit of its own. Heads run in float32.
-        Raises ValueError for any other shape, and for query points.
+        then stands in the first one's frame, in a length unit of its own. Heads and the camera
+        encoder run in float32. Raises ValueError for any other shape, and for query points.
         """
         images = checked_frames(images, self.config.patch_size)
         if query_points is not None:
@@ -117,8 +117,10 @@ class DepthAnything3(Network):
         camera encoder."""
         if self.cam_enc is None:
             raise ValueError("cameras were given, but this network has no camera encoder")
-        # in the precision that they came in: cameras may be far from the origin
-        return self.cam_enc(cameras_to_encoding(normalised(extrinsics), intrinsics, size).float())
+        with torch.autocast(extrinsics.device.type, enabled=False):
+            # in the precision that they came in: cameras may be far from the origin
+            encoding = cameras_to_encoding(normalised(extrinsics), intrinsics, size)
+            return self.cam_enc(encoding.float())
 
     def _seen_by_rays(self, rays: Tensor, confidence: Tensor, size: tuple[int, int]) -> Tensor:
         """Encodings `[B, S, 9]` of the cameras that ray maps `[B, S, h, w, 6]` tell."""

@@ -70,6 +70,17 @@ def test_known_cameras_change_the_answer_and_their_world_becomes_its_own() -> No
     torch.testing.assert_close(larger.depth, 3 * told.depth, rtol=1e-3, atol=1e-4)
 
 
+@torch.no_grad()
+def test_known_cameras_are_encoded_in_float32_whatever_the_caller_computes_in() -> None:
+    net, (extrinsics, intrinsics) = filled(depth_anything_3()), _cameras(3)
+    last = torch.tensor([0.0, 0, 0, 1]).expand(3, 1, 4)
+    known = torch.cat((extrinsics, last), dim=1)[None]
+    expected = net.camera_tokens(known, intrinsics[None], (28, 42))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = net.camera_tokens(known, intrinsics[None], (28, 42))
+    assert torch.equal(found, expected)
+
+
 def test_a_scene_of_one_picture_stands_where_its_known_camera_does() -> None:
     net, pictures, known = filled(depth_anything_3()), _pictures(1), _cameras(1)
     scene = reconstruct(net, pictures, cameras=known)

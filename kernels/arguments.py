@@ -58,12 +58,16 @@ def check_float(op: str, name: str, got: Tensor, shape: tuple[int | None, ...]) 
     raise mismatch(op, name, got, f"contiguous float32, float16 or bfloat16 [{sizes}]")
 
 
-def check_weight(op: str, weight: Tensor, features: int, bits: int, device: torch.device) -> None:
-    if features > LARGEST_FEATURES:
+def check_features(op: str, features: int) -> None:
+    if not 0 < features <= LARGEST_FEATURES:
         raise ValueError(
-            f"{op}: {features} input features; expected at most {LARGEST_FEATURES} (int32 "
+            f"{op}: {features} input features; expected 1 to {LARGEST_FEATURES} (int32 "
             "accumulators)"
         )
+
+
+def check_weight(op: str, weight: Tensor, features: int, bits: int, device: torch.device) -> None:
+    check_features(op, features)
     if bits == PACKED_BITS:
         if features % PACKED:
             raise ValueError(
@@ -72,6 +76,8 @@ def check_weight(op: str, weight: Tensor, features: int, bits: int, device: torc
         check_tensor(op, "weight", weight, torch.uint8, (None, features // PACKED), device)
     else:
         check_tensor(op, "weight", weight, torch.int8, (None, features), device)
+    if weight.shape[0] < 1:
+        raise mismatch(op, "weight", weight, "at least one output channel")
 
 
 def check_rows(
@@ -88,11 +94,7 @@ def check_rows(
     width = 2 * features if gated else features
     if x.dtype not in FLOATS or x.dim() < 1 or x.shape[-1] != width or not x.is_contiguous():
         raise mismatch(op, "x", x, f"contiguous float32, float16 or bfloat16 [..., {width}]")
-    if not 0 < features <= LARGEST_FEATURES:
-        raise ValueError(
-            f"{op}: {features} input features; expected 1 to {LARGEST_FEATURES} (int32 "
-            "accumulators)"
-        )
+    check_features(op, features)
     check_tensor(op, "norm_weight", norm_weight, torch.float32, (features,), x.device)
     check_tensor(op, "norm_bias", norm_bias, torch.float32, (features,), x.device)
     check_tensor(op, "signs", signs, torch.int8, (features,), x.device)

@@ -89,8 +89,9 @@ def quantize_rows(
     ValueError.
     """
     check_bits("quantize_rows", "bits", bits, ROUNDED_BITS)
-    check_rows("quantize_rows", x, x.shape[-1], norm_weight, norm_bias, signs, smoothing, clip)
-    flat = x.reshape(-1, x.shape[-1])
+    features = x.shape[-1] if x.dim() else 1
+    check_rows("quantize_rows", x, features, norm_weight, norm_bias, signs, smoothing, clip)
+    flat = x.reshape(-1, features)
     codes, scale = torch.ops.quantvggt.quantize_rows(
         flat, norm_weight, norm_bias, norm_eps, gelu, signs, smoothing, clip, bits
     )
@@ -145,12 +146,13 @@ def linear(
     op = "linear"
     check_bits(op, "activation_bits", activation_bits, (*ROUNDED_BITS, FLOAT_ACTIVATIONS))
     check_bits(op, "weight_bits", weight_bits, STORED_BITS)
-    if weight.dim() == 2:
-        features = weight.shape[1] * (BYTE_BITS // weight_bits)
-        check_rows(op, x, features, norm_weight, norm_bias, signs, smoothing, clip, gated)
+    if weight.dim() != 2:
+        raise mismatch(op, "weight", weight, "two dimensions")
+    features = weight.shape[1] * (BYTE_BITS // weight_bits)
+    check_rows(op, x, features, norm_weight, norm_bias, signs, smoothing, clip, gated)
     if gated and (gelu or norm_weight is not None):
         raise ValueError(f"{op}: gated tokens go through neither LayerNorm nor GELU")
-    check_weight(op, weight, x.shape[-1] // (1 + gated), weight_bits, x.device)
+    check_weight(op, weight, features, weight_bits, x.device)
     n = weight.shape[0]
     check_tensor(op, "weight_scale", weight_scale, torch.float32, (n,), x.device)
     check_tensor(op, "bias", bias, torch.float32, (n,), x.device)
@@ -245,7 +247,7 @@ def _check_positions(op: str, x: Tensor, cos: Tensor | None, sin: Tensor | None)
             f"{op}: expected cos and sin together, and a head width that is a multiple of 4; got "
             f"{width}"
         )
-    if cos is not None and sin is not None and (len(cos) != len(sin) or tokens % len(cos)):
+    if cos is not None and sin is not None and (not 0 < len(cos) == len(sin) or tokens % len(cos)):
         raise ValueError(
             f"{op}: cos and sin have {len(cos)} and {len(sin)} positions; expected as many of both "
             f"as go into {tokens} tokens"
@@ -315,7 +317,8 @@ def tile_factors(map: Tensor, first: int, rows: int) -> Tensor:
     `map` float32 `[H, W, K]`, K a multiple of 16, with a margin of one zero, is covered by tiles of
     4 x 4 outputs; wanted are `rows` rows of them from `first` on. Raises ValueError.
     """
-    _check_map("tile_factors", map, first, rows)
+    _check_map("tile_factors", map)
+    _check_strip("tile_factors", map, first, rows)
     factors: Tensor = torch.ops.quantvggt.tile_factors(map, first, rows)
     return factors
 
@@ -325,19 +328,23 @@ def tile_outputs(map: Tensor, products: Tensor, bias: Tensor | None, first: int)
     `bias` `[L]`, into `map` float32 `[H, W, L]`, from the row `first` of tiles on. Raises
     ValueError."""
     op = "tile_outputs"
+    _check_map(op, map)
     shape = (PRODUCTS, None, map.shape[-1])
     check_tensor(op, "products", products, torch.float32, shape, map.device)
-    _check_map(op, map, first, products.shape[1] // tiles_across(map.shape[1]))
+    _check_strip(op, map, first, products.shape[1] // tiles_across(map.shape[1]))
     check_tensor(op, "bias", bias, torch.float32, map.shape[-1:], map.device)
     if products.shape[1] % tiles_across(map.shape[1]):
         raise mismatch(op, "products", products, "whole rows of tiles of the map")
     torch.ops.quantvggt.tile_outputs(map, products, bias, first)
 
 
-def _check_map(op: str, map: Tensor, first: int, rows: int) -> None:
+def _check_map(op: str, map: Tensor) -> None:
     check_tensor(op, "map", map, torch.float32, (None, None, None), map.device)
-    if map.shape[-1] % CHANNELS:
-        raise mismatch(op, "map", map, f"a multiple of {CHANNELS} channels")
+    if 0 in map.shape or map.shape[-1] % CHANNELS:
+        raise mismatch(op, "map", map, f"pixels with a multiple of {CHANNELS} channels")
+
+
+def _check_strip(op: str, map: Tensor, first: int, rows: int) -> None:
     down = tiles_across(map.shape[0])
     if not 0 <= first <= first + rows <= down:
         raise ValueError(

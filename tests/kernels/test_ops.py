@@ -122,13 +122,38 @@ def test_a_wrong_argument_is_named_with_what_was_expected(
 
 
 def test_a_layer_too_wide_for_its_accumulators_is_refused() -> None:
-    with pytest.raises(ValueError, match="65538 input features; expected at most 65536"):
+    with pytest.raises(ValueError, match="65538 input features; expected 1 to 65536"):
         ops.integer_matmul(
             torch.zeros(1, 65538, dtype=torch.int8),
             torch.zeros(1, 32769, dtype=torch.uint8),
             activation_bits=4,
             weight_bits=4,
         )
+
+
+@pytest.mark.parametrize(("outputs", "features"), [(0, 8), (3, 0)])
+def test_a_weight_of_nothing_is_refused(outputs: int, features: int) -> None:
+    weight, codes = torch.zeros(outputs, features, dtype=torch.int8), torch.zeros(2, features)
+    message = "at least one output channel|0 input features; expected 1 to"
+    with pytest.raises(ValueError, match=message):
+        ops.integer_matmul(codes.to(torch.int8), weight, activation_bits=8, weight_bits=8)
+    with pytest.raises(ValueError, match=message):
+        ops.linear(codes, weight, torch.ones(outputs), activation_bits=8, weight_bits=8)
+
+
+def test_a_number_is_no_token() -> None:
+    with pytest.raises(ValueError, match=r"quantize_rows: x is torch.float32 \[\]"):
+        ops.quantize_rows(torch.tensor(1.0), bits=8)
+    with pytest.raises(ValueError, match=r"linear: weight is .*; expected two dimensions"):
+        _linear(x=torch.tensor(1.0), weight=torch.tensor(1, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 16), (4, 0, 16), (4, 4, 0), (4, 16)])
+def test_a_map_of_nothing_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="tile_factors: map is"):
+        ops.tile_factors(torch.zeros(shape), 0, 0)
+    with pytest.raises(ValueError, match="tile_outputs: map is"):
+        ops.tile_outputs(torch.zeros(shape), torch.zeros(36, 0, 16), None, 0)
 
 
 def test_a_width_that_cannot_be_rotated_is_refused_before_anything_runs() -> None:
@@ -201,6 +226,8 @@ def test_positions_that_do_not_go_into_the_tokens_are_refused() -> None:
         ValueError, match="4 and 4 positions; expected as many of both as go into 6"
     ):
         ops.norm_rope(torch.randn(1, 6, 1, 8), cos=table, sin=table)
+    with pytest.raises(ValueError, match="0 and 0 positions"):
+        ops.norm_rope(torch.randn(1, 6, 1, 8), cos=table[:0], sin=table[:0])
     with pytest.raises(ValueError, match=r"norm_rope: x is .*; expected a float"):
         ops.norm_rope(torch.randn(1, 8, 1, 6).transpose(1, 3), cos=table, sin=table)
 

@@ -89,8 +89,9 @@ class VGGT(Network):
 
         `images` `[B, S, 3, H, W]` or `[S, 3, H, W]` (then B = 1) in [0, 1], H and W multiples of
         the patch size. `query_points` `[B, N, 2]` or `[N, 2]`: pixels (x, y) of frame 0.
-        `attention_keys`: see `Network.forward`. Heads run in float32, whatever the caller's
-        autocast says. Raises ValueError for any other shape.
+        `attention_keys`: see `Network.forward`. Camera and dense heads run in float32, whatever the
+        caller's autocast says; the tracker runs in what it says, as in the public code. Raises
+        ValueError for any other shape.
         """
         images, query_points = self._checked(images, query_points)
         size = (images.shape[-2], images.shape[-1])

@@ -196,13 +196,13 @@ inline void weigh(int32_t* scores, const float* key_scale, const int32_t* key_of
     for (int64_t i = keys; i < kKeys; ++i) store(reinterpret_cast<float*>(scores + i * kBlock), least);
     const Vector top = maximum(maximum(tops[0], tops[1]), maximum(tops[2], tops[3]));
 
-    const Vector start = fma(-top, scale, broadcast(kLog2OfLargestAttentionCode));
+    const Vector most = broadcast(kLog2OfLargestAttentionCode);  // never exceeded: scores lose their maximum first
     Integers code_total = {};
     for (int64_t i = 0; i < kKeys; i += 4, panel += 4 * kTile) {
         Vector v[4];
 #pragma GCC unroll 4
         for (int64_t j = 0; j < 4; ++j)
-            v[j] = fma(load(reinterpret_cast<float*>(scores + (i + j) * kBlock)), scale, start);
+            v[j] = fma(load(reinterpret_cast<float*>(scores + (i + j) * kBlock)) - top, scale, most);
         powers_of_two(v);
         Integers quad = {};
 #pragma GCC unroll 4

@@ -370,6 +370,16 @@ def test_the_same_keys_and_values_are_packed_into_the_same_bytes(keys: int) -> N
     assert packed[0, 0].numel() < 64 * (1 + keys // 64) * 2 * 64 + 12 * (keys + 64) + 1024
 
 
+@pytest.mark.parametrize("magnitude", [1e3, 1e6, 1e12])
+def test_attention_of_scores_of_any_magnitude_is_its_definition(magnitude: float) -> None:
+    """The highest score is far above the others, so that each query takes one key's value."""
+    torch.manual_seed(0)
+    q, k, v = torch.randn(1, 3, 40, 32), torch.randn(1, 3, 130, 32), torch.randn(1, 3, 130, 32)
+    got = ops.int8_attention(magnitude * q, magnitude * k, v)
+    expected = reference.int8_attention(magnitude * q, magnitude * k, v)
+    assert (got - expected).norm() < 1e-3 * expected.norm()
+
+
 def test_attention_that_looks_at_one_key_returns_its_value() -> None:
     q = torch.eye(64)[None, None] * 200
     v = torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from itertools import takewhile
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -83,17 +82,20 @@ class _Names:
         self._form = form
         self._paths = [PurePosixPath(form(picture.name)) for picture in pictures]
         self._found: dict[tuple[str, str], list[int]] = defaultdict(list)
+        self._within: dict[tuple[str, str, str], list[int]] = defaultdict(list)  # and in a folder
         for index, path in enumerate(self._paths):
-            self._found["name", path.name].append(index)
-            self._found["stem", path.stem].append(index)
+            for what, wanted in (("name", path.name), ("stem", path.stem)):
+                self._found[what, wanted].append(index)
+                for folder in set(path.parent.parts):
+                    self._within[what, wanted, folder].append(index)
 
     def fitting(self, name: str) -> list[int]:
         """The pictures that it fits best: by the name itself, and among those by folder."""
         mask = PurePosixPath(self._form(name))
         plain = _without_affix(mask.stem)
         return _first(
-            self._nearest(mask, self._found.get(which, []))
-            for which in (  # from what says most to what says least
+            self._nearest(mask, what, wanted)
+            for what, wanted in (  # from what says most to what says least
                 ("name", mask.stem),
                 ("name", mask.name),
                 ("stem", mask.stem),
@@ -102,10 +104,21 @@ class _Names:
             )
         )
 
-    def _nearest(self, mask: PurePosixPath, indices: Sequence[int]) -> list[int]:
-        shared = {index: _shared(mask.parent, self._paths[index].parent) for index in indices}
-        most = max(shared.values(), default=None)
-        return [index for index in indices if shared[index] == most]
+    def _nearest(self, mask: PurePosixPath, what: str, wanted: str) -> list[int]:
+        """Those of this name that have most folders in common with the mask, anywhere in their
+        paths; among equals, from the innermost outward."""
+        found = self._found.get((what, wanted), [])
+        folders = [_without_affix(part) for part in mask.parent.parts]
+        shared: Counter[int] = Counter()
+        for folder in set(folders):
+            shared.update(self._within.get((what, wanted, folder), ()))
+        if not shared:
+            return found
+        most = max(shared.values())
+        nearest = sorted(index for index, count in shared.items() if count == most)
+        inner = [_inner(folders, self._paths[index].parent.parts) for index in nearest]
+        deepest = max(inner)
+        return [index for index, count in zip(nearest, inner, strict=True) if count == deepest]
 
 
 def _first(found: Iterable[list[int]]) -> list[int]:
@@ -121,12 +134,14 @@ def _without_affix(stem: str) -> str:
     return stem
 
 
-def _shared(mask: PurePosixPath, picture: PurePosixPath) -> tuple[int, int]:
-    """How many folders a mask's path and a picture's have in common: anywhere, and from the
-    innermost outward."""
-    mine, theirs = [_without_affix(part) for part in mask.parts], picture.parts
-    inner = takewhile(lambda pair: pair[0] == pair[1], zip(mine[::-1], theirs[::-1], strict=False))
-    return (Counter(mine) & Counter(theirs)).total(), len(list(inner))
+def _inner(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many folders two paths have in common, from the innermost outward."""
+    count = 0
+    for mine, theirs in zip(reversed(one), reversed(other), strict=False):
+        if mine != theirs:
+            break
+        count += 1
+    return count
 
 
 def read_mask(mask: SentFile, transform: ImageTransform, limits: Limits) -> Bools:

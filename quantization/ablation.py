@@ -66,6 +66,8 @@ VARIANTS: Mapping[str, Change] = {
     "no folding": lambda recipe, _: replace(recipe, fold=False),
     "no correction": lambda recipe, _: replace(recipe, correct=False),
     "inputs of the float network": lambda recipe, _: replace(recipe, propagate="float"),
+    "codes for 4-bit activations alone": lambda recipe, _: replace(recipe, wide_share=0.0),
+    "codes for 8-bit activations alone": lambda recipe, _: replace(recipe, wide_share=1.0),
     "blocks learned": lambda recipe, _: replace(recipe, learning_epochs=15),
     "middle of the scene's blocks in W4A8": _middle,
 }

@@ -10,6 +10,7 @@ layer a little, and layers add up.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,13 +55,23 @@ class Moments:
         return gram, self.cross - self.count * torch.outer(seen, rounded)
 
 
-def corrected_weight(weight: Tensor, moments: Moments, ridge: float) -> Tensor:
+def mean_covariance(moments: Sequence[Moments], shares: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """`gram` and `cross` of several sets of inputs that have as many rows each, every set about its
+    own means, added up by `shares`."""
+    gram, cross = (torch.zeros_like(moments[0].gram) for _ in range(2))
+    for one, share in zip(moments, shares, strict=True):
+        own_gram, own_cross = one.centred()
+        gram += share * own_gram
+        cross += share * own_cross
+    return gram, cross
+
+
+def corrected_weight(weight: Tensor, gram: Tensor, cross: Tensor, ridge: float) -> Tensor:
     """The weight `[N, K]` that maps rounded inputs onto `weight` times the seen ones with the least
-    squared error.
+    squared error, by the covariances of both.
 
     `ridge`, times the mean square of the inputs, pulls it towards `weight`.
     """
-    gram, cross = moments.centred()
     lifted = damped(gram, ridge)
     lift = torch.diag(lifted - gram)
     return torch.cholesky_solve((weight @ cross + weight * lift).T, torch.linalg.cholesky(lifted)).T

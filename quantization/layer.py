@@ -10,9 +10,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kernels import NumberFormat, QuantizedLinear, reference
+from kernels import NumberFormat, QuantizedLinear, reference, with_wide_activations
 from quantization.clipping import search_activation_clip, search_weight_clip
-from quantization.correction import Moments, corrected_bias, corrected_weight
+from quantization.correction import (
+    Moments,
+    corrected_bias,
+    corrected_scale,
+    corrected_weight,
+    mean_covariance,
+)
 from quantization.dsfq import channel_scale, update_activation_maximum
 from quantization.recipe import Recipe
 from quantization.rounding import round_by_inputs
@@ -85,6 +91,118 @@ def rotation_signs(width: int, layer: str, seed: int) -> Tensor:
     return (2 * torch.randint(0, 2, (width,), generator=generator) - 1).to(torch.int8)
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What a layer is quantised by: the format of its activations, where they are clipped `[2]`,
+    and the moments of its transformed inputs once they are rounded. None where the recipe does not
+    ask."""
+
+    scheme: NumberFormat
+    clip: Tensor | None
+    moments: Moments | None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A layer before its weight is rounded: `target` `[N, K]` is rotated by `signs` `[K]` and
+    multiplied with `smoothing` `[K]`, float64; `weight_clip` `[N, 2]` was learned or is None."""
+
+    target: Tensor
+    signs: Tensor | None
+    smoothing: Tensor | None
+    weight_clip: Tensor | None
+    inputs: Inputs
+
+    def wide_inputs(self, observed: Observed, recipe: Recipe) -> Inputs:
+        """Those of the same layer with 8-bit activations, which its format must know. `observed` is
+        what it sees in the network whose layers all have them."""
+        scheme = with_wide_activations(self.inputs.scheme)
+        assert scheme is not None
+        return _inputs(self.target, scheme, recipe, self.signs, self.smoothing, observed, None)
+
+
+def prepare(
+    weight: Tensor,
+    scheme: NumberFormat,
+    recipe: Recipe,
+    signs: Tensor | None,
+    observed: Observed | None = None,
+    learned: Transform | None = None,
+) -> Prepared:
+    """Rotates and smooths `weight` `[N, K]` as `recipe` says, and looks at the inputs; without
+    `observed` ones whatever needs none of them. On the device of `weight`."""
+    weight = weight.double()
+    turned = weight if signs is None else reference.rotate(weight, signs)
+    smoothing = learned.smoothing if learned else None
+    if observed is not None and recipe.smooth and smoothing is None:
+        smoothing = _search_smoothing(turned, scheme, recipe, signs, observed)
+    target = turned if smoothing is None else turned * smoothing.double()
+    clip = learned.activation_clip if learned else None
+    return Prepared(
+        target,
+        signs,
+        smoothing,
+        learned.weight_clip if learned else None,
+        _inputs(target, scheme, recipe, signs, smoothing, observed, clip),
+    )
+
+
+def round_layer(
+    prepared: Prepared, bias: Tensor | None, recipe: Recipe, wide: Inputs | None = None
+) -> tuple[QuantizedLinear, QuantizedLinear | None]:
+    """The quantised layer, and with `wide` inputs the one for 8-bit activations, which shares its
+    codes.
+
+    The codes are what is large, so there is one set for both, made for the moments of both, those
+    of 8 bits with the weight `recipe.wide_share`. Scale and bias are each width's own, since 4-bit
+    rounding shrinks what it rounds and 8-bit rounding does not.
+    """
+    target, inputs = prepared.target, prepared.inputs
+    both = [inputs] if wide is None else [inputs, wide]
+    bits = inputs.scheme.weight_bits
+    corrected, weight_clip = target, prepared.weight_clip
+    moments = [one.moments for one in both if one.moments is not None]
+    if moments:
+        shares = [1.0] if len(moments) == 1 else [1 - recipe.wide_share, recipe.wide_share]
+        gram, cross = mean_covariance(moments, shares)
+        powers = torch.zeros_like(gram)
+        for share, one in zip(shares, moments, strict=True):
+            powers += share * one.gram
+        if recipe.correct:
+            corrected = corrected_weight(target, gram, cross, RIDGE)
+        else:
+            gram = powers  # no bias takes care of the mean
+        if weight_clip is None and recipe.clip_weights:
+            importance = powers.diagonal() / moments[0].count
+            weight_clip = search_weight_clip(corrected, bits, importance)
+    codes, first_scale = reference.quantize_weight(corrected, bits, weight_clip)
+    scale = first_scale.float()
+    if moments and recipe.rounding == "gptq" and inputs.scheme.packed:
+        codes = round_by_inputs(corrected, scale.double(), bits, gram)
+    stored = reference.stored_weight(codes, inputs.scheme.codes_to_a_byte)
+
+    def layer(seen: Inputs) -> QuantizedLinear:
+        own_scale, own_bias = scale, bias
+        if seen.moments is not None and recipe.correct:
+            if wide is not None:
+                own_scale = corrected_scale(
+                    target, codes.double(), scale.double(), seen.moments
+                ).float()
+            weight = codes * own_scale.double()[:, None]
+            own_bias = corrected_bias(bias, target, weight, seen.moments)
+        return QuantizedLinear(
+            seen.scheme,
+            stored,
+            own_scale,
+            _float(own_bias),
+            prepared.signs,
+            _float(prepared.smoothing),
+            _float(seen.clip),
+        )
+
+    return layer(inputs), None if wide is None else layer(wide)
+
+
 def quantize_layer(
     weight: Tensor,
     bias: Tensor | None,
@@ -94,52 +212,13 @@ def quantize_layer(
     observed: Observed | None = None,
     learned: Transform | None = None,
 ) -> QuantizedLinear:
-    """Quantises `weight` `[N, K]` as `recipe` says; without `observed` inputs whatever needs none
-    of them.
+    """Quantises `weight` `[N, K]` as `recipe` says, for activations of one width; without
+    `observed` inputs whatever needs none of them.
 
     Computes in float64, on the device of `weight`.
     """
-    weight = weight.double()
-    turned = weight if signs is None else reference.rotate(weight, signs)
-    smoothing = learned.smoothing if learned else None
-    if observed is not None and recipe.smooth and smoothing is None:
-        smoothing = _search_smoothing(turned, scheme, recipe, signs, observed)
-    target = turned if smoothing is None else turned * smoothing.double()
-
-    activation_clip = learned.activation_clip if learned else None
-    if (
-        observed is not None
-        and activation_clip is None
-        and recipe.clip_activations
-        and scheme.rounds_activations
-    ):
-        rows = reference.transform_activation(observed.rows()[1], signs, smoothing)
-        activation_clip = search_activation_clip(rows, target.float(), scheme.activation_bits)
-
-    moments = None
-    if observed is not None and (
-        recipe.correct or recipe.clip_weights or recipe.rounding != "nearest"
-    ):
-        moments = input_moments(observed, scheme, recipe, signs, smoothing, activation_clip)
-    corrected = corrected_weight(target, moments, RIDGE) if moments and recipe.correct else target
-
-    weight_clip = learned.weight_clip if learned else None
-    if weight_clip is None and recipe.clip_weights and moments is not None:
-        importance = moments.gram.diagonal() / moments.count
-        weight_clip = search_weight_clip(corrected, scheme.weight_bits, importance)
-    codes, scale = reference.quantize_weight(corrected, scheme.weight_bits, weight_clip)
-    scale = scale.float()
-    if moments is not None and recipe.rounding == "gptq" and scheme.packed:
-        # the bias takes care of the mean
-        gram = moments.centred()[0] if recipe.correct else moments.gram
-        codes = round_by_inputs(corrected, scale.double(), scheme.weight_bits, gram)
-    if moments is not None and recipe.correct:
-        bias = corrected_bias(bias, target, codes * scale.double()[:, None], moments)
-
-    stored = reference.stored_weight(codes, scheme.codes_to_a_byte)
-    return QuantizedLinear(
-        scheme, stored, scale, _float(bias), signs, _float(smoothing), _float(activation_clip)
-    )
+    prepared = prepare(weight, scheme, recipe, signs, observed, learned)
+    return round_layer(prepared, bias, recipe)[0]
 
 
 def layer_errors(
@@ -147,10 +226,10 @@ def layer_errors(
     weight: Tensor,
     bias: Tensor | None,
     scheme: NumberFormat,
-    observed: Observed,
+    rows: tuple[Tensor, Tensor],
 ) -> LayerErrors:
-    """Errors of `layer` against the float layer on evenly spaced calibration tokens."""
-    meant, seen = observed.rows()
+    """Errors of `layer` against the float layer on the `rows` of `Observed.rows`."""
+    meant, seen = rows
     true = torch.nn.functional.linear(meant, weight.float(), None if bias is None else bias.float())
     spread = (true - true.mean(dim=0)).square().sum().clamp(min=_SMALLEST_SPREAD)
     nearest = quantize_layer(weight, bias, scheme, Recipe(rotate=False), None)
@@ -211,24 +290,30 @@ def _activation_maximum(samples: Sequence[Tensor], signs: Tensor | None) -> Tens
     return maximum
 
 
-def input_moments(
-    observed: Observed,
+def _inputs(
+    target: Tensor,
     scheme: NumberFormat,
     recipe: Recipe,
     signs: Tensor | None,
     smoothing: Tensor | None,
-    activation_clip: Tensor | None,
-) -> Moments:
-    """Moments of a layer's transformed inputs over all samples, rounded as `scheme` has it."""
+    observed: Observed | None,
+    clip: Tensor | None,
+) -> Inputs:
+    """What `recipe` asks of a layer's inputs; a `clip` that is given is not searched for."""
+    if observed is None:
+        return Inputs(scheme, clip, None)
+    if clip is None and recipe.clip_activations and scheme.rounds_activations:
+        rows = reference.transform_activation(observed.rows()[1], signs, smoothing)
+        clip = search_activation_clip(rows, target.float(), scheme.activation_bits)
+    if not (recipe.correct or recipe.clip_weights or recipe.rounding != "nearest"):
+        return Inputs(scheme, clip, None)
     moments = Moments.empty(observed.seen[0].shape[-1], observed.seen[0].device)
     for meant, seen in zip(observed.meant, observed.seen, strict=True):
         rows, true = (
             reference.transform_activation(x.flatten(0, 1), signs, smoothing) for x in (seen, meant)
         )
-        moments.add(
-            _dequantised(rows, scheme, activation_clip) if recipe.correct else rows, rows, true
-        )
-    return moments
+        moments.add(_dequantised(rows, scheme, clip) if recipe.correct else rows, rows, true)
+    return Inputs(scheme, clip, moments)
 
 
 def _dequantised(rows: Tensor, scheme: NumberFormat, clip: Tensor | None) -> Tensor:

@@ -49,6 +49,7 @@ class Recipe:
     fold: bool = False  # LayerNorm, LayerScale and input means into neighbours
     correct: bool = False  # regress weight and bias on the inputs that the layer will see
     wide: bool = False  # also what 8-bit activations need, for layers that have 4-bit ones
+    wide_share: float = 0.75  # weight of inputs of 8 bits in the codes that both widths share
     learning_epochs: int = 0  # block reconstruction of smoothing and clips
     # or "int8": arithmetic of attention in the aggregator and the image encoder
     attention: str = "float"
@@ -72,6 +73,8 @@ class Recipe:
             raise ValueError(f"propagate is {self.propagate!r}; expected quantised or float")
         if self.alpha is not None and not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha is {self.alpha}; expected a number from 0 to 1")
+        if not 0 <= self.wide_share <= 1:
+            raise ValueError(f"wide_share is {self.wide_share}; expected a number from 0 to 1")
         if self.learning_epochs < 0:
             raise ValueError(f"learning_epochs is {self.learning_epochs}; expected at least 0")
 

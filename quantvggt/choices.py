@@ -15,7 +15,8 @@ WITHOUT_CALIBRATION, WITH_CALIBRATION = "quarot", "best"
 ABLATIONS = (
     "another seed", "no rotation", "no smoothing", "alpha 0.5", "no clipping",
     "rounding to nearest", "no folding", "no correction",
-    "inputs of the float network", "blocks learned", "middle of the scene's blocks in W4A8",
+    "inputs of the float network", "codes for 4-bit activations alone",
+    "codes for 8-bit activations alone", "blocks learned", "middle of the scene's blocks in W4A8",
 )  # fmt: skip
 PARTS = ("aggregator", "image_encoder", "camera_head", "camera_encoder", "depth_decoders")
 SCHEMES = ("w8a8", "w4a8", "w4a4", "w4a16", "w3a4", "w2a4", "float")

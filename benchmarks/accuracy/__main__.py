@@ -35,7 +35,7 @@ from model.files.checkpoint import load_checkpoint
 from model.reconstruct import geometry
 from quantization.calibration import samples
 from quantization.calibration.samples import Sample
-from quantization.convert import quantize_network, reader
+from quantization.convert import quantize, reader
 from quantization.nfds import select
 from quantization.outlier_channels import SHARE, STRENGTH, with_outliers
 from quantization.recipe import RECIPES
@@ -144,7 +144,10 @@ class _Bench:
                 recipe, overrides=tuple((n, "w4a8") for n in within_budget(found, EIGHT_BIT_BUDGET))
             )
         started = time.monotonic()
-        answers = partial(geometry, quantize_network(self.net, recipe, images))
+        made = quantize(self.net.config, reader(self.net), recipe, images)
+        for name, layer in made.wide.items() if experiment.wide else ():
+            made.net.set_submodule(name, layer)
+        answers = partial(geometry, made.net)
         seconds = time.monotonic() - started
         views = {
             str(v): _plain(

@@ -16,12 +16,14 @@ SAMPLING_SEEDS = range(5)
 @dataclass(frozen=True)
 class Experiment:
     """One row of a table. `mixed`: a tenth of the multiplications gets 8-bit activations, by
-    measured sensitivity."""
+    measured sensitivity. `wide`: the same codes with 8-bit activations, as `--activations 8` loads
+    an artifact."""
 
     name: str
     recipe: Recipe
     views: tuple[int, ...]
     mixed: bool = False
+    wide: bool = False
     sampling: str = "nfds"
     seed: int = 0
 
@@ -43,10 +45,10 @@ def _methods() -> Iterator[Experiment]:
         ("best", "ours"),
     ):
         yield Experiment(f"W4A4, {title}", RECIPES[name], all_views)
+    yield Experiment("W4A4, ours, loaded with 8-bit activations", BEST, all_views, wide=True)
     yield Experiment("W4A4, ours, a tenth in W4A8", BEST, all_views, mixed=True)
     yield Experiment("W4A4 everywhere, ours", _everywhere("w4a4", BEST), (4,))
-    yield Experiment("W4A8, ours", BEST.with_parts(aggregator="w4a8"), all_views)
-    for scheme in ("w4a16", "w3a4", "w2a4"):
+    for scheme in ("w4a8", "w4a16", "w3a4", "w2a4"):
         yield Experiment(f"{scheme.upper()}, ours", BEST.with_parts(aggregator=scheme), (4,))
 
 
@@ -63,7 +65,8 @@ def _parts() -> Iterator[Experiment]:
         ("+ rounding by inputs", {"rounding": "gptq"}),
         ("+ correction", {"correct": True}),
         ("+ folding", {"fold": True}),
-        ("+ searched alpha (ours)", {"alpha": None}),
+        ("+ searched alpha", {"alpha": None}),
+        ("+ codes for 8-bit activations as well (ours)", {"wide": True}),
     ):
         recipe = replace(recipe, **change)  # type: ignore[arg-type]
         yield Experiment(title, recipe, (4,))

@@ -24,12 +24,12 @@ from quantization.layer import (
     Transform,
     first_smoothing,
     layer_errors,
-    quantize_layer,
+    prepare,
     rotation_signs,
+    round_layer,
 )
 from quantization.learning import learn_block
 from quantization.recipe import Recipe
-from quantization.wide import widened
 
 
 @dataclass(frozen=True)
@@ -86,27 +86,28 @@ def quantize_stage(
             wanted, wanted if seen is None else observe(walk, stage, module, [name], seen)[name]
         )
         layer = _linear(module, name)
-        quantised = quantize_layer(
-            layer.weight, layer.bias, scheme, recipe, signs[name], observed, learned.get(name)
-        )
+        prepared = prepare(layer.weight, scheme, recipe, signs[name], observed, learned.get(name))
+        rows = observed.rows()
+        special = None if stage.kind == "head" else _special(walk, observed)
+        del observed  # or its inputs would be held beside the ones that come now
+        wide_inputs = None
+        if recipe.wide and with_wide_activations(scheme) is not None:
+            met = wanted
+            if wide_seen is not None and wide_module is not None:
+                met = observe(walk, stage, wide_module, [name], wide_seen)[name]
+            wide_inputs = prepared.wide_inputs(Observed(wanted, met), recipe)
+            del met
+        quantised, widened = round_layer(prepared, layer.bias, recipe, wide_inputs)
+        if widened is not None:
+            wide[name] = widened
         records.append(
             LayerRecord(
                 f"{stage.name}.{name}",
                 scheme.name,
-                layer_errors(quantised, layer.weight, layer.bias, scheme, observed),
-                None
-                if stage.kind == "head"
-                else outliers(observed.rows()[1], _special(walk, observed), quantised),
+                layer_errors(quantised, layer.weight, layer.bias, scheme, rows),
+                None if special is None else outliers(rows[1], special, quantised),
             )
         )
-        if recipe.wide and with_wide_activations(scheme) is not None:
-            del observed  # or its inputs would be held beside the ones that come now
-            met = wanted
-            if wide_seen is not None and wide_module is not None:
-                met = observe(walk, stage, wide_module, [name], wide_seen)[name]
-            observed = Observed(wanted, met)
-            del met
-            wide[name] = widened(quantised, layer.weight, layer.bias, observed, recipe)
         if wide_module is not None:
             wide_module.set_submodule(name, wide.get(name, quantised))
         module.set_submodule(name, quantised)

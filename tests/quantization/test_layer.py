@@ -7,10 +7,20 @@ import torch
 from torch import Tensor
 
 from kernels import FORMATS, QuantizedLinear, reference
-from quantization.layer import SEARCH_ROWS, Observed, layer_errors, quantize_layer, rotation_signs
+from quantization.correction import corrected_bias, corrected_scale
+from quantization.layer import (
+    SEARCH_ROWS,
+    Observed,
+    layer_errors,
+    prepare,
+    quantize_layer,
+    rotation_signs,
+    round_layer,
+)
 from quantization.recipe import RECIPES, Recipe
 
 W4A4 = FORMATS["w4a4"]
+BEST = replace(RECIPES["best"], fold=False)
 
 
 @pytest.fixture
@@ -29,7 +39,7 @@ def observed() -> Observed:
 def _error(recipe: Recipe, weight: Tensor, observed: Observed) -> float:
     signs = rotation_signs(64, "layer", 0) if recipe.rotate else None
     layer = quantize_layer(weight, torch.zeros(48), W4A4, recipe, signs, observed)
-    return layer_errors(layer, weight, torch.zeros(48), W4A4, observed).quantised
+    return layer_errors(layer, weight, torch.zeros(48), W4A4, observed.rows()).quantised
 
 
 def test_rotations_depend_on_seed_and_layer_only() -> None:
@@ -121,7 +131,77 @@ def test_channels_and_layers_of_zeros_are_quantised_like_any_other(
     unread[:, 5] = 0
     for values in (unread, torch.zeros_like(weight)):
         layer = quantize_layer(values, torch.zeros(48), W4A4, recipe, signs, observed)
-        found = layer_errors(layer, values, torch.zeros(48), W4A4, observed)
+        found = layer_errors(layer, values, torch.zeros(48), W4A4, observed.rows())
         assert 0 <= found.quantised < 0.1
         assert 0 <= found.nearest < 0.1
         assert layer(observed.seen[0]).isfinite().all()
+
+
+def _both_widths(
+    recipe: Recipe,
+) -> tuple[Tensor, Tensor, Observed, QuantizedLinear, QuantizedLinear]:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(48, 64, generator=generator)
+    bias = torch.randn(48, generator=generator)
+    mixing = torch.randn(64, 64, generator=generator) / 8 + 0.2
+    samples = [torch.randn(2, 120, 64, generator=generator) @ mixing for _ in range(6)]
+    observed = Observed(samples, samples)
+    prepared = prepare(weight, W4A4, recipe, rotation_signs(64, "layer", 0), observed)
+    narrow, wide = round_layer(prepared, bias, recipe, prepared.wide_inputs(observed, recipe))
+    assert wide is not None
+    return weight, bias, observed, narrow, wide
+
+
+def _distance(layer: QuantizedLinear, weight: Tensor, bias: Tensor, observed: Observed) -> float:
+    rows = torch.cat([sample.flatten(0, 1) for sample in observed.seen])
+    return float((layer(rows) - (rows @ weight.T + bias)).norm())
+
+
+def test_a_layer_for_8_bit_activations_has_the_codes_of_that_for_4_bit_ones() -> None:
+    weight, bias, observed, narrow, wide = _both_widths(BEST)
+    assert wide.format == FORMATS["w4a8"]
+    assert wide.weight.data_ptr() == narrow.weight.data_ptr()
+    unchanged = narrow.with_activations(FORMATS["w4a8"], narrow.weight_scale, narrow.bias)
+    near, far, farthest = (
+        _distance(layer, weight, bias, observed) for layer in (wide, unchanged, narrow)
+    )
+    assert near < far < farthest
+
+
+def test_codes_for_both_widths_are_nearer_with_8_bit_activations_than_those_for_4_bit_ones() -> (
+    None
+):
+    weight, bias, observed, narrow, wide = _both_widths(BEST)
+    signs = rotation_signs(64, "layer", 0)
+    alone = quantize_layer(weight, bias, W4A4, BEST, signs, observed)
+    prepared = prepare(weight, W4A4, BEST, signs, observed)
+    moments = prepared.wide_inputs(observed, BEST).moments
+    assert moments is not None
+    codes = alone.weight_codes().double()
+    scale = corrected_scale(prepared.target, codes, alone.weight_scale.double(), moments)
+    shift = corrected_bias(bias, prepared.target, codes * scale[:, None], moments)
+    widened = alone.with_activations(
+        wide.format, scale.float(), shift.float(), wide.activation_clip
+    )
+    assert _distance(wide, weight, bias, observed) < 0.97 * _distance(
+        widened, weight, bias, observed
+    )
+    assert _distance(narrow, weight, bias, observed) < 1.1 * _distance(
+        alone, weight, bias, observed
+    )
+
+
+def test_the_mean_output_of_both_widths_is_that_of_the_float_layer() -> None:
+    weight, bias, observed, narrow, wide = _both_widths(BEST)
+    rows = torch.cat([sample.flatten(0, 1) for sample in observed.seen])
+    mean = (rows @ weight.T + bias).mean(dim=0)
+    for layer in (narrow, wide):
+        torch.testing.assert_close(layer(rows).mean(dim=0), mean, atol=1e-3, rtol=1e-3)
+
+
+def test_without_correction_both_widths_have_the_same_scale_and_bias() -> None:
+    _, bias, _, narrow, wide = _both_widths(replace(BEST, correct=False))
+    assert torch.equal(wide.weight_scale, narrow.weight_scale)
+    for layer in (narrow, wide):
+        assert layer.bias is not None
+        assert torch.equal(layer.bias, bias)

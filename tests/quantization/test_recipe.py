@@ -47,7 +47,13 @@ def test_the_manifest_lists_the_parts_by_name() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("rounding", "up"), ("propagate", "nothing"), ("alpha", 1.5), ("learning_epochs", -1)],
+    [
+        ("rounding", "up"),
+        ("propagate", "nothing"),
+        ("alpha", 1.5),
+        ("wide_share", -0.1),
+        ("learning_epochs", -1),
+    ],
 )
 def test_a_setting_out_of_range_is_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"{field} is {value!r}"):

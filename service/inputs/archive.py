@@ -54,6 +54,11 @@ def unpack(
                 unpacked.append(SentFile(display_name(path, len(unpacked)), file))
                 left -= file.seek(0, 2)
                 file.seek(0)
+    except UnicodeDecodeError:
+        raise BrokenArchive(
+            f"{archive.name} can't be unpacked: a name in it is marked as UTF-8 and is not; pack "
+            "it with another program."
+        ) from None
     except (
         zipfile.BadZipFile,
         zlib.error,

@@ -138,6 +138,12 @@ def test_names_in_utf_8_are_read_also_where_the_archive_does_not_say_so() -> Non
         picture.file.close()
 
 
+def test_a_name_that_is_marked_as_utf_8_and_is_not_is_refused_in_plain_words() -> None:
+    data = archive(("é.png", PICTURE)).file.read().replace("é".encode(), b"\xe9\xff")
+    with pytest.raises(BrokenArchive, match="marked as UTF-8 and is not; pack it with another"):
+        unpack(SentFile("scene.zip", io.BytesIO(data)), LIMITS)
+
+
 @pytest.mark.parametrize(("encoding", "name"), [("latin-1", "zür.png"), ("shift-jis", "写真.png")])
 def test_names_in_an_unknown_encoding_are_no_reason_to_refuse(encoding: str, name: str) -> None:
     pictures, skipped = unpack(encoded_names(encoding, name), LIMITS)
